@@ -1,0 +1,82 @@
+"""Batches: the only thing data and models both know about.
+
+Shape suffixes, used across recray (a new letter gets a line here):
+B batch rows, K top-k or candidates, D embedding dim, I catalogue size, U users, T sequence
+positions, L codebook levels, H heads, N values of a jagged tensor or interactions of a data set,
+F features. ``offsets_B`` of a jagged tensor has B + 1 entries.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Jagged(NamedTuple):
+    """Rows of different lengths laid end to end: row b is ``values_N[offsets_B[b]:offsets_B[b+1]]``."""
+
+    values_N: Tensor
+    offsets_B: Tensor  # int64, B + 1 entries, first 0, last N
+
+    def lengths_B(self) -> Tensor:
+        return self.offsets_B.diff()
+
+    def rows_N(self) -> Tensor:
+        """The row that each value belongs to, int64."""
+        index = torch.arange(len(self.offsets_B) - 1, device=self.offsets_B.device)
+        return torch.repeat_interleave(index, self.lengths_B())
+
+    def row(self, b: int) -> Tensor:
+        return self.values_N[self.offsets_B[b] : self.offsets_B[b + 1]]
+
+    def slice(self, start: int, stop: int) -> "Jagged":
+        """Rows ``start`` to ``stop``, without copying the values."""
+        offsets_B = self.offsets_B[start : stop + 1]
+        return Jagged(self.values_N[offsets_B[0] : offsets_B[-1]], offsets_B - offsets_B[0])
+
+    @staticmethod
+    def from_rows(rows: list[list[int]]) -> "Jagged":
+        lengths_B = torch.tensor([0, *map(len, rows)])
+        values_N = torch.tensor([v for row in rows for v in row], dtype=torch.int64)
+        return Jagged(values_N, lengths_B.cumsum(0))
+
+
+class PairBatch(NamedTuple):
+    """Observed (user, item) pairs."""
+
+    user_ids_B: Tensor  # int64
+    item_ids_B: Tensor  # int64
+    item_logq_B: Tensor  # float32, log sampling probability of each item
+
+
+class QueryBatch(NamedTuple):
+    """Who asks, what they did before, and when: all that a retriever may look at."""
+
+    user_ids_B: Tensor  # int64, -1 where the user is unknown
+    history: Jagged  # item ids, oldest first
+    history_times_N: Tensor  # int64 unix seconds, one per value of ``history``
+    request_times_B: Tensor  # int64 unix seconds
+
+    def slice(self, start: int, stop: int) -> "QueryBatch":
+        first, last = self.history.offsets_B[start], self.history.offsets_B[stop]
+        return QueryBatch(
+            self.user_ids_B[start:stop],
+            self.history.slice(start, stop),
+            self.history_times_N[first:last],
+            self.request_times_B[start:stop],
+        )
+
+
+class EvalExamples(NamedTuple):
+    """Queries and the items that each of them should find."""
+
+    queries: QueryBatch
+    targets: Jagged  # item ids, at least one per query, no repeats within a query
+
+
+class FeatureTables(NamedTuple):
+    """Side features of every user and item by feature name: ``ids`` int64 [rows, width], 0 = absent;
+    ``dense`` float32 [rows, width]."""
+
+    user: dict[str, Tensor]
+    item: dict[str, Tensor]

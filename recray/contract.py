@@ -1,0 +1,62 @@
+"""What a model promises. Protocols, no base class: a model is any module with these methods.
+
+Every retriever is built as ``Model(config, schema)`` and keeps all it needs to serve in its state
+dict, so that a bundle (config, schema, weights) rebuilds it without its training data.
+"""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from recray.batch import PairBatch, QueryBatch
+
+
+class TopK(NamedTuple):
+    """The k best items per query, best first."""
+
+    item_ids_BK: Tensor  # int64
+    scores_BK: Tensor  # float32, comparable within a row only
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Scores the whole catalogue for each query."""
+
+    def score_items(self, queries: QueryBatch) -> Tensor:
+        """scores_BI, float32, higher is better; seen items are scored like any other."""
+
+
+@runtime_checkable
+class VectorRetriever(Retriever, Protocol):
+    """A retriever whose scores are inner products, so that an index can search them."""
+
+    def query_vectors(self, queries: QueryBatch) -> Tensor:
+        """query_BD, float32."""
+
+    def item_vectors(self) -> Tensor:
+        """item_ID, float32."""
+
+
+@runtime_checkable
+class PairLearner(Protocol):
+    """Learns by gradient from observed pairs."""
+
+    def loss(self, batch: PairBatch) -> dict[str, Tensor]:
+        """Scalars to log; the key ``"loss"`` is the one to minimise."""
+
+
+@runtime_checkable
+class CountLearner(Protocol):
+    """Learns by counting, in one pass."""
+
+    def count(self, user_ids_N: Tensor, item_ids_N: Tensor) -> None:
+        """Replaces all state by what these interactions (int64, oldest first) say."""
+
+
+class Scorer(Protocol):
+    """Orders candidates by explicit features."""
+
+    def score(self, features_KF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """scores_K, higher is better, comparable within one call."""

@@ -1,0 +1,31 @@
+"""Where things live: one home folder, and the folders in which raw files are looked for.
+
+``RECRAY_HOME`` (default ``~/.recray``) holds data sets, runs and the store; on a cluster it must be
+storage that every node sees. ``RECRAY_RAW_DIR`` names the folder of raw downloads.
+"""
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    return Path(os.environ.get("RECRAY_HOME") or Path.home() / ".recray").expanduser().absolute()
+
+
+def datasets_dir() -> Path:
+    return home() / "datasets"
+
+
+def runs_dir() -> Path:
+    return home() / "runs"
+
+
+def store_dir() -> Path:
+    return home() / "store"
+
+
+def raw_dirs() -> list[Path]:
+    """Folders searched for raw files, first match wins; the last one is where downloads go."""
+    named = os.environ.get("RECRAY_RAW_DIR")
+    beside = Path(__file__).absolute().parents[2] / "shared" / "data"
+    return [*([Path(named).expanduser().absolute()] if named else []), beside, home() / "raw"]

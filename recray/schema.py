@@ -1,0 +1,75 @@
+"""What the data is: features of users and items, and the protocol a metric was measured under.
+
+Both travel inside bundles as JSON, so that a served model knows what it was trained on and two
+numbers are compared only if they were measured alike.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from recray.config import from_dict, to_dict
+
+
+class DataError(ValueError):
+    """Data is wrong: the message names the file, the line or column, and the way out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One side feature of every user or every item.
+
+    ``ids``: up to ``width`` category ids per row out of ``size``, mean-pooled by models; id 0 means
+    absent. ``dense``: ``width`` float32 values per row; ``size`` is 0.
+    """
+
+    name: str
+    kind: Literal["ids", "dense"]
+    size: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSchema:
+    """The catalogue a model is built for."""
+
+    num_users: int
+    num_items: int
+    user: tuple[Feature, ...] = ()
+    item: tuple[Feature, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return to_dict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "FeatureSchema":
+        return from_dict(FeatureSchema, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolCard:
+    """How a metric was measured. Metrics under different cards are not comparable."""
+
+    dataset: str
+    dataset_hash: str
+    split: str  # e.g. "leave-one-out", "global-time(0.8,0.1,0.1)", "random(0.8,0.1,0.1,seed=0)"
+    target: str  # "validation" or "test"
+    relevance: str  # which interactions count as relevant, e.g. "all" or "rating>=4"
+    k_core: int
+    duplicates: str = "exact rows dropped"
+    candidates: str = "full catalogue"
+    seen: str = "filtered"  # "filtered" or "kept"
+    ties: str = "expected credit over random order of tied scores"
+    num_users: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return to_dict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "ProtocolCard":
+        return from_dict(ProtocolCard, values)
+
+    def differences(self, other: "ProtocolCard") -> dict[str, tuple[Any, Any]]:
+        """Fields in which two cards differ: name -> (this, other)."""
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        return {k: (mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]}

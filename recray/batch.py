@@ -3,7 +3,7 @@
 Shape suffixes, used across recray (a new letter gets a line here):
 B batch rows, K top-k or candidates, D embedding dim, I catalogue size, U users, T sequence
 positions, L codebook levels, H heads, N values of a jagged tensor or interactions of a data set,
-F features. ``offsets_B`` of a jagged tensor has B + 1 entries.
+F features, M metrics, R bootstrap resamples. ``offsets_B`` of a jagged tensor has B + 1 entries.
 """
 
 from typing import NamedTuple
@@ -33,6 +33,9 @@ class Jagged(NamedTuple):
         """Rows ``start`` to ``stop``, without copying the values."""
         offsets_B = self.offsets_B[start : stop + 1]
         return Jagged(self.values_N[offsets_B[0] : offsets_B[-1]], offsets_B - offsets_B[0])
+
+    def to(self, device: torch.device) -> "Jagged":
+        return Jagged(self.values_N.to(device), self.offsets_B.to(device))
 
     @staticmethod
     def from_rows(rows: list[list[int]]) -> "Jagged":
@@ -64,6 +67,14 @@ class QueryBatch(NamedTuple):
             self.history.slice(start, stop),
             self.history_times_N[first:last],
             self.request_times_B[start:stop],
+        )
+
+    def to(self, device: torch.device) -> "QueryBatch":
+        return QueryBatch(
+            self.user_ids_B.to(device),
+            self.history.to(device),
+            self.history_times_N.to(device),
+            self.request_times_B.to(device),
         )
 
 

@@ -1,0 +1,80 @@
+# recray. `make help` lists what can be done; `make demo` and `make test` install what they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+DATASET ?= synthetic
+PORT ?= 8000
+BIN := .venv/bin
+RAW := $(abspath ../shared/data)
+
+# Ray 2.60 protects its clusters with a token; clients must say that they use it.
+export RAY_AUTH_MODE ?= token
+export RAY_USAGE_STATS_ENABLED ?= 0
+# Ray Serve's fast ingress: HAProxy in front of the replicas.
+export RAY_SERVE_ENABLE_HA_PROXY ?= 1
+export RAY_SERVE_THROUGHPUT_OPTIMIZED ?= 1
+ifneq ($(wildcard $(RAW)),)
+export RECRAY_RAW_DIR ?= $(RAW)
+endif
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test test-unit check format cluster-local cluster-stop gpu-check torchrec bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+# torch first and exactly: a version range can pull gigabytes of another build.
+.venv/installed: pyproject.toml constraints.txt
+	@echo "installing recray into .venv (a few minutes the first time)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: .venv/installed ## install recray and its tools into .venv
+
+demo: setup ## the whole loop on one data set: make demo, make demo DATASET=ml-100k
+	python jobs/demo.py --dataset $(DATASET) --port $(PORT)
+
+serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml-100k
+	python jobs/serve.py --dataset $(DATASET) --port $(PORT)
+
+test: setup ## install what is needed and run all tests
+	pytest
+
+test-unit: setup ## the tests that need neither Ray nor much time
+	pytest -m "not ray and not slow"
+
+check: setup ## format, lint, types, tests
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest
+
+format: setup ## rewrite the code in the house format
+	ruff format .
+	ruff check --fix .
+
+cluster-local: setup ## start a Ray cluster on this machine, with dashboard, for `ray job submit`
+	ray start --head --disable-usage-stats --dashboard-host=127.0.0.1
+	@echo
+	@echo "submit a job with:"
+	@echo "  export RAY_AUTH_MODE=token PATH=$(BIN):\$$PATH"
+	@echo "  ray job submit --working-dir . -- python jobs/train_two_tower.py ml-100k"
+
+cluster-stop: setup ## stop every Ray process of this user on this machine
+	ray stop
+
+gpu-check: setup ## tests and benchmarks that need a CUDA device
+	pytest -m gpu
+	python -m benchmarks.training --gpu
+
+torchrec: setup ## add the TorchRec backend (its own metadata would pull a CUDA build)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[torchrec]'
+	$(BIN)/pip install --quiet --no-deps torchrec==1.8.0
+
+bench: setup ## run every benchmark; each ends in one JSON line
+	for module in prepare evaluation training serving; do python -m benchmarks.$$module || exit 1; done
+
+clean: ## remove what was installed and cached
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,54 @@
+"""The whole loop on one data set: prepare, retrieve, rank, publish, serve, ask.
+
+python jobs/demo.py --dataset ml-100k
+"""
+
+from dataclasses import dataclass
+
+import httpx
+
+from recray.cli.jobs import run_job
+from recray.cli.show import show_evaluation, show_gain, show_recommendations
+from recray.eval.compare import Row
+from recray.launch.stages import train_ranker, train_retriever
+from recray.ops.ann import IndexConfig
+from recray.recipes import demo
+from recray.recipes.comparison import compare_models
+from recray.serve.session import serving
+from recray.store import Store
+from recray.train.context import LaunchConfig
+
+
+@dataclass(frozen=True)
+class Demo:
+    dataset: str = "synthetic"
+    """A registered data set (`recray datasets`), or the path of a file."""
+    workers: int = 2
+    """Ray Train workers."""
+    port: int = 8000
+    """Where the application listens on this machine; 0 chooses a free port."""
+
+
+def main(job: Demo) -> None:
+    store, launch = Store(), LaunchConfig(workers=job.workers)
+    with serving(job.port) as session:  # one Ray for all that follows; stopped at the end
+        # Retrieval: two towers on Ray Train, their vectors in a FAISS index, published as one version.
+        retriever = train_retriever(demo.retriever_run(job.dataset), launch, IndexConfig(), store)
+        # Ranking: XGBoost on the retriever's candidates and point-in-time features.
+        ranker = train_ranker(demo.ranker_run(job.dataset), launch, store)
+        # Promotion is what replicas follow; the ranker's version brings its retriever along.
+        store.promote(ranker.bundle.manifest.name, ranker.bundle.manifest.version)
+        url = session.start(ranker.bundle.manifest.name)
+        for user in demo.some_users(job.dataset):
+            answer = httpx.post(f"{url}/recommend", json={"user_id": user, "k": 5, "explain": True})
+            show_recommendations(user, answer.raise_for_status().json())
+    baselines = compare_models(job.dataset, demo.SPLIT, ("popularity", "item_knn"), seeds=1)
+    first = Row("two_tower", 0, ranker.result.retriever)
+    both = Row("two_tower + xgboost", 0, ranker.result.ranker)
+    show_evaluation([*baselines, first, both])
+    show_gain(both, first)
+    print(f"published {retriever.bundle.reference} and {ranker.bundle.reference}; see `recray versions`")
+
+
+if __name__ == "__main__":
+    run_job(main, Demo, __doc__)

@@ -1,0 +1,49 @@
+"""Compare models under one protocol: a table with intervals, a plot, and JSON.
+
+python jobs/evaluate.py --dataset ml-100k --protocol leave-one-out --models popularity item_knn two_tower
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from recray.cli.jobs import run_job
+from recray.eval.compare import plot, table, to_json
+from recray.recipes.comparison import compare_models
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    dataset: str = "synthetic"
+    """A registered data set, or the path of a file (see jobs/prepare.py)."""
+    protocol: Literal["leave-one-out", "global-time", "random"] = "leave-one-out"
+    """How the data is split; every model is measured under the same card."""
+    models: tuple[str, ...] = ("popularity", "item_knn", "two_tower")
+    """Models to train and compare (`recray models`)."""
+    seeds: int = 3
+    """Runs of each model that depends on a seed."""
+    ks: tuple[int, ...] = (10,)
+    """List lengths."""
+    json: Path | None = None
+    """Also write card and rows to this file."""
+    plot: Path = Path("evaluation.png")
+    """Where the plot goes."""
+
+
+def main(config: Evaluate) -> None:
+    rows = compare_models(config.dataset, config.protocol, config.models, config.seeds, config.ks)
+    Console().print(table(rows))
+    card = rows[0].evaluation.card
+    print(f"protocol: {card.split}, {card.num_users} users, seen items {card.seen}, full ranking")
+    plot(rows, config.plot)
+    print(f"plot: {config.plot}")
+    if config.json:
+        config.json.write_text(json.dumps(to_json(rows), indent=1))
+        print(f"json: {config.json}")
+
+
+if __name__ == "__main__":
+    run_job(main, Evaluate, __doc__)

@@ -1,0 +1,152 @@
+"""The ``recray`` command: what is installed, what can be trained, what is published and promoted."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from recray.config import ConfigError
+from recray.schema import DataError
+
+
+class Listing(NamedTuple):
+    """What a command prints: a table for people, the same rows as JSON for programs."""
+
+    title: str
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Versions, optional backends and why they are (not) usable, machine, GPU, Ray, disk."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.doctor import examine
+
+        return Listing("recray doctor", [finding._asdict() for finding in examine()])
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """Data sets that can be prepared by name, and whether they are."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.catalogue import datasets
+
+        return Listing("data sets", datasets())
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models, and the presets that each can be trained with."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.catalogue import models
+
+        return Listing("models", models())
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Published versions, and the names that point at them."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """A bundle's name; empty lists all of them."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.catalogue import versions
+
+        return Listing(f"versions of {self.name}" if self.name else "versions", versions(self.name))
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Point a name at a version; running applications follow within a second or two."""
+
+    name: tyro.conf.Positional[str]
+    """The bundle's name, as `recray versions` lists it."""
+    version: tyro.conf.Positional[int]
+    """The version's number."""
+    to: str = "production"
+    """The name to move: production, candidate or shadow."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.store.store import Store
+
+        store = Store()
+        store.promote(self.name, self.version, self.to)
+        return Listing("promoted", [{"name": self.name, **store.names(self.name)}])
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Point a name back at the version before."""
+
+    name: tyro.conf.Positional[str]
+    """The bundle's name, as `recray versions` lists it."""
+    of: str = "production"
+    """The name to move back: production, candidate or shadow."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.store.store import Store
+
+        store = Store()
+        store.rollback(self.name, self.of)
+        return Listing("rolled back", [{"name": self.name, **store.names(self.name)}])
+
+
+Command = Doctor | Datasets | Models | Versions | Promote | Rollback
+
+
+def render(listing: Listing, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(listing.rows, indent=2))
+        return
+    if not listing.rows:
+        print(f"{listing.title}: none")
+        return
+    table = Table(title=listing.title, title_justify="left")
+    for column in listing.rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in listing.rows:
+        table.add_row(*(", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in row.values()))
+    Console().print(table)
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Runs a command; what a user can mend is one line on stderr and exit status 2."""
+    try:
+        work()
+    except (ConfigError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit status."""
+    logging.getLogger("recray").setLevel(logging.WARNING)
+    # A union of dataclasses becomes subcommands; tyro's typing does not know unions as forms.
+    command: Command = tyro.cli(Command, prog="recray", description=__doc__, args=args)
+    return guarded(lambda: render(command(), command.json))

@@ -1,0 +1,57 @@
+"""Rows of ``recray datasets``, ``recray models`` and ``recray versions``."""
+
+from typing import Any
+
+from recray.data.dataset import MANIFEST, read_manifest
+from recray.data.sources import SOURCES
+from recray.models import MODELS
+from recray.paths import datasets_dir
+from recray.recipes import RECIPES
+from recray.store.store import Store
+
+
+def datasets() -> list[dict[str, Any]]:
+    """Registered data sets; prepared ones with their counts."""
+    rows = []
+    for name, entry in SOURCES.items():
+        folder = datasets_dir() / name
+        prepared = "no"
+        if (folder / MANIFEST).exists():
+            m = read_manifest(folder)
+            prepared = f"{m.num_users:,} users, {m.num_items:,} items, {m.num_interactions:,} interactions"
+        rows.append({"name": name, "what": entry.text, "licence": entry.licence, "prepared": prepared})
+    return rows
+
+
+def models() -> list[dict[str, Any]]:
+    """Registered models and their presets."""
+    return [
+        {
+            "name": name,
+            "what": entry.summary,
+            "presets": list(RECIPES[name].presets) if name in RECIPES else [],
+        }
+        for name, entry in MODELS.items()
+    ]
+
+
+def versions(name: str = "") -> list[dict[str, Any]]:
+    """Published versions, newest first within a name."""
+    store = Store()
+    rows = []
+    for application in [name] if name else store.applications():
+        pointing = store.names(application)
+        for manifest in reversed(store.versions(application)):
+            rows.append(
+                {
+                    "name": application,
+                    "version": manifest.version,
+                    "names": [n for n, v in pointing.items() if v == manifest.version],
+                    "model": manifest.model,
+                    "created": manifest.created_at,
+                    "requires": [str(r) for r in manifest.requires.values()],
+                    "digest": manifest.digest[:12],
+                    "metrics": {k: v for k, v in manifest.metrics.items() if isinstance(v, float)},
+                }
+            )
+    return rows

@@ -1,0 +1,51 @@
+"""Tables that a person reads: metrics side by side, recommendations with their reasons."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recray.eval.compare import Row, compare, table
+
+SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
+
+
+def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:
+    """The main metrics at k, and the protocol that they were measured under."""
+    Console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
+    card = rows[0].evaluation.card
+    print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
+
+
+def show_gain(better: Row, base: Row, metric: str = "ndcg@10") -> None:
+    """The paired difference of two rows, with its interval."""
+    gain = compare(better.evaluation, base.evaluation, metric)
+    print(
+        f"{better.model} - {base.model}, {metric}: {gain.mean:+.4f}, "
+        f"95 % interval [{gain.low:+.4f}, {gain.high:+.4f}]"
+    )
+
+
+def show_recommendations(user: str, answer: Mapping[str, Any]) -> None:
+    """One user's list: title, score, which source proposed it, and what moved it most."""
+    total_ms = sum(answer["timings_ms"].values())
+    stood_in = f", fallback: {answer['fallback']}" if answer["fallback"] else ""
+    grid = Table(title=f"user {user}{stood_in} ({total_ms:.1f} ms in the replica)", title_justify="left")
+    grid.add_column("#", justify="right")
+    grid.add_column("title", max_width=42)
+    grid.add_column("score", justify="right")
+    grid.add_column("source")
+    grid.add_column("why", overflow="fold")
+    for place, item in enumerate(answer["items"], start=1):
+        score = "" if item["score"] is None else f"{item['score']:.3f}"
+        grid.add_row(str(place), item["title"] or item["item_id"], score, item["source"], _why(item))
+    Console().print(grid)
+
+
+def _why(item: Mapping[str, Any]) -> str:
+    def part(reason: Mapping[str, Any]) -> str:
+        value = "unknown" if reason["value"] is None else f"{reason['value']:.3g}"
+        return f"{reason['feature']} {value} ({reason['contribution']:+.2f})"
+
+    return ", ".join(map(part, item.get("why", [])[:2]))

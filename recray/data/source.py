@@ -1,0 +1,55 @@
+"""What a reader of raw files promises to ``prepare``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+ABSOLUTE_TIMES = "unix seconds"
+TIMES_PER_USER = "seconds since each user's first event"
+ROW_NUMBERS = "row numbers of the raw file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawTables:
+    """Valid but untidied data, in the order of the raw file.
+
+    ``interactions``: ``user`` and ``item`` (integers or strings), ``rating`` Float32, finite, 1.0
+    where there is none, ``timestamp`` Int64, not negative; no nulls. ``users`` and ``items``:
+    ``raw_id`` String and side columns; both may be empty and may list ids that never interact.
+    """
+
+    interactions: pl.DataFrame
+    users: pl.DataFrame = field(default_factory=lambda: no_side_table())
+    items: pl.DataFrame = field(default_factory=lambda: no_side_table())
+    rating_range: tuple[float, float] | None = None  # None: no range is known
+    times: str = ABSOLUTE_TIMES
+    files: dict[str, str] = field(default_factory=dict)  # raw file name -> checksum, where computed
+
+
+class Source(Protocol):
+    """One raw data set. Frozen dataclasses in ``sources/``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, for manifests and tables of results."""
+
+    @property
+    def reader(self) -> str:
+        """Name of the reader, e.g. ``movielens``."""
+
+    def options(self) -> dict[str, Any]:
+        """All that decides the outcome, JSON-ready: equal options mean equal data."""
+
+    def read(self, scratch: Path) -> RawTables:
+        """Locates (or downloads) and parses the raw files; ``scratch`` is an empty folder that is
+        removed afterwards.
+
+        Raises:
+            DataError: naming the file, the line or column, and the way out.
+        """
+
+
+def no_side_table() -> pl.DataFrame:
+    return pl.DataFrame(schema={"raw_id": pl.String})

@@ -1,0 +1,112 @@
+"""Every raw data set that has a name, and the reader that fits a file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recray.config import ConfigError, nearest
+from recray.data.source import Source
+from recray.data.sources.movielens import VARIANTS, MovieLens
+from recray.data.sources.recbole import RecBole
+from recray.data.sources.sequences_text import SequenceText
+from recray.data.sources.synthetic import Synthetic
+from recray.data.sources.tables import Table
+from recray.schema import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceInfo:
+    """A line of ``recray datasets``."""
+
+    name: str
+    text: str
+    licence: str
+    size_bytes: int  # of the raw archive; 0: nothing to fetch
+    url: str | None  # None: generated, or to be fetched by hand
+    build: Callable[[], Source]
+
+
+def _movielens(name: str, text: str) -> SourceInfo:
+    variant = VARIANTS[name]
+    return SourceInfo(
+        name=name,
+        text=text,
+        licence="GroupLens: research use, no redistribution",
+        size_bytes=variant.size_bytes,
+        url=variant.url(name),
+        build=lambda: MovieLens(name=name),
+    )
+
+
+def _amazon(name: str, text: str, size_bytes: int) -> SourceInfo:
+    return SourceInfo(
+        name=name,
+        text=text,
+        licence="research use",
+        size_bytes=size_bytes,
+        url=None,
+        build=lambda: SequenceText(name=name),
+    )
+
+
+_SYNTHETIC = SourceInfo(
+    name="synthetic",
+    text="planted tastes, drift, sessions and film-like items; the best possible answer is known",
+    licence="generated",
+    size_bytes=0,
+    url=None,
+    build=Synthetic,
+)
+
+SOURCES: dict[str, SourceInfo] = {
+    info.name: info
+    for info in (
+        _SYNTHETIC,
+        _movielens("ml-100k", "MovieLens 100K: 100,000 ratings, 943 users, 1,682 films, 1998"),
+        _movielens(
+            "ml-latest-small", "MovieLens latest-small: 100,836 ratings, 610 users, 9,724 films, 2018"
+        ),
+        _movielens("ml-1m", "MovieLens 1M: 1,000,209 ratings, 6,040 users, 3,706 films, 2003"),
+        _movielens("ml-25m", "MovieLens 25M: 25,000,095 ratings, 162,541 users, 59,047 films, 2019"),
+        _movielens("ml-32m", "MovieLens 32M: 32,000,204 ratings, 200,948 users, 84,432 films, 2024"),
+        _amazon(
+            "amazon-beauty",
+            "Amazon 2014 Beauty, 5-core: 198,502 actions, 22,363 users, 12,101 items",
+            2_081_944,
+        ),
+        _amazon(
+            "amazon-sports",
+            "Amazon 2014 Sports, 5-core: 296,337 actions, 35,598 users, 18,357 items",
+            3_134_970,
+        ),
+    )
+}
+
+_READERS: dict[str, Callable[[Path], Source]] = {
+    ".csv": lambda path: Table(path=path),
+    ".tsv": lambda path: Table(path=path),
+    ".parquet": lambda path: Table(path=path),
+    ".inter": lambda path: RecBole(path=path),
+    ".txt": lambda path: SequenceText(name=path.stem, path=path),
+}
+
+
+def is_registered(name: str) -> bool:
+    return name in SOURCES
+
+
+def source_of(name_or_path: str) -> Source:
+    """The source of that name, or the reader for that file by its suffix.
+
+    Raises:
+        ConfigError: neither a known name nor a file; the message names the nearest.
+        DataError: a file that no reader fits, or none at that path.
+    """
+    if is_registered(name_or_path):
+        return SOURCES[name_or_path].build()
+    path = Path(name_or_path).expanduser()
+    if path.suffix in _READERS:
+        return _READERS[path.suffix](path)
+    if path.exists() or path.name != name_or_path:
+        raise DataError(f"{path}: no reader for it; there is one for {', '.join(_READERS)}")
+    raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")

@@ -1,0 +1,1 @@
+"""Ranking features: the point-in-time log, each feature's one definition, and examples made of them."""

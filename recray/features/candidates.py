@@ -1,0 +1,100 @@
+"""The candidates of one query: sources merged, seen items out. Training and serving call the same code.
+
+Shapes: B queries (1 here), K candidates, D embedding dim, I items.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recray.config import ConfigError
+
+Ids = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+Search = Callable[[Scores, int], Ids]
+"""(query_BD, k) -> item ids [B, k], best first, -1 where nothing was found."""
+
+SOURCES = ("retriever", "popular")  # bit i of a source mask is SOURCES[i]
+RETRIEVER, POPULAR = 1, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateConfig:
+    """How many unseen items each source proposes."""
+
+    retrieved: int = 200
+    """From the index, nearest to the query first."""
+    popular: int = 50
+    """Most popular first."""
+
+    def __post_init__(self) -> None:
+        if self.retrieved < 0 or self.popular < 0 or not self.retrieved + self.popular:
+            raise ConfigError(
+                f"candidates: retrieved and popular must not be negative, and not both 0, "
+                f"got {self.retrieved} and {self.popular}"
+            )
+
+
+class Candidates(NamedTuple):
+    """Distinct items, best retrieval score first; ties by item id."""
+
+    item_ids_K: Ids
+    scores_K: Scores  # the retriever's score of every candidate, whichever source named it
+    sources_K: npt.NDArray[np.uint8]  # bit mask over SOURCES
+
+
+def popular_first(item_counts_I: Ids) -> Ids:
+    """All item ids, most counted first, ties by id."""
+    return np.argsort(-item_counts_I, kind="stable")
+
+
+def gather(
+    search: Search,
+    query_D: Scores | None,
+    item_ID: Scores,
+    popular_first_I: Ids,
+    seen_ids: Ids,
+    config: CandidateConfig,
+) -> Candidates:
+    """The unseen candidates of one query.
+
+    Args:
+        search: an index over ``item_ID``; asked for as many more items as were seen, so that
+            filtering never leaves a source short.
+        query_D: None where nothing is known of the user: then only popular items are proposed, and
+            their score is 0.
+        item_ID: the retriever's vectors. Scores are their exact inner products with the query, so
+            that a candidate scores the same whichever source and whichever index found it.
+        seen_ids: items that must not come back.
+    """
+    num_items = len(item_ID)
+    unseen_I = np.ones(num_items, bool)
+    unseen_I[seen_ids] = False
+    depth = min(config.popular + len(seen_ids), num_items)
+    popular_ids = popular_first_I[:depth][unseen_I[popular_first_I[:depth]]][: config.popular]
+    retrieved_ids = np.empty(0, np.int64)
+    if query_D is not None and config.retrieved:
+        depth = min(config.retrieved + len(seen_ids), num_items)
+        found_K = search(query_D[None], depth)[0]
+        found_K = found_K[found_K >= 0]
+        retrieved_ids = found_K[unseen_I[found_K]][: config.retrieved]
+    return _merge(retrieved_ids, popular_ids, query_D, item_ID)
+
+
+def _merge(retrieved_ids: Ids, popular_ids: Ids, query_D: Scores | None, item_ID: Scores) -> Candidates:
+    sources_I = np.zeros(len(item_ID), np.uint8)
+    sources_I[retrieved_ids] |= RETRIEVER
+    sources_I[popular_ids] |= POPULAR
+    item_ids_K = np.flatnonzero(sources_I)
+    scores_K = np.zeros(len(item_ids_K), np.float32) if query_D is None else item_ID[item_ids_K] @ query_D
+    order_K = np.argsort(-scores_K, kind="stable")
+    item_ids_K = item_ids_K[order_K]
+    return Candidates(item_ids_K, scores_K[order_K], sources_I[item_ids_K])
+
+
+def source_names(mask: int) -> list[str]:
+    """The sources in a mask: 3 -> ["retriever", "popular"]."""
+    return [name for bit, name in enumerate(SOURCES) if mask >> bit & 1]

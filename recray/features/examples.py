@@ -1,0 +1,225 @@
+"""Ranking examples: the feature vectors of many queries' candidates with what was found among them.
+
+Offline and online vectors come from the same ``ranking.compute``, one query at a time. Examples are
+kept as one Parquet file with a column per feature, from which each worker reads its own queries.
+
+Shapes: B queries, K candidates of a query, N rows of all queries, F features.
+"""
+
+import heapq
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recray.batch import Jagged, QueryBatch
+from recray.features.candidates import Candidates
+from recray.features.log import EventLog, Ints
+from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
+from recray.schema import DataError
+
+Floats = npt.NDArray[np.float32]
+PROGRESS_EVERY_S = 2.0
+_ROWS_PER_GROUP = 100_000  # a worker skips groups that hold none of its queries
+
+logger = logging.getLogger(__name__)
+
+
+class RankingExamples(NamedTuple):
+    """Candidates of many queries, each query's rows side by side, queries in ascending order."""
+
+    features_NF: Floats  # columns are ranking.FEATURE_NAMES
+    labels_N: Floats  # relevance: 0 where not a target, else 1 or the grade
+    query_ids_N: Ints  # position of the query in its batch
+    item_ids_N: Ints
+
+
+def ranking_query(queries: QueryBatch, b: int, candidates: Candidates) -> RankingQuery:
+    """Row b of a batch as ``ranking.compute`` takes it; an unknown user brings the history along."""
+    history_ids = history_times = None
+    user_id = int(queries.user_ids_B[b])
+    if user_id == -1:
+        first, last = queries.history.offsets_B[b : b + 2].tolist()
+        history_ids = queries.history.values_N[first:last].numpy()
+        history_times = queries.history_times_N[first:last].numpy()
+    return RankingQuery(
+        user_id,
+        int(queries.request_times_B[b]),
+        candidates.item_ids_K,
+        candidates.scores_K,
+        candidates.sources_K,
+        history_ids,
+        history_times,
+    )
+
+
+def ranking_examples(
+    log: EventLog,
+    queries: QueryBatch,
+    candidates: Sequence[Candidates],
+    targets: Jagged,
+    *,
+    grades_N: Floats | None = None,
+    negatives: int | None = None,
+    keep_unanswered: bool = False,
+    seed: int = 0,
+) -> RankingExamples:
+    """One row per candidate of each query, with features as of the query's request time.
+
+    Args:
+        log: all events; what happened at a query's request time or later is not looked at.
+        candidates: of each query, in the order of the batch.
+        targets: items that each query should find; those that are no candidates leave no row.
+        grades_N: positive relevance of each target, one per value of ``targets``; 1 without it.
+        negatives: keep so many candidates of each query that are not targets, drawn without replacement
+            (features are computed before, so ranks and gaps are those of the full list); None keeps all.
+        keep_unanswered: keep queries with no target among their candidates; they teach nothing, but an
+            evaluation needs them.
+        seed: of the draw; a query's draw does not depend on the other queries.
+    Raises:
+        DataError: lengths differ, or no query is left.
+    """
+    _check_batch(queries, candidates, targets, grades_N)
+    parts: dict[int, tuple[Floats, Floats, Ints]] = {}
+    started = shown = time.monotonic()
+    # In order of time: the log keeps what it has looked up for the requests of a day.
+    for done, b in enumerate(np.argsort(queries.request_times_B.numpy(), kind="stable").tolist()):
+        labels_K = _labels(candidates[b].item_ids_K, targets, b, grades_N)
+        if keep_unanswered or labels_K.any():
+            rows = _kept_rows(labels_K, negatives, (seed, b))
+            features_KF = compute(log, ranking_query(queries, b, candidates[b]))
+            parts[b] = (features_KF[rows], labels_K[rows], candidates[b].item_ids_K[rows])
+        if time.monotonic() - shown > PROGRESS_EVERY_S:
+            shown = time.monotonic()
+            rate = (done + 1) / (shown - started)
+            logger.info("ranking features: %d of %d queries, %.0f/s", done + 1, len(candidates), rate)
+    if not parts:
+        raise DataError("no query has a target among its candidates: more candidates or a better retriever")
+    return _joined(parts)
+
+
+def _joined(parts: dict[int, tuple[Floats, Floats, Ints]]) -> RankingExamples:
+    ids = sorted(parts)
+    features, labels, items = zip(*(parts[b] for b in ids), strict=True)
+    query_ids_N = np.repeat(np.array(ids, np.int64), [len(part) for part in labels])
+    return RankingExamples(
+        np.concatenate(features), np.concatenate(labels), query_ids_N, np.concatenate(items)
+    )
+
+
+def _labels(item_ids_K: Ints, targets: Jagged, b: int, grades_N: Floats | None) -> Floats:
+    first, last = targets.offsets_B[b : b + 2].tolist()
+    wanted = targets.values_N[first:last].numpy()
+    grades = np.ones(len(wanted), np.float32) if grades_N is None else grades_N[first:last]
+    hit_KT = item_ids_K[:, None] == wanted[None, :]
+    labels_K: Floats = np.where(hit_KT, grades[None, :], np.float32(0)).max(axis=1, initial=0)
+    return labels_K
+
+
+def _kept_rows(labels_K: Floats, negatives: int | None, key: tuple[int, int]) -> Ints:
+    """Rows to keep: all positives and a draw of the others, in the order of the candidates."""
+    others = np.flatnonzero(labels_K == 0)
+    if negatives is None or len(others) <= negatives:
+        return np.arange(len(labels_K))
+    drawn = np.random.default_rng(key).choice(others, negatives, replace=False)
+    return np.sort(np.concatenate([np.flatnonzero(labels_K), drawn]))
+
+
+def _check_batch(
+    queries: QueryBatch, candidates: Sequence[Candidates], targets: Jagged, grades_N: Floats | None
+) -> None:
+    lengths = (len(queries.user_ids_B), len(candidates), len(targets.offsets_B) - 1)
+    if len(set(lengths)) > 1:
+        raise DataError(f"{lengths} queries, candidate lists and target lists; give one each per query")
+    if grades_N is not None and len(grades_N) != len(targets.values_N):
+        raise DataError(f"{len(grades_N)} grades for {len(targets.values_N)} targets; give one each")
+
+
+# ---------------------------------------------------------------------------- workers and files
+
+
+def deal(query_ids_N: Ints, world_size: int) -> Ints:
+    """worker_N, int64: which worker each row goes to. Queries stay whole, workers get about equal rows.
+
+    Largest query first to the worker with the fewest rows (ties: lower query id, lower rank), so it is a
+    pure function of the ids.
+
+    Raises:
+        DataError: fewer queries than workers.
+    """
+    unique_Q, query_N, rows_Q = np.unique(query_ids_N, return_inverse=True, return_counts=True)
+    if len(unique_Q) < world_size:
+        raise DataError(f"{len(unique_Q)} queries cannot be dealt to {world_size} workers: use fewer workers")
+    worker_Q = np.empty(len(unique_Q), np.int64)
+    loads = [(0, rank) for rank in range(world_size)]
+    for query in np.argsort(-rows_Q, kind="stable").tolist():
+        load, rank = loads[0]
+        worker_Q[query] = rank
+        heapq.heapreplace(loads, (load + int(rows_Q[query]), rank))
+    worker_N: Ints = worker_Q[query_N]
+    return worker_N
+
+
+def share(examples: RankingExamples, rank: int, world_size: int) -> RankingExamples:
+    """The whole queries that ``deal`` gives to this rank."""
+    if world_size == 1:
+        return examples
+    mine_N = deal(examples.query_ids_N, world_size) == rank
+    return RankingExamples(*(values[mine_N] for values in examples))
+
+
+def save_examples(examples: RankingExamples, path: Path) -> None:
+    """One Parquet file: query_id, item_id, label, and a column per feature."""
+    columns = {
+        "query_id": examples.query_ids_N,
+        "item_id": examples.item_ids_N,
+        "label": examples.labels_N,
+    }
+    columns |= {name: examples.features_NF[:, f] for f, name in enumerate(FEATURE_NAMES)}
+    pq.write_table(pa.table(columns), path, row_group_size=_ROWS_PER_GROUP)
+
+
+def load_examples(path: Path, rank: int = 0, world_size: int = 1) -> RankingExamples:
+    """What ``save_examples`` wrote, or this rank's whole queries of it (see ``deal``).
+
+    Raises:
+        DataError: the file is missing, or holds other features than this code computes.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; write it with save_examples")
+    file = pq.ParquetFile(path)
+    wanted = ["query_id", "item_id", "label", *FEATURE_NAMES]
+    if file.schema_arrow.names != wanted:
+        names = sorted(set(file.schema_arrow.names) ^ set(wanted)) or "their order"
+        raise DataError(f"{path}: its columns differ from this code's features ({names}); make it again")
+    query_ids_N = file.read(["query_id"])["query_id"].to_numpy()
+    worker_N = deal(query_ids_N, world_size)
+    parts, start = [], 0
+    for group in range(file.num_row_groups):
+        stop = start + file.metadata.row_group(group).num_rows
+        mine = worker_N[start:stop] == rank
+        if mine.any():
+            parts.append(_rows(file.read_row_group(group), mine))
+        start = stop
+    return RankingExamples(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _rows(table: pa.Table, mine: npt.NDArray[np.bool_]) -> RankingExamples:
+    columns = [table[name].to_numpy()[mine] for name in FEATURE_NAMES]
+    query_ids, item_ids, labels = (table[name].to_numpy()[mine] for name in ("query_id", "item_id", "label"))
+    return RankingExamples(np.stack(columns, axis=1), labels, query_ids, item_ids)
+
+
+def concatenated(parts: Iterable[RankingExamples]) -> RankingExamples:
+    """Examples of several batches as one; query ids are made distinct by counting on."""
+    shifted, next_id = [], 0
+    for part in parts:
+        shifted.append(part._replace(query_ids_N=part.query_ids_N + next_id))
+        next_id += int(part.query_ids_N.max(initial=-1)) + 1
+    return RankingExamples(*(np.concatenate(values) for values in zip(*shifted, strict=True)))

@@ -1,0 +1,68 @@
+"""One worker in this process: the parity baseline of every Ray run, and the way without Ray."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recray import paths
+from recray.config import ConfigError
+from recray.launch import RunResult, Task
+from recray.track.console import ConsoleProgress
+from recray.train.context import Context, LaunchConfig
+
+KEEP = 2  # checkpoints of a run that stay on disk
+
+
+class _Keeper:
+    """Keeps the last checkpoints of a run under ``<runs>/<name>/``; a rename is the commit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def checkpoints(self) -> list[Path]:
+        return sorted(self.folder.glob("checkpoint_*"))
+
+    def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+        if checkpoint is None:
+            return
+        number = int(self.checkpoints()[-1].name.split("_")[1]) + 1 if self.checkpoints() else 0
+        staged = self.folder / f".checkpoint_{number:06d}"
+        shutil.rmtree(staged, ignore_errors=True)
+        shutil.copytree(checkpoint, staged)
+        os.rename(staged, self.folder / f"checkpoint_{number:06d}")
+        for old in self.checkpoints()[:-KEEP]:
+            shutil.rmtree(old)
+
+    def last_metrics(self) -> dict[str, float]:
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        values: dict[str, float] = json.loads(lines[-1])
+        return values
+
+
+def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
+    """Runs the task here, resuming a run of this name.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none, or the task kept no checkpoint.
+    """
+    if launch.gpu and not torch.cuda.is_available():
+        raise ConfigError("launch.gpu asks for a GPU, and PyTorch sees none: see `recray doctor`")
+    keeper = _Keeper(paths.runs_dir() / name)
+    earlier = keeper.checkpoints()
+    context = Context(
+        device=torch.device("cuda" if launch.gpu else "cpu"),
+        resume_from=earlier[-1] if earlier else None,
+        report=keeper,
+        progress=ConsoleProgress(name),
+    )
+    task(config, context)
+    if not keeper.checkpoints():
+        raise ConfigError(f"run {name!r} ended without a checkpoint")
+    return RunResult(name, keeper.checkpoints()[-1], keeper.last_metrics())

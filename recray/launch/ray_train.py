@@ -1,0 +1,97 @@
+"""Ray Train workers around the one training loop. Only this folder imports ray.train."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import ray.train.xgboost
+import torch
+
+from recray import paths
+from recray.config import ConfigError
+from recray.launch import RunResult, Task
+from recray.track.console import ConsoleProgress, setup_logging
+from recray.train.context import Context, LaunchConfig
+
+
+def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
+    """Runs the task on PyTorch workers; a run of this name that was interrupted is continued.
+
+    Raises:
+        ConfigError: the cluster cannot place the workers.
+        ray.train.TrainingFailedError: workers failed more than ``launch.max_failures`` times.
+    """
+    backend = ray.train.torch.TorchConfig(backend="nccl" if launch.gpu else "gloo")
+    return _run(ray.train.torch.TorchTrainer, {"torch_config": backend}, task, config, launch, name)
+
+
+def run_boosted(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
+    """As ``run``, on workers that are joined by XGBoost's communicator instead of PyTorch's."""
+    return _run(ray.train.xgboost.XGBoostTrainer, {}, task, config, launch, name)
+
+
+def _run(
+    trainer: Any, backend: dict[str, Any], task: Task, config: Any, launch: LaunchConfig, name: str
+) -> RunResult:
+    if not ray.is_initialized():
+        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+    _require_room(launch)
+    result = trainer(
+        _worker,
+        train_loop_config={"task": task, "config": config, "launch": launch, "name": name},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=launch.workers,
+            use_gpu=launch.gpu,
+            resources_per_worker={"CPU": launch.cpus_per_worker, **({"GPU": 1} if launch.gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(paths.runs_dir()),
+            failure_config=ray.train.FailureConfig(max_failures=launch.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+        **backend,
+    ).fit()
+    if result.checkpoint is None:
+        raise ConfigError(f"run {name!r} ended without a checkpoint")
+    return RunResult(name, Path(result.checkpoint.path), dict(result.metrics or {}))
+
+
+def _require_room(launch: LaunchConfig) -> None:
+    """Workers that can never be placed would wait for ever: say so at once."""
+    have = ray.cluster_resources()
+    for kind, each in (("CPU", launch.cpus_per_worker), ("GPU", int(launch.gpu))):
+        if launch.workers * each > have.get(kind, 0):
+            raise ConfigError(
+                f"{launch.workers} workers with {each} {kind} each need {launch.workers * each} {kind}, "
+                f"the Ray cluster has {have.get(kind, 0):g}: lower launch.workers or add nodes"
+            )
+
+
+def _worker(values: dict[str, Any]) -> None:
+    """One Ray Train worker: builds its context and runs the task."""
+    setup_logging()
+    # Ray Train logs each report of each worker in full; rank 0 says the same in one line.
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    launch: LaunchConfig = values["launch"]
+    torch.set_num_threads(launch.cpus_per_worker)
+    position = ray.train.get_context()
+    checkpoint = ray.train.get_checkpoint()
+    context = Context(
+        rank=position.get_world_rank(),
+        world_size=position.get_world_size(),
+        device=ray.train.torch.get_device(),
+        resume_from=Path(checkpoint.path) if checkpoint else None,
+        report=_report,
+        **({"progress": ConsoleProgress(values["name"])} if position.get_world_rank() == 0 else {}),
+    )
+    values["task"](values["config"], context)
+
+
+def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+    ray.train.report(
+        metrics, checkpoint=ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
+    )

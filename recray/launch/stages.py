@@ -1,0 +1,57 @@
+"""The two training stages, each as one call: launch it, measure it on the test part, publish it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from recray import paths
+from recray.eval.evaluate import Evaluation
+from recray.launch import launch, run_name
+from recray.models.gbdt import GBDTRanker
+from recray.ops.ann import IndexConfig
+from recray.recipes import ranking
+from recray.recipes.publishing import publish_retriever
+from recray.recipes.retrieval import TwoTowerRun, evaluate_retriever, prepared, restore, train_pairs
+from recray.store import Bundle, Store
+from recray.train.context import LaunchConfig
+
+
+class TrainedRetriever(NamedTuple):
+    bundle: Bundle
+    evaluation: Evaluation
+
+
+class TrainedRanker(NamedTuple):
+    bundle: Bundle
+    result: ranking.TwoStageResult
+
+
+def train_retriever(
+    run: TwoTowerRun, config: LaunchConfig, index: IndexConfig, store: Store
+) -> TrainedRetriever:
+    """Trains a two-tower retriever, materialises its vectors, builds the index and publishes all of it.
+
+    Raises:
+        DataError: the data set is not prepared and its raw files are not at hand; before any worker starts.
+    """
+    data = prepared(run.data)
+    done = launch(train_pairs, run, config, f"two_tower-{data.dataset.name}")
+    model = restore(run, done.checkpoint)
+    evaluation = evaluate_retriever(model, data)
+    return TrainedRetriever(publish_retriever(run, model, evaluation, index, store), evaluation)
+
+
+def train_ranker(run: ranking.RankerRun, config: LaunchConfig, store: Store) -> TrainedRanker:
+    """Makes ranking examples from a published retriever, boosts on them, and publishes the ranker.
+
+    Raises:
+        ConfigError: the retriever is not in the store, or was trained under another protocol.
+    """
+    stages = ranking.open_two_stage(run, store)
+    name = run_name(config, f"ranker-{stages.data.dataset.name}")
+    folder: Path = paths.runs_dir() / "examples" / name
+    ranking.write_examples(run, stages, folder)
+    task = ranking.RankerTask(run, folder)
+    done = launch(ranking.train_ranker, task, config, name, communicator="xgboost")
+    ranker = GBDTRanker.load(done.checkpoint / ranking.RANKER)
+    result = ranking.evaluate_two_stage(stages, ranker)
+    return TrainedRanker(ranking.publish_ranker(run, stages, ranker, result, store), result)

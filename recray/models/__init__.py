@@ -1,0 +1,57 @@
+"""Model name -> (config, model), imported lazily: all that a replica needs to rebuild a bundle."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from recray.config import ConfigError, from_dict, nearest
+from recray.schema import FeatureSchema
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    module: str
+    config: str
+    model: str
+    summary: str
+
+
+MODELS = {
+    "popularity": ModelEntry(
+        "recray.models.popularity", "PopularityConfig", "Popularity", "most interactions first"
+    ),
+    "item_knn": ModelEntry(
+        "recray.models.item_knn", "ItemKNNConfig", "ItemKNN", "cosine item neighbourhoods (Deshpande 2004)"
+    ),
+    "two_tower": ModelEntry(
+        "recray.models.two_tower", "TwoTowerConfig", "TwoTower", "in-batch softmax with logQ (Yi et al. 2019)"
+    ),
+}
+
+
+def _load(name: str, attribute: str) -> Any:
+    if name not in MODELS:
+        raise ConfigError(f"no model {name!r}{nearest(name, MODELS)}")
+    entry = MODELS[name]
+    return getattr(importlib.import_module(entry.module), getattr(entry, attribute))
+
+
+def config_of(name: str) -> type[Any]:
+    """The config class of a registered model.
+
+    Raises:
+        ConfigError: no model has this name.
+    """
+    kind: type[Any] = _load(name, "config")
+    return kind
+
+
+def build(name: str, config: Mapping[str, Any] | Any, schema: FeatureSchema) -> nn.Module:
+    """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema."""
+    if isinstance(config, Mapping):
+        config = from_dict(config_of(name), config)
+    model: nn.Module = _load(name, "model")(config, schema)
+    return model

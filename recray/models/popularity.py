@@ -1,0 +1,45 @@
+"""Popularity: everyone gets the items with the most interactions.
+
+The first baseline of every table. State: the number of training interactions of each item.
+
+Shapes: B batch, I catalogue, N interactions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recray.batch import QueryBatch
+from recray.schema import DataError, FeatureSchema
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularityConfig:
+    """Nothing to choose."""
+
+
+class Popularity(nn.Module):
+    """Retriever and CountLearner (``recray.contract``)."""
+
+    counts_I: Tensor  # int64
+
+    def __init__(self, config: PopularityConfig, schema: FeatureSchema) -> None:
+        super().__init__()
+        self.register_buffer("counts_I", torch.zeros(schema.num_items, dtype=torch.int64))
+
+    def count(self, user_ids_N: Tensor, item_ids_N: Tensor) -> None:
+        """Counts every interaction, a user's repeats included.
+
+        Raises:
+            DataError: an item id outside the catalogue.
+        """
+        num_items = len(self.counts_I)
+        lowest, highest = (int(v) for v in item_ids_N.aminmax()) if len(item_ids_N) else (0, 0)
+        if lowest < 0 or highest >= num_items:
+            raise DataError(f"item ids must be in 0..{num_items - 1}, got {lowest}..{highest}")
+        self.counts_I.copy_(torch.bincount(item_ids_N.cpu(), minlength=num_items))
+
+    def score_items(self, queries: QueryBatch) -> Tensor:
+        """scores_BI: the counts, float32, the same for everyone."""
+        return self.counts_I.float().repeat(len(queries.user_ids_B), 1)

@@ -1,0 +1,137 @@
+"""Two-tower retrieval with in-batch sampled softmax and logQ correction.
+
+Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations, RecSys
+2019, https://doi.org/10.1145/3298689.3346996. A tower maps an id and its side features to a unit
+vector; the score of a pair is their inner product, so an index can search the item side.
+
+Shapes: B batch, D embedding dim, I catalogue, N history items.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recray.batch import FeatureTables, PairBatch, QueryBatch
+from recray.config import ConfigError
+from recray.losses import sampled_softmax
+from recray.schema import Feature, FeatureSchema
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTowerConfig:
+    """The towers and their loss."""
+
+    embedding_dim: int = 64
+    """Size of the vectors that the two towers meet in."""
+    hidden_dims: tuple[int, ...] = ()
+    """Widths of a residual MLP on top of each tower; empty: a sum of embeddings."""
+    temperature: float = 0.1
+    """Divides the cosine scores in the loss; smaller is sharper."""
+    dropout: float = 0.1
+    """Share of each summed embedding that is zeroed while training."""
+    side_features: bool = True
+    """Use genres, text and demographics where the data set has them."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be positive, got {self.temperature}")
+        if self.embedding_dim < 1:
+            raise ConfigError(f"embedding_dim must be at least 1, got {self.embedding_dim}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+class Tower(nn.Module):
+    """ids_B -> unit vectors [B, D]: id embedding plus an embedding of each side feature."""
+
+    def __init__(
+        self,
+        num_rows: int,
+        features: tuple[Feature, ...],
+        dim: int,
+        hidden_dims: tuple[int, ...],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.ids = nn.Embedding(num_rows, dim)
+        self.tables = nn.ModuleDict()
+        for feature in features:
+            ids = feature.kind == "ids"
+            self.register_buffer(
+                f"{feature.name}_rows",
+                torch.zeros(num_rows, feature.width, dtype=torch.int64 if ids else torch.float32),
+            )
+            self.tables[feature.name] = (
+                nn.EmbeddingBag(feature.size, dim, mode="mean", padding_idx=0)
+                if ids
+                else nn.Linear(feature.width, dim, bias=False)
+            )
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip((dim, *hidden_dims), (*hidden_dims, dim), strict=True):
+            layers += [nn.Linear(width_in, width_out), nn.GELU()]
+        self.mlp = nn.Sequential(*layers[:-1]) if hidden_dims else None
+        self.dropout = nn.Dropout(dropout)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.normal_(self.ids.weight, std=self.ids.embedding_dim**-0.5)
+        for weight in self.tables.parameters():
+            # Side features start small: they refine what the id says instead of drowning it.
+            nn.init.normal_(weight, std=0.1 * self.ids.embedding_dim**-0.5)
+
+    def forward(self, ids_B: Tensor) -> Tensor:
+        x_BD = self.ids(ids_B)
+        for name, table in self.tables.items():
+            x_BD = x_BD + table(self.get_buffer(f"{name}_rows")[ids_B])
+        x_BD = self.dropout(x_BD)
+        if self.mlp is not None:
+            x_BD = x_BD + self.mlp(x_BD)
+        return F.normalize(x_BD, dim=-1)
+
+
+class TwoTower(nn.Module):
+    """A ``VectorRetriever`` and ``PairLearner``; see ``recray.contract``."""
+
+    def __init__(self, config: TwoTowerConfig, schema: FeatureSchema) -> None:
+        super().__init__()
+        user, item = (schema.user, schema.item) if config.side_features else ((), ())
+        shape = (config.embedding_dim, config.hidden_dims, config.dropout)
+        self.user_tower = Tower(schema.num_users, user, *shape)
+        self.item_tower = Tower(schema.num_items, item, *shape)
+        self.temperature = config.temperature
+
+    def set_side_features(self, tables: FeatureTables) -> None:
+        """Fills the side features in; they are part of the state dict from then on."""
+        for tower, rows in ((self.user_tower, tables.user), (self.item_tower, tables.item)):
+            for name in tower.tables:
+                tower.get_buffer(f"{name}_rows").copy_(rows[name])
+
+    def loss(self, batch: PairBatch) -> dict[str, Tensor]:
+        user_BD, item_BD = self.user_tower(batch.user_ids_B), self.item_tower(batch.item_ids_B)
+        logits_BB = user_BD @ item_BD.T / self.temperature
+        return {"loss": sampled_softmax(logits_BB, batch.item_ids_B, batch.item_logq_B)}
+
+    @torch.inference_mode()
+    def item_vectors(self) -> Tensor:
+        """item_ID, unit length."""
+        ids_I = torch.arange(self.item_tower.ids.num_embeddings, device=self.item_tower.ids.weight.device)
+        item_ID: Tensor = self.item_tower(ids_I)
+        return item_ID
+
+    @torch.inference_mode()
+    def query_vectors(self, queries: QueryBatch) -> Tensor:
+        """query_BD: the user tower; for unknown users (id -1) the mean of their history's item vectors."""
+        known_B = queries.user_ids_B >= 0
+        query_BD: Tensor = self.user_tower(queries.user_ids_B.clamp(min=0))
+        if known_B.all():
+            return query_BD
+        history_ND = self.item_tower(queries.history.values_N)
+        sum_BD = torch.zeros_like(query_BD).index_add_(0, queries.history.rows_N(), history_ND)
+        return torch.where(known_B[:, None], query_BD, F.normalize(sum_BD, dim=-1))
+
+    @torch.inference_mode()
+    def score_items(self, queries: QueryBatch) -> Tensor:
+        """scores_BI: cosines."""
+        return self.query_vectors(queries) @ self.item_vectors().T

@@ -1,0 +1,44 @@
+"""Train any models on one data set and measure them under one card."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from recray.eval.compare import Row
+from recray.recipes import preset, recipe
+from recray.recipes.retrieval import CountRun, evaluate_retriever, prepared
+from recray.track.console import ConsoleProgress
+from recray.train.context import Context
+
+log = logging.getLogger(__name__)
+
+
+def compare_models(
+    dataset: str, split: str, models: Sequence[str], seeds: int, ks: Sequence[int] = (10,)
+) -> list[Row]:
+    """One row per model and seed, all on the test part of the same split; best weights by validation.
+
+    Raises:
+        ConfigError: a model that cannot be trained.
+        DataError: the data set is not at hand.
+    """
+    runs = [run for model in models for run in _runs(model, dataset, split, seeds)]
+    rows = []
+    for model, run in runs:
+        began = time.perf_counter()
+        title = f"{model} seed {run.seed}"
+        trained = recipe(model).train(run, Context(progress=ConsoleProgress(title)))
+        evaluation = evaluate_retriever(trained, prepared(run.data), "test", tuple(ks))
+        rows.append(Row(model, run.seed, evaluation))
+        log.info("%s: trained and measured in %.1f s", title, time.perf_counter() - began)
+    return rows
+
+
+def _runs(model: str, dataset: str, split: str, seeds: int) -> list[tuple[str, Any]]:
+    """A run per seed; models that count have nothing to draw, so one run says it all."""
+    run = preset(model, dataset)
+    run = replace(run, data=replace(run.data, split=split))
+    count = 1 if isinstance(run, CountRun) else seeds
+    return [(model, replace(run, seed=seed)) for seed in range(count)]

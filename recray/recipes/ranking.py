@@ -1,0 +1,243 @@
+"""The ranking stage: a published retriever's candidates, point-in-time features, gradient boosted trees.
+
+The ranker learns from the validation part, which the retriever never saw: on the training part the
+retriever's scores look better than they will ever be.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recray.batch import EvalExamples, QueryBatch
+from recray.config import ConfigError, to_dict
+from recray.data.dataset import Dataset
+from recray.data.examples import eval_examples, item_counts
+from recray.eval.evaluate import Evaluation, evaluate
+from recray.features.candidates import CandidateConfig, Candidates, gather, popular_first
+from recray.features.examples import (
+    RankingExamples,
+    load_examples,
+    ranking_examples,
+    ranking_query,
+    save_examples,
+)
+from recray.features.items import item_features
+from recray.features.log import EventLog
+from recray.features.ranking import compute
+from recray.models.gbdt import GBDTConfig, GBDTRanker
+from recray.recipes.retrieval import DataConfig, Prepared, prepared
+from recray.store.bundle import Bundle
+from recray.store.contents import RetrieverFiles, read_retriever, write_ranker
+from recray.store.store import Store
+from recray.store.weights import load_model
+from recray.train.boosted import train_boosted
+from recray.train.context import Context
+
+log = logging.getLogger(__name__)
+TRAIN, HOLDOUT, RANKER = "train.parquet", "holdout.parquet", "ranker.ubj"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankerRun:
+    """Train an XGBoost ranker on the candidates of a published retriever."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    retriever: str = ""
+    """Bundle name of the retriever; empty: "<dataset>-two_tower"."""
+    retriever_version: str = "latest"
+    """Its version: a number, a name such as production, or latest."""
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    gbdt: GBDTConfig = field(default_factory=GBDTConfig)
+    negatives: int = 50
+    """Candidates that were not chosen kept per training query; 0 keeps all."""
+    holdout: float = 0.2
+    """Share of the training queries that early stopping goes by."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.holdout < 1:
+            raise ConfigError(f"holdout must be between 0 and 1, got {self.holdout}")
+
+    def retriever_name(self) -> str:
+        return self.retriever or f"{self.data.dataset}-two_tower"
+
+
+class TwoStage:
+    """A published retriever and the events that features look into; with a ranker, both stages."""
+
+    def __init__(self, bundle: Bundle, data: Prepared, config: CandidateConfig) -> None:
+        _require_same_data(bundle, data)
+        self.bundle, self.data, self.config = bundle, data, config
+        self.files: RetrieverFiles = read_retriever(bundle)
+        self.model: Any = load_model(bundle)
+        self.log = event_log(data.dataset)
+        self._popular_first_I = popular_first(self.files.item_counts_I)
+
+    def candidates(self, queries: QueryBatch) -> list[Candidates]:
+        """Each query's candidates, found as a replica finds them."""
+        user_ids_B = queries.user_ids_B.numpy()
+        if self.files.user_UD is not None and (user_ids_B >= 0).all():
+            query_BD = self.files.user_UD[user_ids_B]
+        else:
+            query_BD = self.model.query_vectors(queries).numpy()
+
+        def search(one_BD: np.ndarray, k: int) -> np.ndarray:
+            return self.files.index.search(one_BD, k).item_ids_BK
+
+        return [
+            gather(
+                search,
+                query_BD[b],
+                self.files.item_ID,
+                self._popular_first_I,
+                queries.history.row(b).numpy(),
+                self.config,
+            )
+            for b in range(len(query_BD))
+        ]
+
+    def score_items(self, queries: QueryBatch) -> Tensor:
+        """scores_BI of the first stage alone."""
+        scores_BI: Tensor = self.model.score_items(queries)
+        return scores_BI
+
+    def ranked_by(self, ranker: GBDTRanker, queries: QueryBatch) -> Tensor:
+        """scores_BI: candidates by the ranker's score, then all other items by the retriever's."""
+        scores_BI = self.score_items(queries).clone()
+        floor_B = scores_BI.amax(dim=1) + 1.0
+        for b, candidates in enumerate(self.candidates(queries)):
+            scores_K = ranker.score(compute(self.log, ranking_query(queries, b, candidates)))
+            above_K = torch.from_numpy(scores_K - scores_K.min()) + floor_B[b]
+            scores_BI[b, torch.from_numpy(candidates.item_ids_K)] = above_K
+        return scores_BI
+
+
+def _require_same_data(bundle: Bundle, data: Prepared) -> None:
+    card = bundle.manifest.card
+    if card is None or (card.dataset_hash, card.split) != (data.dataset.hash, data.split.name):
+        trained = (
+            "an unknown protocol"
+            if card is None
+            else f"{card.dataset} ({card.dataset_hash[:8]}), {card.split}"
+        )
+        raise ConfigError(
+            f"{bundle.reference} was trained under {trained}, this run uses {data.dataset.name} "
+            f"({data.dataset.hash[:8]}), {data.split.name}: the ranker would learn from what the "
+            "retriever was trained on. Give both the same --data"
+        )
+
+
+def event_log(dataset: Dataset) -> EventLog:
+    """All events of a data set; what is asked strictly before a time sees nothing of that time or later."""
+    return EventLog(
+        dataset.user_ids_N,
+        dataset.item_ids_N,
+        dataset.ratings_N,
+        dataset.timestamps_N,
+        num_users=dataset.num_users,
+        num_items=dataset.num_items,
+        items=item_features(dataset.items),
+    )
+
+
+def open_two_stage(run: RankerRun, store: Store) -> TwoStage:
+    """The retriever that a run names, on the run's data.
+
+    Raises:
+        ConfigError: it is not in the store, or was trained under another protocol.
+    """
+    bundle = store.open(run.retriever_name(), run.retriever_version)
+    return TwoStage(bundle, prepared(run.data), run.candidates)
+
+
+class RankerTask(NamedTuple):
+    """What each worker is given."""
+
+    run: RankerRun
+    folder: Path  # holds TRAIN and HOLDOUT
+
+
+def write_examples(run: RankerRun, stages: TwoStage, folder: Path) -> None:
+    """Ranking examples of the validation part, as files that workers read their queries from."""
+    examples, _ = eval_examples(stages.data.dataset, stages.data.split, "validation")
+    rows = ranking_examples(
+        stages.log,
+        examples.queries,
+        stages.candidates(examples.queries),
+        examples.targets,
+        negatives=run.negatives or None,
+        seed=run.gbdt.seed,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    held_out_N = _held_out(rows, run)
+    save_examples(_only(rows, ~held_out_N), folder / TRAIN)
+    save_examples(_only(rows, held_out_N), folder / HOLDOUT)
+
+
+def _held_out(rows: RankingExamples, run: RankerRun) -> np.ndarray:
+    """Rows of a seeded share of the queries; whole queries, at least two on either side."""
+    ids = np.unique(rows.query_ids_N)
+    if len(ids) < 4:
+        raise ConfigError(f"only {len(ids)} queries to train a ranker on: use more data or another split")
+    count = min(max(2, round(run.holdout * len(ids))), len(ids) - 2)
+    chosen = np.random.default_rng(run.gbdt.seed).choice(ids, count, replace=False)
+    return np.isin(rows.query_ids_N, chosen)
+
+
+def _only(rows: RankingExamples, mask_N: np.ndarray) -> RankingExamples:
+    return RankingExamples(*(values[mask_N] for values in rows))
+
+
+def train_ranker(task: RankerTask, context: Context) -> None:
+    """Boosts on this worker's queries; rank 0's checkpoint is the ranker."""
+    shares = [
+        load_examples(task.folder / name, context.rank, context.world_size) for name in (TRAIN, HOLDOUT)
+    ]
+    ranker = train_boosted(shares[0], task.run.gbdt, evaluation=shares[1], rank=context.rank)
+    folder = task.folder / f"worker-{context.rank}"
+    folder.mkdir(exist_ok=True)
+    if context.rank == 0:
+        ranker.save(folder / RANKER)
+    best = {name: max(values) for name, values in ranker.curve.items()}
+    context.report({**best, "trees": float(ranker.num_trees)}, folder)
+
+
+class TwoStageResult(NamedTuple):
+    """The same queries, ordered by the first stage and by both."""
+
+    retriever: Evaluation
+    ranker: Evaluation
+
+
+def evaluate_two_stage(
+    stages: TwoStage, ranker: GBDTRanker, ks: Sequence[int] = (10,), part: EvalExamples | None = None
+) -> TwoStageResult:
+    """Full-ranking metrics on the test part: the retriever's own order, and the ranker's."""
+    data = stages.data
+    examples, card = eval_examples(data.dataset, data.split, "test")
+    counts_I = item_counts(data.dataset, data.split.train_N)
+    examples = part or examples
+    return TwoStageResult(
+        evaluate(stages.score_items, examples, card, counts_I, ks=ks),
+        evaluate(lambda q: stages.ranked_by(ranker, q), examples, card, counts_I, ks=ks),
+    )
+
+
+def publish_ranker(
+    run: RankerRun, stages: TwoStage, ranker: GBDTRanker, result: TwoStageResult, store: Store
+) -> Bundle:
+    """Publishes the ranker with the events its features look into; it requires its retriever by digest."""
+    return store.publish(
+        f"{run.data.dataset}-ranker",
+        lambda folder: write_ranker(folder, ranker.save, stages.log, run.candidates),
+        model="gbdt",
+        config={"gbdt": to_dict(run.gbdt), "candidates": to_dict(run.candidates)},
+        card=result.ranker.card,
+        metrics=result.ranker.means(),
+        requires={"retriever": stages.bundle.reference},
+    )

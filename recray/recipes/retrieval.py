@@ -1,0 +1,198 @@
+"""Retrievers: popularity and ItemKNN by counting, two-tower by gradient, all on one prepared data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from recray import checkpoint, models
+from recray.batch import EvalExamples, QueryBatch
+from recray.data.dataset import Dataset
+from recray.data.examples import eval_examples, item_counts
+from recray.data.pairs import PairBatches
+from recray.data.prepare import ensure
+from recray.data.side_features import encode_side_features
+from recray.data.splits import Split, split_by_name
+from recray.eval.evaluate import Evaluation, evaluate, sums
+from recray.models.item_knn import ItemKNNConfig
+from recray.models.popularity import PopularityConfig
+from recray.models.two_tower import TwoTowerConfig
+from recray.train.context import Context
+from recray.train.loop import LoopConfig, Sums, fit
+from recray.train.optim import OptimConfig
+
+Target = Literal["validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, and which part of it is held out."""
+
+    dataset: str = "synthetic"
+    """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file."""
+    split: Literal["leave-one-out", "global-time", "random"] = "leave-one-out"
+    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows."""
+    k_core: int = 0
+    """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTowerRun:
+    """Train a two-tower retriever."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: TwoTowerConfig = field(default_factory=TwoTowerConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    seed: int = 0
+    """Of the initial weights, the order of the data and dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountRun:
+    """Fit a model that learns by counting."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: PopularityConfig | ItemKNNConfig = field(default_factory=PopularityConfig)
+    seed: int = 0
+    """Unused: counting is deterministic."""
+
+
+def for_dataset(run: Any, dataset: str) -> Any:
+    """The same run on other data."""
+    return replace(run, data=replace(run.data, dataset=dataset))
+
+
+def _two_tower(dataset: str, **changes: Any) -> TwoTowerRun:
+    return TwoTowerRun(data=DataConfig(dataset=dataset), **changes)
+
+
+TWO_TOWER_PRESETS: dict[str, tuple[str, TwoTowerRun]] = {
+    "synthetic": ("generated data with a known truth; needs no download", _two_tower("synthetic")),
+    "ml-100k": ("MovieLens 100K", _two_tower("ml-100k")),
+    "ml-latest-small": ("MovieLens latest-small", _two_tower("ml-latest-small")),
+    "ml-1m": ("MovieLens 1M", _two_tower("ml-1m", loop=LoopConfig(batch_size=4096))),
+    "ml-25m": (
+        "MovieLens 25M",
+        _two_tower("ml-25m", loop=LoopConfig(batch_size=8192, epochs=10, patience=2)),
+    ),
+    "ml-32m": (
+        "MovieLens 32M",
+        _two_tower("ml-32m", loop=LoopConfig(batch_size=8192, epochs=10, patience=2)),
+    ),
+}
+
+COUNT_PRESETS: dict[str, dict[str, tuple[str, CountRun]]] = {
+    "popularity": {"synthetic": ("most interactions first", CountRun(model=PopularityConfig()))},
+    "item_knn": {"synthetic": ("cosine neighbourhoods", CountRun(model=ItemKNNConfig()))},
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set and its split."""
+
+    dataset: Dataset
+    split: Split
+
+
+def prepared(data: DataConfig) -> Prepared:
+    """The data set of a config, prepared first where it is missing.
+
+    Raises:
+        DataError: its raw files are not at hand; says where to put them.
+    """
+    dataset = ensure(data.dataset, k_core=data.k_core)
+    return Prepared(dataset, split_by_name(dataset, data.split))
+
+
+def new_model(run: Any, dataset: Dataset) -> nn.Module:
+    """The untrained model of a run, side features filled in; equal seeds give equal weights."""
+    schema, tables = encode_side_features(dataset)
+    torch.manual_seed(run.seed)
+    model: Any = models.build(model_name(run), run.model, schema)
+    if hasattr(model, "set_side_features"):
+        model.set_side_features(tables)
+    built: nn.Module = model
+    return built
+
+
+def model_name(run: Any) -> str:
+    """The registry name of the model that a run's config belongs to."""
+    return next(name for name in models.MODELS if models.config_of(name) is type(run.model))
+
+
+def train_pairs(run: TwoTowerRun, context: Context) -> nn.Module:
+    """Trains on the pairs of the training part, validates on the validation part; see ``train.loop.fit``."""
+    data = prepared(run.data)
+    model = new_model(run, data.dataset)
+    batches = PairBatches(data.dataset, data.split.train_N, run.loop.batch_size, run.seed)
+    fit(
+        model,
+        batches,
+        _validation(data, context),
+        config=run.loop,
+        optim=run.optim,
+        context=context,
+        seed=run.seed,
+    )
+    return model
+
+
+def train_counts(run: CountRun, context: Context) -> nn.Module:
+    """Counts the training part in one pass."""
+    data = prepared(run.data)
+    model: Any = new_model(run, data.dataset)
+    mask_N = data.split.train_N
+    user_ids_N, item_ids_N = data.dataset.user_ids_N[mask_N], data.dataset.item_ids_N[mask_N]
+    model.count(torch.from_numpy(user_ids_N), torch.from_numpy(item_ids_N))
+    counted: nn.Module = model
+    return counted
+
+
+def restore(run: TwoTowerRun, folder: Path) -> nn.Module:
+    """The model with the best weights of a run's checkpoint."""
+    model = new_model(run, prepared(run.data).dataset)
+    checkpoint.load_best(folder, model)
+    return model.eval()
+
+
+def evaluate_retriever(
+    model: Any, data: Prepared, target: Target = "test", ks: tuple[int, ...] = (10,)
+) -> Evaluation:
+    """Full-ranking metrics of a retriever on one part of the split."""
+    examples, card = eval_examples(data.dataset, data.split, target)
+    counts_I = item_counts(data.dataset, data.split.train_N)
+    return evaluate(model.score_items, examples, card, counts_I, ks=ks)
+
+
+def _validation(data: Prepared, context: Context) -> Callable[[nn.Module], Sums]:
+    """This rank's share of the validation metrics: users are dealt out in contiguous blocks."""
+    examples, card = eval_examples(data.dataset, data.split, "validation")
+    mine = _share(examples, context)
+    counts_I = item_counts(data.dataset, data.split.train_N)
+
+    def validate(model: Any) -> Sums:
+        return sums(evaluate(_on(context.device, model), mine, card, counts_I, ks=(10,)))
+
+    return validate
+
+
+def _on(device: torch.device, model: Any) -> Callable[[QueryBatch], Tensor]:
+    """``model.score_items`` for queries that lie on the CPU."""
+
+    def score_items(queries: QueryBatch) -> Tensor:
+        scores_BI: Tensor = model.score_items(queries.to(device))
+        return scores_BI
+
+    return score_items
+
+
+def _share(examples: EvalExamples, context: Context) -> EvalExamples:
+    count = len(examples.queries.user_ids_B)
+    start = count * context.rank // context.world_size
+    stop = count * (context.rank + 1) // context.world_size
+    return EvalExamples(examples.queries.slice(start, stop), examples.targets.slice(start, stop))

@@ -1,0 +1,90 @@
+"""What a client gets back. Plain dictionaries, typed here: nothing is validated on the way out."""
+
+from typing import Any, NotRequired
+
+# The standard library's own TypedDict cannot be read by pydantic before Python 3.12.
+from typing_extensions import TypedDict
+
+from recray.store import Reference
+
+
+class FeatureReason(TypedDict):
+    """A feature that moved an item's score, largest contribution first."""
+
+    feature: str
+    value: float | None  # None: missing
+    contribution: float  # SHAP value, in units of the score
+
+
+class Item(TypedDict):
+    item_id: str
+    title: str | None
+    score: float | None  # the ranker's; without a ranker the retriever's; None: popularity has none
+    source: str  # the retriever's model, "history" or "popular"
+    features: NotRequired[dict[str, float | None]]  # float32 values, exact
+    why: NotRequired[list[FeatureReason]]
+
+
+class Version(TypedDict):
+    name: str
+    version: int
+    digest: str
+
+
+class Candidates(TypedDict):
+    """All that was ranked, in the order of retrieval: what a replay of the request needs."""
+
+    item_ids: list[str]
+    retrieval_scores: list[float | None]
+    sources: list[int]  # bit mask: 1 retriever, 2 popular
+
+
+class Recommendations(TypedDict):
+    """Answer of ``POST /recommend``."""
+
+    items: list[Item]
+    fallback: str | None  # None, "history" or "popular": what stood in for an unknown user's vector
+    version: dict[str, Version]  # by role: "retriever" and, where one is served, "ranker"
+    request_id: str
+    request_time: int  # unix seconds that were used
+    timings_ms: dict[str, float]
+    candidates: NotRequired[Candidates]  # with explain
+
+
+class SimilarItem(TypedDict):
+    item_id: str
+    title: str | None
+    score: float  # inner product of the two items' vectors
+
+
+class SimilarItems(TypedDict):
+    """Answer of ``GET /items/{item_id}/similar``."""
+
+    item_id: str
+    items: list[SimilarItem]
+    version: dict[str, Version]
+    request_id: str
+
+
+class Health(TypedDict):
+    """Answer of ``GET /health``: "degraded" serves an older version than the store's name points at."""
+
+    status: str  # "ok" or "degraded"
+    serving: dict[str, Version]
+    loaded_at: str
+    problem: str | None
+
+
+class Problem(TypedDict):
+    """Answer to every wrong request."""
+
+    error: str  # for programs
+    message: str  # for people
+    request_id: str
+
+
+def version(reference: Reference) -> Version:
+    return {"name": reference.name, "version": reference.version, "digest": reference.digest}
+
+
+AnyAnswer = dict[str, Any] | Recommendations | SimilarItems | Health | Problem

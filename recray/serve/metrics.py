@@ -1,0 +1,63 @@
+"""What the gateway counts, for Prometheus. Each gateway has a registry of its own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from recray.serve import answers
+
+# Stages take tenths of a millisecond, a request with a full catalogue scan tens of milliseconds.
+BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class GatewayMetrics:
+    """Counts of one process; a deployment of several replicas is scraped at each of them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "recray_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "recray_stage_seconds",
+            "Time in each stage.",
+            ["stage"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self._fallbacks = Counter(
+            "recray_fallbacks", "Answers without a user's own vector.", ["fallback"], registry=self.registry
+        )
+        self._version = Gauge(
+            "recray_version_info",
+            "Versions served now.",
+            ["role", "name", "version", "digest"],
+            registry=self.registry,
+        )
+        self._degraded = Gauge(
+            "recray_degraded", "1 where a newer version does not load.", registry=self.registry
+        )
+        # Looking a label up costs more than counting: what the hot path uses is kept.
+        self._recommended = self._requests.labels("recommend", "200")
+        self._stages: dict[str, Histogram] = {}
+
+    def recommended(self, answer: answers.Recommendations) -> None:
+        """One answer of ``POST /recommend``."""
+        self._recommended.inc()
+        for stage, elapsed_ms in answer["timings_ms"].items():
+            histogram = self._stages.get(stage)
+            if histogram is None:
+                histogram = self._stages[stage] = self._seconds.labels(stage)
+            histogram.observe(elapsed_ms / 1e3)
+        if answer["fallback"]:
+            self._fallbacks.labels(answer["fallback"]).inc()
+
+    def answered(self, route: str, status: int) -> None:
+        """Any other answer."""
+        self._requests.labels(route, str(status)).inc()
+
+    def render(self, health: answers.Health) -> bytes:
+        """The text that Prometheus scrapes."""
+        self._version.clear()
+        for role, served in health["serving"].items():
+            self._version.labels(role, served["name"], str(served["version"]), served["digest"]).set(1)
+        self._degraded.set(health["status"] != "ok")
+        return generate_latest(self.registry)

@@ -1,0 +1,256 @@
+"""One version of the application, loaded: its bundles, their stages, and the answer they give together.
+
+The parts can be loaded one by one, so that a replica of the spread placement holds only its own.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recray.config import ConfigError
+from recray.contract import VectorRetriever
+from recray.features.candidates import RETRIEVER, CandidateConfig, Candidates
+from recray.features.log import EventLog
+from recray.features.ranking import FEATURE_NAMES
+from recray.models.gbdt import GBDTRanker
+from recray.serve import answers
+from recray.serve.catalogue import Catalogue, Query
+from recray.serve.clock import StageClock
+from recray.serve.requests import RecommendRequest
+from recray.serve.stages import Ranking, Reranking, Retrieval, Retrieved
+from recray.store import Bundle, Reference, Store
+from recray.store.contents import (
+    RANKER,
+    read_candidate_config,
+    read_catalogue,
+    read_item_vectors,
+    read_log,
+    read_retriever,
+)
+from recray.store.weights import load_model
+
+log = logging.getLogger(__name__)
+
+TOP_REASONS = 3
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ServedBundles:
+    """The bundles behind one version: a ranker fixes its retriever by digest; or a retriever alone."""
+
+    retriever: Bundle
+    ranker: Bundle | None
+
+    @property
+    def reference(self) -> Reference:
+        """The version that a name of the store points at."""
+        return (self.ranker or self.retriever).reference
+
+    def versions(self) -> dict[str, answers.Version]:
+        bundles = {"retriever": self.retriever, "ranker": self.ranker}
+        return {role: answers.version(b.reference) for role, b in bundles.items() if b}
+
+    def verify(self) -> None:
+        """Reads every file; raises ``StoreError`` where one was damaged."""
+        for bundle in (self.retriever, self.ranker):
+            if bundle:
+                bundle.verify()
+
+
+def open_served(store: Store, application: str, version: int | str = "production") -> ServedBundles:
+    """The bundles of an application's version.
+
+    Raises:
+        StoreError: there is no such version, or the retriever that it was made for is not in the store.
+    """
+    bundle = store.open(application, version)
+    needed = bundle.manifest.requires.get("retriever")
+    return ServedBundles(store.resolve(needed), bundle) if needed else ServedBundles(bundle, None)
+
+
+def load_catalogue(bundles: ServedBundles) -> Catalogue:
+    return Catalogue(*read_catalogue(bundles.retriever))
+
+
+def load_log(bundles: ServedBundles) -> EventLog | None:
+    return read_log(bundles.ranker) if bundles.ranker else None
+
+
+def load_retrieval(bundles: ServedBundles, event_log: EventLog | None) -> Retrieval:
+    """
+    Raises:
+        ConfigError: the retriever scores the whole catalogue instead of giving vectors to search.
+    """
+    model = load_model(bundles.retriever)
+    if not isinstance(model, VectorRetriever):
+        kind = bundles.retriever.manifest.model
+        raise ConfigError(
+            f"{bundles.retriever.reference}: {kind!r} has no item vectors to search; serve another"
+        )
+    config = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
+    return Retrieval(read_retriever(bundles.retriever), model, event_log, config)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why the items of an answer stand where they stand."""
+
+    features_KF: Vector
+    contributions_KF: Vector
+    candidates: Candidates
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The K items to show, best first."""
+
+    item_ids_K: npt.NDArray[np.int64]
+    scores_K: Vector
+    sources_K: npt.NDArray[np.uint8]
+    explanation: Explanation | None
+
+
+class RankStages:
+    """Features, rank and re-rank. Without a ranker the order of retrieval stands."""
+
+    def __init__(self, ranking: Ranking | None, reranking: Reranking) -> None:
+        self._ranking, self._reranking = ranking, reranking
+
+    def rank(self, query: Query, candidates: Candidates, explain: bool, clock: StageClock) -> Ranked:
+        """Orders candidates; books ``features``, ``rank`` and, where asked, ``explain`` on the clock."""
+        scores_K, features_KF = candidates.scores_K, None
+        if self._ranking and len(candidates.item_ids_K):
+            features_KF = self._ranking.features(query, candidates)
+            clock.lap("features")
+            scores_K = self._ranking.score(features_KF)
+        best = self._reranking.order(candidates, scores_K, query.k)
+        clock.lap("rank")
+        explanation = None
+        if explain and self._ranking and features_KF is not None:
+            contributions_KF = self._ranking.explain(features_KF[best])
+            explanation = Explanation(features_KF[best], contributions_KF, candidates)
+            clock.lap("explain")
+        return Ranked(candidates.item_ids_K[best], scores_K[best], candidates.sources_K[best], explanation)
+
+
+def load_rank_stages(
+    bundles: ServedBundles, event_log: EventLog | None, diversity: float = 0.0
+) -> RankStages:
+    ranking = None
+    if bundles.ranker and event_log:
+        ranker = GBDTRanker.load(bundles.ranker.path(RANKER), FEATURE_NAMES)
+        ranking = Ranking(event_log, ranker)
+    item_ID = read_item_vectors(bundles.retriever) if diversity else None
+    return RankStages(ranking, Reranking(item_ID, diversity))
+
+
+def answer(
+    bundles: ServedBundles,
+    catalogue: Catalogue,
+    query: Query,
+    retrieved: Retrieved,
+    ranked: Ranked,
+) -> answers.Recommendations:
+    """The answer in raw ids, but for its request id and timings."""
+    by_vector = "history" if retrieved.fallback == "history" else bundles.retriever.manifest.model
+    rows = zip(ranked.item_ids_K.tolist(), ranked.scores_K.tolist(), ranked.sources_K.tolist(), strict=True)
+    items: list[answers.Item] = [
+        {
+            "item_id": catalogue.item_raw_ids[row],
+            "title": catalogue.titles[row],
+            "score": score,
+            "source": by_vector if source & RETRIEVER else "popular",
+        }
+        for row, score, source in rows
+    ]
+    result: answers.Recommendations = {
+        "items": items,
+        "fallback": retrieved.fallback,
+        "version": bundles.versions(),
+        "request_id": "",
+        "request_time": query.time,
+        "timings_ms": {},
+    }
+    if ranked.explanation:
+        _explain(result, ranked.explanation, catalogue)
+    return result
+
+
+def _explain(result: answers.Recommendations, explanation: Explanation, catalogue: Catalogue) -> None:
+    """Adds features and reasons to the items, and what a replay needs."""
+    rows = zip(explanation.features_KF.tolist(), explanation.contributions_KF.tolist(), strict=True)
+    for item, (values, contributions) in zip(result["items"], rows, strict=True):
+        item["features"] = dict(zip(FEATURE_NAMES, values, strict=True))
+        strongest = sorted(range(len(values)), key=lambda f: -abs(contributions[f]))[:TOP_REASONS]
+        item["why"] = [
+            {"feature": FEATURE_NAMES[f], "value": values[f], "contribution": contributions[f]}
+            for f in strongest
+        ]
+    candidates = explanation.candidates
+    result["candidates"] = {
+        "item_ids": [catalogue.item_raw_ids[row] for row in candidates.item_ids_K.tolist()],
+        "retrieval_scores": candidates.scores_K.tolist(),
+        "sources": candidates.sources_K.tolist(),
+    }
+
+
+class Pipeline:
+    """A whole version in one process: the fused placement."""
+
+    def __init__(self, bundles: ServedBundles, diversity: float = 0.0) -> None:
+        """Loads every stage, after reading all files against their digests.
+
+        Raises:
+            ConfigError, DataError: a bundle is damaged or does not fit this code; says which and why.
+        """
+        started = time.perf_counter()
+        bundles.verify()
+        event_log = load_log(bundles)
+        self.bundles = bundles
+        self.catalogue = load_catalogue(bundles)
+        self._retrieval = load_retrieval(bundles, event_log)
+        self._rank_stages = load_rank_stages(bundles, event_log, diversity)
+        log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
+
+    def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+        """
+        Raises:
+            RequestError: the request names items that this version does not know.
+        """
+        clock = StageClock()
+        query = self.catalogue.query(request)
+        clock.lap("lookup")
+        retrieved = self._retrieval.retrieve(query, clock)
+        ranked = self._rank_stages.rank(query, retrieved.candidates, request.explain, clock)
+        result = answer(self.bundles, self.catalogue, query, retrieved, ranked)
+        clock.lap("answer")
+        result["timings_ms"] = clock.stop()
+        return result
+
+    def similar(self, item_id: str, k: int) -> answers.SimilarItems:
+        """
+        Raises:
+            RequestError: 404, no such item.
+        """
+        return similar_answer(
+            self.bundles,
+            self.catalogue,
+            item_id,
+            self._retrieval.similar(self.catalogue.item_row(item_id), k),
+        )
+
+
+def similar_answer(
+    bundles: ServedBundles, catalogue: Catalogue, item_id: str, near: Candidates
+) -> answers.SimilarItems:
+    """The answer in raw ids, but for its request id."""
+    items: list[answers.SimilarItem] = [
+        {"item_id": catalogue.item_raw_ids[row], "title": catalogue.titles[row], "score": score}
+        for row, score in zip(near.item_ids_K.tolist(), near.scores_K.tolist(), strict=True)
+    ]
+    return {"item_id": item_id, "items": items, "version": bundles.versions(), "request_id": ""}

@@ -1,0 +1,94 @@
+"""What a client may ask, and how a wrong request is answered.
+
+Parsing is one pass of pydantic-core over the raw bytes: whatever they hold, the outcome is a
+``RecommendRequest`` or a ``RequestError``.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic.types import StrictBool, StrictInt
+
+MAX_K = 500
+MAX_HISTORY = 1_000
+MAX_BODY_BYTES = 256 * 1024
+LATEST_TIME = 2**33  # unix seconds, the year 2242: later ones are milliseconds by mistake
+
+RawId = (
+    Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
+    | Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)]
+)
+RawIds = Annotated[list[RawId], Field(max_length=MAX_HISTORY)]
+
+
+class RecommendRequest(BaseModel):
+    """Body of ``POST /recommend``. Ids are those of the raw data, as text or number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    user_id: RawId | None = Field(None, description="who asks; absent or unknown: a fallback is used")
+    k: Annotated[StrictInt, Field(ge=1, le=MAX_K, description="how many items to return")] = 10
+    history: RawIds | None = Field(None, description="items the user had to do with, oldest first")
+    exclude: RawIds = Field([], description="items that must not come back")
+    request_time: Annotated[StrictInt, Field(ge=0, lt=LATEST_TIME)] | None = Field(
+        None, description="unix seconds; nothing later is used. Absent: now"
+    )
+    explain: StrictBool = Field(False, description="add each item's features and what they contributed")
+
+    def time(self) -> int:
+        """The request time, unix seconds."""
+        return int(time.time()) if self.request_time is None else self.request_time
+
+
+@dataclass
+class RequestError(Exception):
+    """A request that is wrong: the client's status and the reason to read."""
+
+    status: int  # 4xx
+    reason: str  # for programs, e.g. "unknown_item"
+    message: str  # for people: what was wrong, and what to send instead
+
+    def to_json(self, request_id: str) -> dict[str, Any]:
+        return {"error": self.reason, "message": self.message, "request_id": request_id}
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}: {self.message}"
+
+
+_PARSER = TypeAdapter(RecommendRequest)
+_MAX_REPORTED = 5
+
+
+def parse(body: bytes) -> RecommendRequest:
+    """The request in a JSON body.
+
+    Raises:
+        RequestError: 400 where it is not JSON in UTF-8, 422 where a field is wrong.
+    """
+    try:
+        return _PARSER.validate_json(body)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _explain(error: ValidationError) -> RequestError:
+    # Inputs are left out of the message: they may be large, or not even text.
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    if problems[0]["type"] == "json_invalid":
+        return RequestError(400, "malformed_json", problems[0]["msg"])
+    # A union reports once per branch; the field and the first message are what helps.
+    by_field: dict[str, str] = {}
+    for problem in problems:
+        by_field.setdefault(_field(problem["loc"]), problem["msg"])
+    named = [f"{field}: {message}" for field, message in list(by_field.items())[:_MAX_REPORTED]]
+    return RequestError(422, "invalid_request", "; ".join(named))
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """``("history", 3, "constrained-str")`` -> ``"history[3]"``; unknown fields are cut to 40 characters."""
+    if not location:
+        return "body"
+    index = f"[{location[1]}]" if len(location) > 1 and isinstance(location[1], int) else ""
+    return f"{str(location[0])[:40]!a}"[1:-1] + index

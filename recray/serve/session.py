@@ -1,0 +1,43 @@
+"""One Ray for a script that trains and serves: started with the fast ingress, stopped at the end."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from recray.serve.haproxy import free_port, use_haproxy
+
+
+class Session:
+    """Serves in the Ray of this script. Imports ``ray.serve`` late: it reads the environment once."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._started = port or free_port(), False
+
+    def start(self, application: str) -> str:
+        """Serves the production version of a bundle; returns its URL."""
+        from recray.serve.deployments import start
+        from recray.serve.service import ServiceConfig
+
+        self._started = True
+        return start(ServiceConfig(application=application), port=self._port)
+
+    def stop(self) -> None:
+        if self._started:
+            from recray.serve.deployments import stop
+
+            stop()
+
+
+@contextmanager
+def serving(port: int) -> Iterator[Session]:
+    """A session on the cluster that RAY_ADDRESS names, or on a Ray of this machine that ends with it."""
+    use_haproxy(drain_s=1.0)
+    import ray
+
+    ray.init(logging_level=logging.WARNING, include_dashboard=False)
+    session = Session(port)
+    try:
+        yield session
+    finally:
+        session.stop()
+        ray.shutdown()

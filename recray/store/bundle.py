@@ -1,0 +1,57 @@
+"""An open bundle: one immutable folder of files under one digest."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recray.config import nearest
+from recray.store.manifest import BundleManifest, Reference, StoreError, file_sha256, read_manifest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A published version. Nothing in ``folder`` changes after it became visible."""
+
+    folder: Path
+    manifest: BundleManifest
+
+    @property
+    def reference(self) -> Reference:
+        return self.manifest.reference
+
+    def path(self, file: str) -> Path:
+        """Where a file of this bundle lies.
+
+        Raises:
+            StoreError: the bundle has no such file, or it is gone or of another size.
+        """
+        entry = self.manifest.files.get(file)
+        if entry is None:
+            raise StoreError(f"{self.reference} has no file {file!r}{nearest(file, self.manifest.files)}")
+        path = self.folder / file
+        size_bytes = path.stat().st_size if path.is_file() else None
+        if size_bytes != entry.size_bytes:
+            found = "is missing" if size_bytes is None else f"has {size_bytes} bytes, not {entry.size_bytes}"
+            raise StoreError(f"{self.reference} is damaged: {file} {found}; roll back or publish again")
+        return path
+
+    def verify(self) -> None:
+        """Reads every file and compares it with the manifest.
+
+        Raises:
+            StoreError: a file is missing or differs, naming the first one.
+        """
+        for file, entry in self.manifest.files.items():
+            if file_sha256(self.path(file)) != entry.sha256:
+                raise StoreError(
+                    f"{self.reference} is damaged: the content of {file} differs from what was "
+                    "published; roll back or publish again"
+                )
+
+
+def open_folder(folder: Path) -> Bundle:
+    """The bundle in ``folder``; cheap, files are checked by ``path`` and ``verify``.
+
+    Raises:
+        StoreError: its manifest is missing or was changed.
+    """
+    return Bundle(folder, read_manifest(folder))

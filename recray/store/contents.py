@@ -1,0 +1,119 @@
+"""What is inside the bundles that are served: a retriever's files, and a ranker's.
+
+Writers and readers stand side by side, so that file and column names exist once.
+
+Shapes: U users, I items, D vector dim.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from torch import nn
+
+from recray.config import from_dict, to_dict
+from recray.features.candidates import CandidateConfig
+from recray.features.log import EVENT_FILE, ITEM_FILE, EventLog
+from recray.ops.ann import Index, load_index
+from recray.store.bundle import Bundle
+from recray.store.manifest import StoreError
+from recray.store.weights import load_arrays, save_arrays, save_model
+
+Vectors = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+USERS, ITEMS = "users.parquet", "items.parquet"
+INDEX = "index.faiss"
+ITEM_VECTORS, USER_VECTORS = "item_vectors.safetensors", "user_vectors.safetensors"
+RANKER, CANDIDATES = "ranker.ubj", "candidates.json"
+COUNT_COLUMN = "train_count"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieverFiles:
+    """All that answers a retrieval."""
+
+    users: pl.DataFrame  # raw_id (str) and side columns; row = user id
+    items: pl.DataFrame  # raw_id (str), title where known, side columns; row = item id
+    item_counts_I: Ids  # training interactions of each item: what "popular" means
+    item_ID: Vectors
+    user_UD: Vectors | None  # query vectors of known users, where they depend on the user id alone
+    index: Index  # over item_ID
+
+
+def write_retriever(folder: Path, model: nn.Module, files: RetrieverFiles) -> None:
+    """Fills a bundle's folder: the body of the ``write`` that ``Store.publish`` calls."""
+    save_model(model, folder)
+    files.users.write_parquet(folder / USERS)
+    files.items.with_columns(pl.Series(COUNT_COLUMN, files.item_counts_I)).write_parquet(folder / ITEMS)
+    save_arrays(folder / ITEM_VECTORS, {"item_ID": files.item_ID})
+    if files.user_UD is not None:
+        save_arrays(folder / USER_VECTORS, {"user_UD": files.user_UD})
+    files.index.save(folder / INDEX)
+
+
+def read_catalogue(bundle: Bundle) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(users, items) of a retriever bundle, without its vectors and index."""
+    return pl.read_parquet(bundle.path(USERS)), pl.read_parquet(bundle.path(ITEMS))
+
+
+def read_retriever(bundle: Bundle) -> RetrieverFiles:
+    """Everything ``write_retriever`` wrote, but the model (``load_model``).
+
+    Raises:
+        StoreError: a file is missing or damaged, or two files disagree on the catalogue's size.
+    """
+    users, items = read_catalogue(bundle)
+    files = RetrieverFiles(
+        users=users,
+        items=items.drop(COUNT_COLUMN),
+        item_counts_I=items[COUNT_COLUMN].cast(pl.Int64).to_numpy(),
+        item_ID=read_item_vectors(bundle),
+        user_UD=_user_vectors(bundle),
+        index=load_index(bundle.path(INDEX)),
+    )
+    sizes = {ITEMS: len(items), ITEM_VECTORS: len(files.item_ID), INDEX: files.index.num_items}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{file} {size}" for file, size in sizes.items())
+        raise StoreError(f"{bundle.reference}: its files disagree on the number of items: {found}")
+    if files.user_UD is not None and len(files.user_UD) != len(users):
+        raise StoreError(
+            f"{bundle.reference}: {len(files.user_UD)} user vectors but {len(users)} users in {USERS}"
+        )
+    return files
+
+
+def read_item_vectors(bundle: Bundle) -> Vectors:
+    """item_ID of a retriever bundle."""
+    return load_arrays(bundle.path(ITEM_VECTORS))["item_ID"].astype(np.float32, copy=False)
+
+
+def _user_vectors(bundle: Bundle) -> Vectors | None:
+    if USER_VECTORS not in bundle.manifest.files:
+        return None
+    return load_arrays(bundle.path(USER_VECTORS))["user_UD"].astype(np.float32, copy=False)
+
+
+def write_ranker(
+    folder: Path, save: Callable[[Path], None], log: EventLog, candidates: CandidateConfig
+) -> None:
+    """Fills a ranker bundle: ``save(path)`` writes the trees as XGBoost's own ``.ubj``."""
+    save(folder / RANKER)
+    log.save(folder)
+    (folder / CANDIDATES).write_text(json.dumps(to_dict(candidates)))
+
+
+def read_log(bundle: Bundle) -> EventLog:
+    """The point-in-time event log of a ranker bundle."""
+    for file in (EVENT_FILE, ITEM_FILE):
+        bundle.path(file)
+    return EventLog.load(bundle.folder)
+
+
+def read_candidate_config(bundle: Bundle) -> CandidateConfig:
+    """How many candidates a ranker bundle wants, by source."""
+    return from_dict(CandidateConfig, json.loads(bundle.path(CANDIDATES).read_text()))

@@ -1,0 +1,209 @@
+"""The store: immutable numbered versions of bundles, and the names that point at them.
+
+Layout: ``<root>/<name>/versions/<number>/`` (files and ``manifest.json``) and
+``<root>/<name>/names.json``. A version becomes visible by one rename, a name moves by one rename;
+readers take no lock and see the old state or the new one.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recray import paths
+from recray.config import nearest
+from recray.schema import FeatureSchema, ProtocolCard
+from recray.store import names as moves_file
+from recray.store.bundle import Bundle, open_folder
+from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
+from recray.store.names import Move, check_name, locked
+from recray.store.staging import fsync_file, seal_files, staging
+
+log = logging.getLogger(__name__)
+
+_APPLICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Store:
+    """Versions and names of every application under one folder, safe for many processes at once."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or paths.store_dir()
+
+    def publish(
+        self,
+        name: str,
+        write: Callable[[Path], None],
+        *,
+        model: str,
+        config: dict[str, Any],
+        schema: FeatureSchema | None = None,
+        card: ProtocolCard | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        requires: Mapping[str, Reference] | None = None,
+        parent: int | None = None,
+    ) -> Bundle:
+        """Makes a new version of what ``write`` puts into the folder it is given.
+
+        Nothing is visible until the end, and no name moves. Publishers do not wait for each other
+        while they write. ``requires`` names the bundles that this one works with, by role.
+
+        Raises:
+            StoreError: a bad name, no files, a pickled file, or a required bundle that is not here.
+        """
+        folder = self._application_folder(name)
+        for reference in (requires or {}).values():
+            self.resolve(reference)
+        with staging(folder) as staged:
+            write(staged)
+            files = seal_files(staged)
+            with locked(folder):
+                version = max(self._numbers(name), default=0) + 1
+                manifest = BundleManifest(
+                    name=name,
+                    version=version,
+                    model=model,
+                    config=dict(config),
+                    schema=schema,
+                    card=card,
+                    metrics=dict(metrics or {}),
+                    requires=dict(requires or {}),
+                    parent=parent,
+                    created_at=moves_file.now(),
+                    files=files,
+                ).sealed()
+                published = _commit(staged, manifest, folder / "versions")
+        log.info("published %s", manifest.reference)
+        return Bundle(published, manifest)
+
+    def open(self, name: str, version: int | str = "production") -> Bundle:
+        """A version by number (also as text), by a name that points at it, or the ``"latest"`` one.
+
+        Raises:
+            StoreError: no such application, name or version; the message lists what there is.
+        """
+        number = int(version) if str(version).isdecimal() else self._resolve_name(name, str(version))
+        if number not in self._numbers(name):
+            raise StoreError(f"{name!r} has no version {number}; {self._known(name)}")
+        return open_folder(self._application_folder(name) / "versions" / str(number))
+
+    def resolve(self, reference: Reference) -> Bundle:
+        """The bundle that a reference means, by version and digest.
+
+        Raises:
+            StoreError: it is not here, or another bundle stands in its place.
+        """
+        bundle = self.open(reference.name, reference.version)
+        if bundle.manifest.digest != reference.digest:
+            raise StoreError(f"{reference} is asked for, but the store holds {bundle.reference}")
+        return bundle
+
+    def applications(self) -> list[str]:
+        """Names under which at least one version is published."""
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted(f.name for f in folders if _APPLICATION.fullmatch(f.name) and self._numbers(f.name))
+
+    def versions(self, name: str) -> list[BundleManifest]:
+        """Manifests of all versions, oldest first."""
+        self._check_known(name)
+        folder = self._application_folder(name) / "versions"
+        return [open_folder(folder / str(number)).manifest for number in self._numbers(name)]
+
+    def names(self, name: str) -> dict[str, int]:
+        """Where each name of this application points."""
+        self._check_known(name)
+        return {n: stack[-1] for n, stack in moves_file.stacks(self.history(name)).items() if stack}
+
+    def history(self, name: str) -> list[Move]:
+        """Every promotion and rollback of this application, oldest first."""
+        return moves_file.read_moves(self._application_folder(name))
+
+    def promote(self, name: str, version: int, to: str = "production") -> None:
+        """Points a name at a version, after reading the version and all it requires in full.
+
+        Raises:
+            StoreError: no such name or version, or the version is damaged: then the name stays.
+        """
+        check_name(to)
+        bundle = self.open(name, version)
+        for needed in (bundle, *map(self.resolve, bundle.manifest.requires.values())):
+            needed.verify()
+        folder = self._application_folder(name)
+        with locked(folder):
+            moves = moves_file.read_moves(folder)
+            current = moves_file.stacks(moves).get(to, [])
+            if current[-1:] == [version]:
+                return
+            move = Move(name=to, version=version, action="promote", at=moves_file.now())
+            moves_file.write_moves(folder, [*moves, move])
+        log.info("%s: %s is now version %d", name, to, version)
+
+    def rollback(self, name: str, of: str = "production") -> int:
+        """Points a name back at the version it stood on before, and returns that version.
+
+        Raises:
+            StoreError: there is nothing to go back to.
+        """
+        check_name(of)
+        self._check_known(name)
+        folder = self._application_folder(name)
+        with locked(folder):
+            moves = moves_file.read_moves(folder)
+            stack = moves_file.stacks(moves).get(of, [])
+            if len(stack) < 2:
+                stands = f"it stands on version {stack[0]}" if stack else "it was never promoted"
+                raise StoreError(f"{name!r}: {of} has no earlier version to roll back to; {stands}")
+            move = Move(name=of, version=stack[-2], action="rollback", at=moves_file.now())
+            moves_file.write_moves(folder, [*moves, move])
+        log.info("%s: %s is back on version %d", name, of, move.version)
+        return move.version
+
+    def _application_folder(self, name: str) -> Path:
+        if not _APPLICATION.fullmatch(name):
+            raise StoreError(f"{name!r} cannot name a bundle: use letters, digits, '.', '_' and '-'")
+        return self.root / name
+
+    def _numbers(self, name: str) -> list[int]:
+        folder = self._application_folder(name) / "versions"
+        entries = os.listdir(folder) if folder.is_dir() else []
+        return sorted(int(entry) for entry in entries if entry.isdecimal())
+
+    def _check_known(self, name: str) -> None:
+        if not self._numbers(name):
+            known = self.applications()
+            hint = nearest(name, known) if known else "; it is empty: publish a bundle first"
+            raise StoreError(f"no bundle {name!r} in the store {self.root}{hint}")
+
+    def _resolve_name(self, name: str, version: str) -> int:
+        self._check_known(name)
+        if version == "latest":
+            return self._numbers(name)[-1]
+        check_name(version, also=("latest",))
+        pointed = self.names(name).get(version)
+        if pointed is None:
+            raise StoreError(
+                f"{name!r} has no {version} version yet; {self._known(name)}. Promote one of them first"
+            )
+        return pointed
+
+    def _known(self, name: str) -> str:
+        self._check_known(name)
+        pointing = "".join(f", {n} is {v}" for n, v in self.names(name).items())
+        return f"versions: {', '.join(map(str, self._numbers(name)))}{pointing}"
+
+
+def _commit(staged: Path, manifest: BundleManifest, versions: Path) -> Path:
+    """Writes the manifest last, then makes the folder visible in one rename."""
+    path = staged / MANIFEST_FILE
+    path.write_text(json.dumps(manifest.to_json(), indent=1))
+    fsync_file(path)
+    path.chmod(0o444)
+    moves_file.fsync_folder(staged)
+    versions.mkdir(exist_ok=True)
+    published = versions / str(manifest.version)
+    os.rename(staged, published)  # fails where that version exists: no version is ever replaced
+    moves_file.fsync_folder(versions)
+    return published

@@ -1,0 +1,61 @@
+"""Weights as safetensors: tensors and nothing else, so that reading them runs no code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+import safetensors.torch
+from torch import nn
+
+from recray import models
+from recray.store.bundle import Bundle
+from recray.store.manifest import StoreError
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def save_model(model: nn.Module, folder: Path) -> None:
+    """Writes the state dict of ``model`` into a bundle's folder."""
+    # Tied weights share memory, which safetensors refuses: every name gets its own copy.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(state, folder / WEIGHTS_FILE)
+
+
+def load_model(bundle: Bundle) -> nn.Module:
+    """The model of a bundle, rebuilt from its config and schema, in evaluation mode on the CPU.
+
+    Raises:
+        StoreError: it has no schema, or weights and model do not fit each other.
+    """
+    manifest = bundle.manifest
+    if manifest.schema is None:
+        raise StoreError(f"{manifest.reference} has no schema, so its model cannot be rebuilt; publish one")
+    model = models.build(manifest.model, manifest.config, manifest.schema)
+    state = safetensors.torch.load_file(bundle.path(WEIGHTS_FILE))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise StoreError(
+            f"{manifest.reference}: its weights do not fit {manifest.model!r}: {error}"
+        ) from error
+    return model.eval()
+
+
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
+
+
+def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Arrays by name.
+
+    Raises:
+        StoreError: the file is not safetensors.
+    """
+    try:
+        arrays: dict[str, npt.NDArray[np.generic]] = safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise StoreError(f"{path}: not a readable safetensors file: {error}") from error
+    return arrays

@@ -1,0 +1,62 @@
+"""Progress on a console: a bar on a terminal, a line every two seconds where output is a log."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+LINE_EVERY_S = 2.0
+
+
+def setup_logging(level: int = logging.INFO) -> None:
+    """One handler for all of recray: time, message; warnings say so."""
+    logger = logging.getLogger("recray")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+class ConsoleProgress:
+    """Shows the progress of a training run. Calls take (step, total_steps, epoch, loss, samples_per_s)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._bar: Any = None
+        self._last_line_s = time.monotonic()
+        self._first: tuple[int, float] | None = (
+            None  # (step, time) of the first call: resumed runs start late
+        )
+
+    def __call__(self, progress: tuple[int, int, int, float, float]) -> None:
+        step, total, epoch, loss, rate = progress
+        if sys.stderr.isatty():
+            self._draw(step, total, epoch, loss, rate)
+        elif time.monotonic() - self._last_line_s >= LINE_EVERY_S or step == total:
+            self._last_line_s = time.monotonic()
+            left = self._time_left(step, total)
+            log.info(
+                f"{self.name}: step {step:,}/{total:,} epoch {epoch} loss {loss:.4f} "
+                f"{rate:,.0f} samples/s, {left} left at most"
+            )
+
+    def _draw(self, step: int, total: int, epoch: int, loss: float, rate: float) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=total, initial=step, desc=self.name, unit="step", leave=False)
+        self._bar.set_postfix_str(f"epoch {epoch} loss {loss:.4f} {rate:,.0f} samples/s")
+        self._bar.update(step - self._bar.n)
+        if step == total:
+            self._bar.close()
+
+    def _time_left(self, step: int, total: int) -> str:
+        now = time.monotonic()
+        first_step, first_s = self._first = self._first or (step, now)
+        if step == first_step:
+            return "unknown time"
+        seconds = (total - step) * (now - first_s) / (step - first_step)
+        return str(tqdm.format_interval(seconds))

@@ -1,0 +1,272 @@
+"""The one training loop: batches in, best weights out. It knows neither Ray nor any model.
+
+Randomness is a pure function of (seed, step, rank) and batches are a pure function of (epoch, step),
+so a checkpoint holds no generator state and a resumed run repeats the uninterrupted one bit for bit.
+"""
+
+import contextlib
+import logging
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from recray import checkpoint
+from recray.batch import PairBatch
+from recray.config import ConfigError
+from recray.train.context import Context, Progress
+from recray.train.optim import OptimConfig, build_optimizer, learning_rate
+
+log = logging.getLogger(__name__)
+Sums = Mapping[str, tuple[float, float]]  # metric -> (sum, count): reduced over workers, divided once
+PROGRESS_EVERY_S = 0.5
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step and why."""
+
+
+class BatchSource(Protocol):
+    """Batches addressed by position, so that a run can continue at any of them."""
+
+    def num_steps(self) -> int:
+        """Steps per epoch."""
+
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
+        """This rank's share of the global batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long to train and when to look."""
+
+    epochs: int = 50
+    """Passes over the training data, at most."""
+    batch_size: int = 1024
+    """Global batch size: the sum over workers."""
+    metric: str = "ndcg@10"
+    """Validation metric that early stopping and the best weights go by; higher is better."""
+    patience: int = 5
+    """Stop after this many evaluations without a better one; 0 never stops early."""
+    evaluate_every: int = 1
+    """Epochs between evaluations."""
+    checkpoint_every_steps: int = 0
+    """Steps between checkpoints within an epoch; 0 saves with each evaluation only."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 uses automatic mixed precision."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass
+class Position:
+    """Where a run is. Everything else follows from it, the data and the weights."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    best: float = -math.inf
+    best_epoch: int = -1
+    evaluations_since_best: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)  # of the best evaluation
+
+
+class _Loss(nn.Module):
+    """``model.loss`` as a forward pass: the form in which DistributedDataParallel averages gradients."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: PairBatch) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.model.loss(batch)
+        return losses
+
+
+class Loop:
+    """One run of ``fit``; holds what its steps share."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: BatchSource,
+        validate: Callable[[nn.Module], Sums],
+        *,
+        config: LoopConfig,
+        optim: OptimConfig,
+        context: Context,
+        seed: int,
+    ) -> None:
+        self.model, self.batches, self.validate = model.to(context.device), batches, validate
+        self.config, self.optim, self.context, self.seed = config, optim, context, seed
+        self.optimizer = build_optimizer(model, optim)
+        self.position = Position()
+        self.best_weights = _copy(model)
+        if context.resume_from is not None:
+            self.best_weights = checkpoint.load(context.resume_from, model, self.optimizer)
+            self.position = Position(**checkpoint.progress(context.resume_from))
+            log.info("resumed at epoch %d, step %d", self.position.epoch, self.position.step)
+        self.forward = _distribute(_Loss(model), context)
+        self._last_shown_s, self._samples_since = time.monotonic(), 0
+
+    def run(self) -> None:
+        while self.position.epoch < self.config.epochs and not self._exhausted():
+            self.model.train()
+            while self.position.step < self.batches.num_steps():
+                self._step()
+                self.position.step += 1
+                every = self.config.checkpoint_every_steps
+                if every and self.position.step % every == 0 < self.batches.num_steps() - self.position.step:
+                    self._save({})
+            self.position.epoch, self.position.step = self.position.epoch + 1, 0
+            last = self.position.epoch == self.config.epochs
+            if self.position.epoch % self.config.evaluate_every == 0 or last:
+                self._evaluate()
+        self.model.load_state_dict(self.best_weights)
+
+    def _exhausted(self) -> bool:
+        return 0 < self.config.patience <= self.position.evaluations_since_best
+
+    def _step(self) -> None:
+        steps_per_epoch = self.batches.num_steps()
+        total = steps_per_epoch * self.config.epochs
+        global_step = self.position.epoch * steps_per_epoch + self.position.step
+        _seed_step(self.seed, global_step, self.context.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.optim, global_step, total)
+        batch = _to(self._batch(), self.context.device)
+        with _autocast(self.config, self.context.device):
+            loss = self.forward(batch)["loss"]
+        if not math.isfinite(value := loss.item()):
+            raise TrainingError(_diagnosis(self.model, value, global_step))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.optim.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.max_grad_norm)
+        self.optimizer.step()
+        self._show(global_step + 1, total, value, len(batch.user_ids_B))
+
+    def _batch(self) -> PairBatch:
+        p, c = self.position, self.context
+        return self.batches.batch(p.epoch, p.step, c.rank, c.world_size)
+
+    def _show(self, step: int, total: int, loss: float, samples: int) -> None:
+        self._samples_since += samples * self.context.world_size
+        elapsed_s = time.monotonic() - self._last_shown_s
+        if elapsed_s > PROGRESS_EVERY_S or step == total:
+            rate = self._samples_since / max(elapsed_s, 1e-9)
+            self.context.progress(Progress(step, total, self.position.epoch + 1, loss, rate))
+            self._last_shown_s, self._samples_since = time.monotonic(), 0
+
+    def _evaluate(self) -> None:
+        self.model.eval()
+        with torch.no_grad():
+            metrics = reduce_sums(self.validate(self.model), self.context)
+        if self.config.metric not in metrics:
+            raise ConfigError(
+                f"loop.metric {self.config.metric!r} is not measured; there is {sorted(metrics)}"
+            )
+        position = self.position
+        position.evaluations_since_best += 1
+        if metrics[self.config.metric] > position.best:
+            position.best, position.best_epoch = metrics[self.config.metric], position.epoch
+            position.metrics, position.evaluations_since_best = metrics, 0
+            self.best_weights = _copy(self.model)
+        if self.context.rank == 0:
+            name, found = self.config.metric, metrics[self.config.metric]
+            best = f"best {position.best:.4f} in epoch {position.best_epoch}"
+            log.info("epoch %d: validation %s %.4f, %s", position.epoch, name, found, best)
+        self._save(metrics)
+        self._last_shown_s, self._samples_since = time.monotonic(), 0
+
+    def _save(self, metrics: dict[str, float]) -> None:
+        """Reports, with a checkpoint that continues exactly here."""
+        folder = Path(tempfile.mkdtemp(prefix="recray-checkpoint-"))
+        checkpoint.save(
+            folder, self.model, self.optimizer, self.best_weights, asdict(self.position), self.context.rank
+        )
+        best = {f"best_{k}": v for k, v in self.position.metrics.items()}
+        position = {"epoch": float(self.position.epoch), "best_epoch": float(self.position.best_epoch)}
+        self.context.report({**metrics, **best, **position}, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fit(
+    model: nn.Module,
+    batches: BatchSource,
+    validate: Callable[[nn.Module], Sums],
+    *,
+    config: LoopConfig,
+    optim: OptimConfig,
+    context: Context,
+    seed: int = 0,
+) -> Position:
+    """Trains ``model`` in place and leaves it with the weights of its best validation.
+
+    Args:
+        model: a ``PairLearner``; the same on every rank.
+        validate: this rank's share of the validation metrics as sums and counts.
+        context: from the launcher; carries rank, device, checkpoint to resume from.
+
+    Raises:
+        TrainingError: the loss is no longer finite; names the step and the parameter norms.
+        ConfigError: the checkpoint does not fit, or the metric is not measured.
+    """
+    loop = Loop(model, batches, validate, config=config, optim=optim, context=context, seed=seed)
+    loop.run()
+    return loop.position
+
+
+def reduce_sums(sums: Sums, context: Context) -> dict[str, float]:
+    """(sum, count) over all workers, divided once; a metric that nobody counted is NaN."""
+    names = sorted(sums)
+    table = torch.tensor([sums[n] for n in names], dtype=torch.float64, device=context.device)
+    if context.world_size > 1:
+        dist.all_reduce(table)
+    return {n: float(s / c) if c else math.nan for n, (s, c) in zip(names, table.tolist(), strict=True)}
+
+
+def _distribute(module: _Loss, context: Context) -> nn.Module:
+    if context.world_size == 1:
+        return module
+    devices = [context.device] if context.device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    # Large odd multipliers keep neighbouring steps and ranks apart.
+    torch.manual_seed((seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % 2**63)
+
+
+def _to(batch: PairBatch, device: torch.device) -> PairBatch:
+    return batch if device.type == "cpu" else PairBatch(*(t.to(device, non_blocking=True) for t in batch))
+
+
+@contextlib.contextmanager
+def _autocast(config: LoopConfig, device: torch.device) -> Iterator[None]:
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        yield
+
+
+def _diagnosis(model: nn.Module, loss: float, step: int) -> str:
+    norms = sorted(((float(p.detach().norm()), name) for name, p in model.named_parameters()), reverse=True)
+    listing = ", ".join(f"{name} {norm:.3g}" for norm, name in norms[:8])
+    return (
+        f"loss is {loss} at step {step}. Largest parameter norms: {listing}. "
+        "Lower optim.lr, set optim.max_grad_norm, or look at the inputs of that batch."
+    )

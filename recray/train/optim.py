@@ -1,0 +1,51 @@
+"""AdamW and learning-rate schedules. The rate is a pure function of the step: nothing to checkpoint."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from recray.config import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+
+    lr: float = 3e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of the two moment estimates."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate falls from its peak to zero at the last step."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises linearly from zero."""
+    max_grad_norm: float = 0.0
+    """Clip the global gradient norm to this; 0 leaves it alone."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ConfigError(f"optim.lr must be positive, got {self.lr}")
+        if min(self.weight_decay, self.warmup_steps, self.max_grad_norm) < 0:
+            raise ConfigError("optim.weight_decay, warmup_steps and max_grad_norm must not be negative")
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW over all parameters, fused into one kernel per step."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
+    """The rate of step 0, 1, ... total_steps - 1."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    done = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    return config.lr * (1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))

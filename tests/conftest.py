@@ -1,0 +1,39 @@
+"""Fixtures that all tests share: one Ray instance per session, one home folder per session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _recray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing a test writes lands in the home of the person who runs it."""
+    home = tmp_path_factory.mktemp("recray-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECRAY_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(_recray_home: Path) -> Iterator[None]:
+    """One Ray instance for the whole session; four logical CPUs so that two workers and Serve fit."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def raw_file(name: str) -> Path:
+    """A real raw data file, or a skip that says where it was looked for."""
+    from recray.paths import raw_dirs
+
+    for folder in raw_dirs():
+        if (folder / name).exists():
+            return folder / name
+    pytest.skip(f"{name} not found in {', '.join(map(str, raw_dirs()))}")

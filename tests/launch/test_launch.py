@@ -1,0 +1,111 @@
+"""Launchers: the same run locally and on Ray, and a worker that is killed in the middle of an epoch."""
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from recray import checkpoint
+from recray.config import ConfigError
+from recray.launch import RunResult, launch
+from recray.models.two_tower import TwoTower, TwoTowerConfig
+from recray.train.context import Context, LaunchConfig
+from recray.train.loop import LoopConfig, fit
+from recray.train.optim import OptimConfig
+from tests.planted import SCHEMA, PlantedBatches
+
+
+@dataclass(frozen=True)
+class Run:
+    epochs: int = 3
+    kill_at: int = -1  # global step at which the last worker dies, once
+    flag: str = ""  # file that says it already died
+
+
+class Deadly(PlantedBatches):
+    """Batches; fetching one of them kills the process that asks, as the kernel would: no clean-up."""
+
+    def __init__(self, run: Run, context: Context) -> None:
+        super().__init__()
+        self.run, self.context = run, context
+
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1):
+        last = rank == self.context.world_size - 1
+        if last and epoch * self.steps + step == self.run.kill_at and not Path(self.run.flag).exists():
+            Path(self.run.flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(epoch, step, rank, world_size)
+
+
+def new_model() -> TwoTower:
+    torch.manual_seed(0)
+    return TwoTower(TwoTowerConfig(embedding_dim=8, dropout=0.2), SCHEMA)
+
+
+def train(run: Run, context: Context) -> None:
+    model = new_model()
+
+    def validate(m: TwoTower) -> dict[str, tuple[float, float]]:
+        held_out = PlantedBatches().batch(99, 0, context.rank, context.world_size)
+        return {"ndcg@10": (-float(m.loss(held_out)["loss"]), 1.0)}
+
+    config = LoopConfig(epochs=run.epochs, patience=0, checkpoint_every_steps=4)
+    optim = OptimConfig(lr=0.05, schedule="cosine")
+    fit(model, Deadly(run, context), validate, config=config, optim=optim, context=context, seed=3)
+
+
+def weights(result: RunResult) -> dict[str, torch.Tensor]:
+    model = new_model()
+    checkpoint.load_best(result.checkpoint, model)
+    return model.state_dict()
+
+
+def assert_equal_weights(a: RunResult, b: RunResult) -> None:
+    mine, theirs = weights(a), weights(b)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_local_run_that_is_started_again_continues(tmp_path: Path) -> None:
+    once = launch(train, Run(epochs=3), LaunchConfig(where="local", run="once"), "t")
+    launch(train, Run(epochs=1), LaunchConfig(where="local", run="twice"), "t")
+    twice = launch(train, Run(epochs=3), LaunchConfig(where="local", run="twice"), "t")
+    # The cosine schedule knows the total: a shorter run is another run, so only metrics' form is equal.
+    assert twice.metrics.keys() == once.metrics.keys()
+    again = launch(train, Run(epochs=3), LaunchConfig(where="local", run="once"), "t")
+    assert_equal_weights(once, again)
+    assert once.metrics["epoch"] == 3
+
+
+@pytest.mark.ray
+def test_one_ray_worker_equals_the_local_run(ray_cluster: None) -> None:
+    local = launch(train, Run(), LaunchConfig(where="local", run="local"), "t")
+    on_ray = launch(train, Run(), LaunchConfig(where="ray", workers=1, run="on-ray"), "t")
+    assert_equal_weights(local, on_ray)
+    assert on_ray.metrics["best_ndcg@10"] == local.metrics["best_ndcg@10"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_killed_in_mid_epoch_changes_nothing(ray_cluster: None, tmp_path: Path) -> None:
+    config = LaunchConfig(where="ray", workers=2)
+    whole = launch(train, Run(), replace(config, run="whole"), "t")
+    deadly = Run(kill_at=16, flag=str(tmp_path / "died"))
+    survived = launch(train, deadly, replace(config, run="survived"), "t")
+    assert (tmp_path / "died").exists()
+    assert_equal_weights(whole, survived)
+
+
+@pytest.mark.ray
+def test_workers_that_can_never_be_placed_are_refused(ray_cluster: None) -> None:
+    with pytest.raises(ConfigError, match="9 workers with 1 CPU each need 9 CPU, the Ray cluster has 4"):
+        launch(train, Run(), LaunchConfig(where="ray", workers=9), "t")
+
+
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match="PyTorch sees none: see `recray doctor`"):
+        launch(train, Run(), LaunchConfig(where="local", gpu=True), "t")

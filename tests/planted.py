@@ -1,0 +1,47 @@
+"""A tiny world whose answer is known: even users like even items, odd users like odd items."""
+
+import torch
+
+from recray.batch import Jagged, PairBatch, QueryBatch
+from recray.schema import FeatureSchema
+
+NUM_USERS, NUM_ITEMS = 20, 10
+SCHEMA = FeatureSchema(num_users=NUM_USERS, num_items=NUM_ITEMS)
+
+
+def planted_pairs(size: int, seed: int) -> PairBatch:
+    generator = torch.Generator().manual_seed(seed)
+    users_B = torch.randint(NUM_USERS, (size,), generator=generator)
+    items_B = 2 * torch.randint(NUM_ITEMS // 2, (size,), generator=generator) + users_B % 2
+    return PairBatch(users_B, items_B, torch.full((size,), -2.3))
+
+
+def planted_history() -> tuple[torch.Tensor, torch.Tensor]:
+    """Every user with every item of its parity, as (user_ids_N, item_ids_N)."""
+    pairs = [(u, i) for u in range(NUM_USERS) for i in range(NUM_ITEMS) if u % 2 == i % 2]
+    users_N, items_N = torch.tensor(pairs).T
+    return users_N, items_N
+
+
+def planted_queries(user_ids: list[int], history_length: int = 2) -> QueryBatch:
+    """Each user, having seen the first items of its parity; an id of -1 is an unknown, even user."""
+    rows = [[2 * n + abs(u) % 2 if u >= 0 else 2 * n for n in range(history_length)] for u in user_ids]
+    history = Jagged.from_rows(rows)
+    times_N = torch.arange(len(history.values_N))
+    return QueryBatch(torch.tensor(user_ids), history, times_N, torch.full((len(user_ids),), 1_000))
+
+
+class PlantedBatches:
+    """A ``BatchSource``: position in, batch out."""
+
+    def __init__(self, steps: int = 10, batch_size: int = 64) -> None:
+        self.steps, self.batch_size = steps, batch_size
+
+    def num_steps(self) -> int:
+        return self.steps
+
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
+        whole = planted_pairs(self.batch_size, seed=1_000 * epoch + step)
+        start = len(whole.user_ids_B) * rank // world_size
+        stop = len(whole.user_ids_B) * (rank + 1) // world_size
+        return PairBatch(*(t[start:stop] for t in whole))

@@ -1,0 +1,291 @@
+"""The HTTP face: answers, refusals, and 1,000 malformed requests without a 500."""
+
+import asyncio
+import json
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recray.serve.gateway import create_app
+from recray.serve.requests import MAX_BODY_BYTES, MAX_HISTORY, MAX_K
+from recray.serve.service import FusedService, ServiceConfig
+from recray.store import Store
+
+JSON_TYPE = [(b"content-type", b"application/json")]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client:
+    """Speaks ASGI with nothing in between, so that malformed bytes arrive as they are."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def get(self, path: str, query: bytes = b"", headers: list[tuple[bytes, bytes]] | None = None) -> Answer:
+        return self.send("GET", path, b"", headers or [], query)
+
+    def post(
+        self, body: Any, headers: list[tuple[bytes, bytes]] | None = None, path: str = "/recommend"
+    ) -> Answer:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.send("POST", path, content, JSON_TYPE if headers is None else headers)
+
+    def send(
+        self, method: str, path: str, body: bytes, headers: list[tuple[bytes, bytes]], query: bytes = b""
+    ) -> Answer:
+        return asyncio.run(self._send(method, path, body, headers, query))
+
+    async def _send(
+        self, method: str, path: str, body: bytes, headers: list[tuple[bytes, bytes]], query: bytes
+    ) -> Answer:
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode("utf-8", "surrogatepass"),
+            "query_string": query,
+            "root_path": "",
+            "scheme": "http",
+            "headers": headers,
+            "server": ("127.0.0.1", 80),
+            "client": ("127.0.0.1", 1),
+        }
+        chunks = [body[i : i + 65536] for i in range(0, len(body), 65536)] or [b""]
+        incoming = [
+            {"type": "http.request", "body": chunk, "more_body": n + 1 < len(chunks)}
+            for n, chunk in enumerate(chunks)
+        ]
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return incoming.pop(0) if incoming else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        headers_out = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+        return Answer(sent[0]["status"], headers_out, b"".join(m.get("body", b"") for m in sent[1:]))
+
+
+@pytest.fixture(scope="module")
+def service(published: Store) -> Iterator[FusedService]:
+    service = FusedService(ServiceConfig(application="tiny-ranker", store=str(published.root)))
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def client(service: FusedService) -> Client:
+    return Client(create_app(service))
+
+
+def test_recommend(client: Client) -> None:
+    answer = client.post({"user_id": 103, "k": 5}, [*JSON_TYPE, (b"x-request-id", b"abc-1")])
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["request_id"] == answer.headers["x-request-id"] == "abc-1"
+    assert len(answer.json["items"]) == 5
+    assert answer.json["version"]["ranker"]["version"] == 1
+    assert answer.json["timings_ms"]["total"] > 0
+
+
+def test_explained_features_survive_json(client: Client, service: FusedService) -> None:
+    import numpy as np
+
+    from recray.serve.requests import RecommendRequest
+
+    fields = {"user_id": 103, "request_time": 1_700_000_000, "explain": True}
+    over_http = client.post(fields).json["items"]
+    direct = service.pinned().content.recommend(RecommendRequest(**fields))["items"]
+    for here, there in zip(over_http, direct, strict=True):
+        sent = np.array([np.nan if v is None else v for v in here["features"].values()], np.float32)
+        assert sent.tobytes() == np.array(list(there["features"].values()), np.float32).tobytes()
+        assert {reason["feature"] for reason in here["why"]} <= set(here["features"])
+
+
+def test_request_ids_of_clients_are_kept_only_where_plain(client: Client) -> None:
+    ids = {client.post({}, [*JSON_TYPE, (b"x-request-id", v)]).json["request_id"] for v in (b"a\nb", b"")}
+    assert all(len(i) == 32 for i in ids)
+    assert len(ids) == 2
+
+
+def test_similar(client: Client) -> None:
+    answer = client.get("/items/i42/similar", b"k=3")
+    assert answer.status == 200
+    assert [len(answer.json["items"]), answer.json["item_id"]] == [3, "i42"]
+    assert "i42" not in {item["item_id"] for item in answer.json["items"]}
+
+
+def test_health_versions_and_metrics(client: Client) -> None:
+    assert client.get("/health").json["status"] == "ok"
+    versions = client.get("/versions").json
+    assert versions["names"] == {"production": 1}
+    assert [v["version"] for v in versions["versions"]] == [1, 2]
+    client.post({"user_id": "nobody"})
+    client.post(b"{")
+    text = client.get("/metrics").body.decode()
+    assert 'recray_requests_total{route="recommend",status="200"}' in text
+    assert 'recray_requests_total{route="recommend",status="400"}' in text
+    assert 'recray_stage_seconds_bucket{le="0.0001",stage="features"}' in text
+    assert 'recray_fallbacks_total{fallback="popular"}' in text
+    assert 'recray_version_info{digest="' in text
+    assert "recray_degraded 0.0" in text
+
+
+def test_openapi_describes_request_and_answers(client: Client) -> None:
+    paths = client.get("/openapi.json").json["paths"]
+    assert set(paths) == {"/recommend", "/items/{item_id}/similar", "/health", "/versions", "/metrics"}
+    assert "user_id" in json.dumps(paths["/recommend"]["post"]["requestBody"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"k": 0}, 422, "k: Input should be greater than or equal to 1"),
+        ({"k": MAX_K + 1}, 422, f"k: Input should be less than or equal to {MAX_K}"),
+        ({"k": 2.5}, 422, "k: Input should be a valid integer"),
+        ({"k": "5"}, 422, "k: Input should be a valid integer"),
+        ({"k": True}, 422, "k: Input should be a valid integer"),
+        ({"k": None}, 422, "k: Input should be a valid integer"),
+        ({"user_id": ["a"]}, 422, "user_id: Input should be a valid string"),
+        ({"user_id": ""}, 422, "user_id: String should have at least 1 character"),
+        ({"user_id": 2**70}, 422, "user_id: "),
+        ({"user": 1}, 422, "user: Extra inputs are not permitted"),
+        ({"history": "i1"}, 422, "history: Input should be a valid array"),
+        ({"history": ["i1", None]}, 422, "history[1]: "),
+        ({"history": ["i1", "nope"]}, 422, "history: no item 'nope' in this catalogue"),
+        ({"exclude": [999]}, 422, "exclude: no item '999' in this catalogue"),
+        ({"history": ["i1"] * (MAX_HISTORY + 1)}, 422, "history: List should have at most 1000 items"),
+        ({"request_time": 1_700_000_000_000}, 422, "request_time: Input should be less than"),
+        ({"request_time": -1}, 422, "request_time: Input should be greater"),
+        ({"explain": 1}, 422, "explain: Input should be a valid boolean"),
+        ([], 422, "body: Input should be an object"),
+        (b"", 400, "EOF while parsing"),
+        (b"{", 400, "EOF while parsing"),
+        (b'{"k": NaN}', 422, "k: "),
+        (b'{"k": Infinity}', 422, "k: "),
+        (b'{"k": ' + b"9" * 5000 + b"}", 400, "number out of range"),
+        (b'{"k": ' + b"9" * 500 + b"}", 422, "k: "),
+        (b'{"user_id": "\xff\xfe"}', 400, "invalid unicode"),
+        (b"[" * 100_000, 400, "recursion limit"),
+        (b'{"user_id": "\\ud800"}', 400, "hex escape"),
+        (b" " * (MAX_BODY_BYTES + 1), 413, f"at most {MAX_BODY_BYTES} bytes"),
+    ],
+)
+def test_wrong_bodies_are_refused_with_a_reason(client: Client, body: Any, status: int, message: str) -> None:
+    answer = client.post(body)
+    assert (answer.status, message in answer.json["message"]) == (status, True), answer.body
+
+
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/x-www-form-urlencoded", b"", b"json", b"\xff"])
+def test_other_content_types_are_415(client: Client, kind: bytes) -> None:
+    assert client.post({}, [(b"content-type", kind)]).status == 415
+    assert client.post({}, []).status == 415
+
+
+def test_json_with_a_charset_is_welcome(client: Client) -> None:
+    assert client.post({}, [(b"content-type", b"application/json; charset=utf-8")]).status == 200
+
+
+def test_a_body_announced_too_large_is_refused_unread(client: Client) -> None:
+    announced = (b"content-length", str(MAX_BODY_BYTES + 1).encode())
+    assert client.post({}, [*JSON_TYPE, announced]).status == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "message"),
+    [
+        ("/items/nope/similar", b"", 404, "no item 'nope'"),
+        ("/items/i1/similar", b"k=0", 422, "k: "),
+        ("/items/i1/similar", b"k=ten", 422, "k: "),
+        ("/items/i1/similar", b"k=1e9", 422, "k: "),
+        ("/items/" + "x" * 300 + "/similar", b"", 422, "item_id: "),
+        ("/items//similar", b"", 404, ""),
+        ("/recommend", b"", 405, "Method Not Allowed; there is POST /recommend"),
+        ("/nothing", b"", 404, "Not Found; there is POST /recommend"),
+    ],
+)
+def test_wrong_paths_are_refused_with_a_reason(
+    client: Client, path: str, query: bytes, status: int, message: str
+) -> None:
+    answer = client.get(path, query)
+    assert (answer.status, message in answer.json["message"]) == (status, True), answer.body
+
+
+def test_a_service_that_fails_is_a_500_and_not_hidden(published: Store) -> None:
+    class Broken:
+        async def recommend(self, request: Any) -> Any:
+            raise ZeroDivisionError("ours")
+
+    with pytest.raises(ZeroDivisionError):
+        Client(create_app(Broken())).post({})  # type: ignore[arg-type]
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=-(2**200), max_value=2**200)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["i1", "i2", "103", "nope", ""]),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
+    max_leaves=12,
+)
+FIELDS = ("user_id", "k", "history", "exclude", "request_time", "explain")
+objects = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=6), json_values, max_size=6)
+
+
+@st.composite
+def cut_or_bent(draw: st.DrawFn) -> bytes:
+    """A JSON object with a slice removed and bytes put in its place."""
+    text = json.dumps(draw(objects)).encode()
+    start, stop = sorted([draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))])
+    return text[:start] + draw(st.binary(max_size=8)) + text[stop:]
+
+
+bodies = st.one_of(
+    st.binary(max_size=200),
+    objects.map(lambda value: json.dumps(value).encode()),
+    json_values.map(lambda value: json.dumps(value).encode()),
+    cut_or_bent(),
+    st.integers(1, 5_000).map(lambda depth: b'{"history": ' + b"[" * depth),
+    st.integers(1, 5_000).map(lambda digits: b'{"k": ' + b"7" * digits + b"}"),
+    st.integers(MAX_BODY_BYTES - 1, MAX_BODY_BYTES + 3).map(lambda size: b'"' + b"x" * size),
+)
+types = st.sampled_from([b"application/json"] * 5 + [b"text/html", b""]) | st.binary(max_size=30)
+segments = st.text(string.printable + "é￿\x00", max_size=20)
+paths = st.sampled_from(["/recommend"] * 8) | segments.map(lambda text: f"/items/{text}/similar") | segments
+queries = st.sampled_from([b"", b"k=5"]) | st.binary(max_size=20).map(lambda text: b"k=" + text)
+methods = st.sampled_from(["POST"] * 8 + ["GET", "GET", "PUT", "DELETE", "HEAD", "OPTIONS", "X"])
+
+
+@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(methods, paths, bodies, types, queries, st.binary(max_size=20))
+def test_a_thousand_malformed_requests_never_make_a_500(
+    client: Client, method: str, path: str, body: bytes, kind: bytes, query: bytes, request_id: bytes
+) -> None:
+    headers = [(b"content-type", kind), (b"x-request-id", request_id)]
+    answer = client.send(method, "/" + path.lstrip("/"), body, headers, query)
+    assert answer.status < 500
+    if answer.status >= 400 and method != "HEAD":
+        assert answer.json["message"]
+        assert answer.json["error"]

@@ -1,0 +1,152 @@
+"""The training loop: exact resume, early stopping, and the errors of a run that cannot go on."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from recray import checkpoint
+from recray.config import ConfigError
+from recray.models.two_tower import TwoTower, TwoTowerConfig
+from recray.train.context import Context, Progress
+from recray.train.loop import LoopConfig, Position, TrainingError, fit, reduce_sums
+from recray.train.optim import OptimConfig, learning_rate
+from tests.planted import SCHEMA, PlantedBatches
+
+OPTIM = OptimConfig(lr=0.05, schedule="cosine", warmup_steps=5, weight_decay=0.01, max_grad_norm=1.0)
+
+
+def model() -> TwoTower:
+    torch.manual_seed(0)
+    return TwoTower(TwoTowerConfig(embedding_dim=8, dropout=0.2), SCHEMA)
+
+
+def falling(_: nn.Module) -> dict[str, tuple[float, float]]:
+    return {"ndcg@10": (1.0, 2.0)}
+
+
+class Interrupted(Exception):
+    """Stands for a killed worker: nothing of the process survives but its checkpoints."""
+
+
+class Keeper:
+    """Keeps every reported checkpoint; after ``stop_after`` of them the process 'dies'."""
+
+    def __init__(self, folder: Path, stop_after: int = 0) -> None:
+        self.folder, self.stop_after = folder, stop_after
+        self.kept: list[Path] = []
+        self.metrics: list[dict[str, float]] = []
+
+    def __call__(self, metrics: dict[str, float], folder: Path | None) -> None:
+        assert folder is not None
+        self.metrics.append(metrics)
+        self.kept.append(Path(shutil.copytree(folder, self.folder / str(len(self.kept)))))
+        if len(self.kept) == self.stop_after:
+            raise Interrupted
+
+
+def train(context: Context, validate=falling, **changes) -> tuple[TwoTower, Position]:
+    config = LoopConfig(**{"epochs": 4, "patience": 0, "checkpoint_every_steps": 3, **changes})
+    trained = model()
+    position = fit(trained, PlantedBatches(), validate, config=config, optim=OPTIM, context=context, seed=7)
+    return trained, position
+
+
+def improving(m: nn.Module) -> dict[str, tuple[float, float]]:
+    """A real measurement: what the model thinks of the planted pairs."""
+    return {"ndcg@10": (-float(m.loss(PlantedBatches().batch(99, 0))["loss"]), 1.0)}
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 9])
+def test_a_resumed_run_ends_with_bit_equal_weights(tmp_path: Path, stop_after: int) -> None:
+    whole, whole_position = train(Context(), improving)
+    keeper = Keeper(tmp_path, stop_after)
+    with pytest.raises(Interrupted):
+        train(Context(report=keeper), improving)
+    resumed, position = train(Context(resume_from=keeper.kept[-1]), improving)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert position == whole_position
+
+
+def test_best_weights_come_back_not_the_last() -> None:
+    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(m: nn.Module) -> dict[str, tuple[float, float]]:
+        seen.append({k: v.clone() for k, v in m.state_dict().items()})
+        return {"ndcg@10": (next(scores), 1.0)}
+
+    trained, position = train(Context(), validate, epochs=6, patience=3)
+    assert (position.best, position.best_epoch, len(seen)) == (0.9, 2, 5)  # stopped after three worse ones
+    assert all(torch.equal(v, seen[1][k]) for k, v in trained.state_dict().items())
+
+
+def test_training_learns_and_reports_progress() -> None:
+    shown: list[Progress] = []
+    trained, _ = train(Context(progress=shown.append), improving, epochs=10)
+    with torch.no_grad():
+        before, after = improving(model())["ndcg@10"][0], improving(trained.train())["ndcg@10"][0]
+    assert after > 0.7 * before
+    assert shown[-1].step == shown[-1].total_steps == 100
+    assert shown[-1].samples_per_s > 0
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_norms() -> None:
+    class Exploding(TwoTower):
+        def loss(self, batch):
+            return {"loss": super().loss(batch)["loss"] * (float("nan") if self.calls() == 12 else 1)}
+
+        def calls(self) -> int:
+            self.count = getattr(self, "count", -1) + 1
+            return self.count
+
+    exploding = Exploding(TwoTowerConfig(embedding_dim=8), SCHEMA)
+    with pytest.raises(TrainingError, match=r"loss is nan at step 12.*norms: .*ids.weight.*Lower optim.lr"):
+        fit(exploding, PlantedBatches(), falling, config=LoopConfig(), optim=OPTIM, context=Context())
+
+
+def test_a_metric_that_is_not_measured_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"'ndcg@5' is not measured; there is \['ndcg@10'\]"):
+        train(Context(), metric="ndcg@5")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, 1)
+    with pytest.raises(Interrupted):
+        train(Context(report=keeper))
+    other = TwoTower(TwoTowerConfig(embedding_dim=16), SCHEMA)
+    with pytest.raises(ConfigError, match="does not fit this model"):
+        checkpoint.load_best(keeper.kept[0], other)
+    (keeper.kept[0] / checkpoint.PROGRESS).unlink()
+    with pytest.raises(ConfigError, match="not a finished checkpoint"):
+        checkpoint.load_best(keeper.kept[0], model())
+
+
+def test_learning_rate_schedules() -> None:
+    config = OptimConfig(lr=1.0, schedule="linear", warmup_steps=4)
+    rates = [learning_rate(config, step, 14) for step in range(14)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4:6] == [1.0, 0.9]
+    cosine = OptimConfig(lr=1.0, schedule="cosine")
+    assert [round(learning_rate(cosine, s, 4), 4) for s in range(4)] == [1.0, 0.8536, 0.5, 0.1464]
+    assert learning_rate(OptimConfig(lr=0.3), 999, 1000) == 0.3
+
+
+def test_reduce_sums_divides_once() -> None:
+    assert reduce_sums({"a": (3.0, 4.0), "b": (0.0, 0.0)}, Context())["a"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (OptimConfig, {"lr": 0.0}, "lr must be positive, got 0"),
+        (OptimConfig, {"weight_decay": -1.0}, "must not be negative"),
+        (LoopConfig, {"epochs": 0}, "epochs must be at least 1, got 0"),
+    ],
+)
+def test_configs_refuse_nonsense(kind, changes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**changes)

@@ -27,9 +27,9 @@ class LoadResult:
     seconds: float
     requests: int
     requests_per_s: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
+    p50_ms: float | None  # None: nothing was answered
+    p95_ms: float | None
+    p99_ms: float | None
     errors: int  # answers that were not 200, and connections that broke or never answered
 
 
@@ -104,7 +104,7 @@ async def drive(port: int, clients: int, seconds: float, bodies: Sequence[object
         for _ in range(clients)
     ]
     connections = [protocol for _, protocol in await asyncio.gather(*opened)]
-    done, late = await asyncio.wait([c.done for c in connections], timeout=seconds + DRAIN_S)
+    _, late = await asyncio.wait([c.done for c in connections], timeout=seconds + DRAIN_S)
     elapsed_s = time.perf_counter() - began
     latencies_s = sorted(itertools.chain.from_iterable(c.latencies_s for c in connections))
     return LoadResult(
@@ -119,10 +119,10 @@ async def drive(port: int, clients: int, seconds: float, bodies: Sequence[object
     )
 
 
-def quantile_ms(latencies_s: Sequence[float], q: float) -> float:
-    """The smallest latency that a share q of the sorted latencies does not exceed; NaN of none."""
+def quantile_ms(latencies_s: Sequence[float], q: float) -> float | None:
+    """The smallest latency that a share q of the sorted latencies does not exceed."""
     if not latencies_s:
-        return math.nan
+        return None
     return round(1e3 * latencies_s[max(0, math.ceil(q * len(latencies_s)) - 1)], 3)
 
 

@@ -136,8 +136,8 @@ def _memory_gb() -> int:
 def table(results: dict[str, list[LoadResult]]) -> str:
     head = f"{'server':24}{'clients':>8}{'req/s':>10}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}{'errors':>8}"
     rows = [
-        f"{LABELS[peer]:24}{r.clients:8d}{r.requests_per_s:10.1f}{r.p50_ms:10.2f}{r.p95_ms:10.2f}"
-        f"{r.p99_ms:10.2f}{r.errors:8d}"
+        f"{LABELS[peer]:24}{r.clients:8d}{r.requests_per_s:10.1f}{r.p50_ms or 0:10.2f}"
+        f"{r.p95_ms or 0:10.2f}{r.p99_ms or 0:10.2f}{r.errors:8d}"
         for peer, rows in results.items()
         for r in rows
     ]

@@ -136,7 +136,8 @@ def make_world(size: WorldSize) -> World:
 
 def _unit(vectors_ND: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     norms_N = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    return (vectors_ND / norms_N).astype(np.float32)
+    unit_ND: npt.NDArray[np.float32] = (vectors_ND / norms_N).astype(np.float32)
+    return unit_ND
 
 
 def _model(world: World, config: TwoTowerConfig, schema: FeatureSchema) -> TwoTower:

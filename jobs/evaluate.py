@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from recray.cli.jobs import run_job
-from recray.eval.compare import plot, table, to_json
+from recray.cli.show import show_evaluation
+from recray.eval.compare import plot, to_json
 from recray.recipes.comparison import compare_models
 
 
@@ -35,9 +34,7 @@ class Evaluate:
 
 def main(config: Evaluate) -> None:
     rows = compare_models(config.dataset, config.protocol, config.models, config.seeds, config.ks)
-    Console().print(table(rows))
-    card = rows[0].evaluation.card
-    print(f"protocol: {card.split}, {card.num_users} users, seen items {card.seen}, full ranking")
+    show_evaluation(rows, config.ks[0])
     plot(rows, config.plot)
     print(f"plot: {config.plot}")
     if config.json:

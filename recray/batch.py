@@ -2,8 +2,9 @@
 
 Shape suffixes, used across recray (a new letter gets a line here):
 B batch rows, K top-k or candidates, D embedding dim, I catalogue size, U users, T sequence
-positions, L codebook levels, H heads, N values of a jagged tensor or interactions of a data set,
-F features, M metrics, R bootstrap resamples. ``offsets_B`` of a jagged tensor has B + 1 entries.
+positions, J distinct items of a batch, L codebook levels, H heads, N values of a jagged tensor or
+interactions of a data set, F features, M metrics, R bootstrap resamples. ``offsets_B`` of a jagged
+tensor has B + 1 entries.
 """
 
 from typing import NamedTuple
@@ -50,6 +51,13 @@ class PairBatch(NamedTuple):
     user_ids_B: Tensor  # int64
     item_ids_B: Tensor  # int64
     item_logq_B: Tensor  # float32, log sampling probability of each item
+    weight_B: Tensor | None = None  # float32, how much each pair counts; None: all alike
+
+    def to(self, device: torch.device) -> "PairBatch":
+        weight_B = None if self.weight_B is None else self.weight_B.to(device)
+        return PairBatch(
+            self.user_ids_B.to(device), self.item_ids_B.to(device), self.item_logq_B.to(device), weight_B
+        )
 
 
 class QueryBatch(NamedTuple):

@@ -4,6 +4,8 @@ A loss is a mean over the batch, differentiable, and computed in the dtype it is
 a model adds (regularisers, towers, temperatures) is not here.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -38,23 +40,40 @@ def bpr(positive_scores_B: Tensor, negative_scores_B: Tensor) -> Tensor:
     return -functional.logsigmoid(positive_scores_B - negative_scores_B).mean()
 
 
-def sampled_softmax(logits_BB: Tensor, item_ids_B: Tensor, item_logq_B: Tensor) -> Tensor:
+class BatchItems(NamedTuple):
+    """The distinct items of a batch: the same item on several rows is scored once."""
+
+    item_ids_J: Tensor  # int64
+    column_B: Tensor  # int64, where each row's own item stands among them
+    count_J: Tensor  # int64, rows that hold the item
+    logq_J: Tensor  # float, log sampling probability
+
+
+def batch_items(item_ids_B: Tensor, item_logq_B: Tensor) -> BatchItems:
+    """The distinct items of a batch, and the log q that every row gives for its own."""
+    item_ids_J, column_B, count_J = torch.unique(item_ids_B, return_inverse=True, return_counts=True)
+    logq_J = item_logq_B.new_empty(len(item_ids_J)).scatter(0, column_B, item_logq_B)
+    return BatchItems(item_ids_J, column_B, count_J, logq_J)
+
+
+def sampled_softmax(logits_BJ: Tensor, items: BatchItems, weight_B: Tensor | None = None) -> Tensor:
     """In-batch softmax with the logQ correction: every row's own item against the items of the others.
 
-    ``-mean_b log( exp(s_bb) / sum_{c: c = b or i_c != i_b} exp(s_bc) )`` with ``s_bc = x_bc - log q_c``:
-    popular items are drawn as negatives more often, and subtracting the log of their sampling probability
-    undoes it. The same item elsewhere in the batch is not a negative.
+    ``-mean_b log( exp(s_bb) / sum_{c: c = b or i_c != i_b} exp(s_bc) )`` with ``s_bc = x_bc - log q_c``
+    over rows b and c: popular items are drawn as negatives more often, and subtracting the log of their
+    sampling probability undoes it. The same item elsewhere in the batch is not a negative. An item on n
+    other rows is n equal terms of the sum, computed here as one term of weight n.
 
     Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations, RecSys 2019,
     https://doi.org/10.1145/3298689.3346996, equations 3 to 5.
 
     Args:
-        logits_BB: float, row b scores user b against the item of every row; the diagonal is observed.
-        item_ids_B: int64, the item of each row.
-        item_logq_B: float, log of the probability that the batch holds that item at a given place.
+        logits_BJ: float, row b scores user b against the distinct items of the batch.
+        weight_B: float, how much each row counts (r_i of equation 5); None: all alike.
     """
-    scores_BB = logits_BB - item_logq_B.to(logits_BB.dtype)
-    twin_BB = item_ids_B[:, None] == item_ids_B[None, :]
-    twin_BB = twin_BB & ~torch.eye(len(item_ids_B), dtype=torch.bool, device=twin_BB.device)
-    scores_BB = scores_BB.masked_fill(twin_BB, float("-inf"))
-    return functional.cross_entropy(scores_BB, torch.arange(len(scores_BB), device=scores_BB.device))
+    own_B = items.column_B[:, None]
+    scores_BJ = logits_BJ + (items.count_J.log() - items.logq_J).to(logits_BJ.dtype)
+    own_scores_B = logits_BJ.gather(1, own_B) - items.logq_J[own_B].to(logits_BJ.dtype)
+    scores_BJ = scores_BJ.scatter(1, own_B, own_scores_B)
+    loss_B = functional.cross_entropy(scores_BJ, items.column_B, reduction="none")
+    return loss_B.mean() if weight_B is None else (loss_B * weight_B).sum() / weight_B.sum()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+# Small tensors, and often several processes on two cores: threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
@@ -22,6 +23,9 @@ def _recray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ray_cluster(_recray_home: Path) -> Iterator[None]:
     """One Ray instance for the whole session; four logical CPUs so that two workers and Serve fit."""
+    from recray.serve.haproxy import use_haproxy
+
+    use_haproxy(drain_s=1.0)
     import ray
 
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

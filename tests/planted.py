@@ -44,4 +44,4 @@ class PlantedBatches:
         whole = planted_pairs(self.batch_size, seed=1_000 * epoch + step)
         start = len(whole.user_ids_B) * rank // world_size
         stop = len(whole.user_ids_B) * (rank + 1) // world_size
-        return PairBatch(*(t[start:stop] for t in whole))
+        return PairBatch(*(t[start:stop] for t in whole[:3]))

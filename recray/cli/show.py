@@ -1,5 +1,6 @@
 """Tables that a person reads: metrics side by side, recommendations with their reasons."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,16 @@ from rich.table import Table
 from recray.eval.compare import Row, compare, table
 
 SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
+LOG_WIDTH = 120  # where output is no terminal
+
+
+def console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:
     """The main metrics at k, and the protocol that they were measured under."""
-    Console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
+    console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
     card = rows[0].evaluation.card
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
 
@@ -40,7 +46,7 @@ def show_recommendations(user: str, answer: Mapping[str, Any]) -> None:
     for place, item in enumerate(answer["items"], start=1):
         score = "" if item["score"] is None else f"{item['score']:.3f}"
         grid.add_row(str(place), item["title"] or item["item_id"], score, item["source"], _why(item))
-    Console().print(grid)
+    console().print(grid)
 
 
 def _why(item: Mapping[str, Any]) -> str:

@@ -18,7 +18,6 @@ from recray.schema import DataError
 log = logging.getLogger(__name__)
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-_CHUNK_BYTES = 1 << 18
 
 
 class _InterruptedError(Exception):
@@ -90,7 +89,7 @@ def _append(response: httpx.Response, part: Path, start: int, total: int | None)
     bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, mininterval=0.5)
     with part.open("r+b" if start else "wb") as file, bar:
         file.seek(start)
-        for chunk in response.iter_raw(_CHUNK_BYTES):
+        for chunk in response.iter_raw():
             file.write(chunk)
             bar.update(len(chunk))
 

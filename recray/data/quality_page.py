@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from recray.data.quality import Check, Events, Quality
 from recray.data.source import ABSOLUTE_TIMES
@@ -145,17 +146,24 @@ def _plots(quality: Quality, events: Events) -> str:
 
 def _svg(draw: Callable[[Axes], None]) -> str:
     with rc_context(_RC):
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
-        draw(figure.add_subplot())
+        # Fixed margins and plain labels: layout engines and math text cost ten times the drawing.
+        figure = Figure(figsize=(5.2, 2.9))
+        draw(figure.add_axes((0.19, 0.17, 0.78, 0.79)))
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
+def _logarithmic(set_scale: Callable[[str], None], axis: Axis) -> None:
+    set_scale("log")
+    axis.set_major_formatter(_THOUSANDS)
+    axis.set_minor_locator(NullLocator())
+
+
 def _draw_time(axes: Axes, quality: Quality) -> None:
     starts, counts = (np.array(quality.time["histogram"][key]) for key in ("starts", "counts"))
     width = float(starts[1] - starts[0]) if len(starts) > 1 else 1.0
-    axes.bar(starts, counts, width=width, align="edge", color=BLUE)
+    axes.stairs(counts, np.append(starts, starts[-1] + width), color=BLUE, fill=True)
     axes.set_ylabel("interactions")
     axes.yaxis.set_major_formatter(_THOUSANDS)
     if quality.time["meaning"] == ABSOLUTE_TIMES:
@@ -171,7 +179,9 @@ def _draw_ranks(axes: Axes, users: npt.NDArray[np.int64], items: npt.NDArray[np.
         # A few hundred points tell the same as millions on a logarithmic axis.
         ranks = np.unique(np.geomspace(1, len(counts), 300).astype(np.int64))
         axes.plot(ranks, np.sort(counts)[::-1][ranks - 1], color=color, label=name)
-    axes.set(xscale="log", yscale="log", xlabel="rank", ylabel="interactions")
+    axes.set(xlabel="rank", ylabel="interactions")
+    _logarithmic(axes.set_xscale, axes.xaxis)
+    _logarithmic(axes.set_yscale, axes.yaxis)
     axes.legend(frameon=False)
 
 
@@ -182,7 +192,8 @@ def _draw_activity(axes: Axes, users: npt.NDArray[np.int64], items: npt.NDArray[
         heights, _ = np.histogram(counts, bins=edges)
         axes.stairs(heights, edges, color=color, label=name, fill=True, alpha=0.35)
         axes.stairs(heights, edges, color=color)
-    axes.set(xscale="log", xlabel="interactions", ylabel="number of users or items")
+    axes.set(xlabel="interactions", ylabel="number of users or items")
+    _logarithmic(axes.set_xscale, axes.xaxis)
     axes.yaxis.set_major_formatter(_THOUSANDS)
     axes.legend(frameon=False)
 

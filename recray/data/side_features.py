@@ -58,7 +58,7 @@ def _encode(column: pl.Series) -> Encoded | None:
         return _one_label((column // _YEARS_PER_BUCKET * _YEARS_PER_BUCKET).alias("year"))
     if column.dtype == pl.String or column.dtype.is_integer() or column.dtype == pl.Boolean:
         # A label of (almost) every row's own says no more than the id itself.
-        return _one_label(column) if column.n_unique() <= max(len(column) // 2, 2) else None
+        return _one_label(column) if column.drop_nulls().n_unique() <= len(column) / 2 else None
     return _dense(column) if column.dtype.is_float() else None
 
 

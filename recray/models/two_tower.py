@@ -4,7 +4,7 @@ Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recomme
 2019, https://doi.org/10.1145/3298689.3346996. A tower maps an id and its side features to a unit
 vector; the score of a pair is their inner product, so an index can search the item side.
 
-Shapes: B batch, D embedding dim, I catalogue, N history items.
+Shapes: B batch, J distinct items of the batch, D embedding dim, I catalogue, N history items.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recray.batch import FeatureTables, PairBatch, QueryBatch
 from recray.config import ConfigError
-from recray.losses import sampled_softmax
+from recray.losses import batch_items, sampled_softmax
 from recray.schema import Feature, FeatureSchema
 
 
@@ -29,7 +29,7 @@ class TwoTowerConfig:
     """Widths of a residual MLP on top of each tower; empty: a sum of embeddings."""
     temperature: float = 0.1
     """Divides the cosine scores in the loss; smaller is sharper."""
-    dropout: float = 0.1
+    dropout: float = 0.3
     """Share of each summed embedding that is zeroed while training."""
     side_features: bool = True
     """Use genres, text and demographics where the data set has them."""
@@ -109,9 +109,10 @@ class TwoTower(nn.Module):
                 tower.get_buffer(f"{name}_rows").copy_(rows[name])
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
-        user_BD, item_BD = self.user_tower(batch.user_ids_B), self.item_tower(batch.item_ids_B)
-        logits_BB = user_BD @ item_BD.T / self.temperature
-        return {"loss": sampled_softmax(logits_BB, batch.item_ids_B, batch.item_logq_B)}
+        items = batch_items(batch.item_ids_B, batch.item_logq_B)
+        user_BD, item_JD = self.user_tower(batch.user_ids_B), self.item_tower(items.item_ids_J)
+        logits_BJ = (user_BD / self.temperature) @ item_JD.T
+        return {"loss": sampled_softmax(logits_BJ, items, batch.weight_B)}
 
     @torch.inference_mode()
     def item_vectors(self) -> Tensor:

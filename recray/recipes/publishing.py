@@ -43,7 +43,7 @@ def publish_retriever(
         index=index,
     )
     return store.publish(
-        f"{run.data.dataset}-{model_name(run)}",
+        f"{data.dataset.name}-{model_name(run)}",
         lambda folder: write_retriever(folder, model, files),
         model=model_name(run),
         config=to_dict(run.model),

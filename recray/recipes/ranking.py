@@ -63,9 +63,6 @@ class RankerRun:
         if not 0 < self.holdout < 1:
             raise ConfigError(f"holdout must be between 0 and 1, got {self.holdout}")
 
-    def retriever_name(self) -> str:
-        return self.retriever or f"{self.data.dataset}-two_tower"
-
 
 class TwoStage:
     """A published retriever and the events that features look into; with a ranker, both stages."""
@@ -151,8 +148,9 @@ def open_two_stage(run: RankerRun, store: Store) -> TwoStage:
     Raises:
         ConfigError: it is not in the store, or was trained under another protocol.
     """
-    bundle = store.open(run.retriever_name(), run.retriever_version)
-    return TwoStage(bundle, prepared(run.data), run.candidates)
+    data = prepared(run.data)
+    bundle = store.open(run.retriever or f"{data.dataset.name}-two_tower", run.retriever_version)
+    return TwoStage(bundle, data, run.candidates)
 
 
 class RankerTask(NamedTuple):
@@ -233,7 +231,7 @@ def publish_ranker(
 ) -> Bundle:
     """Publishes the ranker with the events its features look into; it requires its retriever by digest."""
     return store.publish(
-        f"{run.data.dataset}-ranker",
+        f"{stages.data.dataset.name}-ranker",
         lambda folder: write_ranker(folder, ranker.save, stages.log, run.candidates),
         model="gbdt",
         config={"gbdt": to_dict(run.gbdt), "candidates": to_dict(run.candidates)},

@@ -47,6 +47,8 @@ class TwoTowerRun:
     model: TwoTowerConfig = field(default_factory=TwoTowerConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    recency: float = 0.0
+    """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike."""
     seed: int = 0
     """Of the initial weights, the order of the data and dropout."""
 
@@ -129,7 +131,9 @@ def train_pairs(run: TwoTowerRun, context: Context) -> nn.Module:
     """Trains on the pairs of the training part, validates on the validation part; see ``train.loop.fit``."""
     data = prepared(run.data)
     model = new_model(run, data.dataset)
-    batches = PairBatches(data.dataset, data.split.train_N, run.loop.batch_size, run.seed)
+    batches = PairBatches(
+        data.dataset, data.split.train_N, run.loop.batch_size, run.seed, recency=run.recency
+    )
     fit(
         model,
         batches,

@@ -40,6 +40,10 @@ class Catalogue:
         user_raw_ids = users["raw_id"].cast(pl.String).to_list()
         self._user_rows = {raw: row for row, raw in enumerate(user_raw_ids)}
 
+    def some_user(self) -> str | None:
+        """A raw id that is known, where there is one."""
+        return next(iter(self._user_rows), None)
+
     def item_row(self, raw_id: str) -> int:
         """
         Raises:

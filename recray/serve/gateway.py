@@ -42,20 +42,39 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service) -> FastAPI:
-    """The application for one service."""
+class _Reply:
+    """Writes answers as JSON."""
+
+    def __init__(self, request_id_header: bool) -> None:
+        self._request_id_header = request_id_header
+
+    def __call__(self, answer: Any, request_id: str, status: int = 200) -> Response:
+        # NaN and infinity are not JSON: a missing feature or score is null.
+        content = pydantic_core.to_json(answer, inf_nan_mode="null")
+        headers = {"x-request-id": request_id} if self._request_id_header else None
+        return Response(content, status, headers, "application/json")
+
+
+def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
+    """The application for one service.
+
+    Args:
+        request_id_header: answer with ``x-request-id``; False where the server in front, such as
+            Ray Serve's, adds that header itself.
+    """
     app = FastAPI(
         title="recray", version=recray.__version__, summary="Recommendations from one served version."
     )
     metrics = GatewayMetrics()
-    _add_recommend(app, service, metrics)
-    _add_similar(app, service, metrics)
-    _add_operations(app, service, metrics)
-    _add_error_handlers(app, metrics)
+    reply = _Reply(request_id_header)
+    _add_recommend(app, service, metrics, reply)
+    _add_similar(app, service, metrics, reply)
+    _add_operations(app, service, metrics, reply)
+    _add_error_handlers(app, metrics, reply)
     return app
 
 
-def _add_recommend(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
+def _add_recommend(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:
     @app.post(
         "/recommend",
         openapi_extra=_BODY,
@@ -67,10 +86,10 @@ def _add_recommend(app: FastAPI, service: Service, metrics: GatewayMetrics) -> N
         answer = await service.recommend(parse(await _json_body(request)))
         answer["request_id"] = request_id
         metrics.recommended(answer)
-        return _response(answer, request_id)
+        return reply(answer, request_id)
 
 
-def _add_similar(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
+def _add_similar(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:
     @app.get(
         "/items/{item_id:path}/similar",
         responses={200: {"model": answers.SimilarItems}, 404: _PROBLEMS[404], 422: _PROBLEMS[422]},
@@ -85,19 +104,19 @@ def _add_similar(app: FastAPI, service: Service, metrics: GatewayMetrics) -> Non
         answer = await service.similar(item_id, k)
         answer["request_id"] = request_id
         metrics.answered("similar", 200)
-        return _response(answer, request_id)
+        return reply(answer, request_id)
 
 
-def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
+def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:
     @app.get("/health", responses={200: {"model": answers.Health}})
     async def health(request: Request) -> Response:
         """Whether the newest version serves, and if not, why."""
-        return _response(service.health(), _request_id(request))
+        return reply(service.health(), _request_id(request))
 
     @app.get("/versions")
     async def versions(request: Request) -> Response:
         """What is served, what the store holds, and where its names point."""
-        return _response(service.versions(), _request_id(request))
+        return reply(service.versions(), _request_id(request))
 
     @app.get("/metrics")
     async def prometheus() -> Response:
@@ -105,11 +124,11 @@ def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> 
         return Response(metrics.render(service.health()), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics) -> None:
+def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics, reply: _Reply) -> None:
     def refuse(request: Request, error: RequestError) -> Response:
         request_id = _request_id(request)
         metrics.answered(_route(request), error.status)
-        return _response(error.to_json(request_id), request_id, error.status)
+        return reply(error.to_json(request_id), request_id, error.status)
 
     async def on_request_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)
@@ -170,9 +189,3 @@ def _route(request: Request) -> str:
     if path.startswith("/items/"):
         return "similar"
     return path[1:] if path in ("/recommend", "/health", "/versions", "/metrics") else "other"
-
-
-def _response(answer: Any, request_id: str, status: int = 200) -> Response:
-    # NaN and infinity are not JSON: a missing feature or score is null.
-    content = pydantic_core.to_json(answer, inf_nan_mode="null")
-    return Response(content, status, {"x-request-id": request_id}, "application/json")

@@ -215,6 +215,8 @@ class Pipeline:
         self.catalogue = load_catalogue(bundles)
         self._retrieval = load_retrieval(bundles, event_log)
         self._rank_stages = load_rank_stages(bundles, event_log, diversity)
+        # A version that cannot answer is refused here, and the first real request finds warm caches.
+        self.recommend(RecommendRequest(user_id=self.catalogue.some_user(), explain=True))
         log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
 
     def recommend(self, request: RecommendRequest) -> answers.Recommendations:

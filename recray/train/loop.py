@@ -145,7 +145,7 @@ class Loop:
         _seed_step(self.seed, global_step, self.context.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.optim, global_step, total)
-        batch = _to(self._batch(), self.context.device)
+        batch = self._batch().to(self.context.device)
         with _autocast(self.config, self.context.device):
             loss = self.forward(batch)["loss"]
         if not math.isfinite(value := loss.item()):
@@ -251,10 +251,6 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
 def _seed_step(seed: int, step: int, rank: int) -> None:
     # Large odd multipliers keep neighbouring steps and ranks apart.
     torch.manual_seed((seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % 2**63)
-
-
-def _to(batch: PairBatch, device: torch.device) -> PairBatch:
-    return batch if device.type == "cpu" else PairBatch(*(t.to(device, non_blocking=True) for t in batch))
 
 
 @contextlib.contextmanager

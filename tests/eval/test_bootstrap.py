@@ -55,7 +55,9 @@ def test_sign_flips_agree_with_the_enumeration_of_all_patterns() -> None:
 
 def test_sign_flips_agree_with_a_paired_t_test_on_many_users() -> None:
     differences = np.random.default_rng(4).normal(0.04, 1, size=2000)
-    assert sign_flip_p_value(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.015)
+    assert sign_flip_p_value(differences) == pytest.approx(
+        stats.ttest_1samp(differences, 0).pvalue, abs=0.015
+    )
 
 
 def test_p_values_are_uniform_where_systems_are_alike() -> None:

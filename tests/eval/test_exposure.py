@@ -70,7 +70,9 @@ def test_nothing_depends_on_how_rows_are_blocked(monkeypatch: pytest.MonkeyPatch
 def test_popularity_bias_is_zero_for_lists_as_popular_as_what_people_take() -> None:
     exposure = Exposure(np.full(6, 7), [2])
     scores = torch.rand(4, 6)
-    assert torch.allclose(exposure.add(scores, sort_scores(scores))["popularity_bias@2"], torch.zeros(4).double())
+    assert torch.allclose(
+        exposure.add(scores, sort_scores(scores))["popularity_bias@2"], torch.zeros(4).double()
+    )
 
 
 @pytest.mark.parametrize("counts", [[0, 0, 0], [3, -1, 2]])

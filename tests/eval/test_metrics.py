@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import ranx
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -115,6 +114,8 @@ def untied() -> tuple[Tensor, list[list[int]]]:
 @pytest.mark.slow  # ranx compiles its metrics on first use
 @pytest.mark.filterwarnings("ignore:unsafe cast")
 def test_agrees_with_ranx_where_nothing_ties(untied: tuple[Tensor, list[list[int]]]) -> None:
+    import ranx
+
     scores, targets = untied
     queries = [f"q{b:03d}" for b in range(len(targets))]
     relevant = [{f"d{i}": 1 for i in row} for row in targets]
@@ -141,7 +142,9 @@ def test_agrees_with_scikit_learn(untied: tuple[Tensor, list[list[int]]]) -> Non
         assert ours["auc"][b].item() == pytest.approx(auc, abs=1e-12)
         precision = average_precision_score(relevant[b], scores[b])
         assert ours["map@300"][b].item() == pytest.approx(precision, abs=1e-12)
-    assert ours["ndcg@10"].mean().item() == pytest.approx(ndcg_score(relevant, scores.numpy(), k=10), abs=1e-12)
+    assert ours["ndcg@10"].mean().item() == pytest.approx(
+        ndcg_score(relevant, scores.numpy(), k=10), abs=1e-12
+    )
 
 
 def test_ndcg_and_auc_agree_with_scikit_learn_on_ties() -> None:

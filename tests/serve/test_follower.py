@@ -14,8 +14,7 @@ from recray.serve.pipeline import Pipeline
 from recray.serve.requests import RecommendRequest
 from recray.serve.service import FusedService, ServiceConfig
 from recray.store import Store, StoreError
-
-APPLICATION = "tiny-ranker"
+from tests.serve.world import APPLICATION, NOW, RETRIEVER
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_a_broken_version_is_tried_again_later(
     own_store: Store, follower: Follower[Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_store.promote(APPLICATION, 2)
-    retriever = own_store.open("tiny-two_tower", 2).folder
+    retriever = own_store.open(RETRIEVER, 2).folder
     hidden = retriever.rename(retriever.parent.parent / "late")
     follower.poll()
     assert follower.problem is not None
@@ -125,7 +124,7 @@ def test_health_tells_of_a_broken_version(own_store: Store, service: FusedServic
 
 def test_answers_are_never_mixed_while_versions_move(own_store: Store, service: FusedService) -> None:
     """Every answer carries a pair (ranker, retriever) of one version, and that version's own items."""
-    request = RecommendRequest(user_id=102, request_time=1_700_000_000, k=20)
+    request = RecommendRequest(user_id=102, request_time=NOW, k=20)
     expected: dict[int, list[str]] = {}
     for version in (1, 2):
         own_store.promote(APPLICATION, version)

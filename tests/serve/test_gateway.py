@@ -15,6 +15,8 @@ from recray.serve.gateway import create_app
 from recray.serve.requests import MAX_BODY_BYTES, MAX_HISTORY, MAX_K
 from recray.serve.service import FusedService, ServiceConfig
 from recray.store import Store
+from tests.serve.malformed import bodies
+from tests.serve.world import APPLICATION, NOW
 
 JSON_TYPE = [(b"content-type", b"application/json")]
 
@@ -87,7 +89,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def service(published: Store) -> Iterator[FusedService]:
-    service = FusedService(ServiceConfig(application="tiny-ranker", store=str(published.root)))
+    service = FusedService(ServiceConfig(application=APPLICATION, store=str(published.root)))
     yield service
     service.stop()
 
@@ -112,7 +114,7 @@ def test_explained_features_survive_json(client: Client, service: FusedService) 
 
     from recray.serve.requests import RecommendRequest
 
-    fields = {"user_id": 103, "request_time": 1_700_000_000, "explain": True}
+    fields = {"user_id": 103, "request_time": NOW, "explain": True}
     over_http = client.post(fields).json["items"]
     direct = service.pinned().content.recommend(RecommendRequest(**fields))["items"]
     for here, there in zip(over_http, direct, strict=True):
@@ -239,38 +241,6 @@ def test_a_service_that_fails_is_a_500_and_not_hidden(published: Store) -> None:
         Client(create_app(Broken())).post({})  # type: ignore[arg-type]
 
 
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(min_value=-(2**200), max_value=2**200)
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from(["i1", "i2", "103", "nope", ""]),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
-    max_leaves=12,
-)
-FIELDS = ("user_id", "k", "history", "exclude", "request_time", "explain")
-objects = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=6), json_values, max_size=6)
-
-
-@st.composite
-def cut_or_bent(draw: st.DrawFn) -> bytes:
-    """A JSON object with a slice removed and bytes put in its place."""
-    text = json.dumps(draw(objects)).encode()
-    start, stop = sorted([draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))])
-    return text[:start] + draw(st.binary(max_size=8)) + text[stop:]
-
-
-bodies = st.one_of(
-    st.binary(max_size=200),
-    objects.map(lambda value: json.dumps(value).encode()),
-    json_values.map(lambda value: json.dumps(value).encode()),
-    cut_or_bent(),
-    st.integers(1, 5_000).map(lambda depth: b'{"history": ' + b"[" * depth),
-    st.integers(1, 5_000).map(lambda digits: b'{"k": ' + b"7" * digits + b"}"),
-    st.integers(MAX_BODY_BYTES - 1, MAX_BODY_BYTES + 3).map(lambda size: b'"' + b"x" * size),
-)
 types = st.sampled_from([b"application/json"] * 5 + [b"text/html", b""]) | st.binary(max_size=30)
 segments = st.text(string.printable + "é￿\x00", max_size=20)
 paths = st.sampled_from(["/recommend"] * 8) | segments.map(lambda text: f"/items/{text}/similar") | segments

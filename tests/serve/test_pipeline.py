@@ -14,9 +14,7 @@ from recray.serve.requests import RecommendRequest, RequestError
 from recray.serve.stages import Reranking, spread_out
 from recray.store import Store
 from recray.store.contents import RANKER, read_log, read_retriever
-
-APPLICATION, NUM_ITEMS, NUM_USERS = "tiny-ranker", 300, 40
-NOW = 1_700_000_000
+from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World, publish_retriever
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,7 @@ def test_text_and_number_are_one_id(pipeline: Pipeline) -> None:
     assert ids(ask(pipeline, user_id=103)) == ids(ask(pipeline, user_id="103"))
 
 
-def test_a_slow_oracle_gives_the_same_order(pipeline: Pipeline, published: Store, world: Any) -> None:
+def test_a_slow_oracle_gives_the_same_order(pipeline: Pipeline, published: Store, world: World) -> None:
     """Exact inner products, the log's own rows and XGBoost, without any of the stages."""
     bundles = open_served(published, APPLICATION)
     assert bundles.ranker is not None
@@ -107,7 +105,7 @@ def test_served_features_replay_bit_for_bit(
         assert [item["score"] for item in answer["items"]] == scores_K[places].tolist()
 
 
-def test_seen_excluded_and_history_items_do_not_come_back(pipeline: Pipeline, world: Any) -> None:
+def test_seen_excluded_and_history_items_do_not_come_back(pipeline: Pipeline, world: World) -> None:
     for user in range(10):
         gone = {f"i{i}" for i in world.seen(user)} | {"i7", "i299"}
         answer = ask(pipeline, user_id=100 + user, k=60, exclude=["i7"], history=["i299"])
@@ -115,7 +113,7 @@ def test_seen_excluded_and_history_items_do_not_come_back(pipeline: Pipeline, wo
         assert not gone & set(ids(answer))
 
 
-def test_what_happens_later_is_neither_seen_nor_filtered(pipeline: Pipeline, world: Any) -> None:
+def test_what_happens_later_is_neither_seen_nor_filtered(pipeline: Pipeline, world: World) -> None:
     log = world.log
     half = int(np.median(log.timestamps_N))
     of_user = log.user_ids_N == 3
@@ -126,7 +124,7 @@ def test_what_happens_later_is_neither_seen_nor_filtered(pipeline: Pipeline, wor
     assert later <= got
 
 
-def test_the_whole_catalogue_comes_back_where_it_is_asked_for(pipeline: Pipeline, world: Any) -> None:
+def test_the_whole_catalogue_comes_back_where_it_is_asked_for(pipeline: Pipeline, world: World) -> None:
     for user in (100, "nobody"):
         answer = ask(pipeline, user_id=user, k=500)
         seen = world.seen(0) if user == 100 else set()
@@ -145,7 +143,7 @@ def test_unknown_users_fall_back_to_their_history(pipeline: Pipeline, published:
     answer = ask(pipeline, user_id="nobody", history=["i10", "i20"], k=20)
     assert answer["fallback"] == "history"
     assert "history" in {item["source"] for item in answer["items"]}
-    item_ID = read_retriever(published.open("tiny-two_tower", 1)).item_ID
+    item_ID = read_retriever(published.open(RETRIEVER, 1)).item_ID
     nearest = np.argsort(-(item_ID @ (item_ID[10] + item_ID[20])))
     told = ask(pipeline, user_id="nobody", history=["i10", "i20"], explain=True)["candidates"]["item_ids"]
     assert {f"i{i}" for i in nearest[:30] if i not in (10, 20)} <= set(told)
@@ -153,7 +151,7 @@ def test_unknown_users_fall_back_to_their_history(pipeline: Pipeline, published:
 
 @pytest.mark.parametrize("fields", [{}, {"user_id": "nobody"}, {"user_id": "None"}, {"history": []}])
 def test_without_user_and_history_popular_items_come_back(
-    pipeline: Pipeline, world: Any, fields: dict[str, Any]
+    pipeline: Pipeline, world: World, fields: dict[str, Any]
 ) -> None:
     answer = ask(pipeline, k=10, **fields)
     assert answer["fallback"] == "popular"
@@ -162,11 +160,11 @@ def test_without_user_and_history_popular_items_come_back(
     assert set(ids(answer)) == {f"i{i}" for i in most}
 
 
-def test_a_retriever_alone_is_served_in_its_own_order(published: Store, world: Any) -> None:
-    pipeline = Pipeline(open_served(published, "tiny-two_tower"))
+def test_a_retriever_alone_is_served_in_its_own_order(published: Store, world: World) -> None:
+    pipeline = Pipeline(open_served(published, RETRIEVER))
     answer = ask(pipeline, user_id=105, k=20, explain=True)
     assert "ranker" not in answer["version"]
-    files = read_retriever(published.open("tiny-two_tower", 1))
+    files = read_retriever(published.open(RETRIEVER, 1))
     assert files.user_UD is not None
     best = np.argsort(-(files.item_ID @ files.user_UD[5]))[:20]
     assert ids(answer) == [f"i{i}" for i in best]
@@ -174,15 +172,15 @@ def test_a_retriever_alone_is_served_in_its_own_order(published: Store, world: A
     assert ids(popular) == [f"i{i}" for i in np.argsort(-world.counts_I, kind="stable")[:20]]
 
 
-def test_precomputed_user_vectors_change_nothing(own_store: Store, world: Any, build: Any) -> None:
-    build.retriever(own_store, world, 0, name="slow", user_vectors=False)
-    fast, slow = (Pipeline(open_served(own_store, name, 1)) for name in ("tiny-two_tower", "slow"))
+def test_precomputed_user_vectors_change_nothing(own_store: Store, world: World) -> None:
+    publish_retriever(own_store, world, 0, name="slow", user_vectors=False)
+    fast, slow = (Pipeline(open_served(own_store, name, 1)) for name in (RETRIEVER, "slow"))
     for user in range(100, 110):
         assert ids(ask(fast, user_id=user)) == ids(ask(slow, user_id=user))
 
 
 def test_similar_items_are_the_nearest_vectors(pipeline: Pipeline, published: Store) -> None:
-    item_ID = read_retriever(published.open("tiny-two_tower", 1)).item_ID
+    item_ID = read_retriever(published.open(RETRIEVER, 1)).item_ID
     expected = [i for i in np.argsort(-(item_ID @ item_ID[42])) if i != 42][:7]
     similar = pipeline.similar("i42", 7)
     assert [item["item_id"] for item in similar["items"]] == [f"i{i}" for i in expected]
@@ -213,7 +211,7 @@ def test_reasons_stand_in_order_of_their_contribution(pipeline: Pipeline) -> Non
 
 def test_diversity_spreads_similar_items_out(published: Store) -> None:
     plain, spread = (Pipeline(open_served(published, APPLICATION), diversity=d) for d in (0.0, 0.9))
-    item_ID = read_retriever(published.open("tiny-two_tower", 1)).item_ID
+    item_ID = read_retriever(published.open(RETRIEVER, 1)).item_ID
 
     def similarity(pipeline: Pipeline) -> float:
         rows = [int(raw[1:]) for raw in ids(ask(pipeline, user_id=101, k=10))]
@@ -243,8 +241,8 @@ def test_equal_scores_keep_the_order_of_retrieval() -> None:
     assert Reranking().order(candidates, np.zeros(5, np.float32), 3).tolist() == [0, 1, 2]
 
 
-def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store, world: Any) -> None:
-    files = read_retriever(published.open("tiny-two_tower", 1))
+def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store, world: World) -> None:
+    files = read_retriever(published.open(RETRIEVER, 1))
     assert files.user_UD is not None
     offline = gather(
         lambda query_BD, k: files.index.search(query_BD, k).item_ids_BK,

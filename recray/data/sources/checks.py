@@ -18,11 +18,12 @@ def time_problem(seconds: float) -> str | None:
     """Interactions lie between 1970 and tomorrow; beyond that the unit is wrong, not the user."""
     if math.isnan(seconds):
         return "timestamp is missing or not a number: drop the row or fill it in"
+    shown = f"{seconds:.0f}" if abs(seconds) < 1e18 else f"{seconds:g}"
     if seconds < 0:
-        return f"timestamp {seconds:.0f} is negative: times are unix seconds from 1970 on"
+        return f"timestamp {shown} is negative: times are unix seconds from 1970 on"
     if seconds > time.time() + DAY_S:
         return (
-            f"timestamp {seconds:.0f} is in the future: times are unix seconds; "
+            f"timestamp {shown} is in the future: times are unix seconds; "
             "milliseconds are the usual cause (divide by 1000, or set time_unit='ms')"
         )
     return None

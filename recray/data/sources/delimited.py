@@ -5,6 +5,7 @@ a pass in plain Python over the same file finds the first bad line and says what
 """
 
 import csv
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import polars as pl
 from recray.config import nearest
 from recray.data.sources.checks import first_problem, rating_problem, time_problem
 from recray.schema import DataError
+
+log = logging.getLogger(__name__)
 
 Role = Literal["user", "item", "rating", "timestamp"]
 ROLES: tuple[Role, ...] = ("user", "item", "rating", "timestamp")
@@ -51,20 +54,28 @@ def read_events(path: Path, layout: Layout, *, label: str) -> pl.DataFrame:
     try:
         table = _parse(path, layout, names)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, ValueError) as error:
-        raise _explain(path, layout, names, label, str(error)) from error
+        cause = _first_bad_line(path, layout, names, label) or str(error).splitlines()[0]
+        raise DataError(f"{label}, {cause}") from error
     events = _by_role(table, layout)
-    if len(events) == 0:
-        raise DataError(f"{label}: no rows below the header; is the file complete?")
-    problem = first_problem(events)
+    problem = first_problem(events) if len(events) else None
     if problem:
-        raise _explain(path, layout, names, label, f"row {problem.row + 1}: {problem.text}")
+        bad_line = _first_bad_line(path, layout, names, label)
+        if bad_line:
+            raise DataError(f"{label}, {bad_line}")
+        # Polars makes a row of nulls from a blank line, which is no row.
+        events = _by_role(table.filter(~pl.all_horizontal(pl.all().is_null())), layout)
+        problem = first_problem(events) if len(events) else None
+    if problem or len(events) == 0:
+        raise DataError(f"{label}: " + (problem.text if problem else "no rows; is the file complete?"))
     return events
 
 
 def header(path: Path, layout: Layout, *, label: str) -> list[str]:
     """Names of all columns, in order."""
     for _, text in _decoded_lines(path, layout.encoding, label):
-        names = layout.names or [name.strip() for name in next(_csv_reader(iter([text]), layout), [])]
+        names = layout.names or [name.strip() for name in next(_csv_rows(iter([text]), layout, label), [])]
+        if not names:
+            raise DataError(f"{label}, line 1 is blank: it must hold the names of the columns")
         if len(set(names)) < len(names):
             raise DataError(f"{label}, line 1: a column name occurs twice ({', '.join(names)}): rename one")
         return list(names)
@@ -85,7 +96,8 @@ def _parse(path: Path, layout: Layout, names: list[str]) -> pl.DataFrame:
         path,
         separator=layout.separator,
         quote_char='"' if layout.quoted else None,
-        has_header=layout.names is None,
+        has_header=False,
+        skip_lines=0 if layout.names else 1,  # the header was read already, with its spaces stripped
         schema=schema,
         columns=[i for i, name in enumerate(names) if name in wanted],
         encoding="utf8" if layout.encoding == "utf-8" else layout.encoding,
@@ -112,16 +124,17 @@ def _by_role(table: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     )
 
 
-def _explain(path: Path, layout: Layout, names: list[str], label: str, cause: str) -> DataError:
-    """The first line that breaks a rule; ``cause`` where no line does."""
+def _first_bad_line(path: Path, layout: Layout, names: list[str], label: str) -> str | None:
+    """``line 3: what is wrong`` for the first line that breaks a rule; None where none does."""
+    log.info("%s cannot be read as it is; looking for the first bad line", label)
     rows = _rows(path, layout, label)
     if layout.names is None:
         next(rows)
     for line, fields in rows:
         problem = _field_count_problem(fields, names) or _row_problem(fields, layout, names)
         if problem:
-            return DataError(f"{label}, line {line}: {problem}")
-    return DataError(f"{label}: {cause.splitlines()[0]}")
+            return f"line {line}: {problem}"
+    return None
 
 
 def _field_count_problem(fields: list[str], names: list[str]) -> str | None:
@@ -179,15 +192,17 @@ def _rows(path: Path, layout: Layout, label: str) -> Iterator[tuple[int, list[st
         for line, text in _decoded_lines(path, layout.encoding, label):  # noqa: B007 (line is read outside)
             yield text
 
-    for fields in _csv_reader(texts(), layout):
+    for fields in _csv_rows(texts(), layout, label):
         if fields:
             yield line, fields
 
 
-def _csv_reader(lines: Iterator[str], layout: Layout) -> Iterator[list[str]]:
-    if layout.quoted:
-        return csv.reader(lines, delimiter=layout.separator)
-    return csv.reader(lines, delimiter=layout.separator, quoting=csv.QUOTE_NONE)
+def _csv_rows(lines: Iterator[str], layout: Layout, label: str) -> Iterator[list[str]]:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
+    try:
+        yield from csv.reader(lines, delimiter=layout.separator, quoting=quoting)
+    except csv.Error as error:
+        raise DataError(f"{label} is not a text table ({error}): save it with one row per line") from error
 
 
 def _decoded_lines(path: Path, encoding: str, label: str) -> Iterator[tuple[int, str]]:

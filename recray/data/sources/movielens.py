@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import polars as pl
 
+from recray import paths
 from recray.config import ConfigError, nearest
 from recray.data.download import download
 from recray.data.source import RawTables, no_side_table
 from recray.data.sources.archive import Archive, open_archive, verify_checksum
 from recray.data.sources.delimited import Layout, Role, read_events
 from recray.data.sources.raw_files import find_raw, fingerprint, require_file, where_to_put
-from recray.paths import raw_dirs
 from recray.schema import DataError
 
 Format = Literal["100k", "1m", "csv"]
@@ -121,7 +121,9 @@ class MovieLens:
         if not self.allow_download:
             raise DataError(f"{self.name} is not at hand: {where_to_put(f'{self.name}.zip')}")
         url = VARIANTS[self.name].url(self.name)
-        return download(url, raw_dirs()[-1] / f"{self.name}.zip", otherwise=where_to_put(f"{self.name}.zip"))
+        return download(
+            url, paths.raw_dirs()[-1] / f"{self.name}.zip", otherwise=where_to_put(f"{self.name}.zip")
+        )
 
 
 def _read_ratings(archive: Archive, form: Format, scratch: Path) -> pl.DataFrame:

@@ -87,7 +87,14 @@ def _side_table(path: Path, id_column: str) -> pl.DataFrame:
     if id_column not in fields:
         raise DataError(f"{path}: no column {id_column!r}{nearest(id_column, fields)}")
     try:
-        table = pl.read_csv(path, separator="\t", quote_char=None, schema=dict.fromkeys(fields, pl.String))
+        table = pl.read_csv(
+            path,
+            separator="\t",
+            quote_char=None,
+            schema=dict.fromkeys(fields, pl.String),
+            has_header=False,
+            skip_lines=1,
+        )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
     return table.select(

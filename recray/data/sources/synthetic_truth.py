@@ -42,7 +42,7 @@ class SyntheticConfig:
     days: int = 730
     dim: int = 12  # of the planted factors
     taste_strength: float = 14.0  # 0: popularity decides alone
-    popularity_exponent: float = 0.9  # Zipf: the r-th most popular item is drawn as r ** -exponent
+    popularity_exponent: float = 1.4  # Zipf: the r-th most popular item is drawn as r ** -exponent
     drift: float = 1.0  # how far tastes move between joining and the end; 0: not at all
     session_events: float = 6.0  # mean
     session_focus: float = 0.5  # size of the mood of a session beside the taste of norm 1

@@ -197,6 +197,7 @@ class Table:
                 raise DataError(
                     f"{self.path}: no column for the {role} (it has {', '.join(names)}): "
                     f"name the column with {role}=, or call it {role}_id"
+                    + ("; is the separator right?" if len(names) == 1 else "")
                 )
             if column is not None:
                 found[role] = column

@@ -1,0 +1,105 @@
+"""What every registered retriever must do, on data whose answer is known (see ``tests.planted``)."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from recray.config import ConfigError, from_dict, to_dict
+from recray.contract import CountLearner, PairLearner, Retriever, VectorRetriever
+from recray.models import MODELS, build, config_of
+from tests.planted import (
+    NUM_ITEMS,
+    NUM_USERS,
+    SCHEMA,
+    planted_history,
+    planted_pairs,
+    planted_queries,
+)
+
+# Popularity cannot know what a user likes: it is held to everything but that.
+TASTELESS = {"popularity"}
+
+
+def learn(model: torch.nn.Module, steps: int = 150) -> None:
+    if isinstance(model, CountLearner):
+        model.count(*planted_history())
+        return
+    assert isinstance(model, PairLearner)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for step in range(steps):
+        loss = model.loss(planted_pairs(64, seed=step))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    built = build(name, config_of(name)(), SCHEMA)
+    learn(built)
+    return built.eval()
+
+
+def test_it_keeps_its_promises(model: torch.nn.Module) -> None:
+    assert isinstance(model, Retriever)
+    assert isinstance(model, CountLearner) != isinstance(model, PairLearner)
+
+
+def test_scores_cover_the_catalogue(model: torch.nn.Module) -> None:
+    scores_BI = model.score_items(planted_queries([0, 3, 7]))
+    assert scores_BI.shape == (3, NUM_ITEMS)
+    assert scores_BI.dtype == torch.float32
+    assert scores_BI.isfinite().all()
+
+
+def test_it_finds_the_planted_preference(name: str, model: torch.nn.Module) -> None:
+    if name in TASTELESS:
+        pytest.skip("has no notion of a user's taste, by definition")
+    users = list(range(NUM_USERS))
+    top_BK = model.score_items(planted_queries(users)).topk(NUM_ITEMS // 2 - 2).indices
+    assert (top_BK % 2 == torch.tensor(users)[:, None] % 2).float().mean() > 0.95
+
+
+def test_a_query_gets_the_same_scores_alone_and_in_a_batch(model: torch.nn.Module) -> None:
+    batch = model.score_items(planted_queries(list(range(NUM_USERS))))
+    alone = model.score_items(planted_queries([7]))
+    torch.testing.assert_close(batch[7:8], alone)
+
+
+def test_an_unknown_user_is_served_from_its_history(name: str, model: torch.nn.Module) -> None:
+    scores_BI = model.score_items(planted_queries([-1]))
+    assert scores_BI.isfinite().all()
+    if name not in TASTELESS:
+        assert (scores_BI.topk(3).indices % 2 == 0).all()  # its history holds even items
+
+
+def test_config_and_weights_rebuild_it(name: str, model: torch.nn.Module, tmp_path: Path) -> None:
+    config = from_dict(config_of(name), to_dict(config_of(name)()))
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    rebuilt = build(name, to_dict(config), SCHEMA)
+    rebuilt.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
+    queries = planted_queries([1, 2, -1])
+    assert torch.equal(rebuilt.eval().score_items(queries), model.score_items(queries))
+
+
+def test_vectors_give_the_scores(model: torch.nn.Module) -> None:
+    if not isinstance(model, VectorRetriever):
+        pytest.skip("scores without vectors")
+    queries = planted_queries([0, 5, -1])
+    by_vectors_BI = model.query_vectors(queries) @ model.item_vectors().T
+    torch.testing.assert_close(by_vectors_BI, model.score_items(queries))
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no model 'two-tower', did you mean 'two_tower'"):
+        build("two-tower", {}, SCHEMA)
+    with pytest.raises(ConfigError, match="no setting 'embeding_dim'.*did you mean 'embedding_dim'"):
+        build("two_tower", {"embeding_dim": 3}, SCHEMA)

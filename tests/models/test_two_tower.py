@@ -1,0 +1,107 @@
+"""The two-tower loss against a slow loop written from the paper, and what the towers are made of."""
+
+import math
+
+import pytest
+import torch
+
+from recray.batch import FeatureTables, PairBatch
+from recray.config import ConfigError
+from recray.models.two_tower import TwoTower, TwoTowerConfig
+from recray.schema import Feature, FeatureSchema
+from tests.planted import planted_queries
+
+GENRES = Feature(name="genres", kind="ids", size=4, width=2)
+AGE = Feature(name="age", kind="dense", size=0, width=1)
+SCHEMA = FeatureSchema(num_users=5, num_items=4, user=(AGE,), item=(GENRES,))
+TABLES = FeatureTables(
+    {"age": torch.tensor([[0.1], [0.5], [-1.0], [2.0], [0.0]])},
+    {"genres": torch.tensor([[1, 2], [3, 0], [0, 0], [2, 0]])},
+)
+
+
+def model(**changes: object) -> TwoTower:
+    torch.manual_seed(0)
+    built = TwoTower(TwoTowerConfig(embedding_dim=3, dropout=0.0, **changes), SCHEMA)
+    built.set_side_features(TABLES)
+    return built
+
+
+def slow_vector(tower: torch.nn.Module, row: int, features: dict[str, list[float]]) -> torch.Tensor:
+    """A tower without MLP, by hand: id embedding plus the mean of each feature's embeddings."""
+    total = tower.ids.weight[row].clone()
+    for name, values in features.items():
+        table = tower.tables[name]
+        if isinstance(table, torch.nn.EmbeddingBag):
+            present = [table.weight[int(v)] for v in values if v]
+            total += sum(present) / len(present) if present else 0
+        else:
+            total += table.weight @ torch.tensor(values)
+    return total
+
+
+def slow_loss(tower: TwoTower, batch: PairBatch) -> float:
+    total = 0.0
+    size = len(batch.user_ids_B)
+    users = [
+        slow_vector(tower.user_tower, int(u), {"age": TABLES.user["age"][u].tolist()})
+        for u in batch.user_ids_B
+    ]
+    items = [
+        slow_vector(tower.item_tower, int(i), {"genres": TABLES.item["genres"][i].tolist()})
+        for i in batch.item_ids_B
+    ]
+    for b in range(size):
+        terms = {}
+        for c in range(size):
+            if c != b and batch.item_ids_B[c] == batch.item_ids_B[b]:
+                continue  # the same item is not its own negative
+            cosine = torch.cosine_similarity(users[b], items[c], dim=0).item()
+            terms[c] = cosine / tower.temperature - batch.item_logq_B[c].item()
+        total += math.log(sum(math.exp(t) for t in terms.values())) - terms[b]
+    return total / size
+
+
+def test_loss_matches_the_slow_loop() -> None:
+    items_B = torch.tensor([0, 1, 1, 3])  # one repeated item
+    logq_B = torch.log(torch.tensor([0.5, 0.2, 0.2, 0.1]))  # uneven popularity
+    batch = PairBatch(torch.tensor([0, 1, 2, 4]), items_B, logq_B)
+    built = model()
+    torch.testing.assert_close(built.loss(batch)["loss"].item(), slow_loss(built, batch))
+
+
+def test_side_features_are_used_and_can_be_left_out() -> None:
+    with_features, without = model(), model(side_features=False)
+    assert set(with_features.item_tower.tables) == {"genres"}
+    assert not without.item_tower.tables
+    before = with_features.item_vectors()
+    changed = TABLES._replace(item={"genres": torch.tensor([[3, 0], [3, 0], [0, 0], [2, 0]])})
+    with_features.set_side_features(changed)
+    moved_I = (with_features.item_vectors() != before).any(dim=1)
+    assert moved_I.tolist() == [True, False, False, False]
+
+
+def test_vectors_have_unit_length_with_and_without_an_mlp() -> None:
+    for built in (model(), model(hidden_dims=(8, 6))):
+        torch.testing.assert_close(built.item_vectors().norm(dim=1), torch.ones(4))
+        torch.testing.assert_close(built.query_vectors(planted_queries([1, 2])).norm(dim=1), torch.ones(2))
+
+
+def test_an_unknown_user_is_the_mean_of_its_history() -> None:
+    built = model()
+    queries = planted_queries([-1])  # history: items 0 and 2
+    mean_D = built.item_vectors()[[0, 2]].sum(dim=0)
+    torch.testing.assert_close(built.query_vectors(queries)[0], mean_D / mean_D.norm())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0.0}, "temperature must be positive, got 0"),
+        ({"embedding_dim": 0}, "embedding_dim must be at least 1"),
+        ({"dropout": 1.0}, "dropout must be in"),
+    ],
+)
+def test_configs_refuse_nonsense(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TwoTowerConfig(**changes)

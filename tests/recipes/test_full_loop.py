@@ -1,0 +1,126 @@
+"""From events in a file to published bundles that answer: the loop of the README, small and local."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recray.config import ConfigError
+from recray.eval.compare import to_json
+from recray.features.candidates import CandidateConfig
+from recray.launch.stages import train_ranker, train_retriever
+from recray.models.gbdt import GBDTConfig
+from recray.models.two_tower import TwoTowerConfig
+from recray.ops.ann import IndexConfig
+from recray.recipes import RECIPES, preset, recipe
+from recray.recipes.comparison import compare_models
+from recray.recipes.publishing import reindex
+from recray.recipes.ranking import RankerRun
+from recray.recipes.retrieval import DataConfig, TwoTowerRun
+from recray.serve.pipeline import Pipeline, open_served
+from recray.serve.requests import RecommendRequest
+from recray.store import Store
+from recray.store.contents import read_retriever
+from recray.train.context import LaunchConfig
+from recray.train.loop import LoopConfig
+from recray.train.optim import OptimConfig
+
+LOCAL = LaunchConfig(where="local")
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 users in two tastes over 60 items, ten events each; a user's items of one kind come in order."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(120):
+        items = 2 * rng.choice(30, size=10, replace=False) + user % 2
+        times = np.sort(rng.integers(1_600_000_000, 1_600_900_000, size=10))
+        rows += [(f"u{user}", f"i{item}", 4, int(t)) for item, t in zip(items, times, strict=True)]
+    path = tmp_path_factory.mktemp("raw") / "events.csv"
+    pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row").write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(events: Path) -> DataConfig:
+    return DataConfig(dataset=str(events), split="leave-one-out")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def run(data: DataConfig) -> TwoTowerRun:
+    loop = LoopConfig(epochs=20, batch_size=128)
+    model, optim = TwoTowerConfig(embedding_dim=16), OptimConfig(lr=0.02)
+    return TwoTowerRun(data=data, model=model, loop=loop, optim=optim)
+
+
+@pytest.fixture(scope="module")
+def ranker_run(data: DataConfig) -> RankerRun:
+    return RankerRun(
+        data=data,
+        candidates=CandidateConfig(retrieved=30, popular=5),
+        gbdt=GBDTConfig(rounds=10),
+        negatives=0,
+    )
+
+
+def test_the_loop_ends_in_an_application_that_answers(
+    run: TwoTowerRun, ranker_run: RankerRun, store: Store
+) -> None:
+    retriever = train_retriever(run, LOCAL, IndexConfig(kind="exact"), store)
+    assert retriever.bundle.manifest.metrics["index_recall@60"] == 1.0
+    assert retriever.evaluation.means()["ndcg@10"] > 0.15  # chance is 0.09
+
+    ranker = train_ranker(ranker_run, LOCAL, store)
+    assert ranker.bundle.manifest.requires["retriever"] == retriever.bundle.reference
+    assert ranker.result.ranker.card == ranker.result.retriever.card
+
+    store.promote(ranker.bundle.manifest.name, 1)
+    pipeline = Pipeline(open_served(store, ranker.bundle.manifest.name))
+    answer = pipeline.recommend(RecommendRequest(user_id="u7", k=5))
+    assert len(answer["items"]) == 5
+    assert answer["version"]["ranker"]["digest"] == ranker.bundle.manifest.digest
+    odd = [int(item["item_id"][1:]) % 2 for item in answer["items"]]
+    assert sum(odd) >= 4  # user 7 likes odd items
+
+
+def test_a_new_index_is_a_new_version_with_the_same_vectors(run: TwoTowerRun, store: Store) -> None:
+    first = train_retriever(run, LOCAL, IndexConfig(kind="exact"), store).bundle
+    name = first.manifest.name
+    second = reindex(name, "latest", IndexConfig(kind="hnsw"), store)
+    assert second.manifest.parent == first.manifest.version
+    assert second.manifest.metrics["index_recall@60"] > 0.95
+    assert second.manifest.metrics["ndcg@10"] == first.manifest.metrics["ndcg@10"]
+    np.testing.assert_array_equal(read_retriever(first).item_ID, read_retriever(second).item_ID)
+
+
+def test_a_ranker_refuses_a_retriever_of_another_protocol(ranker_run: RankerRun, store: Store) -> None:
+    other = replace(ranker_run, data=replace(ranker_run.data, split="random"))
+    with pytest.raises(ConfigError, match=r"was trained under .*leave-one-out, this run uses .*random"):
+        train_ranker(other, LOCAL, store)
+    with pytest.raises(ConfigError, match="no bundle 'nobody'"):
+        train_ranker(replace(ranker_run, retriever="nobody"), LOCAL, store)
+
+
+def test_compare_models_gives_rows_under_one_card(events: Path) -> None:
+    rows = compare_models(str(events), "leave-one-out", ("popularity", "item_knn"), seeds=3)
+    assert [row.model for row in rows] == ["popularity", "item_knn"]  # counting needs no seeds
+    document = to_json(rows)
+    assert document["card"]["split"] == "leave-one-out"
+    assert set(document["rows"][1]["ndcg@10"]) == {"mean", "low", "high"}
+    means = {row["model"]: row["ndcg@10"]["mean"] for row in document["rows"]}
+    assert means["item_knn"] > means["popularity"]
+
+
+def test_presets_are_complete_and_unknown_models_are_named() -> None:
+    assert set(RECIPES["two_tower"].presets) >= {"synthetic", "ml-100k", "ml-1m", "ml-25m", "ml-32m"}
+    assert preset("item_knn", "ml-1m").data.dataset == "ml-1m"
+    with pytest.raises(ConfigError, match="no recipe for model 'two_towers', did you mean 'two_tower'"):
+        recipe("two_towers")

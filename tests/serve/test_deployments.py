@@ -1,0 +1,237 @@
+"""Both placements on a real Ray Serve, asked over HTTP."""
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from recray.config import ConfigError
+from recray.serve.haproxy import free_port
+from recray.serve.pipeline import Pipeline, open_served
+from recray.serve.requests import MAX_BODY_BYTES, RecommendRequest
+from recray.serve.service import ServiceConfig
+from recray.store import Store
+from recray.store.names import Move, read_moves, write_moves
+from tests.serve.malformed import bodies
+from tests.serve.world import APPLICATION, NOW, RETRIEVER, World, publish_ranker, publish_retriever
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+REPO = Path(__file__).parents[2]
+
+
+class Server:
+    """One HTTP server, two applications: fused at ``/`` and spread at ``/spread``."""
+
+    def __init__(self, url: str, store: Store) -> None:
+        self.address, self.store = urlsplit(url).netloc, store
+
+    def ask(self, path: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.address, timeout=30)
+        try:
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, body, {"content-type": kind})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def json(self, path: str, **fields: Any) -> Any:
+        status, body = self.ask(path, json.dumps(fields).encode() if fields else None)
+        assert status == 200, body
+        return json.loads(body)
+
+    def recommend(self, placement: str, **fields: Any) -> Any:
+        return self.json(f"{PATHS[placement]}/recommend", request_time=NOW, **fields)
+
+
+PATHS = {"fused": "", "spread": "/spread"}
+
+
+@pytest.fixture(scope="module")
+def server(ray_cluster: None, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    from ray import serve
+
+    from recray.serve.deployments import PlacementConfig, start, stop
+    from serve_apps.two_stage import TwoStageArgs, build
+
+    store = Store(tmp_path_factory.mktemp("served"))
+    for seed in (0, 1):
+        publish_ranker(store, world, publish_retriever(store, world, seed), seed)
+    store.promote(APPLICATION, 1)
+    config = ServiceConfig(application=APPLICATION, store=str(store.root), poll_s=0.2)
+    url = start(config, PlacementConfig(cpus_per_replica=0.5), port=free_port())
+    spread = TwoStageArgs(
+        application=APPLICATION, store=str(store.root), poll_s=0.2, placement="spread", cpus_per_replica=0.5
+    )
+    serve.run(build(spread), name="spread", route_prefix="/spread")
+    running = Server(url, store)
+    eventually(lambda: all(running.ask(f"{path}/health")[0] == 200 for path in PATHS.values()))
+    yield running
+    stop()
+
+
+@pytest.fixture(params=sorted(PATHS))
+def placement(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen within 60 s"
+        time.sleep(0.05)
+
+
+def promote(server: Server, version: int) -> None:
+    server.store.promote(APPLICATION, version)
+    for path in PATHS.values():
+        eventually(lambda p=path: server.json(f"{p}/health")["serving"]["ranker"]["version"] == version)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"user_id": 103},
+        {"user_id": "117", "k": 50, "exclude": ["i1", "i2"]},
+        {"user_id": "nobody", "history": ["i10", "i20"]},
+        {"k": 3},
+        {"user_id": 104, "explain": True},
+    ],
+)
+def test_both_placements_answer_like_the_pipeline(
+    server: Server, placement: str, fields: dict[str, Any]
+) -> None:
+    promote(server, 1)
+    pipeline = Pipeline(open_served(server.store, APPLICATION))
+    direct = json.loads(json.dumps(pipeline.recommend(RecommendRequest(request_time=NOW, **fields))))
+    served = server.recommend(placement, **fields)
+    nulls = json.loads(json.dumps(direct["items"]).replace("NaN", "null"))
+    assert served["items"] == nulls
+    assert [served["fallback"], served["version"]] == [direct["fallback"], direct["version"]]
+    assert served["request_id"]
+    hops = {"hops"} if placement == "spread" else set()
+    assert set(served["timings_ms"]) == set(direct["timings_ms"]) | hops
+
+
+def test_the_other_pages(server: Server, placement: str) -> None:
+    promote(server, 1)
+    path = PATHS[placement]
+    similar = server.json(f"{path}/items/i42/similar?k=4")
+    assert len(similar["items"]) == 4
+    assert server.json(f"{path}/versions")["names"] == {"production": 1}
+    server.recommend(placement, user_id=101)
+    status, text = server.ask(f"{path}/metrics")
+    assert status == 200
+    assert b'recray_requests_total{route="recommend",status="200"}' in text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "status"),
+    [
+        ("/recommend", b'{"k": 0}', "application/json", 422),
+        ("/recommend", b"{", "application/json", 400),
+        ("/recommend", b"{}", "text/plain", 415),
+        ("/recommend", b'{"exclude": ["nope"]}', "application/json", 422),
+        ("/recommend", b" " * (MAX_BODY_BYTES + 1), "application/json", 413),
+        ("/items/nope/similar", None, "", 404),
+        ("/items/i1/similar?k=0", None, "", 422),
+        ("/nothing", None, "", 404),
+        ("/recommend", None, "", 405),
+    ],
+)
+def test_refusals_reach_the_client(
+    server: Server, placement: str, path: str, body: bytes | None, kind: str, status: int
+) -> None:
+    answer = server.ask(PATHS[placement] + path, body, kind)
+    assert answer[0] == status
+    assert json.loads(answer[1])["message"]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(body=bodies)
+def test_malformed_requests_over_http_never_make_a_500(server: Server, placement: str, body: bytes) -> None:
+    status, _ = server.ask(f"{PATHS[placement]}/recommend", body)
+    assert status < 500
+
+
+def test_answers_are_whole_while_production_moves(server: Server, placement: str) -> None:
+    """Clients ask all the time; every answer is one version's own, and both versions are seen."""
+    expected: dict[int, Any] = {}
+    for version in (1, 2):
+        promote(server, version)
+        expected[version] = server.recommend(placement, user_id=102, k=20)["items"]
+    assert expected[1] != expected[2]
+    faults: list[Any] = []
+    seen: set[int] = set()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = server.recommend(placement, user_id=102, k=20)
+            versions = {served["version"] for served in answer["version"].values()}
+            if len(versions) != 1 or answer["items"] != expected[min(versions)]:
+                faults.append(answer)
+            seen.update(versions)
+
+    askers = [threading.Thread(target=ask) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    for version in (1, 2, 1):
+        promote(server, version)
+    stop.set()
+    for asker in askers:
+        asker.join()
+    assert faults == []
+    assert seen == {1, 2}
+
+
+def test_a_broken_version_keeps_the_old_one_serving(server: Server, world: World, placement: str) -> None:
+    promote(server, 1)
+    broken = publish_ranker(server.store, world, server.store.open(RETRIEVER, 1), seed=7)
+    path = broken.path("ranker.ubj")
+    path.chmod(0o644)
+    whole = path.read_bytes()
+    path.write_bytes(b"x" * len(whole))
+    point_production_at(server.store, broken.manifest.version)
+    health = PATHS[placement] + "/health"
+    eventually(lambda: server.json(health)["status"] == "degraded")
+    assert "ranker.ubj differs" in server.json(health)["problem"]
+    assert server.recommend(placement, user_id=101)["version"]["ranker"]["version"] == 1
+    server.store.rollback(APPLICATION)
+    eventually(lambda: server.json(health)["status"] == "ok")
+
+
+def point_production_at(store: Store, version: int) -> None:
+    """Moves the name past the check that ``promote`` makes, as damage after a promotion would."""
+    folder = store.root / APPLICATION
+    move = Move(name="production", version=version, action="promote", at="")
+    write_moves(folder, [*read_moves(folder), move])
+
+
+def test_start_says_what_is_missing(ray_cluster: None, tmp_path: Path) -> None:
+    from recray.serve.deployments import start
+
+    with pytest.raises(ConfigError, match="no bundle 'nothing'"):
+        start(ServiceConfig(application="nothing", store=str(tmp_path)), port=free_port())
+
+
+@pytest.mark.parametrize("name", ["two_stage", "two_stage_spread"])
+def test_the_config_files_are_valid(name: str) -> None:
+    import yaml
+    from ray.serve.schema import ServeDeploySchema
+
+    from serve_apps.two_stage import TwoStageArgs, build
+
+    content = yaml.safe_load((REPO / "serve_apps" / f"{name}.yaml").read_text())
+    ServeDeploySchema(**content)
+    application = content["applications"][0]
+    assert application["import_path"] == "serve_apps.two_stage:build"
+    build(TwoStageArgs(**application["args"]))

@@ -1,0 +1,50 @@
+"""The environment that chooses HAProxy ingress."""
+
+import importlib.util
+import os
+import sys
+
+import pytest
+
+from recray.config import ConfigError
+from recray.serve.haproxy import ENABLED, free_port, use_haproxy
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Without any choice made yet, and restored afterwards."""
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if "RAY_" not in k.upper()})
+    monkeypatch.delitem(sys.modules, "ray.serve", raising=False)
+    return monkeypatch
+
+
+def test_the_environment_is_filled_in_and_choices_are_kept(environment: pytest.MonkeyPatch) -> None:
+    os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] = "12345"
+    assert use_haproxy(drain_s=2.0)
+    assert os.environ[ENABLED] == os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+    assert os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == "2.0"
+    assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "12345"
+
+
+def test_a_user_may_turn_it_off(environment: pytest.MonkeyPatch) -> None:
+    os.environ[ENABLED] = "0"
+    assert not use_haproxy()
+    assert "RAY_SERVE_THROUGHPUT_OPTIMIZED" not in os.environ
+
+
+def test_without_the_package_the_loss_is_told(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not use_haproxy()
+    assert "about a third" in caplog.text
+
+
+def test_too_late_is_an_error(environment: pytest.MonkeyPatch) -> None:
+    environment.setitem(sys.modules, "ray.serve", sys)
+    with pytest.raises(ConfigError, match=r"before ray\.serve is imported"):
+        use_haproxy()
+
+
+def test_free_ports_are_free() -> None:
+    assert free_port() > 1024

@@ -1,0 +1,87 @@
+"""The README and the guide are true: their commands exist, their tree is the folder."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+
+REPO = Path(__file__).parent.parent
+README = (REPO / "README.md").read_text()
+PAGES = [REPO / "README.md", REPO / "CLAUDE.md", *sorted((REPO / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Every line of every bash block of the README and the handbook, without comments."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.S):
+            found += [line.split("  #")[0].strip() for line in block.splitlines() if line.strip()]
+    return sorted(set(found))
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.M))
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make ")])
+def test_make_targets_exist(command: str) -> None:
+    assert command.split()[1] in make_targets()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "python jobs/" in c])
+def test_job_command_lines_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each documented job exists and takes the documented options: parsed for real, not run."""
+    words = shlex.split(command)
+    script = REPO / next(w for w in words if w.startswith("jobs/"))
+    arguments = words[words.index(next(w for w in words if w.startswith("jobs/"))) + 1 :]
+    # --help last makes tyro check all that comes before it and then stop.
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments, "--help"], capture_output=True, text=True, cwd=REPO
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("recray ")])
+def test_console_commands_parse(command: str) -> None:
+    from recray.cli import Command
+
+    tyro.cli(Command, args=shlex.split(command)[1:])  # type: ignore[arg-type]
+
+
+def test_the_tree_is_the_folder() -> None:
+    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.S)
+    assert tree
+    lines = tree.group(1).splitlines()
+    rooms = {line.split()[0].rstrip("/") for line in lines if line.startswith("  ") and line[2] != " "}
+    there = {p.name for p in (REPO / "recray").iterdir() if not p.name.startswith("__")}
+    assert rooms == there
+    for folder in (line.split()[0] for line in lines if not line.startswith(" ")):
+        assert (REPO / folder).is_dir(), folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_named_files_exist(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for named in re.findall(r"`((?:recray|jobs|tests|benchmarks|docs|serve_apps)/[\w./-]+\.\w+)`", text):
+        assert (REPO / named).exists(), f"{page.name} names {named}"
+
+
+def test_the_guide_fits_one_page() -> None:
+    assert (REPO / "CLAUDE.md").read_text().count("\n") <= 60
+
+
+def test_nothing_committed_names_this_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=REPO, check=True)
+    suspicious = re.compile(r"(?<![\w.])/(?:home|root|work|Users)/\w")
+    for name in tracked.stdout.split():
+        path = REPO / name
+        if path.suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".json", ""} and path.is_file():
+            found = suspicious.search(path.read_text(errors="replace"))
+            assert not found or name == "tests/test_docs.py", f"{name}: {found}"

@@ -1,0 +1,60 @@
+"""Jobs as a person runs them: help, readable failures, and one job from end to end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parent.parent
+JOBS = sorted(p.name for p in (REPO / "jobs").glob("*.py"))
+
+
+def run(job: str, *args: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "RECRAY_HOME": str(home), "NO_PROXY": "*", **env}
+    command = [sys.executable, str(REPO / "jobs" / job), *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=home, env=environment, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_explains_itself(job: str, tmp_path: Path) -> None:
+    done = run(job, "--help", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_missing_raw_files_fail_at_once_and_say_where_to_put_them(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    # A proxy that nobody answers: no download can succeed, whatever the network of this machine.
+    blocked = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": ""}
+    done = run("train_two_tower.py", "ml-25m", home=tmp_path, RECRAY_RAW_DIR=str(raw), **blocked)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "ml-25m.zip" in last
+    assert str(raw) in last
+
+
+def test_a_misspelt_option_names_the_nearest(tmp_path: Path) -> None:
+    done = run("train_two_tower.py", "synthetic", "--optim.lrr", "0.1", home=tmp_path)
+    assert done.returncode == 2
+    assert "--optim.lr" in done.stderr
+
+
+def test_evaluate_writes_table_plot_and_json(tmp_path: Path) -> None:
+    lines = ["user,item,rating,timestamp"]
+    lines += [f"u{u},i{(u + 2 * n) % 20},5,{1_600_000_000 + 60 * u + n}" for u in range(40) for n in range(6)]
+    (tmp_path / "events.csv").write_text("\n".join(lines))
+    models = ("--models", "popularity", "item_knn")
+    done = run("evaluate.py", "--dataset", "events.csv", *models, "--json", "out.json", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "item_knn" in done.stdout
+    assert "leave-one-out" in done.stdout
+    assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert [row["model"] for row in document["rows"]] == ["popularity", "item_knn"]
+    assert document["rows"][0]["ndcg@10"].keys() == {"mean", "low", "high"}

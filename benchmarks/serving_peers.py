@@ -6,7 +6,6 @@ and prints ``ready`` when it answers.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from benchmarks.serving_world import APPLICATION
 from recray.store import Store
@@ -35,68 +34,13 @@ def serve_fused(root: Path, port: int) -> None:
 def serve_naive(root: Path, port: int) -> None:
     """The graph that a first-time user writes: three deployments with Serve's defaults."""
     import ray
-    from fastapi import FastAPI
-    from pydantic import BaseModel
     from ray import serve
 
-    from recray.features.candidates import Candidates
-    from recray.serve.catalogue import Query
-    from recray.serve.clock import StageClock
-    from recray.serve.pipeline import load_catalogue, load_log, load_rank_stages, load_retrieval, open_served
-    from recray.serve.requests import RecommendRequest
-
-    app = FastAPI()
-
-    class Ask(BaseModel):
-        user_id: str
-        k: int = 10
-        request_time: int | None = None
-
-    @serve.deployment
-    class Retriever:
-        def __init__(self) -> None:
-            bundles = open_served(Store(root), APPLICATION)
-            self.retrieval = load_retrieval(bundles, load_log(bundles))
-
-        def __call__(self, query: Query) -> Candidates:
-            return self.retrieval.retrieve(query, StageClock()).candidates
-
-    @serve.deployment
-    class Ranker:
-        def __init__(self) -> None:
-            bundles = open_served(Store(root), APPLICATION)
-            self.stages = load_rank_stages(bundles, load_log(bundles))
-
-        def __call__(self, query: Query, candidates: Candidates) -> list[tuple[int, float]]:
-            ranked = self.stages.rank(query, candidates, False, StageClock())
-            return list(zip(ranked.item_ids_K.tolist(), ranked.scores_K.tolist(), strict=True))
-
-    @serve.deployment
-    @serve.ingress(app)
-    class Ingress:
-        def __init__(self, retriever: Any, ranker: Any) -> None:
-            self.retriever, self.ranker = retriever, ranker
-            self.catalogue = load_catalogue(open_served(Store(root), APPLICATION))
-
-        @app.post("/recommend")
-        async def recommend(self, ask: Ask) -> dict[str, Any]:
-            query = self.catalogue.query(RecommendRequest(**ask.model_dump()))
-            candidates = await self.retriever.remote(query)
-            ranked = await self.ranker.remote(query, candidates)
-            return {
-                "items": [
-                    {
-                        "item_id": self.catalogue.item_raw_ids[row],
-                        "title": self.catalogue.titles[row],
-                        "score": score,
-                    }
-                    for row, score in ranked
-                ]
-            }
+    from benchmarks.naive_graph import build
 
     ray.init(num_cpus=RAY_CPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Ingress.bind(Retriever.bind(), Ranker.bind()))
+    serve.run(build(str(root)))
     _wait()
     serve.shutdown()
     ray.shutdown()

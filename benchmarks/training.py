@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -90,8 +91,8 @@ def main() -> None:
     torch.set_num_threads(1)  # what a Ray worker of one core uses
     loop = LoopConfig(epochs=10, batch_size=1024, patience=0, evaluate_every=10)
     run = TwoTowerRun(data=DataConfig(dataset=args.dataset), loop=loop)
+    wheres: tuple[Literal["local", "ray"], ...] = ("local",) if args.gpu else ("local", "ray")
     rates: dict[str, list[float]] = {"local": [], "ray": []}
-    wheres = ["local"] if args.gpu else ["local", "ray"]
     for _ in range(args.rounds):
         for where in wheres:
             rates[where].append(samples_per_s(run, LaunchConfig(where=where, workers=1, gpu=args.gpu)))

@@ -39,13 +39,14 @@ def main(job: Demo) -> None:
         # Promotion is what replicas follow; the ranker's version brings its retriever along.
         store.promote(ranker.bundle.manifest.name, ranker.bundle.manifest.version)
         url = session.start(ranker.bundle.manifest.name)
+        question = {"k": 5, "explain": True, "request_time": demo.latest_time(job.dataset)}
         for user in demo.some_users(job.dataset):
-            answer = httpx.post(f"{url}/recommend", json={"user_id": user, "k": 5, "explain": True})
+            answer = httpx.post(f"{url}/recommend", json={**question, "user_id": user})
             show_recommendations(user, answer.raise_for_status().json())
-    baselines = compare_models(job.dataset, demo.SPLIT, ("popularity", "item_knn"), seeds=1)
+    others = compare_models(job.dataset, demo.SPLIT, demo.baselines(job.dataset), seeds=1)
     first = Row("two_tower", 0, ranker.result.retriever)
     both = Row("two_tower + xgboost", 0, ranker.result.ranker)
-    show_evaluation([*baselines, first, both])
+    show_evaluation([*others, first, both])
     show_gain(both, first)
     print(f"published {retriever.bundle.reference} and {ranker.bundle.reference}; see `recray versions`")
 

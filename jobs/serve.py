@@ -23,7 +23,8 @@ class Serve:
 def main(config: Serve) -> None:
     with serving(config.port) as session:
         url = session.start(config.application or f"{config.dataset}-ranker")
-        print(f'serving at {url}; try: curl -X POST {url}/recommend -d \'{{"user_id": 1, "k": 5}}\'')
+        ask = f"curl {url}/recommend -H 'content-type: application/json'"
+        print(f"serving at {url}; try: {ask} -d '{{}}'")
         print("Ctrl-C stops it", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 

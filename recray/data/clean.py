@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recray.data.quality import Events, Rows
 from recray.schema import DataError
 
 Int32s = npt.NDArray[np.int32]
@@ -29,6 +28,25 @@ class Duplicates(NamedTuple):
     keep_N: Mask  # False on the second and later copies of an identical row
     num_exact: int  # rows that are copies of an earlier one
     num_repeated_pairs: int  # further rows with the user and item of an earlier one, copies included
+
+
+class Rows(NamedTuple):
+    """What became of the raw rows, and what can be seen only in their raw order."""
+
+    read: int
+    exact_duplicates: int
+    repeated_pairs: int  # further rows of a (user, item) seen before, exact duplicates not counted
+    dropped_by_k_core: int
+    out_of_order: int  # rows that are earlier than the row before them
+
+
+class Events(NamedTuple):
+    """The tidy columns, in order of time."""
+
+    user_ids_N: npt.NDArray[np.int32]
+    item_ids_N: npt.NDArray[np.int32]
+    ratings_N: npt.NDArray[np.float32]
+    timestamps_N: npt.NDArray[np.int64]
 
 
 class Tidy(NamedTuple):

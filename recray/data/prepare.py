@@ -8,6 +8,7 @@ killed one left behind.
 
 import dataclasses
 import fcntl
+import glob
 import hashlib
 import json
 import logging
@@ -23,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from recray import paths
-from recray.data.clean import Tidy, tidy_up
+from recray.data.clean import Events, Tidy, tidy_up
 from recray.data.dataset import (
     INTERACTIONS,
     ITEMS,
@@ -39,7 +40,7 @@ from recray.data.dataset import (
     read_manifest,
     write_manifest,
 )
-from recray.data.quality import Events, measure
+from recray.data.quality import measure
 from recray.data.quality_page import render
 from recray.data.source import RawTables, Source
 from recray.data.sources import is_registered, source_of
@@ -172,7 +173,7 @@ def _work_prefix(folder: Path) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for path in folder.parent.glob(_work_prefix(folder) + "*"):
+    for path in folder.parent.glob(glob.escape(_work_prefix(folder)) + "*"):
         log.info("removing %s, left by a preparation that was interrupted", path)
         shutil.rmtree(path, ignore_errors=True)
 

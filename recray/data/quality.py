@@ -6,12 +6,13 @@ draws it.
 
 import datetime
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recray.data.clean import Events, Rows
 from recray.data.source import ABSOLUTE_TIMES
 
 Level = Literal["ok", "note", "warning"]
@@ -19,25 +20,6 @@ Counts = npt.NDArray[np.int64]
 
 FEW = 5  # interactions below which a user or item counts as cold
 TRAIN_SHARE = 0.8  # of the default global-time split; who appears only later is cold there
-
-
-class Rows(NamedTuple):
-    """What became of the raw rows, and what can be seen only in their raw order."""
-
-    read: int
-    exact_duplicates: int
-    repeated_pairs: int  # further rows of a (user, item) seen before, exact duplicates not counted
-    dropped_by_k_core: int
-    out_of_order: int  # rows that are earlier than the row before them
-
-
-class Events(NamedTuple):
-    """The tidy columns, in order of time."""
-
-    user_ids_N: npt.NDArray[np.int32]
-    item_ids_N: npt.NDArray[np.int32]
-    ratings_N: npt.NDArray[np.float32]
-    timestamps_N: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-from recray.data.quality import Check, Events, Quality
+from recray.data.clean import Events
+from recray.data.quality import Check, Quality
 from recray.data.source import ABSOLUTE_TIMES
 
 BLUE, ORANGE, GREY = "#2f6f9f", "#d9822b", "#8a94a0"

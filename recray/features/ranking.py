@@ -108,6 +108,12 @@ def _feature(group: Group, unit: str) -> Callable[[Callable[[Known], Value]], Ca
     return add
 
 
+def _rank_within(values_K: npt.NDArray[Any]) -> Value:
+    """1 + how many of the list have a higher value: ties share, order does not matter, NaN is lowest."""
+    lower_K = -values_K
+    return np.sort(lower_K).searchsorted(lower_K) + 1
+
+
 # ---------------------------------------------------------------------------- user
 
 
@@ -272,8 +278,7 @@ def retrieval_score(known: Known) -> Value:
 @_feature("retrieval", "rank")
 def retrieval_rank(known: Known) -> Value:
     """1 + how many candidates have a higher score."""
-    lower_K = -known.query.retrieval_scores_K
-    return np.sort(lower_K).searchsorted(lower_K) + 1
+    return _rank_within(known.query.retrieval_scores_K)
 
 
 @_feature("retrieval", "score")
@@ -281,6 +286,40 @@ def retrieval_gap(known: Known) -> Value:
     """The best candidate's score minus the score."""
     scores_K = known.query.retrieval_scores_K
     return np.fmax.reduce(scores_K, initial=-np.inf) - scores_K
+
+
+# Places within the list stay comparable while counts and scores drift with the months, and trees
+# cannot compare the rows of a list themselves.
+
+
+@_feature("item", "rank")
+def item_events_rank(known: Known) -> Value:
+    """1 + how many candidates have more events so far."""
+    return _rank_within(known.item.events_K)
+
+
+@_feature("item", "rank")
+def item_events_30d_rank(known: Known) -> Value:
+    """1 + how many candidates have more events since midnight UTC 30 days ago."""
+    return _rank_within(known.item.window_events_WK[1])
+
+
+@_feature("item", "rank")
+def item_mean_rating_rank(known: Known) -> Value:
+    """1 + how many candidates have a higher (smoothed) mean rating."""
+    return _rank_within(item_mean_rating(known))
+
+
+@_feature("user x item", "rank")
+def genre_affinity_rank(known: Known) -> Value:
+    """1 + how many candidates have a higher genre_affinity."""
+    return _rank_within(genre_affinity(known))
+
+
+@_feature("user x item", "rank")
+def genre_affinity_recent_rank(known: Known) -> Value:
+    """1 + how many candidates have a higher genre_affinity_recent."""
+    return _rank_within(genre_affinity_recent(known))
 
 
 @_feature("retrieval", "flag")

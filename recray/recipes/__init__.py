@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from recray.config import ConfigError, nearest
+from recray.contract import Retriever
 from recray.recipes import retrieval
 from recray.train.context import Context
 
@@ -17,7 +16,7 @@ class Recipe:
 
     presets: dict[str, tuple[str, Any]]
     """Preset name -> (one line about it, complete run config)."""
-    train: Callable[[Any, Context], nn.Module]
+    train: Callable[[Any, Context], Retriever]
     """(run config, context) -> the model with its best weights; runs on every worker."""
 
 
@@ -25,6 +24,7 @@ RECIPES: dict[str, Recipe] = {
     "popularity": Recipe(retrieval.COUNT_PRESETS["popularity"], retrieval.train_counts),
     "item_knn": Recipe(retrieval.COUNT_PRESETS["item_knn"], retrieval.train_counts),
     "two_tower": Recipe(retrieval.TWO_TOWER_PRESETS, retrieval.train_pairs),
+    "ideal": Recipe({"synthetic": ("the planted truth", retrieval.IdealRun())}, retrieval.reveal_ideal),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from recray.eval.compare import Row
 from recray.recipes import preset, recipe
-from recray.recipes.retrieval import CountRun, evaluate_retriever, prepared
+from recray.recipes.retrieval import TwoTowerRun, evaluate_retriever, prepared
 from recray.track.console import ConsoleProgress
 from recray.train.context import Context
 
@@ -37,8 +37,8 @@ def compare_models(
 
 
 def _runs(model: str, dataset: str, split: str, seeds: int) -> list[tuple[str, Any]]:
-    """A run per seed; models that count have nothing to draw, so one run says it all."""
+    """A run per seed; what draws nothing at random says it all in one run."""
     run = preset(model, dataset)
     run = replace(run, data=replace(run.data, split=split))
-    count = 1 if isinstance(run, CountRun) else seeds
+    count = seeds if isinstance(run, TwoTowerRun) else 1
     return [(model, replace(run, seed=seed)) for seed in range(count)]

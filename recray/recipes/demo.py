@@ -23,6 +23,16 @@ def ranker_run(dataset: str) -> RankerRun:
     return RankerRun(data=_data(dataset))
 
 
+def baselines(dataset: str) -> tuple[str, ...]:
+    """Models beside the demo's own: what is easy, and on generated data what is possible."""
+    return ("popularity", "item_knn", *(("ideal",) if dataset == "synthetic" else ()))
+
+
+def latest_time(dataset: str) -> int:
+    """Unix seconds just after the last event: when the demo's questions are asked."""
+    return int(prepared(_data(dataset)).dataset.timestamps_N[-1]) + 1
+
+
 def some_users(dataset: str, count: int = 3) -> list[str]:
     """Raw ids of the users with the latest events, and one that nobody has heard of."""
     data = prepared(_data(dataset)).dataset

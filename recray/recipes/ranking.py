@@ -29,6 +29,7 @@ from recray.features.examples import (
 )
 from recray.features.items import item_features
 from recray.features.log import EventLog
+from recray.features.queries import day_queries
 from recray.features.ranking import compute
 from recray.models.gbdt import GBDTConfig, GBDTRanker
 from recray.recipes.retrieval import DataConfig, Prepared, prepared
@@ -57,7 +58,7 @@ class RankerRun:
     negatives: int = 50
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.2
-    """Share of the training queries that early stopping goes by."""
+    """Share of the users in the training queries that early stopping goes by."""
 
     def __post_init__(self) -> None:
         if not 0 < self.holdout < 1:
@@ -162,7 +163,7 @@ class RankerTask(NamedTuple):
 
 def write_examples(run: RankerRun, stages: TwoStage, folder: Path) -> None:
     """Ranking examples of the validation part, as files that workers read their queries from."""
-    examples, _ = eval_examples(stages.data.dataset, stages.data.split, "validation")
+    examples = training_queries(run, stages)
     rows = ranking_examples(
         stages.log,
         examples.queries,
@@ -172,19 +173,33 @@ def write_examples(run: RankerRun, stages: TwoStage, folder: Path) -> None:
         seed=run.gbdt.seed,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    held_out_N = _held_out(rows, run)
+    held_out_N = _held_out(examples.queries.user_ids_B.numpy()[rows.query_ids_N], run)
     save_examples(_only(rows, ~held_out_N), folder / TRAIN)
     save_examples(_only(rows, held_out_N), folder / HOLDOUT)
 
 
-def _held_out(rows: RankingExamples, run: RankerRun) -> np.ndarray:
-    """Rows of a seeded share of the queries; whole queries, at least two on either side."""
-    ids = np.unique(rows.query_ids_N)
-    if len(ids) < 4:
-        raise ConfigError(f"only {len(ids)} queries to train a ranker on: use more data or another split")
-    count = min(max(2, round(run.holdout * len(ids))), len(ids) - 2)
-    chosen = np.random.default_rng(run.gbdt.seed).choice(ids, count, replace=False)
-    return np.isin(rows.query_ids_N, chosen)
+def training_queries(run: RankerRun, stages: TwoStage) -> EvalExamples:
+    """What the ranker learns from: the validation part, as a live system would have been asked.
+
+    Under a global-time split a query for each day on which a known user came back; else the one query
+    per user of the validation part.
+    """
+    dataset, split = stages.data.dataset, stages.data.split
+    if run.data.split != "global-time":
+        return eval_examples(dataset, split, "validation")[0]
+    times_N = dataset.timestamps_N[split.validation_N]
+    known_U = np.bincount(dataset.user_ids_N[split.train_N], minlength=dataset.num_users) > 0
+    return day_queries(stages.log, int(times_N[0]), int(times_N[-1]) + 1, users_U=known_U)
+
+
+def _held_out(user_ids_N: np.ndarray, run: RankerRun) -> np.ndarray:
+    """Rows of a seeded share of the users, at least two on either side: a user's days resemble each other."""
+    users = np.unique(user_ids_N)
+    if len(users) < 4:
+        raise ConfigError(f"only {len(users)} users to train a ranker on: use more data or another split")
+    count = min(max(2, round(run.holdout * len(users))), len(users) - 2)
+    chosen = np.random.default_rng(run.gbdt.seed).choice(users, count, replace=False)
+    return np.isin(user_ids_N, chosen)
 
 
 def _only(rows: RankingExamples, mask_N: np.ndarray) -> RankingExamples:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from recray import checkpoint, models
 from recray.batch import EvalExamples, QueryBatch
+from recray.contract import Retriever
 from recray.data.dataset import Dataset
 from recray.data.examples import eval_examples, item_counts
+from recray.data.ideal import IdealRanker
 from recray.data.pairs import PairBatches
 from recray.data.prepare import ensure
 from recray.data.side_features import encode_side_features
@@ -63,28 +65,32 @@ class CountRun:
     """Unused: counting is deterministic."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class IdealRun:
+    """Nothing to train: the truth that the synthetic data was made from."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    seed: int = 0
+    """Unused: the truth is what it is."""
+
+
 def for_dataset(run: Any, dataset: str) -> Any:
     """The same run on other data."""
     return replace(run, data=replace(run.data, dataset=dataset))
 
 
 def _two_tower(dataset: str, **changes: Any) -> TwoTowerRun:
-    return TwoTowerRun(data=DataConfig(dataset=dataset), **changes)
+    return TwoTowerRun(data=DataConfig(dataset=dataset), recency=10.0, **changes)
 
 
+_LARGE = LoopConfig(batch_size=8192, epochs=10, patience=2)
 TWO_TOWER_PRESETS: dict[str, tuple[str, TwoTowerRun]] = {
     "synthetic": ("generated data with a known truth; needs no download", _two_tower("synthetic")),
     "ml-100k": ("MovieLens 100K", _two_tower("ml-100k")),
     "ml-latest-small": ("MovieLens latest-small", _two_tower("ml-latest-small")),
     "ml-1m": ("MovieLens 1M", _two_tower("ml-1m", loop=LoopConfig(batch_size=4096))),
-    "ml-25m": (
-        "MovieLens 25M",
-        _two_tower("ml-25m", loop=LoopConfig(batch_size=8192, epochs=10, patience=2)),
-    ),
-    "ml-32m": (
-        "MovieLens 32M",
-        _two_tower("ml-32m", loop=LoopConfig(batch_size=8192, epochs=10, patience=2)),
-    ),
+    "ml-25m": ("MovieLens 25M", _two_tower("ml-25m", loop=_LARGE)),
+    "ml-32m": ("MovieLens 32M", _two_tower("ml-32m", loop=_LARGE)),
 }
 
 COUNT_PRESETS: dict[str, dict[str, tuple[str, CountRun]]] = {
@@ -111,15 +117,14 @@ def prepared(data: DataConfig) -> Prepared:
     return Prepared(dataset, split_by_name(dataset, data.split))
 
 
-def new_model(run: Any, dataset: Dataset) -> nn.Module:
+def new_model(run: Any, dataset: Dataset) -> Any:
     """The untrained model of a run, side features filled in; equal seeds give equal weights."""
     schema, tables = encode_side_features(dataset)
     torch.manual_seed(run.seed)
     model: Any = models.build(model_name(run), run.model, schema)
     if hasattr(model, "set_side_features"):
         model.set_side_features(tables)
-    built: nn.Module = model
-    return built
+    return model
 
 
 def model_name(run: Any) -> str:
@@ -127,7 +132,7 @@ def model_name(run: Any) -> str:
     return next(name for name in models.MODELS if models.config_of(name) is type(run.model))
 
 
-def train_pairs(run: TwoTowerRun, context: Context) -> nn.Module:
+def train_pairs(run: TwoTowerRun, context: Context) -> Retriever:
     """Trains on the pairs of the training part, validates on the validation part; see ``train.loop.fit``."""
     data = prepared(run.data)
     model = new_model(run, data.dataset)
@@ -143,21 +148,34 @@ def train_pairs(run: TwoTowerRun, context: Context) -> nn.Module:
         context=context,
         seed=run.seed,
     )
-    return model
+    trained: Retriever = model
+    return trained
 
 
-def train_counts(run: CountRun, context: Context) -> nn.Module:
+def train_counts(run: CountRun, context: Context) -> Retriever:
     """Counts the training part in one pass."""
     data = prepared(run.data)
-    model: Any = new_model(run, data.dataset)
+    model = new_model(run, data.dataset)
     mask_N = data.split.train_N
     user_ids_N, item_ids_N = data.dataset.user_ids_N[mask_N], data.dataset.item_ids_N[mask_N]
     model.count(torch.from_numpy(user_ids_N), torch.from_numpy(item_ids_N))
-    counted: nn.Module = model
+    counted: Retriever = model
     return counted
 
 
-def restore(run: TwoTowerRun, folder: Path) -> nn.Module:
+def reveal_ideal(run: IdealRun, context: Context) -> IdealRanker:
+    """The best possible ranking of the test part of the synthetic data.
+
+    Raises:
+        DataError: the data set has no planted truth.
+    """
+    data = prepared(run.data)
+    times_N = data.dataset.timestamps_N[data.split.test_N]
+    span_s = int(times_N[-1] - times_N[0]) if run.data.split == "global-time" else 0
+    return IdealRanker(data.dataset, span_s)
+
+
+def restore(run: TwoTowerRun, folder: Path) -> Any:
     """The model with the best weights of a run's checkpoint."""
     model = new_model(run, prepared(run.data).dataset)
     checkpoint.load_best(folder, model)

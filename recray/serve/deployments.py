@@ -7,6 +7,7 @@ module that imports ``ray.serve``.
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -249,7 +250,7 @@ def start(
     For HAProxy ingress call ``haproxy.use_haproxy`` before Ray starts.
 
     Raises:
-        ConfigError: Ray is not running, or the version that is to be served is not in the store.
+        ConfigError: Ray is not running, or the version is not in the store or does not load.
     """
     if not ray.is_initialized():
         raise ConfigError("Ray is not running: call ray.init() first")
@@ -257,9 +258,21 @@ def start(
         config.open_store(), config.application, config.name
     )  # fails here, readably, not in a replica
     serve.start(http_options={"host": host, "port": port})
-    serve.run(build_application(config, placement or PlacementConfig()), name=APPLICATION, route_prefix="/")
+    application = build_application(config, placement or PlacementConfig())
+    try:
+        serve.run(application, name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise ConfigError(f"{config.application} does not start: {_reason(error)}") from error
     log.info("serving %s at http://%s:%d", config.application, host, port)
     return f"http://{host}:{port}"
+
+
+def _reason(error: RuntimeError) -> str:
+    """The line that says why a replica did not start, out of the tracebacks that Serve keeps."""
+    deployments = serve.status().applications[APPLICATION].deployments.values()
+    lines = [line for d in deployments for line in d.message.splitlines()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return named[-1] if named else str(error)
 
 
 def stop() -> None:

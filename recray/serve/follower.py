@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError
-from recray.schema import DataError
 from recray.serve.pipeline import ServedBundles, open_served
 from recray.store import Reference, Store
 
@@ -44,7 +43,7 @@ class Follower(Generic[T]):
         load: makes what serves out of the bundles; runs in the background thread.
         poll_s: seconds between two looks at the store.
     Raises:
-        ConfigError, DataError: the first version cannot be loaded.
+        ConfigError, DataError: the first version cannot be loaded; later ones only make a ``problem``.
     """
 
     def __init__(
@@ -93,9 +92,10 @@ class Follower(Generic[T]):
     def _move_to(self, version: int) -> None:
         try:
             loaded = self.load_version(open_served(self._store, self._application, version))
-        except (ConfigError, DataError, OSError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:  # whatever is wrong with a new version, the old one must go on
             self._failed = (version, time.monotonic())
-            self._complain(f"version {version} does not load: {error}")
+            self._complain(f"version {version} does not load: {type(error).__name__}: {error}")
+            log.debug("loading version %d", version, exc_info=True)
             return
         old, self.current = self.current, loaded
         self.problem, self._failed = None, None

@@ -1,4 +1,4 @@
-"""Ray Serve's fast ingress: HAProxy in front of the replicas, chosen by environment variables.
+"""Ray Serve's fast ingress: HAProxy in front of the replicas, and what else is chosen by environment.
 
 Ray reads them when its processes start and when ``ray.serve`` is imported, so ``use_haproxy`` comes
 before both. This module imports neither.
@@ -18,7 +18,9 @@ ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
 
 
 def use_haproxy(*, drain_s: float = 30.0) -> bool:
-    """Sets the environment for HAProxy ingress; what the caller's environment already says is kept.
+    """Sets the environment for HAProxy ingress and for the guard of headers (``serve.headers``).
+
+    What the caller's environment already says is kept.
 
     Args:
         drain_s: seconds that a replica goes on answering after it was told to stop. Ray's 30 suit
@@ -28,6 +30,7 @@ def use_haproxy(*, drain_s: float = 30.0) -> bool:
     Raises:
         ConfigError: ``ray.serve`` is imported already, so it is too late.
     """
+    os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "recray.serve.headers:middlewares")
     if os.environ.get(ENABLED) == "0":
         log.info("%s=0: Ray Serve's own proxy answers, at about a third of HAProxy's requests/s", ENABLED)
         return False

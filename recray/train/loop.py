@@ -51,7 +51,7 @@ class LoopConfig:
 
     epochs: int = 50
     """Passes over the training data, at most."""
-    batch_size: int = 1024
+    batch_size: int = 2048
     """Global batch size: the sum over workers."""
     metric: str = "ndcg@10"
     """Validation metric that early stopping and the best weights go by; higher is better."""

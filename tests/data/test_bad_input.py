@@ -34,6 +34,7 @@ def refused(source: Source, folder: Path) -> str:
         (GOOD.replace("5.0", "nan"), ["line 3", "rating is nan", "drop the row"]),
         (GOOD.replace("5.0", "inf"), ["line 3", "rating is inf"]),
         (GOOD.replace("5.0", ""), ["line 3", "rating is empty"]),
+        (GOOD.replace("5.0", "1e39"), ["line 3", "rating 1e+39 does not fit"]),
         (GOOD.replace("2,11", ",11"), ["line 3", "'user_id'", "user is empty"]),
         (GOOD.replace("101", "-5"), ["line 3", "timestamp -5 is negative", "unix seconds"]),
         (GOOD.replace("101", "1700000000000"), ["line 3", "future", "milliseconds", "time_unit='ms'"]),

@@ -51,6 +51,21 @@ def test_wrong_lines_are_refused(tmp_path: Path, data: bytes, message: str) -> N
         prepare(SequenceText(name="x", path=tmp_path / "x.txt"), tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("item_attributes.json", "{", "not JSON"),
+        ("item_attributes.json", '{"5": 3}', "list of category ids"),
+        ("item_text.tsv", "asin\ttext\nB5\tbrush\n", "item_id column"),
+    ],
+)
+def test_wrong_side_files_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / "x.txt").write_text("1 2 3\n")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=f"{name}.*{message}"):
+        prepare(SequenceText(name="x", path=tmp_path / "x.txt"), tmp_path / "out")
+
+
 @pytest.mark.data
 def test_real_counts() -> None:
     raw_file("amazon-beauty/sequences_with_gaps.txt")

@@ -53,6 +53,13 @@ def test_another_separator_and_encoding(tmp_path: Path) -> None:
     assert dataset.users["raw_id"].to_list() == ["é"]
 
 
+def test_utf_16(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes("user,item,ts\né,5,1\nü,6,2\n".encode("utf-16"))
+    dataset = prepare(Table(path=path, encoding="utf-16"), tmp_path / "out")
+    assert dataset.users["raw_id"].to_list() == ["é", "ü"]
+
+
 def test_line_ends_byte_order_mark_spaces_quotes_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b'\xef\xbb\xbfuser, item,ts\r\n"a,b",5,1\r\n\r\nc,6,2\r\n\r\n')
@@ -104,6 +111,11 @@ def test_parquet_with_unsigned_ids_beyond_63_bits(tmp_path: Path) -> None:
         "18446744073709551615",
         "3",
     ]
+
+
+def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no encoding called 'utf-9'"):
+        Table(path=tmp_path / "x.csv", encoding="utf-9")
 
 
 def test_an_unknown_time_unit_is_refused(tmp_path: Path) -> None:

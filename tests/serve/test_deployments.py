@@ -1,5 +1,6 @@
 """Both placements on a real Ray Serve, asked over HTTP."""
 
+import dataclasses
 import http.client
 import json
 import threading
@@ -33,11 +34,17 @@ class Server:
     def __init__(self, url: str, store: Store) -> None:
         self.address, self.store = urlsplit(url).netloc, store
 
-    def ask(self, path: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, bytes]:
+    def ask(
+        self,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "application/json",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.address, timeout=30)
         try:
             method = "GET" if body is None else "POST"
-            connection.request(method, path, body, {"content-type": kind})
+            connection.request(method, path, body, {"content-type": kind, **(headers or {})})
             response = connection.getresponse()
             return response.status, response.read()
         finally:
@@ -155,7 +162,14 @@ def test_refusals_reach_the_client(
     assert json.loads(answer[1])["message"]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("name", ["x-request-id", "serve_multiplexed_model_id", "x-session-id"])
+def test_headers_that_are_not_text_are_refused(server: Server, placement: str, name: str) -> None:
+    # http.client sends text as latin-1: these are the bytes ff fe, which are not UTF-8.
+    status, body = server.ask(f"{PATHS[placement]}/health", headers={name: "\xff\xfe"})
+    assert [status, json.loads(body)["error"]] == [400, "bad_header"]
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=bodies)
 def test_malformed_requests_over_http_never_make_a_500(server: Server, placement: str, body: bytes) -> None:
     status, _ = server.ask(f"{PATHS[placement]}/recommend", body)
@@ -221,6 +235,19 @@ def test_start_says_what_is_missing(ray_cluster: None, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="no bundle 'nothing'"):
         start(ServiceConfig(application="nothing", store=str(tmp_path)), port=free_port())
+
+
+def test_start_says_why_a_replica_does_not_start(server: Server, world: World, tmp_path: Path) -> None:
+    from recray.serve.deployments import start
+
+    store = Store(tmp_path)
+    nameless = dataclasses.replace(world, users=world.users.rename({"raw_id": "id"}))
+    publish_retriever(store, nameless)
+    store.promote(RETRIEVER, 1)
+    with pytest.raises(ConfigError, match=r'does not start: .*"raw_id"'):
+        start(
+            ServiceConfig(application=RETRIEVER, store=str(tmp_path)), port=int(server.address.split(":")[1])
+        )
 
 
 @pytest.mark.parametrize("name", ["two_stage", "two_stage_spread"])

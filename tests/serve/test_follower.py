@@ -1,6 +1,7 @@
 """A replica follows the store: it swaps whole versions, and keeps the old one where the new is broken."""
 
 import asyncio
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from recray.serve.pipeline import Pipeline
 from recray.serve.requests import RecommendRequest
 from recray.serve.service import FusedService, ServiceConfig
 from recray.store import Store, StoreError
-from tests.serve.world import APPLICATION, NOW, RETRIEVER
+from tests.serve.world import APPLICATION, NOW, RETRIEVER, World, publish_ranker, publish_retriever
 
 
 @pytest.fixture
@@ -93,6 +94,18 @@ def test_a_broken_version_is_tried_again_later(
     follower.poll()
     assert follower.current.reference.version == 2
     assert follower.problem is None
+
+
+def test_a_version_of_another_make_leaves_the_old_one_serving(
+    own_store: Store, world: World, follower: Follower[Pipeline]
+) -> None:
+    nameless = dataclasses.replace(world, users=world.users.rename({"raw_id": "id"}))
+    retriever = publish_retriever(own_store, nameless, name="nameless")
+    publish_ranker(own_store, world, retriever)
+    own_store.promote(APPLICATION, 3)
+    follower.poll()
+    assert follower.current.reference.version == 1
+    assert "raw_id" in (follower.problem or "")
 
 
 def test_an_unreachable_store_leaves_the_version_serving(

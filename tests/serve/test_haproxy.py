@@ -1,5 +1,6 @@
 """The environment that chooses HAProxy ingress."""
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from recray.config import ConfigError
 from recray.serve.haproxy import ENABLED, free_port, use_haproxy
+from recray.serve.headers import HeaderGuard
 
 
 @pytest.fixture
@@ -44,6 +46,13 @@ def test_too_late_is_an_error(environment: pytest.MonkeyPatch) -> None:
     environment.setitem(sys.modules, "ray.serve", sys)
     with pytest.raises(ConfigError, match=r"before ray\.serve is imported"):
         use_haproxy()
+
+
+def test_the_guard_of_headers_is_set_with_either_proxy(environment: pytest.MonkeyPatch) -> None:
+    os.environ[ENABLED] = "0"
+    use_haproxy()
+    module, function = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].split(":")
+    assert getattr(importlib.import_module(module), function)()[0].cls is HeaderGuard
 
 
 def test_free_ports_are_free() -> None:

@@ -23,6 +23,7 @@ class SourceInfo:
     licence: str
     size_bytes: int  # of the raw archive; 0: nothing to fetch
     url: str | None  # None: generated, or to be fetched by hand
+    raw_file: str | None  # looked for in the raw folders; None: generated
     build: Callable[[], Source]
 
 
@@ -34,6 +35,7 @@ def _movielens(name: str, text: str) -> SourceInfo:
         licence="GroupLens: research use, no redistribution",
         size_bytes=variant.size_bytes,
         url=variant.url(name),
+        raw_file=f"{name}.zip",
         build=lambda: MovieLens(name=name),
     )
 
@@ -45,6 +47,7 @@ def _amazon(name: str, text: str, size_bytes: int) -> SourceInfo:
         licence="research use",
         size_bytes=size_bytes,
         url=None,
+        raw_file=f"{name}/sequences_with_gaps.txt",
         build=lambda: SequenceText(name=name),
     )
 
@@ -55,6 +58,7 @@ _SYNTHETIC = SourceInfo(
     licence="generated",
     size_bytes=0,
     url=None,
+    raw_file=None,
     build=Synthetic,
 )
 

@@ -67,7 +67,7 @@ class Archive:
         encodings = ["utf-8", encoding] if encoding == "latin-1" else [encoding]
         for attempt in encodings:
             try:
-                return data.decode(attempt).splitlines()
+                return [line.rstrip("\r") for line in data.decode(attempt).split("\n")]
             except UnicodeDecodeError as error:
                 line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
         raise DataError(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 DAY_S = 86_400
+_MAX_FLOAT32 = 3.4e38
 
 
 class Problem(NamedTuple):
@@ -32,6 +33,8 @@ def time_problem(seconds: float) -> str | None:
 def rating_problem(rating: float) -> str | None:
     if not math.isfinite(rating):
         return f"rating is {rating}: drop the row or give it a finite number"
+    if abs(rating) > _MAX_FLOAT32:
+        return f"rating {rating:g} does not fit into 32 bits: scale the ratings down"
     return None
 
 

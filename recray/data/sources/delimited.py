@@ -4,6 +4,7 @@ The fast path is Polars' typed CSV reader. Only where it fails, or where its res
 a pass in plain Python over the same file finds the first bad line and says what is wrong with it.
 """
 
+import codecs
 import csv
 import logging
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def _parse(path: Path, layout: Layout, names: list[str]) -> pl.DataFrame:
         skip_lines=0 if layout.names else 1,  # the header was read already, with its spaces stripped
         schema=schema,
         columns=[i for i, name in enumerate(names) if name in wanted],
-        encoding="utf8" if layout.encoding == "utf-8" else layout.encoding,
+        encoding="utf8" if _is_utf8(layout.encoding) else layout.encoding,
     )
 
 
@@ -206,9 +207,12 @@ def _csv_rows(lines: Iterator[str], layout: Layout, label: str) -> Iterator[list
 
 
 def _decoded_lines(path: Path, encoding: str, label: str) -> Iterator[tuple[int, str]]:
+    if "\n".encode(encoding) != b"\n":
+        yield from _decoded_text(path, encoding, label)
+        return
     with path.open("rb") as file:
         for line, data in enumerate(file, start=1):
-            if line == 1 and encoding == "utf-8":
+            if line == 1 and _is_utf8(encoding):
                 data = data.removeprefix(b"\xef\xbb\xbf")
             try:
                 yield line, data.decode(encoding)
@@ -217,3 +221,16 @@ def _decoded_lines(path: Path, encoding: str, label: str) -> Iterator[tuple[int,
                     f"{label}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}: "
                     "save the file as UTF-8, or set the encoding it has, e.g. 'latin-1' or 'utf-16'"
                 ) from error
+
+
+def _decoded_text(path: Path, encoding: str, label: str) -> Iterator[tuple[int, str]]:
+    """For encodings such as UTF-16, whose bytes cannot be cut into lines before they are decoded."""
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            yield from enumerate(file, start=1)
+    except UnicodeError as error:
+        raise DataError(f"{label} is not {encoding} ({error}): save the file as UTF-8") from error
+
+
+def _is_utf8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name == "utf-8"

@@ -5,6 +5,7 @@ F. M. Harper and J. A. Konstan, The MovieLens Datasets: History and Context, ACM
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +26,13 @@ GENRES_100K = [
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
     "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 ]  # fmt: skip
-OCCUPATIONS_1M = [
+_OCCUPATION_NAMES = [
     "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
     "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer",
     "programmer", "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer",
     "tradesman/craftsman", "unemployed", "writer",
 ]  # fmt: skip
+OCCUPATIONS_1M = {str(code): name for code, name in enumerate(_OCCUPATION_NAMES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,7 @@ def _side_tables_100k(archive: Archive) -> tuple[pl.DataFrame, pl.DataFrame]:
 def _side_tables_1m(archive: Archive) -> tuple[pl.DataFrame, pl.DataFrame]:
     users = _split(archive, "users.dat", "::", 5)
     items = _split(archive, "movies.dat", "::", 3)
-    occupations = [OCCUPATIONS_1M[int(row[3])] for row in users]
+    occupations = [OCCUPATIONS_1M.get(row[3]) for row in users]
     return (
         _users([row[0] for row in users], [row[2] for row in users], [row[1] for row in users], occupations),
         _items([row[0] for row in items], [row[1] for row in items], [row[2].split("|") for row in items]),
@@ -174,14 +176,15 @@ def _side_tables_1m(archive: Archive) -> tuple[pl.DataFrame, pl.DataFrame]:
 def _side_tables_csv(archive: Archive) -> tuple[pl.DataFrame, pl.DataFrame]:
     member = archive.find("movies.csv")
     rows = list(csv.reader(archive.lines(member)))
-    if not rows:
+    if not any(rows):
         raise DataError(f"{archive.label(member)} is empty: fetch the original archive")
     for number, row in enumerate(rows, start=1):
-        if len(row) != 3:
+        if len(row) != 3 and row:
             raise DataError(
                 f"{archive.label(member)}, row {number}: {len(row)} fields instead of 3 "
                 "(movieId,title,genres)"
             )
+    rows = [row for row in rows if row]
     genres = [[g for g in row[2].split("|") if g != "(no genres listed)"] for row in rows[1:]]
     return no_side_table(), _items([row[0] for row in rows[1:]], [row[1] for row in rows[1:]], genres)
 
@@ -191,18 +194,21 @@ _SIDE_TABLES = {"100k": _side_tables_100k, "1m": _side_tables_1m, "csv": _side_t
 
 def _split(archive: Archive, ending: str, separator: str, num_fields: int) -> list[list[str]]:
     member = archive.find(ending)
-    rows = [line.split(separator) for line in archive.lines(member, "latin-1") if line]
+    rows = [line.split(separator) for line in archive.lines(member, "latin-1")]
     for number, row in enumerate(rows, start=1):
-        if len(row) != num_fields:
+        if len(row) != num_fields and row != [""]:
             raise DataError(
-                f"{archive.label(member)}, line {number}: {len(row)} fields instead of {num_fields}"
+                f"{archive.label(member)}, line {number}: {len(row)} fields instead of {num_fields}: "
+                "fetch the original archive"
             )
-    return rows
+    return [row for row in rows if row != [""]]
 
 
-def _users(ids: list[str], ages: list[str], genders: list[str], occupations: list[str]) -> pl.DataFrame:
+def _users(
+    ids: list[str], ages: list[str], genders: list[str], occupations: Sequence[str | None]
+) -> pl.DataFrame:
     columns = {"raw_id": ids, "age": ages, "gender": genders, "occupation": occupations}
-    return pl.DataFrame(columns).with_columns(pl.col("age").cast(pl.Int32))
+    return pl.DataFrame(columns).with_columns(pl.col("age").cast(pl.Int32, strict=False))
 
 
 def _items(ids: list[str], titles: list[str], genres: list[list[str]]) -> pl.DataFrame:

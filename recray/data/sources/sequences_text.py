@@ -113,13 +113,27 @@ def _item_table(folder: Path) -> pl.DataFrame:
     texts, attributes = folder / "item_text.tsv", folder / "item_attributes.json"
     table = no_side_table()
     if texts.is_file():
-        raw = pl.read_csv(texts, separator="\t", quote_char=None, infer_schema=False)
-        table = raw.select(pl.col("item_id").alias("raw_id"), pl.exclude("item_id"))
+        try:
+            raw = pl.read_csv(texts, separator="\t", quote_char=None, infer_schema=False)
+            table = raw.select(pl.col("item_id").alias("raw_id"), pl.exclude("item_id"))
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{texts} is no tab-separated table with an item_id column ({reason})") from error
     if attributes.is_file():
-        values: dict[str, list[int]] = json.loads(attributes.read_text(encoding="utf-8"))
+        values = _read_attributes(attributes)
         categories = pl.DataFrame(
             {"raw_id": list(values), "categories": [list(map(str, v)) for v in values.values()]},
             schema={"raw_id": pl.String, "categories": pl.List(pl.String)},
         )
         table = table.join(categories, on="raw_id", how="full", coalesce=True, maintain_order="left_right")
     return table
+
+
+def _read_attributes(path: Path) -> dict[str, list[int]]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}): fetch it again") from error
+    if not isinstance(values, dict) or not all(isinstance(v, list) for v in values.values()):
+        raise DataError(f"{path} must map each item to a list of category ids")
+    return values

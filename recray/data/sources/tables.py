@@ -1,5 +1,6 @@
 """Any CSV, TSV or Parquet file with a column for the user, the item, and optionally rating and time."""
 
+import codecs
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,12 @@ class Table:
             raise ConfigError(
                 f"time_unit must be one of {', '.join(SECONDS_PER_UNIT)}, got {self.time_unit!r}"
             )
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise ConfigError(
+                f"no encoding called {self.encoding!r}: write e.g. 'utf-8' or 'latin-1'"
+            ) from error
 
     @property
     def name(self) -> str:
@@ -70,10 +77,11 @@ class Table:
         return "table"
 
     def options(self) -> dict[str, Any]:
-        columns = {role: getattr(self, role) for role in ROLES}
         return {
             "file": fingerprint(self.path),
-            "columns": columns,
+            "columns": {role: getattr(self, role) for role in ROLES},
+            "separator": self.separator,
+            "encoding": self.encoding,
             "time_unit": self.time_unit,
             "ids": self.ids,
         }

@@ -349,6 +349,7 @@ def compute(log: EventLog, query: RankingQuery) -> npt.NDArray[np.float32]:
         known = _look_up(log, query)
         for row, feature in enumerate(FEATURES):
             features_FK[row] = feature.define(known)
+    features_FK += 0.0  # one zero: -0.0 would come and go with the order of additions
     return np.ascontiguousarray(features_FK.T)
 
 
@@ -377,16 +378,9 @@ def _taste(log: EventLog, user: UserState, candidate_ids_K: Ints) -> Taste:
     totals_4G = weights_4H @ log.genres_IG.take(user.item_ids_H, axis=0)
     shared_4K = totals_4G @ log.genres_IG.take(candidate_ids_K, axis=0).T
     num_genres_K = log.genre_counts_I.take(candidate_ids_K)
-    return Taste(
-        num_genres_K,
-        shared_4K[0],
-        shared_4K[1],
-        shared_4K[2],
-        shared_4K[3],
-        count,
-        float(recency_H.sum()),
-        float(totals_4G[3].sum()),
-    )
+    shared_K, recent_K, ratings_K, last_K = shared_4K
+    totals = (count, float(recency_H.sum()), float(totals_4G[3].sum()))
+    return Taste(num_genres_K, shared_K, recent_K, ratings_K, last_K, *totals)
 
 
 def _check(log: EventLog, query: RankingQuery) -> None:
@@ -394,6 +388,10 @@ def _check(log: EventLog, query: RankingQuery) -> None:
     if len(query.retrieval_scores_K) != count or len(query.sources_K) != count:
         lengths = (count, len(query.retrieval_scores_K), len(query.sources_K))
         raise DataError(f"candidates, retrieval scores and sources have {lengths} entries; give one each")
+    if query.history_times is not None and query.history_ids is not None:
+        items, times = len(query.history_ids), len(query.history_times)
+        if items != times:
+            raise DataError(f"{items} history items and {times} times; give a time for each")
     for what, ids in (("candidate", query.candidate_ids_K), ("history item", query.history_ids)):
         if ids is not None and len(ids) and (ids.min() < 0 or ids.max() >= log.num_items):
             wrong = int(ids[(ids < 0) | (ids >= log.num_items)][0])

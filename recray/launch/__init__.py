@@ -1,10 +1,13 @@
 """Launchers give the one training loop its context: this process, or Ray Train workers."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from recray.train.context import Context, LaunchConfig
+
+log = logging.getLogger(__name__)
 
 
 class Task(Protocol):
@@ -39,6 +42,8 @@ def launch(
     ``communicator`` is what joins several workers: PyTorch's process group, or XGBoost's.
     """
     name = run_name(config, title)
+    where = "in this process" if config.where == "local" else f"on {config.workers} Ray workers"
+    log.info("run %s starts %s", name, where)
     if config.where == "local":
         from recray.launch import local
 

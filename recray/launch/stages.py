@@ -1,5 +1,6 @@
 """The two training stages, each as one call: launch it, measure it on the test part, publish it."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,18 @@ from recray.models.gbdt import GBDTRanker
 from recray.ops.ann import IndexConfig
 from recray.recipes import ranking
 from recray.recipes.publishing import publish_retriever
-from recray.recipes.retrieval import TwoTowerRun, evaluate_retriever, prepared, restore, train_pairs
+from recray.recipes.retrieval import (
+    Prepared,
+    TwoTowerRun,
+    evaluate_retriever,
+    prepared,
+    restore,
+    train_pairs,
+)
 from recray.store import Bundle, Store
 from recray.train.context import LaunchConfig
+
+log = logging.getLogger(__name__)
 
 
 class TrainedRetriever(NamedTuple):
@@ -34,6 +44,7 @@ def train_retriever(
         DataError: the data set is not prepared and its raw files are not at hand; before any worker starts.
     """
     data = prepared(run.data)
+    log.info("%s: %s", data.dataset.name, _size(data))
     done = launch(train_pairs, run, config, f"two_tower-{data.dataset.name}")
     model = restore(run, done.checkpoint)
     evaluation = evaluate_retriever(model, data)
@@ -48,10 +59,18 @@ def train_ranker(run: ranking.RankerRun, config: LaunchConfig, store: Store) -> 
     """
     stages = ranking.open_two_stage(run, store)
     name = run_name(config, f"ranker-{stages.data.dataset.name}")
+    log.info("ranking examples from the candidates of %s", stages.bundle.reference)
     folder: Path = paths.runs_dir() / "examples" / name
     ranking.write_examples(run, stages, folder)
     task = ranking.RankerTask(run, folder)
     done = launch(ranking.train_ranker, task, config, name, communicator="xgboost")
     ranker = GBDTRanker.load(done.checkpoint / ranking.RANKER)
+    log.info("measuring both stages on the test part")
     result = ranking.evaluate_two_stage(stages, ranker)
     return TrainedRanker(ranking.publish_ranker(run, stages, ranker, result, store), result)
+
+
+def _size(data: Prepared) -> str:
+    d, split = data.dataset, data.split
+    parts = "/".join(f"{int(m.sum()):,}" for m in (split.train_N, split.validation_N, split.test_N))
+    return f"{d.num_users:,} users, {d.num_items:,} items, {len(d):,} interactions; {split.name}: {parts}"

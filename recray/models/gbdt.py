@@ -47,23 +47,23 @@ class GBDTConfig:
     """topk: pairs with the candidates now in the top places. mean: random pairs per candidate."""
     pairs_per_query: int = 32
     """topk: how many top places; mean: pairs per candidate."""
-    rounds: int = 300
+    rounds: int = 60
     """Trees at most."""
     learning_rate: float = 0.1
     """Shrinks each tree's step (eta)."""
-    max_depth: int = 6
+    max_depth: int = 4
     """Depth of a tree; scoring costs rounds times depth."""
     min_child_weight: float = 1.0
     """Smallest sum of second derivatives in a leaf."""
     subsample: float = 1.0
     """Share of rows that a tree sees. Below 1 the result depends a little on the number of workers."""
-    feature_fraction: float = 1.0
+    feature_fraction: float = 0.8
     """Share of features that a tree sees."""
     l2: float = 1.0
     """Regularisation of leaf values (lambda)."""
     max_bins: int = 256
     """Histogram bins per feature."""
-    early_stopping_rounds: int = 20
+    early_stopping_rounds: int = 0
     """Stop after this many rounds without a better evaluation NDCG and keep the best; 0 never stops."""
     ndcg_at: int = 10
     """Cut-off of the recorded NDCG."""

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from recray.serve.haproxy import free_port, use_haproxy
 
+log = logging.getLogger(__name__)
+
 
 class Session:
     """Serves in the Ray of this script. Imports ``ray.serve`` late: it reads the environment once."""
@@ -34,10 +36,12 @@ def serving(port: int) -> Iterator[Session]:
     use_haproxy(drain_s=1.0)
     import ray
 
+    log.info("starting Ray, or connecting to the cluster that RAY_ADDRESS names")
     ray.init(logging_level=logging.WARNING, include_dashboard=False)
     session = Session(port)
     try:
         yield session
     finally:
+        log.info("stopping")
         session.stop()
         ray.shutdown()

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recray.serve.gateway import create_app
-from recray.serve.requests import MAX_BODY_BYTES, MAX_HISTORY, MAX_K
+from recray.serve.requests import MAX_BODY_BYTES, MAX_HISTORY, MAX_K, RecommendRequest
 from recray.serve.service import FusedService, ServiceConfig
 from recray.store import Store
 from tests.serve.malformed import bodies
@@ -110,10 +111,6 @@ def test_recommend(client: Client) -> None:
 
 
 def test_explained_features_survive_json(client: Client, service: FusedService) -> None:
-    import numpy as np
-
-    from recray.serve.requests import RecommendRequest
-
     fields = {"user_id": 103, "request_time": NOW, "explain": True}
     over_http = client.post(fields).json["items"]
     direct = service.pinned().content.recommend(RecommendRequest(**fields))["items"]

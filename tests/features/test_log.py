@@ -1,0 +1,217 @@
+"""The event log against slow loops over the plain list of events."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recray.features.items import MAX_GENRES, item_features, item_frame
+from recray.features.log import (
+    DAY_S,
+    FOLLOW_SOURCES,
+    FOLLOW_STEPS,
+    RECENT_EVENTS,
+    WINDOWS_DAYS,
+    EventLog,
+    history_state,
+)
+from recray.schema import DataError
+from tests.features.worlds import (
+    NUM_ITEMS,
+    NUM_USERS,
+    START,
+    Event,
+    int64,
+    interesting_times,
+    make_items,
+    make_log,
+    make_world,
+)
+
+ALL_ITEMS = np.arange(NUM_ITEMS)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_item_states_match_a_slow_loop(seed: int) -> None:
+    world = make_world(seed)
+    for time in interesting_times(world):
+        state, before = world.log.items_before(ALL_ITEMS, time), world.before(time)
+        midnight = time // DAY_S * DAY_S
+        for item in range(NUM_ITEMS):
+            own = [event for event in before if event.item == item]
+            assert state.events_K[item] == len(own)
+            assert state.rating_sum_K[item] == sum(event.rating for event in own)
+            for w, days in enumerate(WINDOWS_DAYS):
+                recent = sum(event.time >= midnight - days * DAY_S for event in own)
+                assert state.window_events_WK[w, item] == recent
+            if own:
+                assert state.first_time_K[item] == min(event.time for event in own)
+                assert state.last_time_K[item] == max(event.time for event in own)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_user_states_match_a_slow_loop(seed: int) -> None:
+    world = make_world(seed)
+    for time in interesting_times(world):
+        before, midnight = world.before(time), time // DAY_S * DAY_S
+        for user in range(NUM_USERS):
+            own = [event for event in before if event.user == user]
+            state = world.log.user_before(user, time)
+            assert state.item_ids_H.tolist() == [event.item for event in own]
+            assert world.log.seen_before(user, time).tolist() == [event.item for event in own]
+            assert state.ratings_H.tolist() == [event.rating for event in own]
+            assert state.num_events == len(own)
+            assert state.rating_sum == sum(event.rating for event in own)
+            assert state.window_events_W == tuple(
+                float(sum(event.time >= midnight - days * DAY_S for event in own)) for days in WINDOWS_DAYS
+            )
+            if own:
+                assert (state.first_time, state.last_time) == (own[0].time, own[-1].time)
+            else:
+                assert np.isnan([state.first_time, state.last_time]).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_followers_match_a_slow_loop(seed: int) -> None:
+    world = make_world(seed, count=400)
+    for time in interesting_times(world):
+        before = world.before(time)
+        rows = {user: [e for e in before if e.user == user] for user in range(NUM_USERS)}
+        for item in range(NUM_ITEMS):
+            expected = np.zeros(NUM_ITEMS, int)
+            for row in rows.values():
+                for place, event in enumerate(row):
+                    if event.item == item:
+                        for follower in row[place + 1 : place + 1 + FOLLOW_STEPS]:
+                            expected[follower.item] += 1
+            counts_I, occurrences = world.log.followers_before(item, time)
+            assert occurrences == sum(event.item == item for event in before)
+            np.testing.assert_array_equal(counts_I, expected)
+
+
+def test_followers_look_at_the_latest_occurrences_only() -> None:
+    """Item 0 was followed by item 1 long ago, by item 2 in the latest occurrences."""
+    old = [Event(0, i % 2, 1.0, START + i) for i in range(40)]
+    new = [Event(1, 2 * (i % 2), 1.0, START + 10_000 + i) for i in range(2 * FOLLOW_SOURCES)]
+    counts_I, occurrences = make_log(old + new).followers_before(0, START + 10**6)
+    assert occurrences == FOLLOW_SOURCES
+    assert counts_I[1] == 0 < counts_I[2]
+
+
+def test_mean_rating_before() -> None:
+    world = make_world()
+    for time in interesting_times(world):
+        ratings = [event.rating for event in world.before(time)]
+        mean = world.log.mean_rating_before(time)
+        assert np.isnan(mean) if not ratings else mean == pytest.approx(np.mean(ratings), rel=1e-12)
+
+
+def test_taste_is_read_from_the_latest_events() -> None:
+    events = [Event(0, i % NUM_ITEMS, 1.0, START + i) for i in range(RECENT_EVENTS + 30)]
+    state = make_log(events).user_before(0, START + 10**6)
+    assert state.num_events == RECENT_EVENTS + 30
+    assert state.item_ids_H.tolist() == [event.item for event in events[30:]]
+
+
+def test_extended_log_equals_the_log_built_at_once() -> None:
+    world = make_world()
+    for cut in (0, 60, len(world.events)):
+        new = [Event(NUM_USERS + 1, 3, 2.0, START + 50), *world.events[cut:]]
+        extended = make_log(world.events[:cut]).extended(*zip(*new, strict=True))
+        columns = zip(*world.events[:cut], *new, strict=True)
+        whole = EventLog(*columns, num_users=NUM_USERS + 2, num_items=NUM_ITEMS, items=make_items())
+        assert extended.num_users == NUM_USERS + 2
+        assert extended.events().equals(whole.events())
+        time = START + 100 * DAY_S
+        for mine, theirs in zip(
+            extended.items_before(ALL_ITEMS, time), whole.items_before(ALL_ITEMS, time), strict=True
+        ):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_an_empty_log_knows_nothing() -> None:
+    log = make_log([])
+    state = log.items_before(ALL_ITEMS, START)
+    assert not state.events_K.any()
+    assert log.user_before(0, START).num_events == 0
+    assert log.followers_before(0, START)[1] == 0
+    assert np.isnan(log.mean_rating_before(START))
+
+
+def test_save_and_load_round_trip(tmp_path: Path) -> None:
+    world = make_world()
+    world.log.save(tmp_path)
+    loaded = EventLog.load(tmp_path)
+    assert loaded.events().equals(world.log.events())
+    assert (loaded.num_users, loaded.num_items) == (NUM_USERS, NUM_ITEMS)
+    assert loaded.items.genre_names == world.log.items.genre_names
+    np.testing.assert_array_equal(loaded.items.genres_IG, world.log.items.genres_IG)
+    np.testing.assert_array_equal(loaded.items.years_I, world.log.items.years_I)
+
+
+def test_a_bundle_s_own_items_are_kept_and_read(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "raw_id": [f"m{i}" for i in range(NUM_ITEMS)],
+            "title": ["t"] * NUM_ITEMS,
+            "year": [1999] + [None] * (NUM_ITEMS - 1),
+            "genres": [["Drama", "Comedy"], [], None] + [["Drama"]] * (NUM_ITEMS - 3),
+        }
+    )
+    frame.write_parquet(tmp_path / "items.parquet")
+    make_world().log.save(tmp_path)
+    loaded = EventLog.load(tmp_path)
+    assert loaded.items.genre_names == ("Comedy", "Drama")
+    assert loaded.items.genres_IG[:4].tolist() == [[1, 1], [0, 0], [0, 0], [0, 1]]
+    assert loaded.items.years_I[0] == 1999
+    assert np.isnan(loaded.items.years_I[1:]).all()
+    assert pl.read_parquet(tmp_path / "items.parquet").equals(frame)
+
+
+def test_items_without_side_information_and_with_too_much() -> None:
+    plain = item_features(pl.DataFrame({"raw_id": ["a", "b"]}))
+    assert plain.genres_IG.shape == (2, 0)
+    many = [f"g{i:03}" for i in range(MAX_GENRES + 5)]
+    rich = item_features(pl.DataFrame({"genres": [many, many[5:], many[5:]]}))
+    assert rich.genre_names == tuple(many[5:])
+    assert item_features(item_frame(rich)).genre_names == rich.genre_names
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (([0], [0, 1], [1.0], [5]), r"\(1, 2, 1, 1\) entries"),
+        (([9], [0], [1.0], [5]), "user id 9 in the log is not in 0..6"),
+        (([0], [-1], [1.0], [5]), "item id -1"),
+        (([0], [0], [float("nan")], [5]), "rating nan of event 0"),
+        (([0, 0], [0, 0], [1e11, 1.0], [5, 6]), "scale them"),
+        (([0, 0], [0, 0], [1.0, 1.0], [0, 2**61]), "divide milliseconds by 1000"),
+    ],
+)
+def test_bad_events_are_refused_with_a_way_out(columns: tuple[list[float], ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        EventLog(*columns, num_users=NUM_USERS, num_items=NUM_ITEMS)
+
+
+def test_other_mistakes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\(12, 12\) rows for a log of 3 items"):
+        EventLog([], [], [], [], num_users=1, num_items=3, items=make_items())
+    with pytest.raises(DataError, match="user id 99 is not in the log"):
+        make_world().log.user_before(99, START)
+    with pytest.raises(DataError, match=r"events\.parquet: missing"):
+        EventLog.load(tmp_path)
+    make_world().log.save(tmp_path)
+    pl.DataFrame({"user_id": [1]}).write_parquet(tmp_path / "events.parquet")
+    with pytest.raises(DataError, match="no column 'item_id'"):
+        EventLog.load(tmp_path)
+
+
+def test_explicit_history_leaves_out_what_is_not_older_than_the_request() -> None:
+    state = history_state(int64([4, 5, 6]), int64([START - 5, START - 1, START]), START)
+    assert state.item_ids_H.tolist() == [4, 5]
+    assert (state.first_time, state.last_time, state.num_events) == (START - 5, START - 1, 2)
+    assert np.isnan(state.ratings_H).all()
+    untimed = history_state(int64([4, 5, 6]))
+    assert untimed.num_events == 3
+    assert np.isnan([untimed.first_time, *untimed.window_events_W]).all()

@@ -1,0 +1,54 @@
+"""A search over a tiny space: trials run the loop, the best comes first, misspelt paths fail at once."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from ray import tune
+
+from recray.config import ConfigError
+from recray.launch.ray_tune import search
+from recray.recipes.retrieval import TwoTowerRun
+from recray.train.context import Context, LaunchConfig
+from recray.train.loop import LoopConfig, fit
+from recray.train.optim import OptimConfig
+from tests.launch.test_launch import new_model
+from tests.planted import PlantedBatches
+from tune_spaces import two_tower
+
+
+@dataclass(frozen=True)
+class Run:
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+def train(run: Run, context: Context) -> None:
+    def validate(m) -> dict[str, tuple[float, float]]:
+        return {"ndcg@10": (-float(m.loss(PlantedBatches().batch(99, 0))["loss"]), 1.0)}
+
+    loop = LoopConfig(epochs=3, patience=0)
+    fit(new_model(), PlantedBatches(), validate, config=loop, optim=run.optim, context=context)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_better_learning_rate_comes_first(ray_cluster: None) -> None:
+    space = {"optim.lr": tune.grid_search([1e-6, 5e-2])}
+    launch = LaunchConfig(run="tiny-search")
+    trials = search(train, Run(), space, "ndcg@10", launch, title="t", num_samples=1, max_epochs=3)
+    assert [trial.changes["optim.lr"] for trial in trials] == [5e-2, 1e-6]
+    assert trials[0].score > trials[1].score
+
+
+def test_a_misspelt_path_fails_before_any_trial() -> None:
+    with pytest.raises(ConfigError, match="no setting 'optim.lrr' in OptimConfig, did you mean 'lr'"):
+        search(
+            train, Run(), {"optim.lrr": 1}, "ndcg@10", LaunchConfig(), title="t", num_samples=1, max_epochs=1
+        )
+
+
+def test_the_shipped_space_fits_the_run_config() -> None:
+    from recray.config import override
+
+    run = TwoTowerRun()
+    for path, domain in two_tower.SPACE.items():
+        override(run, {path: domain.sample()})

@@ -31,7 +31,9 @@ CHECKED_REQUESTS = 100
 START_TIMEOUT_S = 180.0
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 TARGETS = {"fused_vs_fastapi": 0.6, "fused_vs_naive": 8.0}
-LABELS = {"fused": "recray fused, HAProxy", "naive": "naive 3 deployments", "bare": "bare uvicorn FastAPI"}
+# Measured in this order: the two that are close stand next to each other, so that a machine that
+# speeds up or slows down during the run favours neither.
+LABELS = {"fused": "recray fused, HAProxy", "bare": "bare uvicorn FastAPI", "naive": "naive 3 deployments"}
 
 
 @contextlib.contextmanager

@@ -144,6 +144,25 @@ def _check_batch(
 # ---------------------------------------------------------------------------- workers and files
 
 
+def quantized(examples: RankingExamples, bins: int = 255) -> RankingExamples:
+    """Examples whose features take at most ``bins`` values each, for training on any number of workers.
+
+    Every value is lowered to the nearest of its feature's quantiles over all rows. Histogram trees bin
+    features anyway, but on several workers from a merge of sketches that depends on who has which row;
+    with so few distinct values every sketch is exact, and so are the trees. A split between two quantiles
+    parts raw values as it parts the lowered ones, so the ranker scores features as ``compute`` gives them.
+    """
+    features_NF = np.empty_like(examples.features_NF)
+    for f, values_N in enumerate(examples.features_NF.T):
+        known_N = np.sort(values_N[~np.isnan(values_N)])
+        edges = np.unique(known_N)
+        if len(edges) > bins:
+            edges = np.unique(known_N[np.linspace(0, len(known_N) - 1, bins).astype(np.int64)])
+        places_N = np.searchsorted(edges, values_N, side="right") - 1  # NaN: the last one
+        features_NF[:, f] = np.where(np.isnan(values_N), np.nan, edges[places_N] if len(edges) else np.nan)
+    return examples._replace(features_NF=features_NF)
+
+
 def deal(query_ids_N: Ints, world_size: int) -> Ints:
     """worker_N, int64: which worker each row goes to. Queries stay whole, workers get about equal rows.
 

@@ -106,7 +106,7 @@ class EventLog:
         self.item_ids_N: Ids = items_N[order_N].astype(np.int32)
         self.timestamps_N = times_N[order_N]
         # Float32 keeps multiples of the step: where its own steps are coarser, they are multiples too.
-        steps_N = ratings[order_N] / RATING_STEP
+        steps_N = np.rint(ratings[order_N] / RATING_STEP)
         self.ratings_N = (steps_N * RATING_STEP).astype(np.float32)
         self._index()
 

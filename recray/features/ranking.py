@@ -17,15 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.features.candidates import POPULAR, RETRIEVER
-from recray.features.log import (
-    DAY_S,
-    RECENT_EVENTS,
-    EventLog,
-    Ints,
-    ItemState,
-    UserState,
-    history_state,
-)
+from recray.features.log import DAY_S, RECENT_EVENTS, EventLog, Ints, ItemState, UserState, history_state
 from recray.schema import DataError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -110,8 +102,12 @@ def _feature(group: Group, unit: str) -> Callable[[Callable[[Known], Value]], Ca
 
 def _rank_within(values_K: npt.NDArray[Any]) -> Value:
     """1 + how many of the list have a higher value: ties share, order does not matter, NaN is lowest."""
-    lower_K = -values_K
-    return np.sort(lower_K).searchsorted(lower_K) + 1
+    lower_K = np.fmin(-values_K, np.inf)  # fmin: infinity for NaN, which would sort slowly
+    order_K = lower_K.argsort()
+    sorted_K = lower_K[order_K]
+    rank_K = np.empty(len(order_K), np.float32)
+    rank_K[order_K] = sorted_K.searchsorted(sorted_K) + 1  # in order: half the time of a search at random
+    return rank_K
 
 
 # ---------------------------------------------------------------------------- user

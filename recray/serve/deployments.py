@@ -125,6 +125,7 @@ class RetrievalDeployment:
     """Retrieve and filter, for a pinned version."""
 
     def __init__(self, config: ServiceConfig) -> None:
+        _log_beside_serve()
         set_num_threads(1)
         self._versions: StageVersions[Retrieval] = StageVersions(
             config, lambda bundles: load_retrieval(bundles, load_log(bundles))
@@ -143,6 +144,7 @@ class RankingDeployment:
     """Features, rank and re-rank, for a pinned version."""
 
     def __init__(self, config: ServiceConfig) -> None:
+        _log_beside_serve()
         self._versions: StageVersions[RankStages] = StageVersions(
             config, lambda bundles: load_rank_stages(bundles, load_log(bundles), config.diversity)
         )
@@ -189,6 +191,14 @@ class SpreadService(Following):
         return similar_answer(current.bundles, current.content, item_id, near)
 
 
+def _log_beside_serve() -> None:
+    """Sends what this package logs where Serve's own log of the replica goes."""
+    ours = logging.getLogger("recray")
+    ours.setLevel(logging.INFO)
+    for handler in logging.getLogger("ray.serve").handlers:
+        ours.addHandler(handler)
+
+
 def _verified_catalogue(bundles: ServedBundles) -> Catalogue:
     # The ingress decides when a version is used: the other deployments must be able to load it.
     bundles.verify()
@@ -199,6 +209,7 @@ class FusedIngress:
     """HTTP and every stage in one replica."""
 
     def __init__(self, config: ServiceConfig) -> None:
+        _log_beside_serve()
         self._service = FusedService(config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -209,6 +220,7 @@ class SpreadIngress:
     """HTTP here, stages in deployments of their own."""
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
+        _log_beside_serve()
         self._service = SpreadService(config, retrieval, ranking)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -222,8 +234,8 @@ def _deployment(kind: type[Any], name: str, replicas: int, placement: PlacementC
         num_replicas=replicas,
         max_ongoing_requests=placement.max_ongoing_requests,
         ray_actor_options={"num_cpus": placement.cpus_per_replica},
-        # A log line per request costs a thirtieth of the request; counts and times are at /metrics.
-        logging_config={"enable_access_log": False},
+        # A log line per request costs a twentieth of the request; counts and times are at /metrics.
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
 
 
@@ -254,9 +266,11 @@ def start(
     """
     if not ray.is_initialized():
         raise ConfigError("Ray is not running: call ray.init() first")
-    open_served(
-        config.open_store(), config.application, config.name
-    )  # fails here, readably, not in a replica
+    store = config.open_store()
+    # Fails here, readably, and not in a replica.
+    open_served(store, config.application, config.name)
+    # Replicas see the environment that Ray started with, which may name another home than ours.
+    config = replace(config, store=str(store.root))
     serve.start(http_options={"host": host, "port": port})
     application = build_application(config, placement or PlacementConfig())
     try:

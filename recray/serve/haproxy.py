@@ -52,7 +52,8 @@ def _environment(drain_s: float) -> dict[str, str]:
     return {
         ENABLED: "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        # Ray's 4 threads on a small machine only take turns with the replicas.
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, max(1, (os.cpu_count() or 1) // 2))),
         # Ray's default ports for these are fixed: two clusters on one machine would fight for them.
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),

@@ -30,8 +30,9 @@ def train_boosted(
 ) -> GBDTRanker:
     """Grow a ranker on this worker's share of the examples.
 
-    The number of workers changes the result only through the histogram bins, which are estimated from
-    each worker's rows, and through ``subsample`` below 1.
+    With rows from ``features.examples.quantized`` and ``subsample`` 1 the trees are the same on any
+    number of workers. Raw rows are binned by sketches that depend on who has which row, and with
+    ``subsample`` below 1 each worker draws its own.
 
     Args:
         train, evaluation: this worker's whole queries (``features.examples.share`` or ``load_examples``

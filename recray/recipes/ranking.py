@@ -23,6 +23,7 @@ from recray.features.candidates import CandidateConfig, Candidates, gather, popu
 from recray.features.examples import (
     RankingExamples,
     load_examples,
+    quantized,
     ranking_examples,
     ranking_query,
     save_examples,
@@ -57,12 +58,14 @@ class RankerRun:
     gbdt: GBDTConfig = field(default_factory=GBDTConfig)
     negatives: int = 50
     """Candidates that were not chosen kept per training query; 0 keeps all."""
-    holdout: float = 0.2
-    """Share of the users in the training queries that early stopping goes by."""
+    holdout: float = 0.0
+    """Share of the users kept for early stopping (gbdt.early_stopping_rounds); 0 trains on all of them."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.holdout < 1:
-            raise ConfigError(f"holdout must be between 0 and 1, got {self.holdout}")
+        if not 0 <= self.holdout < 1:
+            raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
+        if self.gbdt.early_stopping_rounds and not self.holdout:
+            raise ConfigError("gbdt.early_stopping_rounds needs users to go by: set holdout, for example 0.2")
 
 
 class TwoStage:
@@ -174,8 +177,10 @@ def write_examples(run: RankerRun, stages: TwoStage, folder: Path) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     held_out_N = _held_out(examples.queries.user_ids_B.numpy()[rows.query_ids_N], run)
-    save_examples(_only(rows, ~held_out_N), folder / TRAIN)
-    save_examples(_only(rows, held_out_N), folder / HOLDOUT)
+    # Quantised before it is dealt out: the trees are then the same for any number of workers.
+    save_examples(quantized(_only(rows, ~held_out_N)), folder / TRAIN)
+    if run.holdout:
+        save_examples(_only(rows, held_out_N), folder / HOLDOUT)
 
 
 def training_queries(run: RankerRun, stages: TwoStage) -> EvalExamples:
@@ -193,13 +198,10 @@ def training_queries(run: RankerRun, stages: TwoStage) -> EvalExamples:
 
 
 def _held_out(user_ids_N: np.ndarray, run: RankerRun) -> np.ndarray:
-    """Rows of a seeded share of the users, at least two on either side: a user's days resemble each other."""
+    """Rows of a seeded share of the users: whole users, because a user's days resemble each other."""
     users = np.unique(user_ids_N)
-    if len(users) < 4:
-        raise ConfigError(f"only {len(users)} users to train a ranker on: use more data or another split")
-    count = min(max(2, round(run.holdout * len(users))), len(users) - 2)
-    chosen = np.random.default_rng(run.gbdt.seed).choice(users, count, replace=False)
-    return np.isin(user_ids_N, chosen)
+    count = round(run.holdout * len(users))
+    return np.isin(user_ids_N, np.random.default_rng(run.gbdt.seed).choice(users, count, replace=False))
 
 
 def _only(rows: RankingExamples, mask_N: np.ndarray) -> RankingExamples:
@@ -208,10 +210,12 @@ def _only(rows: RankingExamples, mask_N: np.ndarray) -> RankingExamples:
 
 def train_ranker(task: RankerTask, context: Context) -> None:
     """Boosts on this worker's queries; rank 0's checkpoint is the ranker."""
-    shares = [
-        load_examples(task.folder / name, context.rank, context.world_size) for name in (TRAIN, HOLDOUT)
-    ]
-    ranker = train_boosted(shares[0], task.run.gbdt, evaluation=shares[1], rank=context.rank)
+
+    def share(name: str) -> RankingExamples:
+        return load_examples(task.folder / name, context.rank, context.world_size)
+
+    held_out = share(HOLDOUT) if task.run.holdout else None
+    ranker = train_boosted(share(TRAIN), task.run.gbdt, evaluation=held_out, rank=context.rank)
     folder = task.folder / f"worker-{context.rank}"
     folder.mkdir(exist_ok=True)
     if context.rank == 0:

@@ -9,9 +9,6 @@ RAW := $(abspath ../shared/data)
 # Ray 2.60 protects its clusters with a token; clients must say that they use it.
 export RAY_AUTH_MODE ?= token
 export RAY_USAGE_STATS_ENABLED ?= 0
-# Ray Serve's fast ingress: HAProxy in front of the replicas.
-export RAY_SERVE_ENABLE_HA_PROXY ?= 1
-export RAY_SERVE_THROUGHPUT_OPTIMIZED ?= 1
 ifneq ($(wildcard $(RAW)),)
 export RECRAY_RAW_DIR ?= $(RAW)
 endif
@@ -56,7 +53,8 @@ format: setup ## rewrite the code in the house format
 	ruff check --fix .
 
 cluster-local: setup ## start a Ray cluster on this machine, with dashboard, for `ray job submit`
-	ray start --head --disable-usage-stats --dashboard-host=127.0.0.1
+	RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1 \
+		ray start --head --disable-usage-stats --dashboard-host=127.0.0.1
 	@echo
 	@echo "submit a job with:"
 	@echo "  export RAY_AUTH_MODE=token PATH=$(BIN):\$$PATH"

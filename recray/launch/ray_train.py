@@ -74,8 +74,9 @@ def _require_room(launch: LaunchConfig) -> None:
 def _worker(values: dict[str, Any]) -> None:
     """One Ray Train worker: builds its context and runs the task."""
     setup_logging()
-    # Ray Train logs each report of each worker in full; rank 0 says the same in one line.
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    # Ray Train logs each report of each worker in full, on two loggers; rank 0 says it in one line.
+    for chatty in (logging.getLogger(), logging.getLogger("ray.train")):
+        chatty.setLevel(logging.WARNING)
     launch: LaunchConfig = values["launch"]
     torch.set_num_threads(launch.cpus_per_worker)
     position = ray.train.get_context()

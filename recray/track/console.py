@@ -42,7 +42,7 @@ class ConsoleProgress:
             left = self._time_left(step, total)
             log.info(
                 f"{self.name}: step {step:,}/{total:,} epoch {epoch} loss {loss:.4f} "
-                f"{rate:,.0f} samples/s, {left} left at most"
+                f"{rate:,.0f} samples/s{left}"
             )
 
     def _draw(self, step: int, total: int, epoch: int, loss: float, rate: float) -> None:
@@ -57,6 +57,6 @@ class ConsoleProgress:
         now = time.monotonic()
         first_step, first_s = self._first = self._first or (step, now)
         if step == first_step:
-            return "unknown time"
+            return ""
         seconds = (total - step) * (now - first_s) / (step - first_step)
-        return str(tqdm.format_interval(seconds))
+        return f", {tqdm.format_interval(seconds)} left at most"

@@ -241,7 +241,7 @@ def _distribute(module: _Loss, context: Context) -> nn.Module:
     if context.world_size == 1:
         return module
     devices = [context.device] if context.device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False)
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

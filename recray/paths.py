@@ -28,4 +28,5 @@ def raw_dirs() -> list[Path]:
     """Folders searched for raw files, first match wins; the last one is where downloads go."""
     named = os.environ.get("RECRAY_RAW_DIR")
     beside = Path(__file__).absolute().parents[2] / "shared" / "data"
-    return [*([Path(named).expanduser().absolute()] if named else []), beside, home() / "raw"]
+    found = [Path(named).expanduser().absolute()] if named else []
+    return [*found, *([beside] if beside.is_dir() else []), home() / "raw"]

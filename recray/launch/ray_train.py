@@ -1,6 +1,7 @@
 """Ray Train workers around the one training loop. Only this folder imports ray.train."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def _run(
 ) -> RunResult:
     if not ray.is_initialized():
         ray.init(log_to_driver=True, logging_level=logging.WARNING)
+    if os.environ.get("RAY_ADDRESS"):  # a cluster, with a dashboard: let its Train page show the run
+        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     _require_room(launch)
     result = trainer(
         _worker,

@@ -3,14 +3,16 @@
 python jobs/train_ranker.py --data.dataset ml-1m --data.split global-time --promote
 """
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation, show_gain
-from recray.eval.compare import Row
+from recray.eval.compare import Row, to_json
 from recray.launch.stages import train_ranker
 from recray.recipes.ranking import RankerRun
 from recray.store import Store
@@ -25,6 +27,8 @@ class TrainRanker:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     promote: bool = False
     """Point `production` at the new version."""
+    json: Path | None = None
+    """Also write card, rows and the paired gain to this file."""
 
 
 def main(job: TrainRanker) -> None:
@@ -33,7 +37,9 @@ def main(job: TrainRanker) -> None:
     retriever = Row("retriever", 0, trained.result.retriever)
     ranker = Row("retriever + xgboost", 0, trained.result.ranker)
     show_evaluation([retriever, ranker])
-    show_gain(ranker, retriever)
+    gain = show_gain(ranker, retriever)
+    if job.json:
+        job.json.write_text(json.dumps({**to_json([retriever, ranker]), "gain": gain._asdict()}, indent=1))
     print(f"published {trained.bundle.reference}")
     if job.promote:
         store.promote(trained.bundle.manifest.name, trained.bundle.manifest.version)

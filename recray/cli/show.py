@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recray.eval.compare import Row, compare, table
+from recray.eval.compare import PairedDifference, Row, compare, table
 
 SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
 LOG_WIDTH = 120  # where output is no terminal
@@ -24,13 +24,14 @@ def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
 
 
-def show_gain(better: Row, base: Row, metric: str = "ndcg@10") -> None:
+def show_gain(better: Row, base: Row, metric: str = "ndcg@10") -> PairedDifference:
     """The paired difference of two rows, with its interval."""
     gain = compare(better.evaluation, base.evaluation, metric)
     print(
         f"{better.model} - {base.model}, {metric}: {gain.mean:+.4f}, "
         f"95 % interval [{gain.low:+.4f}, {gain.high:+.4f}]"
     )
+    return gain
 
 
 def show_recommendations(user: str, answer: Mapping[str, Any]) -> None:

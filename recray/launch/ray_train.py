@@ -41,6 +41,8 @@ def _run(
         ray.init(log_to_driver=True, logging_level=logging.WARNING)
     if os.environ.get("RAY_ADDRESS"):  # a cluster, with a dashboard: let its Train page show the run
         os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+    else:  # nobody takes this machine away, so one process less to start
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     _require_room(launch)
     result = trainer(
         _worker,

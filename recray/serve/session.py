@@ -37,7 +37,8 @@ def serving(port: int) -> Iterator[Session]:
     import ray
 
     log.info("starting Ray, or connecting to the cluster that RAY_ADDRESS names")
-    ray.init(logging_level=logging.WARNING, include_dashboard=False)
+    context = ray.init(logging_level=logging.WARNING)
+    log.info("Ray dashboard: http://%s", context.dashboard_url)
     session = Session(port)
     try:
         yield session

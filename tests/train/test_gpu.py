@@ -1,0 +1,41 @@
+"""The loop on a CUDA device: it learns as on the CPU, also in mixed precision."""
+
+import pytest
+import torch
+
+from recray.models.two_tower import TwoTower, TwoTowerConfig
+from recray.train.context import Context
+from recray.train.loop import LoopConfig, fit
+from recray.train.optim import OptimConfig
+from tests.planted import SCHEMA, PlantedBatches, planted_queries
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def trained(device: str, precision: str) -> TwoTower:
+    torch.manual_seed(0)
+    model = TwoTower(TwoTowerConfig(embedding_dim=8, dropout=0.0), SCHEMA)
+
+    def validate(m: TwoTower) -> dict[str, tuple[float, float]]:
+        batch = PlantedBatches().batch(99, 0).to(torch.device(device))
+        return {"ndcg@10": (-float(m.loss(batch)["loss"]), 1.0)}
+
+    config = LoopConfig(epochs=10, patience=0, precision=precision)
+    context = Context(device=torch.device(device))
+    fit(model, PlantedBatches(), validate, config=config, optim=OptimConfig(lr=0.05), context=context)
+    return model
+
+
+def test_float32_scores_agree_with_the_cpu() -> None:
+    queries = planted_queries(list(range(10)))
+    on_gpu = trained("cuda", "float32").score_items(queries.to(torch.device("cuda"))).cpu()
+    torch.testing.assert_close(on_gpu, trained("cpu", "float32").score_items(queries), atol=1e-2, rtol=0)
+
+
+def test_mixed_precision_finds_the_planted_preference() -> None:
+    queries = planted_queries(list(range(10))).to(torch.device("cuda"))
+    top_BK = trained("cuda", "bfloat16").score_items(queries).topk(3).indices.cpu()
+    assert (top_BK % 2 == torch.arange(10)[:, None] % 2).float().mean() > 0.95

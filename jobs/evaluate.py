@@ -10,6 +10,7 @@ from typing import Literal
 
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation
+from recray.config import ConfigError
 from recray.eval.compare import plot, to_json
 from recray.recipes.comparison import compare_models
 
@@ -30,6 +31,13 @@ class Evaluate:
     """Also write card and rows to this file."""
     plot: Path = Path("evaluation.png")
     """Where the plot goes."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"seeds must be at least 1, got {self.seeds}")
+        for path in filter(None, (self.json, self.plot)):
+            if not path.parent.is_dir():
+                raise ConfigError(f"{path}: there is no folder {path.parent}")
 
 
 def main(config: Evaluate) -> None:

@@ -89,8 +89,8 @@ def _load(folder: Path, state: dict[str, Any]) -> None:
             dcp_load(state, checkpoint_id=str(folder), no_dist=not dist.is_initialized())
     except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
         raise ConfigError(
-            f"{folder} does not fit this model: {error}. "
-            "Resume with the config that the run was started with, or start a new run."
+            f"{folder} does not fit this model ({type(error).__name__}): resume with the config and data "
+            "that the run was started with, or start a new run"
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recray.config import ConfigError
@@ -130,17 +131,28 @@ def render(listing: Listing, as_json: bool) -> None:
     for column in listing.rows[0]:
         table.add_column(column, overflow="fold")
     for row in listing.rows:
-        table.add_row(*(", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in row.values()))
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
     Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name} {_cell(v)}" for name, v in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def guarded(work: Callable[[], None]) -> int:
     """Runs a command; what a user can mend is one line on stderr and exit status 2."""
     try:
         work()
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; a run that was given a name (--launch.run) continues from there", file=sys.stderr)
+        return 130
     return 0
 
 

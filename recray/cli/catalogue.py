@@ -35,6 +35,10 @@ def models() -> list[dict[str, Any]]:
     ]
 
 
+def _shown(metrics: dict[str, Any]) -> list[str]:
+    return [name for name in metrics if name.startswith(("ndcg@", "hit@", "index_recall@"))]
+
+
 def versions(name: str = "") -> list[dict[str, Any]]:
     """Published versions, newest first within a name."""
     store = Store()
@@ -51,7 +55,7 @@ def versions(name: str = "") -> list[dict[str, Any]]:
                     "created": manifest.created_at,
                     "requires": [str(r) for r in manifest.requires.values()],
                     "digest": manifest.digest[:12],
-                    "metrics": {k: v for k, v in manifest.metrics.items() if isinstance(v, float)},
+                    "metrics": {k: manifest.metrics[k] for k in _shown(manifest.metrics)},
                 }
             )
     return rows

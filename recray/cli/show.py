@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recray.eval.compare import PairedDifference, Row, compare, table
@@ -38,7 +39,9 @@ def show_recommendations(user: str, answer: Mapping[str, Any]) -> None:
     """One user's list: title, score, which source proposed it, and what moved it most."""
     total_ms = sum(answer["timings_ms"].values())
     stood_in = f", fallback: {answer['fallback']}" if answer["fallback"] else ""
-    grid = Table(title=f"user {user}{stood_in} ({total_ms:.1f} ms in the replica)", title_justify="left")
+    grid = Table(
+        title=f"user {escape(user)}{stood_in} ({total_ms:.1f} ms in the replica)", title_justify="left"
+    )
     grid.add_column("#", justify="right")
     grid.add_column("title", max_width=42)
     grid.add_column("score", justify="right")
@@ -46,7 +49,7 @@ def show_recommendations(user: str, answer: Mapping[str, Any]) -> None:
     grid.add_column("why", overflow="fold")
     for place, item in enumerate(answer["items"], start=1):
         score = "" if item["score"] is None else f"{item['score']:.3f}"
-        grid.add_row(str(place), item["title"] or item["item_id"], score, item["source"], _why(item))
+        grid.add_row(str(place), escape(item["title"] or item["item_id"]), score, item["source"], _why(item))
     console().print(grid)
 
 

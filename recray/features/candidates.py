@@ -39,10 +39,10 @@ class CandidateConfig:
 
 
 class Candidates(NamedTuple):
-    """Distinct items, best retrieval score first; ties by item id."""
+    """Distinct items, best retrieval score first, ties by item id; without scores most popular first."""
 
     item_ids_K: Ids
-    scores_K: Scores  # the retriever's score of every candidate, whichever source named it
+    scores_K: Scores  # the retriever's score of every candidate, whichever source named it; or NaN
     sources_K: npt.NDArray[np.uint8]  # bit mask over SOURCES
 
 
@@ -64,8 +64,8 @@ def gather(
     Args:
         search: an index over ``item_ID``; asked for as many more items as were seen, so that
             filtering never leaves a source short.
-        query_D: None where nothing is known of the user: then only popular items are proposed, and
-            their score is 0.
+        query_D: None where nothing is known of the user: then only popular items are proposed, most
+            popular first, and their score is NaN.
         item_ID: the retriever's vectors. Scores are their exact inner products with the query, so
             that a candidate scores the same whichever source and whichever index found it.
         seen_ids: items that must not come back.
@@ -75,8 +75,11 @@ def gather(
     unseen_I[seen_ids] = False
     depth = min(config.popular + len(seen_ids), num_items)
     popular_ids = popular_first_I[:depth][unseen_I[popular_first_I[:depth]]][: config.popular]
+    if query_D is None:
+        unscored_K = np.full(len(popular_ids), np.nan, np.float32)
+        return Candidates(popular_ids, unscored_K, np.full(len(popular_ids), POPULAR, np.uint8))
     retrieved_ids = np.empty(0, np.int64)
-    if query_D is not None and config.retrieved:
+    if config.retrieved:
         depth = min(config.retrieved + len(seen_ids), num_items)
         found_K = search(query_D[None], depth)[0]
         found_K = found_K[found_K >= 0]
@@ -84,12 +87,12 @@ def gather(
     return _merge(retrieved_ids, popular_ids, query_D, item_ID)
 
 
-def _merge(retrieved_ids: Ids, popular_ids: Ids, query_D: Scores | None, item_ID: Scores) -> Candidates:
+def _merge(retrieved_ids: Ids, popular_ids: Ids, query_D: Scores, item_ID: Scores) -> Candidates:
     sources_I = np.zeros(len(item_ID), np.uint8)
     sources_I[retrieved_ids] |= RETRIEVER
     sources_I[popular_ids] |= POPULAR
     item_ids_K = np.flatnonzero(sources_I != 0)  # of booleans it is seven times faster
-    scores_K = np.zeros(len(item_ids_K), np.float32) if query_D is None else item_ID[item_ids_K] @ query_D
+    scores_K = item_ID[item_ids_K] @ query_D
     order_K = np.argsort(-scores_K, kind="stable")
     item_ids_K = item_ids_K[order_K]
     return Candidates(item_ids_K, scores_K[order_K], sources_I[item_ids_K])

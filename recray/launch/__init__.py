@@ -1,10 +1,16 @@
 """Launchers give the one training loop its context: this process, or Ray Train workers."""
 
+import dataclasses
+import json
 import logging
+import re
+import secrets
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from recray import paths
+from recray.config import ConfigError
 from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)
@@ -25,8 +31,46 @@ class RunResult(NamedTuple):
 
 
 def run_name(config: LaunchConfig, title: str) -> str:
-    """The run's name: the one asked for, else a new one."""
-    return config.run or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """The run's name: the one asked for, else a new one that no other run has."""
+    return config.run or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _claim(name: str, run: Any) -> None:
+    """Notes what a run is in its folder; a run of this name that was something else is refused.
+
+    Raises:
+        ConfigError: a bad name, or an earlier run under it had other settings.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"launch.run {name!r} cannot name a run: use letters, digits, '.', '_' and '-'")
+    path = paths.runs_dir() / name / "run.json"
+    settings = _settings(run)
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        changed = [
+            f"{key} was {earlier.get(key)!r}, now {settings.get(key)!r}"
+            for key in sorted(earlier.keys() | settings.keys())
+            if earlier.get(key) != settings.get(key)
+        ]
+        if changed:
+            raise ConfigError(
+                f"run {name!r} was started with other settings ({'; '.join(changed)}): "
+                "continue it with its own, or choose another launch.run"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1))
+
+
+def _settings(run: Any, prefix: str = "") -> dict[str, str]:
+    """Every setting of a run by its dotted path."""
+    if not dataclasses.is_dataclass(run):
+        return {prefix or "task": repr(run)}
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(run):
+        path = f"{prefix}.{field.name}" if prefix else field.name
+        found |= _settings(getattr(run, field.name), path)
+    return found
 
 
 def launch(
@@ -42,6 +86,7 @@ def launch(
     ``communicator`` is what joins several workers: PyTorch's process group, or XGBoost's.
     """
     name = run_name(config, title)
+    _claim(name, run)
     where = "in this process" if config.where == "local" else f"on {config.workers} Ray workers"
     log.info("run %s starts %s", name, where)
     if config.where == "local":

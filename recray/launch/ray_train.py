@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
     """Runs the task on PyTorch workers; a run of this name that was interrupted is continued.
 
     Raises:
-        ConfigError: the cluster cannot place the workers.
-        ray.train.TrainingFailedError: workers failed more than ``launch.max_failures`` times.
+        ConfigError: the cluster cannot place the workers, or they failed more than
+            ``launch.max_failures`` times; says what the last of them said.
     """
     backend = ray.train.torch.TorchConfig(backend="nccl" if launch.gpu else "gloo")
     return _run(ray.train.torch.TorchTrainer, {"torch_config": backend}, task, config, launch, name)
@@ -41,7 +42,7 @@ def _run(
         ray.init(log_to_driver=True, logging_level=logging.WARNING)
     _configure_ray_train()
     _require_room(launch)
-    result = trainer(
+    started = trainer(
         _worker,
         train_loop_config={"task": task, "config": config, "launch": launch, "name": name},
         scaling_config=ray.train.ScalingConfig(
@@ -56,10 +57,21 @@ def _run(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
         **backend,
-    ).fit()
+    )
+    try:
+        result = started.fit()
+    except ray.train.TrainingFailedError as error:
+        raise ConfigError(f"run {name!r} failed: {_reason(error)}") from error
     if result.checkpoint is None:
         raise ConfigError(f"run {name!r} ended without a checkpoint")
     return RunResult(name, Path(result.checkpoint.path), dict(result.metrics or {}))
+
+
+def _reason(error: Exception) -> str:
+    """The last line of the last worker's traceback, which is what it said."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)?: ", line)]
+    return (said or lines or [type(error).__name__])[-1]
 
 
 def _configure_ray_train() -> None:

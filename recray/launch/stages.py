@@ -1,6 +1,7 @@
 """The two training stages, each as one call: launch it, measure it on the test part, publish it."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,8 @@ def train_ranker(run: ranking.RankerRun, config: LaunchConfig, store: Store) -> 
     folder: Path = paths.runs_dir() / "examples" / name
     ranking.write_examples(run, stages, folder)
     task = ranking.RankerTask(run, folder)
-    done = launch(ranking.train_ranker, task, config, name, communicator="xgboost")
+    named = replace(config, run=name)
+    done = launch(ranking.train_ranker, task, named, name, communicator="xgboost")
     ranker = GBDTRanker.load(done.checkpoint / ranking.RANKER)
     log.info("measuring both stages on the test part")
     result = ranking.evaluate_two_stage(stages, ranker)

@@ -16,7 +16,7 @@ from recray.data.examples import eval_examples, item_counts
 from recray.data.side_features import encode_side_features
 from recray.eval.evaluate import Evaluation
 from recray.ops.ann import Index, IndexConfig, build_index, recall_against_exact
-from recray.recipes.retrieval import Prepared, model_name, prepared
+from recray.recipes.retrieval import Prepared, bundle_name, model_name, prepared
 from recray.store.bundle import Bundle
 from recray.store.contents import RetrieverFiles, read_retriever, write_retriever
 from recray.store.store import Store
@@ -43,7 +43,7 @@ def publish_retriever(
         index=index,
     )
     return store.publish(
-        f"{data.dataset.name}-{model_name(run)}",
+        bundle_name(data.dataset, model_name(run)),
         lambda folder: write_retriever(folder, model, files),
         model=model_name(run),
         config=to_dict(run.model),
@@ -94,6 +94,7 @@ def measured_index(
 def reindex(name: str, version: str, config: IndexConfig, store: Store) -> Bundle:
     """A new version of a published retriever that differs in its index only."""
     bundle = store.open(name, version)
+    bundle.verify()
     manifest, files, model = bundle.manifest, read_retriever(bundle), load_model(bundle)
     queries_UD = files.item_ID if files.user_UD is None else files.user_UD
     index, recall = measured_index(files.item_ID, queries_UD, config)

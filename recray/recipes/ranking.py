@@ -33,7 +33,7 @@ from recray.features.log import EventLog
 from recray.features.queries import day_queries
 from recray.features.ranking import compute
 from recray.models.gbdt import GBDTConfig, GBDTRanker
-from recray.recipes.retrieval import DataConfig, Prepared, prepared
+from recray.recipes.retrieval import DataConfig, Prepared, bundle_name, prepared
 from recray.store.bundle import Bundle
 from recray.store.contents import RetrieverFiles, read_retriever, write_ranker
 from recray.store.store import Store
@@ -64,6 +64,8 @@ class RankerRun:
     def __post_init__(self) -> None:
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
+        if self.negatives < 0:
+            raise ConfigError(f"negatives must not be negative, got {self.negatives}")
         if self.gbdt.early_stopping_rounds and not self.holdout:
             raise ConfigError("gbdt.early_stopping_rounds needs users to go by: set holdout, for example 0.2")
 
@@ -153,7 +155,15 @@ def open_two_stage(run: RankerRun, store: Store) -> TwoStage:
         ConfigError: it is not in the store, or was trained under another protocol.
     """
     data = prepared(run.data)
-    bundle = store.open(run.retriever or f"{data.dataset.name}-two_tower", run.retriever_version)
+    name = run.retriever or bundle_name(data.dataset, "two_tower")
+    if not run.retriever and name not in store.applications():
+        raise ConfigError(
+            f"no {name!r} in the store: train and publish it first with jobs/train_two_tower.py"
+        )
+    bundle = store.open(name, run.retriever_version)
+    if bundle.manifest.schema is None:
+        raise ConfigError(f"{bundle.reference} is a {bundle.manifest.model!r}, not a retriever")
+    bundle.verify()
     return TwoStage(bundle, data, run.candidates)
 
 
@@ -250,7 +260,7 @@ def publish_ranker(
 ) -> Bundle:
     """Publishes the ranker with the events its features look into; it requires its retriever by digest."""
     return store.publish(
-        f"{stages.data.dataset.name}-ranker",
+        bundle_name(stages.data.dataset, "ranker"),
         lambda folder: write_ranker(folder, ranker.save, stages.log, run.candidates),
         model="gbdt",
         config={"gbdt": to_dict(run.gbdt), "candidates": to_dict(run.candidates)},

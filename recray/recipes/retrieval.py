@@ -1,5 +1,6 @@
 """Retrievers: popularity and ItemKNN by counting, two-tower by gradient, all on one prepared data set."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from recray import checkpoint, models
 from recray.batch import EvalExamples, QueryBatch
+from recray.config import ConfigError
 from recray.contract import Retriever
 from recray.data.dataset import Dataset
 from recray.data.examples import eval_examples, item_counts
@@ -17,6 +19,7 @@ from recray.data.ideal import IdealRanker
 from recray.data.pairs import PairBatches
 from recray.data.prepare import ensure
 from recray.data.side_features import encode_side_features
+from recray.data.sources import absolute
 from recray.data.splits import Split, split_by_name
 from recray.eval.evaluate import Evaluation, evaluate, sums
 from recray.models.item_knn import ItemKNNConfig
@@ -27,6 +30,7 @@ from recray.train.loop import LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig
 
 Target = Literal["validation", "test"]
+MIN_STEPS = 20  # per epoch, where there is data for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,12 @@ class DataConfig:
     """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        if self.k_core < 0:
+            raise ConfigError(f"k_core must not be negative, got {self.k_core}")
+        # Workers have working directories of their own.
+        object.__setattr__(self, "dataset", absolute(self.dataset))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,7 @@ TWO_TOWER_PRESETS: dict[str, tuple[str, TwoTowerRun]] = {
     "ml-100k": ("MovieLens 100K", _two_tower("ml-100k")),
     "ml-latest-small": ("MovieLens latest-small", _two_tower("ml-latest-small")),
     "ml-1m": ("MovieLens 1M", _two_tower("ml-1m", loop=LoopConfig(batch_size=4096))),
+    "custom": ("your own events: --data.dataset FILE", _two_tower("events.csv")),
     "ml-25m": ("MovieLens 25M", _two_tower("ml-25m", loop=_LARGE)),
     "ml-32m": ("MovieLens 32M", _two_tower("ml-32m", loop=_LARGE)),
 }
@@ -127,6 +138,11 @@ def new_model(run: Any, dataset: Dataset) -> Any:
     return model
 
 
+def bundle_name(dataset: Dataset, role: str) -> str:
+    """What a data set's model is published as; letters that a bundle's name cannot have become '-'."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', dataset.name).lstrip('._-') or 'data'}-{role}"
+
+
 def model_name(run: Any) -> str:
     """The registry name of the model that a run's config belongs to."""
     return next(name for name in models.MODELS if models.config_of(name) is type(run.model))
@@ -136,9 +152,9 @@ def train_pairs(run: TwoTowerRun, context: Context) -> Retriever:
     """Trains on the pairs of the training part, validates on the validation part; see ``train.loop.fit``."""
     data = prepared(run.data)
     model = new_model(run, data.dataset)
-    batches = PairBatches(
-        data.dataset, data.split.train_N, run.loop.batch_size, run.seed, recency=run.recency
-    )
+    # Small data in large batches would be a step or two per epoch, and early stopping counts epochs.
+    batch_size = min(run.loop.batch_size, max(64, int(data.split.train_N.sum()) // MIN_STEPS))
+    batches = PairBatches(data.dataset, data.split.train_N, batch_size, run.seed, recency=run.recency)
     fit(
         model,
         batches,

@@ -75,7 +75,6 @@ class Retrieval:
         self._index, self._item_ID, self._log, self._config = files.index, files.item_ID, log, config
         self._encoder = QueryEncoder(model, files.user_UD, log)
         self._popular_first_I = popular_first(files.item_counts_I)
-        self._popular_rank_I = np.argsort(self._popular_first_I)
 
     def retrieve(self, query: Query, clock: StageClock) -> Retrieved:
         """At least ``query.k`` candidates, unless fewer items of the catalogue are unseen.
@@ -94,10 +93,6 @@ class Retrieval:
             # Popularity alone, or an approximate index that does not reach so many items.
             config = replace(config, popular=query.k)
             candidates = self._gather(query_D, seen_ids, config, clock)
-        if query_D is None:  # no scores: the order is popularity
-            order_K = np.argsort(self._popular_rank_I[candidates.item_ids_K])
-            ids_K, scores_K, sources_K = candidates
-            candidates = Candidates(ids_K[order_K], scores_K[order_K], sources_K[order_K])
         return Retrieved(candidates, fallback)
 
     def _gather(

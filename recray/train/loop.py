@@ -7,7 +7,6 @@ so a checkpoint holds no generator state and a resumed run repeats the uninterru
 import contextlib
 import logging
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +30,7 @@ Sums = Mapping[str, tuple[float, float]]  # metric -> (sum, count): reduced over
 PROGRESS_EVERY_S = 0.5
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ConfigError):
     """Training cannot go on; the message says at which step and why."""
 
 
@@ -52,7 +51,7 @@ class LoopConfig:
     epochs: int = 50
     """Passes over the training data, at most."""
     batch_size: int = 2048
-    """Global batch size: the sum over workers."""
+    """Global batch size, the sum over workers, at most: small data gets 20 steps an epoch (of 64 or more)."""
     metric: str = "ndcg@10"
     """Validation metric that early stopping and the best weights go by; higher is better."""
     patience: int = 5
@@ -68,6 +67,8 @@ class LoopConfig:
         for name in ("epochs", "batch_size", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.patience, self.checkpoint_every_steps) < 0:
+            raise ConfigError("loop.patience and loop.checkpoint_every_steps must not be negative")
 
 
 @dataclass
@@ -192,14 +193,12 @@ class Loop:
 
     def _save(self, metrics: dict[str, float]) -> None:
         """Reports, with a checkpoint that continues exactly here."""
-        folder = Path(tempfile.mkdtemp(prefix="recray-checkpoint-"))
-        checkpoint.save(
-            folder, self.model, self.optimizer, self.best_weights, asdict(self.position), self.context.rank
-        )
         best = {f"best_{k}": v for k, v in self.position.metrics.items()}
         position = {"epoch": float(self.position.epoch), "best_epoch": float(self.position.best_epoch)}
-        self.context.report({**metrics, **best, **position}, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix="recray-checkpoint-", ignore_cleanup_errors=True) as name:
+            folder, done = Path(name), asdict(self.position)
+            checkpoint.save(folder, self.model, self.optimizer, self.best_weights, done, self.context.rank)
+            self.context.report({**metrics, **best, **position}, folder)
 
 
 def fit(

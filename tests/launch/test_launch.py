@@ -10,7 +10,7 @@ import torch
 
 from recray import checkpoint
 from recray.config import ConfigError
-from recray.launch import RunResult, launch
+from recray.launch import RunResult, launch, run_name
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, fit
@@ -68,15 +68,36 @@ def assert_equal_weights(a: RunResult, b: RunResult) -> None:
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_a_local_run_that_is_started_again_continues(tmp_path: Path) -> None:
+def test_a_local_run_that_is_started_again_continues() -> None:
     once = launch(train, Run(epochs=3), LaunchConfig(where="local", run="once"), "t")
-    launch(train, Run(epochs=1), LaunchConfig(where="local", run="twice"), "t")
-    twice = launch(train, Run(epochs=3), LaunchConfig(where="local", run="twice"), "t")
-    # The cosine schedule knows the total: a shorter run is another run, so only metrics' form is equal.
-    assert twice.metrics.keys() == once.metrics.keys()
     again = launch(train, Run(epochs=3), LaunchConfig(where="local", run="once"), "t")
     assert_equal_weights(once, again)
-    assert once.metrics["epoch"] == 3
+    assert again.metrics["epoch"] == 3
+
+
+def test_a_run_is_not_continued_with_other_settings() -> None:
+    launch(train, Run(epochs=1), LaunchConfig(where="local", run="mine"), "t")
+    with pytest.raises(
+        ConfigError, match="run 'mine' was started with other settings .epochs was '1', now '2'"
+    ):
+        launch(train, Run(epochs=2), LaunchConfig(where="local", run="mine"), "t")
+    with pytest.raises(ConfigError, match=r"'\.\./evil' cannot name a run"):
+        launch(train, Run(), LaunchConfig(where="local", run="../evil"), "t")
+
+
+def test_new_runs_never_share_a_name() -> None:
+    assert len({run_name(LaunchConfig(), "t") for _ in range(20)}) == 20
+
+
+def fail(run: Run, context: Context) -> None:
+    raise ConfigError("the way out is here")
+
+
+@pytest.mark.ray
+def test_what_a_worker_said_comes_back_in_one_line(ray_cluster: None) -> None:
+    config = LaunchConfig(workers=1, max_failures=0, run="failing")
+    with pytest.raises(ConfigError, match="run 'failing' failed: .*the way out is here"):
+        launch(fail, Run(), config, "t")
 
 
 @pytest.mark.ray

@@ -18,7 +18,7 @@ from recray.recipes import RECIPES, preset, recipe
 from recray.recipes.comparison import compare_models
 from recray.recipes.publishing import reindex
 from recray.recipes.ranking import RankerRun
-from recray.recipes.retrieval import DataConfig, TwoTowerRun
+from recray.recipes.retrieval import DataConfig, TwoTowerRun, bundle_name, prepared
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
 from recray.store import Store
@@ -124,3 +124,29 @@ def test_presets_are_complete_and_unknown_models_are_named() -> None:
     assert preset("item_knn", "ml-1m").data.dataset == "ml-1m"
     with pytest.raises(ConfigError, match="no recipe for model 'two_towers', did you mean 'two_tower'"):
         recipe("two_towers")
+
+
+def test_column_names_go_behind_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["customer,product,at"] + [
+        f"c{n % 7},p{n % 5},{1_600_000_000_000 + 60_000 * n}" for n in range(70)
+    ]
+    (tmp_path / "my clicks.csv").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    data = DataConfig(dataset="my clicks.csv?user=customer&item=product&timestamp=at&time_unit=ms")
+    assert data.dataset.startswith(str(tmp_path))  # workers have working directories of their own
+    dataset = prepared(data).dataset
+    assert (dataset.num_users, dataset.num_items, len(dataset)) == (7, 5, 70)
+    assert dataset.timestamps_N[0] == 1_600_000_000
+    assert bundle_name(dataset, "ranker") == "my-clicks-ranker"
+    with pytest.raises(ConfigError, match="no setting 'usr' in Table, did you mean 'user'"):
+        prepared(DataConfig(dataset="my clicks.csv?usr=customer"))
+
+
+@pytest.mark.ray
+def test_a_relative_path_reaches_ray_workers(
+    run: TwoTowerRun, events: Path, store: Store, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(events.parent)
+    relative = replace(run, data=DataConfig(dataset=events.name), loop=LoopConfig(epochs=1))
+    bundle = train_retriever(relative, LaunchConfig(workers=1), IndexConfig(kind="exact"), store).bundle
+    assert bundle.manifest.name == "events-two_tower"

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl
 
-from recray.config import ConfigError, nearest
+from recray.config import ConfigError, from_dict, nearest
 from recray.data.source import Source
 from recray.data.sources.movielens import VARIANTS, MovieLens
 from recray.data.sources.recbole import RecBole
@@ -86,10 +87,9 @@ SOURCES: dict[str, SourceInfo] = {
     )
 }
 
+_TABLES = (".csv", ".tsv", ".parquet")
 _READERS: dict[str, Callable[[Path], Source]] = {
-    ".csv": lambda path: Table(path=path),
-    ".tsv": lambda path: Table(path=path),
-    ".parquet": lambda path: Table(path=path),
+    **dict.fromkeys(_TABLES, lambda path: Table(path=path)),
     ".inter": lambda path: RecBole(path=path),
     ".txt": lambda path: SequenceText(name=path.stem, path=path),
 }
@@ -102,15 +102,36 @@ def is_registered(name: str) -> bool:
 def source_of(name_or_path: str) -> Source:
     """The source of that name, or the reader for that file by its suffix.
 
+    A table's path may carry the options of ``Table``, written like a web address's query:
+    ``events.csv?user=customer&item=product&timestamp=when&time_unit=ms``.
+
     Raises:
         ConfigError: neither a known name nor a file; the message names the nearest.
         DataError: a file that no reader fits, or none at that path.
     """
     if is_registered(name_or_path):
         return SOURCES[name_or_path].build()
-    path = Path(name_or_path).expanduser()
+    file, _, query = name_or_path.partition("?")
+    path = Path(file).expanduser()
+    if query and path.suffix in _TABLES:
+        return _table(path, query)
     if path.suffix in _READERS:
         return _READERS[path.suffix](path)
     if path.exists() or path.name != name_or_path:
         raise DataError(f"{path}: no reader for it; there is one for {', '.join(_READERS)}")
     raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
+
+
+def absolute(name_or_path: str) -> str:
+    """The same data set from any working directory: paths made absolute, names left alone."""
+    if is_registered(name_or_path) or not Path(name_or_path.partition("?")[0]).suffix:
+        return name_or_path
+    return str(Path(name_or_path).expanduser().absolute())
+
+
+def _table(path: Path, query: str) -> Table:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    try:
+        return from_dict(Table, {**options, "path": path})
+    except ConfigError as error:
+        raise ConfigError(f"{path}?{query}: {error}") from None

@@ -29,6 +29,8 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def require_file(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name a file in it")
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     if path.stat().st_size == 0:

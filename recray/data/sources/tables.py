@@ -210,8 +210,13 @@ class Table:
             if column is not None:
                 found[role] = column
         if "timestamp" not in found:
+            unused = ", ".join(name for name in names if name not in found.values()) or "none"
             log.warning(
-                "%s has no column of times: the order of its rows is taken as the order of time", self.path
+                "%s has no column of times (unused columns: %s; name it as %s?timestamp=NAME): "
+                "the order of its rows is taken as the order of time",
+                self.path,
+                unused,
+                self.path.name,
             )
         return found
 

@@ -112,7 +112,6 @@ def untied() -> tuple[Tensor, list[list[int]]]:
 
 
 @pytest.mark.slow  # ranx compiles its metrics on first use
-@pytest.mark.filterwarnings("ignore:unsafe cast")
 @pytest.mark.filterwarnings("ignore:.*unsafe cast")  # numba compiles ranx on first use
 def test_agrees_with_ranx_where_nothing_ties(untied: tuple[Tensor, list[list[int]]]) -> None:
     import ranx

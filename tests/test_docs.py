@@ -50,7 +50,8 @@ def test_job_command_lines_parse(command: str, capsys: pytest.CaptureFixture[str
 def test_console_commands_parse(command: str) -> None:
     from recray.cli import Command
 
-    tyro.cli(Command, args=shlex.split(command)[1:])  # type: ignore[arg-type]
+    parsed = tyro.cli(Command, args=shlex.split(command)[1:])  # type: ignore[arg-type]
+    assert type(parsed).__name__.lower() == shlex.split(command)[1]
 
 
 def test_the_tree_is_the_folder() -> None:

@@ -49,6 +49,9 @@ def test_a_misspelt_path_fails_before_any_trial() -> None:
 def test_the_shipped_space_fits_the_run_config() -> None:
     from recray.config import override
 
-    run = TwoTowerRun()
     for path, domain in two_tower.SPACE.items():
-        override(run, {path: domain.sample()})
+        value = domain.sample()
+        changed = override(TwoTowerRun(), {path: value})
+        for part in path.split("."):
+            changed = getattr(changed, part)
+        assert changed == value

@@ -8,7 +8,7 @@ Shapes: B queries of a chunk, I catalogue, U queries in all, N values of a jagge
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,12 +67,6 @@ def sums(evaluation: Evaluation) -> dict[str, Sum]:
     Coverage is left out: it is a union of lists, which sums cannot give.
     """
     return {name: Sum(float(v_U.sum()), len(v_U)) for name, v_U in evaluation.per_query.items()}
-
-
-def means_of(parts: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, float]:
-    """The means over all users from the ``sums`` of every rank."""
-    names = parts[0].keys() if parts else ()
-    return {n: sum(part[n][0] for part in parts) / sum(part[n][1] for part in parts) for n in names}
 
 
 def evaluate(

@@ -9,7 +9,7 @@ Shapes: B queries, K candidates of a query, N rows of all queries, F features.
 import heapq
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -233,12 +233,3 @@ def _rows(table: pa.Table, mine: npt.NDArray[np.bool_]) -> RankingExamples:
     columns = [table[name].to_numpy()[mine] for name in FEATURE_NAMES]
     query_ids, item_ids, labels = (table[name].to_numpy()[mine] for name in ("query_id", "item_id", "label"))
     return RankingExamples(np.stack(columns, axis=1), labels, query_ids, item_ids)
-
-
-def concatenated(parts: Iterable[RankingExamples]) -> RankingExamples:
-    """Examples of several batches as one; query ids are made distinct by counting on."""
-    shifted, next_id = [], 0
-    for part in parts:
-        shifted.append(part._replace(query_ids_N=part.query_ids_N + next_id))
-        next_id += int(part.query_ids_N.max(initial=-1)) + 1
-    return RankingExamples(*(np.concatenate(values) for values in zip(*shifted, strict=True)))

@@ -241,14 +241,11 @@ class TwoStageResult(NamedTuple):
     ranker: Evaluation
 
 
-def evaluate_two_stage(
-    stages: TwoStage, ranker: GBDTRanker, ks: Sequence[int] = (10,), part: EvalExamples | None = None
-) -> TwoStageResult:
+def evaluate_two_stage(stages: TwoStage, ranker: GBDTRanker, ks: Sequence[int] = (10,)) -> TwoStageResult:
     """Full-ranking metrics on the test part: the retriever's own order, and the ranker's."""
     data = stages.data
     examples, card = eval_examples(data.dataset, data.split, "test")
     counts_I = item_counts(data.dataset, data.split.train_N)
-    examples = part or examples
     return TwoStageResult(
         evaluate(stages.score_items, examples, card, counts_I, ks=ks),
         evaluate(lambda q: stages.ranked_by(ranker, q), examples, card, counts_I, ks=ks),

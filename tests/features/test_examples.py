@@ -13,7 +13,6 @@ from recray.batch import EvalExamples, Jagged, QueryBatch
 from recray.features.candidates import Candidates
 from recray.features.examples import (
     RankingExamples,
-    concatenated,
     deal,
     load_examples,
     quantized,
@@ -196,11 +195,3 @@ def test_files_of_other_features_are_refused(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "rows.parquet")
     with pytest.raises(DataError, match=f"{FEATURE_NAMES[-1]}|old_feature"):
         load_examples(tmp_path / "rows.parquet")
-
-
-def test_concatenated_batches_keep_their_queries_apart() -> None:
-    parts = [many_examples(3, 2), many_examples(4, 5)]
-    both = concatenated(parts)
-    assert len(np.unique(both.query_ids_N)) == 7
-    assert (np.diff(both.query_ids_N) >= 0).all()
-    assert both.features_NF.tobytes() == b"".join(part.features_NF.tobytes() for part in parts)

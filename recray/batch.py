@@ -3,8 +3,8 @@
 Shape suffixes, used across recray (a new letter gets a line here):
 B batch rows, K top-k or candidates, D embedding dim, I catalogue size, U users, T sequence
 positions, J distinct items of a batch, L codebook levels, H heads, N values of a jagged tensor or
-interactions of a data set, F features, M metrics, R bootstrap resamples. ``offsets_B`` of a jagged
-tensor has B + 1 entries.
+interactions of a data set, F features, S sessions, M metrics, R bootstrap resamples. ``offsets_B`` of
+a jagged tensor has B + 1 entries, as ``offsets_S`` has S + 1.
 """
 
 from typing import NamedTuple
@@ -45,6 +45,49 @@ class Jagged(NamedTuple):
         return Jagged(values_N, lengths_B.cumsum(0))
 
 
+class KeyedJagged(NamedTuple):
+    """Ids of several features, each with any number of ids per row: what embedding tables take.
+
+    Feature by feature, and within a feature row by row (the layout of TorchRec's KeyedJaggedTensor).
+    """
+
+    keys: tuple[str, ...]  # F names
+    values_N: Tensor  # int64
+    lengths_FB: Tensor  # int64 [F, B], ids of each feature in each row; the sum is N
+    weights_N: Tensor | None = None  # float32, how much each id counts when pooled; None: 1
+
+    def num_rows(self) -> int:
+        return self.lengths_FB.shape[1]
+
+    def to(self, device: torch.device) -> "KeyedJagged":
+        weights_N = None if self.weights_N is None else self.weights_N.to(device)
+        return KeyedJagged(self.keys, self.values_N.to(device), self.lengths_FB.to(device), weights_N)
+
+
+class RankingBatch(NamedTuple):
+    """Rows to rank: clicks or not, alone or in sessions that lie side by side."""
+
+    dense_BF: Tensor  # float32, as recorded; NaN where missing
+    sparse: KeyedJagged
+    labels_B: Tensor  # float32, 0 or 1, or a grade of relevance
+    offsets_S: Tensor | None = None  # int64, S + 1 entries: rows of session s; None: rows stand alone
+    total: int = 0  # rows (sessions) of the global batch that this is a share of; 0: all shares are equal
+
+    @property
+    def size(self) -> int:
+        """Terms of the loss's mean: sessions, or rows where there are none."""
+        return len(self.labels_B) if self.offsets_S is None else len(self.offsets_S) - 1
+
+    def to(self, device: torch.device) -> "RankingBatch":
+        return RankingBatch(
+            self.dense_BF.to(device),
+            self.sparse.to(device),
+            self.labels_B.to(device),
+            None if self.offsets_S is None else self.offsets_S.to(device),
+            self.total,
+        )
+
+
 class PairBatch(NamedTuple):
     """Observed (user, item) pairs."""
 
@@ -52,12 +95,17 @@ class PairBatch(NamedTuple):
     item_ids_B: Tensor  # int64
     item_logq_B: Tensor  # float32, log sampling probability of each item
     weight_B: Tensor | None = None  # float32, how much each pair counts; None: all alike
+    total: int = 0  # pairs of the global batch that this is a share of; 0: all shares are equal
+
+    @property
+    def size(self) -> int:
+        """Terms of the loss's mean."""
+        return len(self.user_ids_B)
 
     def to(self, device: torch.device) -> "PairBatch":
         weight_B = None if self.weight_B is None else self.weight_B.to(device)
-        return PairBatch(
-            self.user_ids_B.to(device), self.item_ids_B.to(device), self.item_logq_B.to(device), weight_B
-        )
+        ids = self.user_ids_B.to(device), self.item_ids_B.to(device)
+        return PairBatch(*ids, self.item_logq_B.to(device), weight_B, self.total)
 
 
 class QueryBatch(NamedTuple):

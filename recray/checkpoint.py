@@ -1,12 +1,16 @@
 """Save and load training state with ``torch.distributed.checkpoint``: any number of workers, any other.
 
 A checkpoint folder holds tensors under their fully qualified names, so that a run saved on N workers
-loads on M, and ``progress.json``, which is written last: a folder without it was never finished.
+loads on M with its tables sharded in any other way, and ``progress.json``, which is written last: a
+folder without it was never finished. Training goes on while a copy of the state is being written.
 """
 
 import json
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,91 +19,105 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from recray.config import ConfigError
+from recray.contract import FusedOptimizer
+from recray.ops.sharded import Sharded
 
 PROGRESS = "progress.json"
+State = dict[str, Any]
 
 
-def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
-    state: dict[str, Any] = {"model": model.state_dict()}
-    if optimizer is not None:
-        state["optimizer"] = get_optimizer_state_dict(model, optimizer)
-    return state
+class Saver:
+    """Writes the checkpoints of a run in the background, one at a time.
 
-
-def save(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    progress: dict[str, Any],
-    rank: int = 0,
-) -> None:
-    """Writes this rank's share of the state into ``folder``; rank 0 adds ``progress.json`` last.
-
-    Args:
-        best: the weights of the best validation so far (same names as the model's).
-        progress: JSON-ready position of the run.
+    Every rank has one, made at the same point of the run, and calls its methods at the same points.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {**_tensors(model, optimizer), "best": best}
-    with _one_process_is_fine():
-        dcp_save(state, checkpoint_id=str(folder), no_dist=not dist.is_initialized())
-    if rank == 0:
-        (folder / PROGRESS).write_text(json.dumps(progress))
+
+    def __init__(self, rank: int = 0) -> None:
+        self.rank = rank
+        # Collectives of the writing thread and of the polls must not mix with those of training.
+        self._writers, self._polls = (dist.new_group(backend="gloo") if _several() else None for _ in "12")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recray-checkpoint")
+        self._written: Future[Path] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint was started and not yet taken."""
+        return self._written is not None
+
+    def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Mapping[str, Any]) -> None:
+        """Copies this rank's share of the state into CPU memory and begins to write it.
+
+        Args:
+            progress: JSON-ready position of the run.
+        """
+        assert not self.busy, "take the last checkpoint first"
+        state = _staged({"model": model.state_dict(), "optimizer": _optimizer_state(model, optimizer)})
+        self._written = self._thread.submit(self._write, state, json.dumps(progress))
+
+    def _write(self, state: State, progress: str) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="recray-checkpoint-"))
+        with _one_process_is_fine():
+            dcp_save(
+                state,
+                checkpoint_id=str(folder),
+                planner=_SavePlanner(),
+                process_group=self._writers,
+                no_dist=self._writers is None,
+            )
+        if self.rank == 0:
+            (folder / PROGRESS).write_text(progress)
+        return folder
+
+    def done(self) -> bool:
+        """Whether every rank has written its share of the checkpoint that was started."""
+        assert self._written is not None, "start a checkpoint first"
+        done = torch.tensor(int(self._written.done()))
+        if self._polls is not None:
+            dist.all_reduce(done, dist.ReduceOp.MIN, group=self._polls)
+        return bool(done)
+
+    @contextmanager
+    def take(self) -> Iterator[Path]:
+        """The folder of the checkpoint that was started, once it is written; removed afterwards.
+
+        Raises:
+            CheckpointException, OSError: it could not be written.
+        """
+        assert self._written is not None, "start a checkpoint first"
+        written, self._written = self._written, None
+        folder = written.result()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Restores model and optimizer in place; returns the best weights.
+def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Restores model and optimizers in place, on any number of workers and with either table backend.
 
     Raises:
         ConfigError: the folder is no finished checkpoint, or one of another model.
     """
-    progress(folder)
-    # AdamW has no state before its first step; this lays it out so that it can be loaded into.
-    state = {
-        **_tensors(model, optimizer),
-        "best": {k: torch.empty_like(v) for k, v in model.state_dict().items()},
-    }
+    # AdamW has no state before its first step; reading it lays it out so that it can be loaded into.
+    state = {"model": model.state_dict(), "optimizer": _optimizer_state(model, optimizer)}
     _load(folder, state)
-    set_optimizer_state_dict(model, optimizer, state["optimizer"])
-    best: dict[str, Tensor] = state["best"]
-    return best
+    set_optimizer_state_dict(model, optimizer, state["optimizer"]["dense"])
 
 
-def load_best(folder: Path, model: nn.Module) -> None:
-    """Fills ``model`` with the best weights of a checkpoint; needs no process group.
+def load_model(folder: Path, model: nn.Module) -> None:
+    """Fills ``model`` with the weights of a checkpoint; one process alone may ask.
 
     Raises:
         ConfigError: as ``load``.
     """
-    progress(folder)
-    state = {"best": model.state_dict()}
-    _load(folder, state)
-    model.load_state_dict(state["best"])
-
-
-def _load(folder: Path, state: dict[str, Any]) -> None:
-    try:
-        with _one_process_is_fine():
-            dcp_load(state, checkpoint_id=str(folder), no_dist=not dist.is_initialized())
-    except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
-        raise ConfigError(
-            f"{folder} does not fit this model ({type(error).__name__}): resume with the config and data "
-            "that the run was started with, or start a new run"
-        ) from error
-
-
-@contextmanager
-def _one_process_is_fine() -> Iterator[None]:
-    """PyTorch warns that a run without a process group is a run without a process group."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+    _load(folder, {"model": model.state_dict()})
 
 
 def progress(folder: Path) -> dict[str, Any]:
@@ -112,3 +130,61 @@ def progress(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{folder} is not a finished checkpoint: it has no {PROGRESS}")
     values: dict[str, Any] = json.loads((folder / PROGRESS).read_text())
     return values
+
+
+def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Of the optimizer of the dense parameters, and of the modules that update their own weights."""
+    fused = {name: m for name, m in model.named_modules() if isinstance(m, FusedOptimizer)}
+    return {
+        "dense": get_optimizer_state_dict(model, optimizer),
+        "fused": {name: module.optimizer_state() for name, module in fused.items()},
+    }
+
+
+def _staged(value: Any) -> Any:
+    """A copy of all tensors in CPU memory, which training may not change."""
+    if isinstance(value, Mapping):
+        return {k: _staged(v) for k, v in value.items()}
+    if isinstance(value, Sharded):
+        return value.map(_staged)
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+
+
+def _load(folder: Path, state: State) -> None:
+    progress(folder)
+    try:
+        with _one_process_is_fine():
+            dcp_load(state, checkpoint_id=str(folder), planner=_LoadPlanner(), no_dist=not _several())
+    except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
+        raise ConfigError(
+            f"{folder} does not fit this model ({type(error).__name__}): resume with the config and data "
+            "that the run was started with, or start a new run"
+        ) from error
+
+
+class _SavePlanner(DefaultSavePlanner):
+    """Finds the pieces of a ``Sharded``, for which the default planner asks a tensor."""
+
+    def lookup_object(self, index: MetadataIndex) -> Any:
+        value = self.state_dict[index.fqn]
+        return value.piece(index) if isinstance(value, Sharded) else super().lookup_object(index)
+
+
+class _LoadPlanner(DefaultLoadPlanner):
+    """As ``_SavePlanner``."""
+
+    def lookup_tensor(self, index: MetadataIndex) -> Tensor:
+        value = self.state_dict[index.fqn]
+        return value.piece(index) if isinstance(value, Sharded) else super().lookup_tensor(index)
+
+
+def _several() -> bool:
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+
+@contextmanager
+def _one_process_is_fine() -> Iterator[None]:
+    """PyTorch warns that a run without a process group is a run without a process group."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield

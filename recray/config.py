@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+ELASTIC = "elastic"  # in a field's metadata: an interrupted run may be continued with another value
 
 
 class ConfigError(ValueError):

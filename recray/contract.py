@@ -4,7 +4,7 @@ Every retriever is built as ``Model(config, schema)`` and keeps all it needs to 
 dict, so that a bundle (config, schema, weights) rebuilds it without its training data.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,17 @@ class CountLearner(Protocol):
 
     def count(self, user_ids_N: Tensor, item_ids_N: Tensor) -> None:
         """Replaces all state by what these interactions (int64, oldest first) say."""
+
+
+@runtime_checkable
+class FusedOptimizer(Protocol):
+    """A module whose weights are no parameters: it updates them itself, during the backward pass."""
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Later updates use its own learning rate times ``factor``."""
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Tensors, or ``ops.sharded.Sharded``, that can be saved, and loaded into in place."""
 
 
 class Scorer(Protocol):

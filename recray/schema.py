@@ -47,6 +47,34 @@ class FeatureSchema:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SparseFeature:
+    """A column of category ids 0 .. ``size`` - 1 of every row; 0 is what is unknown or too rare."""
+
+    name: str
+    size: int
+    multi_hot: bool = False
+    """Any number of ids per row, none included; else exactly one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSchema:
+    """The columns of rows to rank: what a ranking model is built for."""
+
+    dense: tuple[str, ...]
+    """float32 columns, NaN where missing."""
+    sparse: tuple[SparseFeature, ...]
+    sessions: bool = False
+    """Rows come in sessions (queries, lists of a user) that are ranked within."""
+
+    def to_json(self) -> dict[str, Any]:
+        return to_dict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "RowSchema":
+        return from_dict(RowSchema, values)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProtocolCard:
     """How a metric was measured. Metrics under different cards are not comparable."""
 

@@ -68,7 +68,7 @@ class PairBatches:
         rows = torch.from_numpy(rows_B)
         item_ids_B = self._item_ids_N[rows]
         weight_B = None if self._weight_N is None else self._weight_N[rows]
-        return PairBatch(self._user_ids_N[rows], item_ids_B, self.item_logq_I[item_ids_B], weight_B)
+        return PairBatch(self._user_ids_N[rows], item_ids_B, self.item_logq_I[item_ids_B], weight_B, size)
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if epoch != self._epoch:

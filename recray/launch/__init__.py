@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from recray import paths
-from recray.config import ConfigError
+from recray.config import ELASTIC, ConfigError
 from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Task(Protocol):
 
 
 class RunResult(NamedTuple):
-    """What a finished run leaves behind."""
+    """What a finished run leaves behind: its best checkpoint (the last where none has a score)."""
 
     name: str
     checkpoint: Path
@@ -63,11 +63,13 @@ def _claim(name: str, run: Any) -> None:
 
 
 def _settings(run: Any, prefix: str = "") -> dict[str, str]:
-    """Every setting of a run by its dotted path."""
+    """Every setting of a run by its dotted path, but those that may change while it is interrupted."""
     if not dataclasses.is_dataclass(run):
         return {prefix or "task": repr(run)}
     found: dict[str, str] = {}
     for field in dataclasses.fields(run):
+        if field.metadata.get(ELASTIC):
+            continue
         path = f"{prefix}.{field.name}" if prefix else field.name
         found |= _settings(getattr(run, field.name), path)
     return found

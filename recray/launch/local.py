@@ -1,6 +1,7 @@
 """One worker in this process: the parity baseline of every Ray run, and the way without Ray."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -14,18 +15,22 @@ from recray.launch import RunResult, Task
 from recray.track.console import ConsoleProgress
 from recray.train.context import Context, LaunchConfig
 
-KEEP = 2  # checkpoints of a run that stay on disk
+METRICS = "metrics.json"  # what a checkpoint was reported with
 
 
 class _Keeper:
-    """Keeps the last checkpoints of a run under ``<runs>/<name>/``; a rename is the commit."""
+    """Keeps the last checkpoint and the ``keep`` best under ``<runs>/<name>/``; a rename is the commit."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
         folder.mkdir(parents=True, exist_ok=True)
 
     def checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint_*"))
+
+    def best_first(self) -> list[Path]:
+        """Checkpoints by score; those without one come last, newest first."""
+        return sorted(self.checkpoints(), key=lambda path: (_score(path), path.name), reverse=True)
 
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         with (self.folder / "metrics.jsonl").open("a") as file:
@@ -36,8 +41,9 @@ class _Keeper:
         staged = self.folder / f".checkpoint_{number:06d}"
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(checkpoint, staged)
+        (staged / METRICS).write_text(json.dumps(metrics))
         os.rename(staged, self.folder / f"checkpoint_{number:06d}")
-        for old in self.checkpoints()[:-KEEP]:
+        for old in set(self.checkpoints()[:-1]) - set(self.best_first()[: self.keep]):
             shutil.rmtree(old)
 
     def last_metrics(self) -> dict[str, float]:
@@ -54,7 +60,7 @@ def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
     """
     if launch.gpu and not torch.cuda.is_available():
         raise ConfigError("launch.gpu asks for a GPU, and PyTorch sees none: see `recray doctor`")
-    keeper = _Keeper(paths.runs_dir() / name)
+    keeper = _Keeper(paths.runs_dir() / name, launch.keep)
     earlier = keeper.checkpoints()
     context = Context(
         device=torch.device("cuda" if launch.gpu else "cpu"),
@@ -65,4 +71,9 @@ def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
     task(config, context)
     if not keeper.checkpoints():
         raise ConfigError(f"run {name!r} ended without a checkpoint")
-    return RunResult(name, keeper.checkpoints()[-1], keeper.last_metrics())
+    return RunResult(name, keeper.best_first()[0], keeper.last_metrics())
+
+
+def _score(checkpoint: Path) -> float:
+    value: float = json.loads((checkpoint / METRICS).read_text()).get("score", -math.inf)
+    return value

@@ -1,6 +1,7 @@
 """Ray Train workers around the one training loop. Only this folder imports ray.train."""
 
 import logging
+import math
 import os
 import re
 from pathlib import Path
@@ -54,7 +55,9 @@ def _run(
             name=name,
             storage_path=str(paths.runs_dir()),
             failure_config=ray.train.FailureConfig(max_failures=launch.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=launch.keep, checkpoint_score_attribute="score", checkpoint_score_order="max"
+            ),  # the last one stays besides
         ),
         **backend,
     )
@@ -64,7 +67,9 @@ def _run(
         raise ConfigError(f"run {name!r} failed: {_reason(error)}") from error
     if result.checkpoint is None:
         raise ConfigError(f"run {name!r} ended without a checkpoint")
-    return RunResult(name, Path(result.checkpoint.path), dict(result.metrics or {}))
+    kept = [(metrics.get("score", -math.inf), each) for each, metrics in result.best_checkpoints or []]
+    best = max(kept, key=lambda pair: pair[0])[1] if kept else result.checkpoint
+    return RunResult(name, Path(best.path), dict(result.metrics or {}))
 
 
 def _reason(error: Exception) -> str:

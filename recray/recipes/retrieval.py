@@ -194,7 +194,7 @@ def reveal_ideal(run: IdealRun, context: Context) -> IdealRanker:
 def restore(run: TwoTowerRun, folder: Path) -> Any:
     """The model with the best weights of a run's checkpoint."""
     model = new_model(run, prepared(run.data).dataset)
-    checkpoint.load_best(folder, model)
+    checkpoint.load_model(folder, model)
     return model.eval()
 
 

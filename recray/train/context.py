@@ -44,10 +44,13 @@ class LaunchConfig:
     """Name of the run; a run of this name that was interrupted is continued. Empty: a new name."""
     max_failures: int = 3
     """Times that a run is taken up again after workers died."""
+    keep: int = 2
+    """Checkpoints that stay on disk: so many of the best, and always the last."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.cpus_per_worker < 1:
-            raise ConfigError("launch.workers and launch.cpus_per_worker must be at least 1")
+        for name in ("workers", "cpus_per_worker", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"launch.{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -61,5 +64,6 @@ class Context:
     """Folder of the checkpoint to continue from; None starts afresh."""
     report: Callable[[dict[str, float], Path | None], None] = _ignore_report
     """(metrics already reduced over workers, checkpoint folder or None). Every rank calls it at the
-    same points; the launcher keeps the checkpoint, the caller may delete its folder afterwards."""
+    same points; the caller may delete the folder afterwards. The launcher keeps the last checkpoint
+    and those with the highest ``score`` among their metrics."""
     progress: Callable[[Progress], None] = _ignore_progress

@@ -1,18 +1,17 @@
-"""The one training loop: batches in, best weights out. It knows neither Ray nor any model.
+"""The one training loop: batches in, checkpoints out. It knows neither Ray nor any model.
 
 Randomness is a pure function of (seed, step, rank) and batches are a pure function of (epoch, step),
 so a checkpoint holds no generator state and a resumed run repeats the uninterrupted one bit for bit.
+A report that is the best so far carries a ``score``: whoever keeps checkpoints keeps that one too.
 """
 
 import contextlib
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import torch
 import torch.distributed as dist
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recray import checkpoint
-from recray.batch import PairBatch
 from recray.config import ConfigError
+from recray.contract import FusedOptimizer
 from recray.train.context import Context, Progress
 from recray.train.optim import OptimConfig, build_optimizer, learning_rate
 
@@ -34,13 +33,27 @@ class TrainingError(ConfigError):
     """Training cannot go on; the message says at which step and why."""
 
 
+class Batch(Protocol):
+    """A worker's share of a global batch."""
+
+    @property
+    def size(self) -> int:
+        """Terms of the loss's mean: rows, pairs, sessions."""
+
+    @property
+    def total(self) -> int:
+        """The same of the global batch; 0: every worker's share is equal."""
+
+    def to(self, device: torch.device) -> Self: ...
+
+
 class BatchSource(Protocol):
     """Batches addressed by position, so that a run can continue at any of them."""
 
     def num_steps(self) -> int:
         """Steps per epoch."""
 
-    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """This rank's share of the global batch."""
 
 
@@ -90,7 +103,7 @@ class _Loss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: PairBatch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self.model.loss(batch)
         return losses
 
@@ -112,13 +125,15 @@ class Loop:
         self.model, self.batches, self.validate = model.to(context.device), batches, validate
         self.config, self.optim, self.context, self.seed = config, optim, context, seed
         self.optimizer = build_optimizer(model, optim)
+        self.fused = [module for module in model.modules() if isinstance(module, FusedOptimizer)]
         self.position = Position()
-        self.best_weights = _copy(model)
         if context.resume_from is not None:
-            self.best_weights = checkpoint.load(context.resume_from, model, self.optimizer)
+            checkpoint.load(context.resume_from, model, self.optimizer)
             self.position = Position(**checkpoint.progress(context.resume_from))
             log.info("resumed at epoch %d, step %d", self.position.epoch, self.position.step)
         self.forward = _distribute(_Loss(model), context)
+        self._saver = checkpoint.Saver(context.rank)
+        self._unreported: dict[str, float] = {}
         self._last_shown_s, self._samples_since = time.monotonic(), 0
 
     def run(self) -> None:
@@ -127,6 +142,8 @@ class Loop:
             while self.position.step < self.batches.num_steps():
                 self._step()
                 self.position.step += 1
+                if self._saver.busy and self._saver.done():
+                    self._report()
                 every = self.config.checkpoint_every_steps
                 if every and self.position.step % every == 0 < self.batches.num_steps() - self.position.step:
                     self._save({})
@@ -134,7 +151,8 @@ class Loop:
             last = self.position.epoch == self.config.epochs
             if self.position.epoch % self.config.evaluate_every == 0 or last:
                 self._evaluate()
-        self.model.load_state_dict(self.best_weights)
+        if self._saver.busy:
+            self._report()
 
     def _exhausted(self) -> bool:
         return 0 < self.config.patience <= self.position.evaluations_since_best
@@ -144,26 +162,33 @@ class Loop:
         total = steps_per_epoch * self.config.epochs
         global_step = self.position.epoch * steps_per_epoch + self.position.step
         _seed_step(self.seed, global_step, self.context.rank)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.optim, global_step, total)
+        self._set_learning_rate(learning_rate(self.optim, global_step, total))
         batch = self._batch().to(self.context.device)
         with _autocast(self.config, self.context.device):
             loss = self.forward(batch)["loss"]
         if not math.isfinite(value := loss.item()):
             raise TrainingError(_diagnosis(self.model, value, global_step))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # Gradients are averaged over workers: unequal shares must weigh what they hold.
+        share = batch.size * self.context.world_size / batch.total if batch.total else 1.0
+        (loss * share).backward()
         if self.optim.max_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.max_grad_norm)
         self.optimizer.step()
-        self._show(global_step + 1, total, value, len(batch.user_ids_B))
+        self._show(global_step + 1, total, value, batch.total or batch.size * self.context.world_size)
 
-    def _batch(self) -> PairBatch:
+    def _set_learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for module in self.fused:
+            module.scale_learning_rate(rate / self.optim.lr)
+
+    def _batch(self) -> Batch:
         p, c = self.position, self.context
         return self.batches.batch(p.epoch, p.step, c.rank, c.world_size)
 
     def _show(self, step: int, total: int, loss: float, samples: int) -> None:
-        self._samples_since += samples * self.context.world_size
+        self._samples_since += samples
         elapsed_s = time.monotonic() - self._last_shown_s
         if elapsed_s > PROGRESS_EVERY_S or step == total:
             rate = self._samples_since / max(elapsed_s, 1e-9)
@@ -180,25 +205,30 @@ class Loop:
             )
         position = self.position
         position.evaluations_since_best += 1
+        score = {}
         if metrics[self.config.metric] > position.best:
             position.best, position.best_epoch = metrics[self.config.metric], position.epoch
             position.metrics, position.evaluations_since_best = metrics, 0
-            self.best_weights = _copy(self.model)
+            score = {"score": position.best}
         if self.context.rank == 0:
             name, found = self.config.metric, metrics[self.config.metric]
             best = f"best {position.best:.4f} in epoch {position.best_epoch}"
             log.info("epoch %d: validation %s %.4f, %s", position.epoch, name, found, best)
-        self._save(metrics)
+        self._save({**metrics, **score})
         self._last_shown_s, self._samples_since = time.monotonic(), 0
 
     def _save(self, metrics: dict[str, float]) -> None:
-        """Reports, with a checkpoint that continues exactly here."""
+        """Begins a checkpoint that continues exactly here; it is reported once it is written."""
+        if self._saver.busy:
+            self._report()
+        self._saver.start(self.model, self.optimizer, asdict(self.position))
         best = {f"best_{k}": v for k, v in self.position.metrics.items()}
         position = {"epoch": float(self.position.epoch), "best_epoch": float(self.position.best_epoch)}
-        with tempfile.TemporaryDirectory(prefix="recray-checkpoint-", ignore_cleanup_errors=True) as name:
-            folder, done = Path(name), asdict(self.position)
-            checkpoint.save(folder, self.model, self.optimizer, self.best_weights, done, self.context.rank)
-            self.context.report({**metrics, **best, **position}, folder)
+        self._unreported = {**metrics, **best, **position}
+
+    def _report(self) -> None:
+        with self._saver.take() as folder:
+            self.context.report(self._unreported, folder)
 
 
 def fit(
@@ -211,10 +241,10 @@ def fit(
     context: Context,
     seed: int = 0,
 ) -> Position:
-    """Trains ``model`` in place and leaves it with the weights of its best validation.
+    """Trains ``model`` in place and leaves it with its last weights; the best are in a checkpoint.
 
     Args:
-        model: a ``PairLearner``; the same on every rank.
+        model: has ``loss(batch) -> {"loss": ...}``; the same on every rank.
         validate: this rank's share of the validation metrics as sums and counts.
         context: from the launcher; carries rank, device, checkpoint to resume from.
 
@@ -241,10 +271,6 @@ def _distribute(module: _Loss, context: Context) -> nn.Module:
         return module
     devices = [context.device] if context.device.type == "cuda" else None
     return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False)
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
 def _seed_step(seed: int, step: int, rank: int) -> None:

@@ -1,4 +1,4 @@
-"""AdamW and learning-rate schedules. The rate is a pure function of the step: nothing to checkpoint."""
+"""Optimizers and learning-rate schedules. The rate is a pure function of the step: nothing to checkpoint."""
 
 import math
 from dataclasses import dataclass
@@ -12,14 +12,16 @@ from recray.config import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+    """How parameters follow their gradients; tables with a fused optimizer follow the schedule only."""
 
+    method: Literal["adamw", "adagrad", "sgd"] = "adamw"
+    """AdamW (https://arxiv.org/abs/1711.05101), Adagrad (JMLR 12, 2011) or plain gradient descent."""
     lr: float = 3e-3
     """Peak learning rate."""
     weight_decay: float = 0.0
-    """Decoupled weight decay."""
+    """Decoupled with adamw, else added to the gradient."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of the two moment estimates."""
+    """Decay rates of adamw's two moment estimates."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the rate falls from its peak to zero at the last step."""
     warmup_steps: int = 0
@@ -35,10 +37,12 @@ class OptimConfig:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW over all parameters, fused into one kernel per step."""
-    return torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    """The optimizer of all parameters, fused into one kernel per step."""
+    parameters, decay = model.parameters(), config.weight_decay
+    if config.method == "adamw":
+        return torch.optim.AdamW(parameters, lr=config.lr, betas=config.betas, weight_decay=decay, fused=True)
+    kind = torch.optim.Adagrad if config.method == "adagrad" else torch.optim.SGD
+    return kind(parameters, lr=config.lr, weight_decay=decay, fused=True)
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:

@@ -59,7 +59,7 @@ def train(run: Run, context: Context) -> None:
 
 def weights(result: RunResult) -> dict[str, torch.Tensor]:
     model = new_model()
-    checkpoint.load_best(result.checkpoint, model)
+    checkpoint.load_model(result.checkpoint, model)
     return model.state_dict()
 
 
@@ -83,6 +83,39 @@ def test_a_run_is_not_continued_with_other_settings() -> None:
         launch(train, Run(epochs=2), LaunchConfig(where="local", run="mine"), "t")
     with pytest.raises(ConfigError, match=r"'\.\./evil' cannot name a run"):
         launch(train, Run(), LaunchConfig(where="local", run="../evil"), "t")
+
+
+SCORES = [0.1, 0.9, 0.2, 0.3, 0.4]  # of a validation after each epoch
+
+
+def train_to_scores(run: Run, context: Context) -> None:
+    scores = iter(SCORES)
+    config = LoopConfig(epochs=len(SCORES), patience=0)
+    measured = lambda _: {"ndcg@10": (next(scores), 1.0)}  # noqa: E731
+    fit(new_model(), PlantedBatches(), measured, config=config, optim=OptimConfig(), context=context)
+
+
+def test_the_best_checkpoint_and_the_last_stay_and_the_best_comes_back() -> None:
+    result = launch(train_to_scores, Run(), LaunchConfig(where="local", run="kept", keep=1), "t")
+    epochs = [checkpoint.progress(c)["epoch"] for c in sorted(result.checkpoint.parent.glob("checkpoint_*"))]
+    assert epochs == [2, 5]
+    assert checkpoint.progress(result.checkpoint)["epoch"] == 2
+
+
+@pytest.mark.ray
+def test_the_best_checkpoint_comes_back_from_ray(ray_cluster: None) -> None:
+    result = launch(train_to_scores, Run(), LaunchConfig(workers=1, run="kept-on-ray", keep=1), "t")
+    assert checkpoint.progress(result.checkpoint)["epoch"] == 2
+    assert result.metrics["epoch"] == 5
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_never_picked_up() -> None:
+    once = launch(train, Run(epochs=3), LaunchConfig(where="local", run="half"), "t")
+    half = once.checkpoint.parent / ".checkpoint_000099"
+    half.mkdir()
+    (half / "__0_0.distcp").write_bytes(b"half")
+    again = launch(train, Run(epochs=3), LaunchConfig(where="local", run="half"), "t")
+    assert again.checkpoint == once.checkpoint
 
 
 def test_new_runs_never_share_a_name() -> None:

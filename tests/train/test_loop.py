@@ -71,7 +71,8 @@ def test_a_resumed_run_ends_with_bit_equal_weights(tmp_path: Path, stop_after: i
     assert position == whole_position
 
 
-def test_best_weights_come_back_not_the_last() -> None:
+def test_the_best_evaluation_is_reported_with_a_score_and_its_weights(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
     scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
     seen: list[dict[str, torch.Tensor]] = []
 
@@ -79,9 +80,13 @@ def test_best_weights_come_back_not_the_last() -> None:
         seen.append({k: v.clone() for k, v in m.state_dict().items()})
         return {"ndcg@10": (next(scores), 1.0)}
 
-    trained, position = train(Context(), validate, epochs=6, patience=3)
+    context = Context(report=keeper)
+    _, position = train(context, validate, epochs=6, patience=3, checkpoint_every_steps=0)
     assert (position.best, position.best_epoch, len(seen)) == (0.9, 2, 5)  # stopped after three worse ones
-    assert all(torch.equal(v, seen[1][k]) for k, v in trained.state_dict().items())
+    assert [metrics.get("score") for metrics in keeper.metrics] == [0.1, 0.9, None, None, None]
+    best = model()
+    checkpoint.load_model(keeper.kept[1], best)
+    assert all(torch.equal(v, seen[1][k]) for k, v in best.state_dict().items())
 
 
 def test_training_learns_and_reports_progress() -> None:
@@ -119,10 +124,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         train(Context(report=keeper))
     other = TwoTower(TwoTowerConfig(embedding_dim=16), SCHEMA)
     with pytest.raises(ConfigError, match="does not fit this model"):
-        checkpoint.load_best(keeper.kept[0], other)
+        checkpoint.load_model(keeper.kept[0], other)
     (keeper.kept[0] / checkpoint.PROGRESS).unlink()
     with pytest.raises(ConfigError, match="not a finished checkpoint"):
-        checkpoint.load_best(keeper.kept[0], model())
+        checkpoint.load_model(keeper.kept[0], model())
 
 
 def test_learning_rate_schedules() -> None:

@@ -1,11 +1,15 @@
 """Train any models on one data set and measure them under one card."""
 
 import logging
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from recray import checkpoint
 from recray.eval.compare import Row
 from recray.recipes import preset, recipe
 from recray.recipes.retrieval import TwoTowerRun, evaluate_retriever, prepared
@@ -29,11 +33,27 @@ def compare_models(
     for model, run in runs:
         began = time.perf_counter()
         title = f"{model} seed {run.seed}"
-        trained = recipe(model).train(run, Context(progress=ConsoleProgress(title)))
+        trained = _train_to_best(model, run, title)
         evaluation = evaluate_retriever(trained, prepared(run.data), "test", tuple(ks))
         rows.append(Row(model, run.seed, evaluation))
         log.info("%s: trained and measured in %.1f s", title, time.perf_counter() - began)
     return rows
+
+
+def _train_to_best(model: str, run: Any, title: str) -> Any:
+    """The model with the weights of its best validation, where it has any."""
+    with tempfile.TemporaryDirectory() as name:
+        best = Path(name) / "best"
+
+        def keep(metrics: dict[str, float], folder: Path | None) -> None:
+            if folder is not None and "score" in metrics:
+                shutil.rmtree(best, ignore_errors=True)
+                shutil.copytree(folder, best)
+
+        trained: Any = recipe(model).train(run, Context(progress=ConsoleProgress(title), report=keep))
+        if best.exists():
+            checkpoint.load_model(best, trained)
+    return trained
 
 
 def _runs(model: str, dataset: str, split: str, seeds: int) -> list[tuple[str, Any]]:

@@ -17,7 +17,7 @@ class Recipe:
     presets: dict[str, tuple[str, Any]]
     """Preset name -> (one line about it, complete run config)."""
     train: Callable[[Any, Context], Retriever]
-    """(run config, context) -> the trained model; the best weights are in a checkpoint. Runs on every worker."""
+    """(run config, context) -> the trained model, its best weights in a checkpoint; run by every worker."""
 
 
 RECIPES: dict[str, Recipe] = {

@@ -28,6 +28,12 @@ help: ## list the targets
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# torchrec's own metadata would pull a CUDA build of fbgemm, hence --no-deps.
+.venv/torchrec: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torchrec]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchrec==1.8.0
+	@touch $@
+
 setup: .venv/installed ## install recray and its tools into .venv
 
 demo: setup ## the whole loop on one data set: make demo, make demo DATASET=ml-100k
@@ -36,7 +42,7 @@ demo: setup ## the whole loop on one data set: make demo, make demo DATASET=ml-1
 serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml-100k
 	python jobs/serve.py --dataset $(DATASET) --port $(PORT)
 
-test: setup ## install what is needed and run all tests
+test: setup torchrec ## install what is needed and run all tests
 	pytest
 
 test-unit: setup ## the tests that need neither Ray nor much time
@@ -67,13 +73,12 @@ cluster-stop: setup ## stop every Ray process of this user on this machine
 gpu-check: setup ## tests and benchmarks that need a CUDA device
 	pytest -m gpu
 	python -m benchmarks.training --gpu
+	python -m benchmarks.dlrm --gpu
 
-torchrec: setup ## add the TorchRec backend (its own metadata would pull a CUDA build)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[torchrec]'
-	$(BIN)/pip install --quiet --no-deps torchrec==1.8.0
+torchrec: .venv/torchrec ## add TorchRec, the other backend of embedding tables
 
-bench: setup ## run every benchmark; each ends in one JSON line
-	for module in prepare evaluation training serving; do python -m benchmarks.$$module || exit 1; done
+bench: setup torchrec ## run every benchmark; each ends in one JSON line
+	for module in prepare evaluation training serving dlrm click_quality; do python -m benchmarks.$$module || exit 1; done
 
 clean: ## remove what was installed and cached
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -3,8 +3,9 @@
 Shape suffixes, used across recray (a new letter gets a line here):
 B batch rows, K top-k or candidates, D embedding dim, I catalogue size, U users, T sequence
 positions, J distinct items of a batch, L codebook levels, H heads, N values of a jagged tensor or
-interactions of a data set, F features, S sessions, M metrics, R bootstrap resamples. ``offsets_B`` of
-a jagged tensor has B + 1 entries, as ``offsets_S`` has S + 1.
+interactions of a data set, F features, S sessions, M metrics, R bootstrap resamples, G bags of ids, P
+rows of stacked tables, C column blocks, W workers. ``offsets_B`` of a jagged tensor has B + 1 entries,
+as ``offsets_S`` has S + 1.
 """
 
 from typing import NamedTuple

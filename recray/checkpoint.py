@@ -18,9 +18,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint._nested_dict import flatten_state_dict
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
-from torch.distributed.checkpoint.metadata import MetadataIndex
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
@@ -157,9 +158,16 @@ def _load(folder: Path, state: State) -> None:
             dcp_load(state, checkpoint_id=str(folder), planner=_LoadPlanner(), no_dist=not _several())
     except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
         raise ConfigError(
-            f"{folder} does not fit this model ({type(error).__name__}): resume with the config and data "
+            f"{folder} does not fit this model ({_first_line(error)}): resume with the config and data "
             "that the run was started with, or start a new run"
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong, on the first rank where anything did."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _SavePlanner(DefaultSavePlanner):
@@ -172,6 +180,14 @@ class _SavePlanner(DefaultSavePlanner):
 
 class _LoadPlanner(DefaultLoadPlanner):
     """As ``_SavePlanner``."""
+
+    def set_up_planner(
+        self, state_dict: State, metadata: Metadata | None = None, is_coordinator: bool = False
+    ) -> None:
+        # Given the state itself, the default planner would put None for all that is no tensor.
+        super().set_up_planner({}, metadata, is_coordinator)
+        self.original_state_dict = state_dict
+        self.state_dict, self.mappings = flatten_state_dict(state_dict)
 
     def lookup_tensor(self, index: MetadataIndex) -> Tensor:
         value = self.state_dict[index.fqn]

@@ -87,7 +87,7 @@ def publish_world(root: Path, size: WorldSize) -> None:
     ranker = GBDTRanker.fit(trees, _ranking_rows(world, files, size), FEATURE_NAMES)
     store.publish(
         APPLICATION,
-        lambda folder: write_ranker(folder, ranker.save, world.log, CANDIDATES),
+        lambda folder: write_ranker(folder, "gbdt", ranker, world.log, CANDIDATES),
         model="gbdt",
         config=to_dict(trees),
         requires={"retriever": retriever.reference},

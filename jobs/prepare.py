@@ -1,6 +1,8 @@
 """Prepare a data set: raw files -> an immutable folder with a quality report.
 
 python jobs/prepare.py ml-1m
+python jobs/prepare.py ml-1m --rows
+python jobs/prepare.py criteo-sample
 """
 
 from dataclasses import dataclass
@@ -8,24 +10,39 @@ from dataclasses import dataclass
 import tyro
 
 from recray.cli.jobs import run_job
+from recray.config import ConfigError
 from recray.data.prepare import ensure
+from recray.data.row_sources import ROW_SOURCES, options_of
+from recray.data.rows import ensure_rows
 
 
 @dataclass(frozen=True)
 class Prepare:
     dataset: tyro.conf.Positional[str]
-    """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file."""
+    """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file;
+    with `--rows` of Criteo logs or a folder of LibSVM files."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
+    rows: bool = False
+    """Prepare rows to rank (clicks and their features) instead of interactions."""
 
 
 def main(config: Prepare) -> None:
-    dataset = ensure(config.dataset, k_core=config.k_core)
-    print(
-        f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
-        f"{len(dataset):,} interactions in {dataset.folder}"
-    )
-    print(f"quality report: {dataset.folder / 'quality.html'}")
+    if config.rows or options_of(config.dataset)[0] in ROW_SOURCES:
+        if config.k_core:
+            raise ConfigError(f"k_core={config.k_core} is for interactions: leave it out for rows to rank")
+        table = ensure_rows(config.dataset)
+        parts = ", ".join(f"{part.rows:,} {part.name}" for part in table.manifest.parts)
+        print(f"{table.name}: {parts} rows in {table.folder}")
+        folder = table.folder
+    else:
+        dataset = ensure(config.dataset, k_core=config.k_core)
+        print(
+            f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
+            f"{len(dataset):,} interactions in {dataset.folder}"
+        )
+        folder = dataset.folder
+    print(f"quality report: {folder / 'quality.html'}")
 
 
 if __name__ == "__main__":

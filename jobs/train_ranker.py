@@ -1,6 +1,7 @@
-"""Train an XGBoost ranker on a published retriever's candidates, compare, and publish it.
+"""Train a ranker on a published retriever's candidates, compare, and publish it.
 
 python jobs/train_ranker.py --data.dataset ml-1m --data.split global-time --promote
+python jobs/train_ranker.py --ranker dlrm
 """
 
 import json
@@ -35,7 +36,7 @@ def main(job: TrainRanker) -> None:
     store = Store()
     trained = train_ranker(job.run, job.launch, store)
     retriever = Row("retriever", 0, trained.result.retriever)
-    ranker = Row("retriever + xgboost", 0, trained.result.ranker)
+    ranker = Row(f"retriever + {job.run.ranker}", 0, trained.result.ranker)
     show_evaluation([retriever, ranker])
     gain = show_gain(ranker, retriever)
     if job.json:

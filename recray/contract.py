@@ -4,6 +4,7 @@ Every retriever is built as ``Model(config, schema)`` and keeps all it needs to 
 dict, so that a bundle (config, schema, weights) rebuilds it without its training data.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from recray.batch import PairBatch, QueryBatch
+
+Floats = npt.NDArray[np.float32]
 
 
 class TopK(NamedTuple):
@@ -67,7 +70,17 @@ class FusedOptimizer(Protocol):
 
 
 class Scorer(Protocol):
-    """Orders candidates by explicit features."""
+    """Orders the K candidates of a query by explicit features."""
 
-    def score(self, features_KF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Of the F columns."""
+
+    def score(self, features_KF: Floats, item_ids_K: npt.NDArray[np.int64], /) -> Floats:
         """scores_K, higher is better, comparable within one call."""
+
+    def explain(self, features_KF: Floats, item_ids_K: npt.NDArray[np.int64], /) -> Floats:
+        """contributions_KF: how much each feature moved each score."""
+
+    def save(self, path: Path, /) -> None:
+        """Writes one file that holds all of it."""

@@ -77,3 +77,49 @@ def sampled_softmax(logits_BJ: Tensor, items: BatchItems, weight_B: Tensor | Non
     scores_BJ = scores_BJ.scatter(1, own_B, own_scores_B)
     loss_B = functional.cross_entropy(scores_BJ, items.column_B, reduction="none")
     return loss_B.mean() if weight_B is None else (loss_B * weight_B).sum() / weight_B.sum()
+
+
+def lambdarank(
+    scores_B: Tensor, grades_B: Tensor, offsets_S: Tensor, *, k: int | None = None, sigma: float = 1.0
+) -> Tensor:
+    """LambdaRank: pairs of a session in the right order, each counting for what its swap does to NDCG@k.
+
+    ``mean_s sum_{y_i > y_j} |delta NDCG@k|_ij log(1 + exp(-sigma (x_i - x_j)))`` where ``|delta NDCG@k|_ij =
+    |2^y_i - 2^y_j| |d(r_i) - d(r_j)| / IDCG@k``, r an item's rank in its session by score (equal scores: in
+    the order given), counted from 1, and ``d(r) = 1 / log2(1 + r)`` up to k, 0 beyond. The weights are
+    constants: the gradient is the paper's lambda, ``-sigma |delta NDCG@k|_ij / (1 + exp(sigma (x_i - x_j)))``
+    for the better item of a pair and its opposite for the other. A session of one grade only adds 0, and
+    counts in the mean.
+
+    Burges, From RankNet to LambdaRank to LambdaMART: An Overview, MSR-TR-2010-82, sections 3 and 4; the
+    value by Wang et al., The LambdaLoss Framework, CIKM 2018. LightGBM's objective has the same gradient
+    (summed, not averaged, over sessions) with ``sigmoid=sigma, lambdarank_norm=False``, where lists have at
+    most ``lambdarank_truncation_level`` items: on longer ones it keeps d beyond k for pairs that reach k.
+
+    Args:
+        scores_B: float, the rows of a session side by side.
+        grades_B: float >= 0, how relevant each row is.
+        offsets_S: int64, S + 1 entries: rows of session s are ``offsets_S[s]:offsets_S[s + 1]``.
+        k: length of the list that counts; None: all of it. Memory grows as S times the longest
+            session times min(k, that).
+        sigma: steepness of the logistic function.
+    """
+    lengths_S = offsets_S.diff()
+    if len(scores_B) == 0:
+        return scores_B.sum()
+    within_ST = torch.arange(int(lengths_S.max()), device=scores_B.device) < lengths_S[:, None]
+    padded_ST = scores_B.new_full(within_ST.shape, -torch.inf).masked_scatter(within_ST, scores_B)
+    order_ST = padded_ST.detach().argsort(dim=1, descending=True, stable=True)
+    scores_ST = padded_ST.masked_fill(~within_ST, 0.0).gather(1, order_ST)
+    gains_ST = torch.zeros_like(padded_ST).masked_scatter(within_ST, torch.exp2(grades_B.to(scores_B)) - 1)
+    discount_T = 1 / torch.arange(2, within_ST.shape[1] + 2, device=scores_B.device).to(scores_B).log2()
+    if k is not None:
+        discount_T[k:] = 0.0
+    ideal_S1 = gains_ST.sort(dim=1, descending=True).values @ discount_T[:, None]
+    gains_ST = gains_ST.gather(1, order_ST) / ideal_S1.where(ideal_S1 > 0, 1.0)
+    # A pair counts if its upper item (among the first k) is in the list; the lower one comes after it.
+    gap_SKT = gains_ST[:, :k, None] - gains_ST[:, None, :]
+    weight_SKT = (gap_SKT.abs() * (discount_T[:k, None] - discount_T)).triu(1)
+    weight_SKT = weight_SKT * within_ST[:, None, :]  # padding stands last in each session's order
+    margin_SKT = gap_SKT.sign() * (scores_ST[:, :k, None] - scores_ST[:, None, :])
+    return (weight_SKT * functional.softplus(-sigma * margin_SKT)).sum() / len(lengths_S)

@@ -1,11 +1,12 @@
 """Losses against slow loops written straight from the papers' equations."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from recray.losses import batch_items, bce, bpr, sampled_softmax
+from recray.losses import batch_items, bce, bpr, lambdarank, sampled_softmax
 
 
 def logistic(x: float) -> float:
@@ -99,3 +100,121 @@ def test_losses_keep_the_dtype(dtype: torch.dtype) -> None:
     assert bce(x, torch.ones(2, dtype=dtype)).dtype == dtype
     assert bpr(x, x).dtype == dtype
     assert fast_sampled_softmax(x.expand(2, 2), [0, 1], [0.0, 0.0]).dtype == dtype
+
+
+# Sessions of 5, 1, 0, 4 and 3 rows: one alone, one empty, one without a relevant row.
+SESSIONS = [0, 5, 6, 6, 10, 13]
+GRADES = [0.0, 2.0, 1.0, 0.0, 4.0, 3.0, 1.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0]
+
+
+def session_scores(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(len(GRADES), dtype=torch.float64, generator=generator).requires_grad_()
+
+
+def slow_lambdas(scores: list[float], grades: list[float], k: int, sigma: float) -> list[float]:
+    """Burges 2010, sections 3 and 4: the gradient with respect to each score of one session."""
+    by_score = sorted(range(len(scores)), key=lambda i: -scores[i])
+
+    def discount(place: int) -> float:
+        return 1 / math.log2(1 + place) if place <= k else 0.0
+
+    def dcg(gains: list[float]) -> float:
+        return sum(gain * discount(place + 1) for place, gain in enumerate(gains))
+
+    def gains_after_swap(i: int, j: int) -> list[float]:
+        order = [{i: j, j: i}.get(item, item) for item in by_score]
+        return [2 ** grades[item] - 1 for item in order]
+
+    ideal = dcg(sorted((2**y - 1 for y in grades), reverse=True))
+    lambdas = [0.0] * len(scores)
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            if grades[i] > grades[j]:
+                delta = abs(dcg(gains_after_swap(i, j)) - dcg(gains_after_swap(i, i))) / ideal
+                pull = sigma * delta / (1 + math.exp(sigma * (scores[i] - scores[j])))
+                lambdas[i] -= pull
+                lambdas[j] += pull
+    return lambdas
+
+
+def lightgbm_lambdas(scores: list[float], grades: list[int], truncation: int, sigmoid: float) -> list[float]:
+    """``LambdarankNDCG::GetGradientsForOneQuery`` of LightGBM with ``lambdarank_norm=False``."""
+    gain = [2**y - 1 for y in grades]
+    position_discount = [1 / math.log2(2 + place) for place in range(len(scores))]
+    best_gains = sorted(gain, reverse=True)[:truncation]
+    max_dcg = sum(g * d for g, d in zip(best_gains, position_discount, strict=False))
+    inverse_max_dcg = 1 / max_dcg if max_dcg > 0 else 0.0
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    lambdas = [0.0] * len(scores)
+    for i in range(min(truncation, len(scores) - 1)):
+        for j in range(i + 1, len(scores)):
+            if grades[order[i]] == grades[order[j]]:
+                continue
+            high_rank, low_rank = (i, j) if grades[order[i]] > grades[order[j]] else (j, i)
+            high, low = order[high_rank], order[low_rank]
+            delta_score = scores[high] - scores[low]
+            paired_discount = abs(position_discount[high_rank] - position_discount[low_rank])
+            delta_pair_ndcg = (gain[high] - gain[low]) * paired_discount * inverse_max_dcg
+            p_lambda = 1 / (1 + math.exp(sigmoid * delta_score))
+            p_lambda *= -sigmoid * delta_pair_ndcg
+            lambdas[low] -= p_lambda
+            lambdas[high] += p_lambda
+    return lambdas
+
+
+def sliced(values: list, session: int) -> list:
+    return values[SESSIONS[session] : SESSIONS[session + 1]]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 10, None])
+@pytest.mark.parametrize("sigma", [1.0, 2.5])
+def test_lambdarank_gradient_matches_the_slow_double_loop(k: int | None, sigma: float) -> None:
+    scores_B = session_scores()
+    loss = lambdarank(scores_B, torch.tensor(GRADES), torch.tensor(SESSIONS), k=k, sigma=sigma)
+    loss.backward()
+    slow = []
+    for s in range(len(SESSIONS) - 1):
+        slow += slow_lambdas(sliced(scores_B.tolist(), s), sliced(GRADES, s), k or 100, sigma)
+    expected_B = torch.tensor(slow, dtype=torch.float64) / (len(SESSIONS) - 1)
+    torch.testing.assert_close(scores_B.grad, expected_B)
+
+
+def test_lambdarank_gradient_is_lightgbms_on_lists_within_the_truncation() -> None:
+    scores_B = session_scores(seed=1)
+    lambdarank(scores_B, torch.tensor(GRADES), torch.tensor(SESSIONS), k=5, sigma=1.5).backward()
+    theirs = []
+    for s in range(len(SESSIONS) - 1):
+        grades = [int(y) for y in sliced(GRADES, s)]
+        theirs += lightgbm_lambdas(sliced(scores_B.tolist(), s), grades, truncation=5, sigmoid=1.5)
+    expected_B = torch.tensor(theirs, dtype=torch.float64) / (len(SESSIONS) - 1)
+    torch.testing.assert_close(scores_B.grad, expected_B)
+
+
+def test_lambdarank_knows_no_neighbouring_session_and_no_absolute_score() -> None:
+    scores_B, grades_B = session_scores(), torch.tensor(GRADES)
+    whole = lambdarank(scores_B, grades_B, torch.tensor(SESSIONS), k=3)
+    alone = [
+        lambdarank(scores_B[a:b], grades_B[a:b], torch.tensor([0, b - a]), k=3)
+        for a, b in itertools.pairwise(SESSIONS)
+    ]
+    torch.testing.assert_close(whole, torch.stack(alone).mean())
+    shifted_B = scores_B + torch.tensor([5.0] * 5 + [-3.0] + [1.0] * 4 + [0.0] * 3)
+    torch.testing.assert_close(lambdarank(shifted_B, grades_B, torch.tensor(SESSIONS), k=3), whole)
+
+
+def test_lambdarank_of_nothing_is_zero_with_a_gradient() -> None:
+    for offsets in ([0], [0, 0, 0]):
+        weight = torch.ones((), requires_grad=True)
+        loss = lambdarank(weight * torch.zeros(0), torch.zeros(0), torch.tensor(offsets))
+        loss.backward()
+        assert loss.item() == 0.0
+        assert weight.grad is not None
+        assert weight.grad.item() == 0.0
+
+
+def test_lambdarank_orders_tied_scores_as_they_come() -> None:
+    scores_B = torch.zeros(3, requires_grad=True)
+    lambdarank(scores_B, torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0, 3]), k=1).backward()
+    # Only the swap of ranks 1 and 2 changes NDCG@1: by all of it.
+    torch.testing.assert_close(scores_B.grad, torch.tensor([0.5, -0.5, 0.0]))

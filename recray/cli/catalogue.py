@@ -3,8 +3,10 @@
 from typing import Any
 
 from recray.data.dataset import MANIFEST, read_manifest
+from recray.data.row_sources import ROW_SOURCES
+from recray.data.row_table import read_row_manifest
 from recray.data.sources import SOURCES
-from recray.models import MODELS
+from recray.models import MODELS, ROW_MODELS
 from recray.paths import datasets_dir
 from recray.recipes import RECIPES
 from recray.store.store import Store
@@ -12,15 +14,22 @@ from recray.store.store import Store
 
 def datasets() -> list[dict[str, Any]]:
     """Registered data sets; prepared ones with their counts."""
-    rows = []
-    for name, entry in SOURCES.items():
-        folder = datasets_dir() / name
-        prepared = "no"
-        if (folder / MANIFEST).exists():
-            m = read_manifest(folder)
-            prepared = f"{m.num_users:,} users, {m.num_items:,} items, {m.num_interactions:,} interactions"
-        rows.append({"name": name, "what": entry.text, "licence": entry.licence, "prepared": prepared})
-    return rows
+    entries = [(e.name, e.text, e.licence) for e in SOURCES.values()]
+    entries += [(e.name, e.text, e.licence) for e in ROW_SOURCES.values()]
+    return [
+        {"name": name, "what": text, "licence": licence, "prepared": _prepared(name)}
+        for name, text, licence in entries
+    ]
+
+
+def _prepared(name: str) -> str:
+    folder = datasets_dir() / name
+    if not (folder / MANIFEST).exists():
+        return "no"
+    if name in ROW_SOURCES:
+        return ", ".join(f"{part.rows:,} {part.name}" for part in read_row_manifest(folder).parts) + " rows"
+    m = read_manifest(folder)
+    return f"{m.num_users:,} users, {m.num_items:,} items, {m.num_interactions:,} interactions"
 
 
 def models() -> list[dict[str, Any]]:
@@ -31,12 +40,12 @@ def models() -> list[dict[str, Any]]:
             "what": entry.summary,
             "presets": list(RECIPES[name].presets) if name in RECIPES else [],
         }
-        for name, entry in MODELS.items()
+        for name, entry in (MODELS | ROW_MODELS).items()
     ]
 
 
 def _shown(metrics: dict[str, Any]) -> list[str]:
-    return [name for name in metrics if name.startswith(("ndcg@", "hit@", "index_recall@"))]
+    return [name for name in metrics if name.startswith(("ndcg@", "hit@", "index_recall@", "auc"))]
 
 
 def versions(name: str = "") -> list[dict[str, Any]]:

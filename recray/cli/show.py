@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recray.eval.bootstrap import Interval
 from recray.eval.compare import PairedDifference, Row, compare, table
+from recray.schema import ProtocolCard
 
 SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
 LOG_WIDTH = 120  # where output is no terminal
@@ -23,6 +25,17 @@ def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:
     console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
     card = rows[0].evaluation.card
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
+
+
+def show_summary(model: str, found: Mapping[str, Interval], card: ProtocolCard) -> None:
+    """The metrics of one model with their intervals, and the protocol that they were measured under."""
+    grid = Table(title=f"{model} on {card.dataset}, {card.split}, {card.target}", title_justify="left")
+    for column in ("metric", "mean", "95 % interval"):
+        grid.add_column(column)
+    for name, interval in found.items():
+        grid.add_row(name, f"{interval.mean:.4f}", f"{interval.low:.4f} to {interval.high:.4f}")
+    console().print(grid)
+    print(f"protocol: {card.split}, {card.relevance}, {card.candidates}")
 
 
 def show_gain(better: Row, base: Row, metric: str = "ndcg@10") -> PairedDifference:

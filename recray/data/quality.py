@@ -182,33 +182,33 @@ def _missing(prefix: str, table: pl.DataFrame) -> dict[str, float]:
 def _checks(quality: Quality) -> list[Check]:
     rows, ratings, time = quality.rows, quality.ratings, quality.time
     return [
-        _check(
+        check(
             "Exact duplicates",
             f"{rows.exact_duplicates:,} rows were copies of an earlier one and were dropped",
             warning=rows.exact_duplicates > 0.01 * rows.read,
             note=rows.exact_duplicates > 0,
             fine="no row is a copy of another",
         ),
-        _check(
+        check(
             "Repeated pairs",
             f"{rows.repeated_pairs:,} interactions repeat a user and item at another time or rating; "
             "they are kept",
             note=rows.repeated_pairs > 0,
             fine="each user meets each item at most once",
         ),
-        _check(
+        check(
             "Rating range",
             f"{ratings['outside']:,} ratings lie outside {ratings['allowed']}",
             warning=ratings["outside"] > 0,
             fine=f"all ratings lie between {ratings['lowest']:g} and {ratings['highest']:g}",
         ),
-        _check(
+        check(
             "Order of time",
             f"{rows.out_of_order:,} raw rows are earlier than the row before; the data set is sorted",
             note=rows.out_of_order > 0,
             fine="the raw file is in order of time",
         ),
-        _check(
+        check(
             "Equal times",
             f"{time['ties_within_users']:.1%} of the interactions fall into the same second as the user's "
             "one before; they keep the order of the raw file",
@@ -223,7 +223,7 @@ def _checks(quality: Quality) -> list[Check]:
 def _cold_checks(quality: Quality) -> list[Check]:
     groups = (("users", quality.users), ("items", quality.items))
     few = [
-        _check(
+        check(
             f"Cold {kind}",
             f"{activity.below_few:,} of {activity.count:,} {kind} have fewer than {FEW} interactions; "
             "k_core drops them",
@@ -234,7 +234,7 @@ def _cold_checks(quality: Quality) -> list[Check]:
         for kind, activity in groups
     ]
     late = [
-        _check(
+        check(
             f"New {kind}",
             f"{activity.cold_at_split:,} of {activity.count:,} {kind} appear only in the last fifth of the "
             "interactions; under a global-time split nothing is known about them",
@@ -247,6 +247,6 @@ def _cold_checks(quality: Quality) -> list[Check]:
     return few + late
 
 
-def _check(name: str, text: str, *, fine: str, warning: bool = False, note: bool = False) -> Check:
+def check(name: str, text: str, *, fine: str, warning: bool = False, note: bool = False) -> Check:
     level: Level = "warning" if warning else "note" if note else "ok"
     return Check(name=name, level=level, text=fine if level == "ok" else text)

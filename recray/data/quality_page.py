@@ -1,84 +1,37 @@
-"""The quality report as one HTML page that needs no other file and no network."""
+"""The quality report of a data set of interactions as one HTML page."""
 
 import datetime
 import html
-import io
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, StrMethodFormatter
+from matplotlib.ticker import NullLocator
 
 from recray.data.clean import Events
-from recray.data.quality import Check, Quality
+from recray.data.html_page import BLUE, GREY, ORANGE, THOUSANDS, figures, page, table
+from recray.data.quality import Quality
 from recray.data.source import ABSOLUTE_TIMES
-
-BLUE, ORANGE, GREY = "#2f6f9f", "#d9822b", "#8a94a0"
-
-_THOUSANDS = StrMethodFormatter("{x:,.0f}")
-
-# Text stays text (small files, selectable); a fixed salt makes the ids, and so the bytes, repeatable.
-_RC: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "recray",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": "#3b4450",
-    "xtick.color": "#3b4450",
-    "ytick.color": "#3b4450",
-}
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #f4f6f8; margin: 0; }
-main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 48px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 32px 0 12px; }
-.lead { color: #616e7c; margin: 0 0 24px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
-.tile, .card { background: #fff; border: 1px solid #e1e6eb; border-radius: 10px; }
-.tile { padding: 14px 16px; } .tile b { display: block; font-size: 21px; font-weight: 650; }
-.tile span { color: #616e7c; font-size: 13px; }
-.card { padding: 8px 16px; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; } td, th { padding: 8px 10px 8px 0; text-align: left; vertical-align: top; }
-tr + tr td { border-top: 1px solid #eef1f4; } th { color: #616e7c; font-weight: 500; font-size: 13px; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.level { display: inline-block; min-width: 58px; text-align: center; border-radius: 99px; font-size: 12px; padding: 1px 9px; }
-.ok { background: #e3f4e8; color: #1d6b38; } .note { background: #e6eef7; color: #2c567e; }
-.warning { background: #fdeedd; color: #94510c; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 12px; }
-figure { margin: 0; padding: 14px 16px 6px; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
-"""  # noqa: E501 (one rule per line reads better)
 
 
 def render(quality: Quality, events: Events) -> str:
     """The page: counts, checks, activity, plots."""
-    title = f"{html.escape(quality.name)}: data quality"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>{_STYLE}</style></head><body><main>
-<h1>{title}</h1>
-<p class="lead">{quality.kept:,} of {quality.rows.read:,} raw rows kept. Every figure is over all rows; \
-the same numbers are in quality.json.</p>
-<div class="tiles">{_tiles(quality)}</div>
-<h2>Checks</h2><div class="card"><table>{"".join(map(_check_row, quality.checks))}</table></div>
-<h2>Interactions per user and per item</h2><div class="card">{_activity_table(quality)}</div>
-<h2>Plots</h2><div class="plots">{_plots(quality, events)}</div>
-{_missing_table(quality)}
-</main></body></html>
-"""
+    lead = (
+        f"{quality.kept:,} of {quality.rows.read:,} raw rows kept. Every figure is over all rows; "
+        "the same numbers are in quality.json."
+    )
+    sections = [_activity_table(quality), figures(_plots(quality, events))]
+    if quality.missing:
+        shares = [(column, f"{share:.1%}") for column, share in quality.missing.items()]
+        sections.append(table("Side columns", ("column", "empty"), shares))
+    return page(quality.name, lead, _tiles(quality), quality.checks, "\n".join(sections))
 
 
-def _tiles(quality: Quality) -> str:
+def _tiles(quality: Quality) -> dict[str, str]:
     time, ratings = quality.time, quality.ratings
-    tiles = {
+    return {
         "interactions": f"{quality.kept:,}",
         "users": f"{quality.users.count:,}",
         "items": f"{quality.items.count:,}",
@@ -88,22 +41,13 @@ def _tiles(quality: Quality) -> str:
         if time["meaning"] == ABSOLUTE_TIMES
         else html.escape(time["meaning"]),
     }
-    return "".join(
-        f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles.items()
-    )
-
-
-def _check_row(check: Check) -> str:
-    level = f'<span class="level {check.level}">{check.level}</span>'
-    return f"<tr><td>{level}</td><td>{html.escape(check.name)}</td><td>{html.escape(check.text)}</td></tr>"
 
 
 def _activity_table(quality: Quality) -> str:
-    names = ("fewest", "median", "mean", "most", "Gini", "share of the top 1 %", "share of the top 10 %")
-    head = "".join(f'<th class="number">{name}</th>' for name in names)
-    rows = []
-    for kind, a in (("per user", quality.users), ("per item", quality.items)):
-        cells = (
+    head = ("", "fewest", "median", "mean", "most", "Gini", "share of the top 1 %", "share of the top 10 %")
+    rows = [
+        (
+            kind,
             f"{a.lowest:,}",
             f"{a.median:,.0f}",
             f"{a.mean:,.1f}",
@@ -112,24 +56,12 @@ def _activity_table(quality: Quality) -> str:
             f"{a.top_percent_share:.1%}",
             f"{a.top_tenth_share:.1%}",
         )
-        rows.append(f"<tr><td>{kind}</td>{''.join(f'<td class=number>{cell}</td>' for cell in cells)}</tr>")
-    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+        for kind, a in (("per user", quality.users), ("per item", quality.items))
+    ]
+    return table("Interactions per user and per item", head, rows)
 
 
-def _missing_table(quality: Quality) -> str:
-    if not quality.missing:
-        return ""
-    rows = "".join(
-        f"<tr><td>{html.escape(column)}</td><td class=number>{share:.1%}</td></tr>"
-        for column, share in quality.missing.items()
-    )
-    return (
-        '<h2>Side columns</h2><div class="card"><table><tr><th>column</th><th class="number">empty</th></tr>'
-        f"{rows}</table></div>"
-    )
-
-
-def _plots(quality: Quality, events: Events) -> str:
+def _plots(quality: Quality, events: Events) -> dict[str, Callable[[Axes], None]]:
     users, items = np.bincount(events.user_ids_N), np.bincount(events.item_ids_N)
     plots: dict[str, Callable[[Axes], None]] = {
         "Interactions over time": lambda axes: _draw_time(axes, quality),
@@ -139,25 +71,12 @@ def _plots(quality: Quality, events: Events) -> str:
     }
     if quality.ratings["distinct"] > 1:
         plots["Ratings"] = lambda axes: _draw_ratings(axes, quality)
-    return "".join(
-        f'<figure class="card"><figcaption>{name}</figcaption>{_svg(draw)}</figure>'
-        for name, draw in plots.items()
-    )
-
-
-def _svg(draw: Callable[[Axes], None]) -> str:
-    with rc_context(_RC):
-        # Fixed margins and plain labels: layout engines and math text cost ten times the drawing.
-        figure = Figure(figsize=(5.2, 2.9))
-        draw(figure.add_axes((0.19, 0.17, 0.78, 0.79)))
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    return plots
 
 
 def _logarithmic(set_scale: Callable[[str], None], axis: Axis) -> None:
     set_scale("log")
-    axis.set_major_formatter(_THOUSANDS)
+    axis.set_major_formatter(THOUSANDS)
     axis.set_minor_locator(NullLocator())
 
 
@@ -166,7 +85,7 @@ def _draw_time(axes: Axes, quality: Quality) -> None:
     width = float(starts[1] - starts[0]) if len(starts) > 1 else 1.0
     axes.stairs(counts, np.append(starts, starts[-1] + width), color=BLUE, fill=True)
     axes.set_ylabel("interactions")
-    axes.yaxis.set_major_formatter(_THOUSANDS)
+    axes.yaxis.set_major_formatter(THOUSANDS)
     if quality.time["meaning"] == ABSOLUTE_TIMES:
         ticks = np.linspace(starts[0], starts[-1] + width, 5)
         days = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime("%b %Y") for t in ticks]
@@ -195,7 +114,7 @@ def _draw_activity(axes: Axes, users: npt.NDArray[np.int64], items: npt.NDArray[
         axes.stairs(heights, edges, color=color)
     axes.set(xlabel="interactions", ylabel="number of users or items")
     _logarithmic(axes.set_xscale, axes.xaxis)
-    axes.yaxis.set_major_formatter(_THOUSANDS)
+    axes.yaxis.set_major_formatter(THOUSANDS)
     axes.legend(frameon=False)
 
 
@@ -217,6 +136,6 @@ def _draw_ratings(axes: Axes, quality: Quality) -> None:
     axes.bar(places, list(histogram.values()), color=BLUE, width=0.8)
     axes.set_xticks(places, list(histogram))
     axes.set(xlabel="rating", ylabel="interactions")
-    axes.yaxis.set_major_formatter(_THOUSANDS)
+    axes.yaxis.set_major_formatter(THOUSANDS)
     if len(histogram) > 10:
         axes.tick_params(axis="x", rotation=60, labelsize=8)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recray import paths
+from recray.contract import Scorer
 from recray.eval.evaluate import Evaluation
 from recray.launch import launch, run_name
-from recray.models.gbdt import GBDTRanker
 from recray.ops.ann import IndexConfig
-from recray.recipes import ranking
+from recray.recipes import dlrm_ranking, ranking
 from recray.recipes.publishing import publish_retriever
 from recray.recipes.retrieval import (
     Prepared,
@@ -21,6 +21,7 @@ from recray.recipes.retrieval import (
     train_pairs,
 )
 from recray.store import Bundle, Store
+from recray.store.contents import RANKERS, load_ranker
 from recray.train.context import LaunchConfig
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def train_retriever(
 
 
 def train_ranker(run: ranking.RankerRun, config: LaunchConfig, store: Store) -> TrainedRanker:
-    """Makes ranking examples from a published retriever, boosts on them, and publishes the ranker.
+    """Makes ranking examples from a published retriever, trains on them, and publishes the ranker.
 
     Raises:
         ConfigError: the retriever is not in the store, or was trained under another protocol.
@@ -63,10 +64,14 @@ def train_ranker(run: ranking.RankerRun, config: LaunchConfig, store: Store) -> 
     log.info("ranking examples from the candidates of %s", stages.bundle.reference)
     folder: Path = paths.runs_dir() / "examples" / name
     ranking.write_examples(run, stages, folder)
-    task = ranking.RankerTask(run, folder)
+    task = ranking.RankerTask(run, folder, stages.data.dataset.num_items)
     named = replace(config, run=name)
-    done = launch(ranking.train_ranker, task, named, name, communicator="xgboost")
-    ranker = GBDTRanker.load(done.checkpoint / ranking.RANKER)
+    if run.ranker == "dlrm":
+        done = launch(dlrm_ranking.train_network, task, named, name)
+        ranker: Scorer = dlrm_ranking.restore(task, done.checkpoint)
+    else:
+        done = launch(ranking.train_trees, task, named, name, communicator="xgboost")
+        ranker = load_ranker("gbdt", done.checkpoint / RANKERS["gbdt"])
     log.info("measuring both stages on the test part")
     result = ranking.evaluate_two_stage(stages, ranker)
     return TrainedRanker(ranking.publish_ranker(run, stages, ranker, result, store), result)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from recray.config import ConfigError, from_dict, nearest
-from recray.schema import FeatureSchema
+from recray.schema import FeatureSchema, RowSchema
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ModelEntry:
     summary: str
 
 
-MODELS = {
+MODELS = {  # retrievers
     "popularity": ModelEntry(
         "recray.models.popularity", "PopularityConfig", "Popularity", "most interactions first"
     ),
@@ -30,12 +30,19 @@ MODELS = {
         "recray.models.two_tower", "TwoTowerConfig", "TwoTower", "in-batch softmax with logQ (Yi et al. 2019)"
     ),
 }
+ROW_MODELS = {
+    "dlrm": ModelEntry(
+        "recray.models.dlrm", "DLRMConfig", "DLRM", "clicks, or sessions by LambdaRank (Naumov et al. 2019)"
+    ),
+}
+"""Models that score rows, not the catalogue."""
 
 
 def _load(name: str, attribute: str) -> Any:
-    if name not in MODELS:
-        raise ConfigError(f"no model {name!r}{nearest(name, MODELS)}")
-    entry = MODELS[name]
+    known = MODELS | ROW_MODELS
+    if name not in known:
+        raise ConfigError(f"no model {name!r}{nearest(name, known)}")
+    entry = known[name]
     return getattr(importlib.import_module(entry.module), getattr(entry, attribute))
 
 
@@ -49,7 +56,7 @@ def config_of(name: str) -> type[Any]:
     return kind
 
 
-def build(name: str, config: Mapping[str, Any] | Any, schema: FeatureSchema) -> nn.Module:
+def build(name: str, config: Mapping[str, Any] | Any, schema: FeatureSchema | RowSchema) -> nn.Module:
     """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema."""
     if isinstance(config, Mapping):
         config = from_dict(config_of(name), config)

@@ -23,6 +23,7 @@ from recray.config import ConfigError, from_dict, to_dict
 from recray.schema import DataError
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 Curve = dict[str, list[float]]  # e.g. "validation ndcg@10": one value per round
 OnRound = Callable[[int, dict[str, float]], None]  # (rounds done, this round's metrics)
 
@@ -87,12 +88,16 @@ class GBDTRanker:
 
     def __init__(self, booster: xgboost.Booster, num_threads: int = 1) -> None:
         self._booster = booster
-        self.feature_names: tuple[str, ...] = tuple(booster.feature_names or ())
+        self._feature_names = tuple(booster.feature_names or ())
         self.config = from_dict(GBDTConfig, json.loads(booster.attr("config") or "{}"))
         self.curve: Curve = json.loads(booster.attr("curve") or "{}")
         booster.set_param({"nthread": num_threads})
         # The first call configures the booster; after it, calls from several threads are safe.
         self.score(np.zeros((1, len(self.feature_names)), np.float32))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return self._feature_names
 
     @property
     def num_trees(self) -> int:
@@ -137,8 +142,8 @@ class GBDTRanker:
         booster.set_attr(config=json.dumps(to_dict(config)), curve=json.dumps(_flat(results)))
         return GBDTRanker(booster, config.num_threads)
 
-    def score(self, features_KF: Floats) -> Floats:
-        """scores_K, float32: margins, comparable within one call.
+    def score(self, features_KF: Floats, item_ids_K: Ints | None = None) -> Floats:
+        """scores_K, float32: margins, comparable within one call. Trees do not look at item ids.
 
         Raises:
             DataError: not as many columns as the model has features.
@@ -151,7 +156,7 @@ class GBDTRanker:
         )
         return scores_K
 
-    def explain(self, features_KF: Floats) -> Floats:
+    def explain(self, features_KF: Floats, item_ids_K: Ints | None = None) -> Floats:
         """contributions_KF, float32: how much each feature moved each score (SHAP values).
 
         A row's sum and a constant (the mean score of the training rows) make the score. Lundberg et al.,

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recray.config import ConfigError, nearest
-from recray.contract import Retriever
-from recray.recipes import retrieval
+from recray.recipes import clicks, retrieval
 from recray.train.context import Context
 
 
@@ -16,7 +15,7 @@ class Recipe:
 
     presets: dict[str, tuple[str, Any]]
     """Preset name -> (one line about it, complete run config)."""
-    train: Callable[[Any, Context], Retriever]
+    train: Callable[[Any, Context], object]
     """(run config, context) -> the trained model, its best weights in a checkpoint; run by every worker."""
 
 
@@ -25,6 +24,7 @@ RECIPES: dict[str, Recipe] = {
     "item_knn": Recipe(retrieval.COUNT_PRESETS["item_knn"], retrieval.train_counts),
     "two_tower": Recipe(retrieval.TWO_TOWER_PRESETS, retrieval.train_pairs),
     "ideal": Recipe({"synthetic": ("the planted truth", retrieval.IdealRun())}, retrieval.reveal_ideal),
+    "dlrm": Recipe(clicks.DLRM_PRESETS, clicks.train_rows),
 }
 
 

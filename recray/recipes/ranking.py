@@ -1,4 +1,4 @@
-"""The ranking stage: a published retriever's candidates, point-in-time features, gradient boosted trees.
+"""The ranking stage: a published retriever's candidates, point-in-time features, and what orders them.
 
 The ranker learns from the validation part, which the retriever never saw: on the training part the
 retriever's scores look better than they will ever be.
@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recray.batch import EvalExamples, QueryBatch
 from recray.config import ConfigError, to_dict
+from recray.contract import Scorer
 from recray.data.dataset import Dataset
 from recray.data.examples import eval_examples, item_counts
 from recray.eval.evaluate import Evaluation, evaluate
@@ -32,22 +33,27 @@ from recray.features.items import item_features
 from recray.features.log import EventLog
 from recray.features.queries import day_queries
 from recray.features.ranking import compute
-from recray.models.gbdt import GBDTConfig, GBDTRanker
+from recray.models.dlrm import DLRMConfig
+from recray.models.gbdt import GBDTConfig
 from recray.recipes.retrieval import DataConfig, Prepared, bundle_name, prepared
 from recray.store.bundle import Bundle
-from recray.store.contents import RetrieverFiles, read_retriever, write_ranker
+from recray.store.contents import RANKERS, RetrieverFiles, read_retriever, write_ranker
 from recray.store.store import Store
 from recray.store.weights import load_model
 from recray.train.boosted import train_boosted
 from recray.train.context import Context
+from recray.train.loop import LoopConfig
+from recray.train.optim import OptimConfig
 
 log = logging.getLogger(__name__)
-TRAIN, HOLDOUT, RANKER = "train.parquet", "holdout.parquet", "ranker.ubj"
+TRAIN, HOLDOUT = "train.parquet", "holdout.parquet"
+DLRM_HOLDOUT = 0.1
+SMALL_DLRM = DLRMConfig(embedding_dim=8, bottom=(64,), top=(64, 32), loss="lambdarank")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankerRun:
-    """Train an XGBoost ranker on the candidates of a published retriever."""
+    """Train a ranker, XGBoost's trees or a DLRM, on the candidates of a published retriever."""
 
     data: DataConfig = field(default_factory=DataConfig)
     retriever: str = ""
@@ -55,19 +61,33 @@ class RankerRun:
     retriever_version: str = "latest"
     """Its version: a number, a name such as production, or latest."""
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    ranker: Literal["gbdt", "dlrm"] = "gbdt"
+    """gbdt: boosted trees, set by gbdt. dlrm: a network, set by dlrm, optim and loop. Same features."""
     gbdt: GBDTConfig = field(default_factory=GBDTConfig)
+    dlrm: DLRMConfig = field(default_factory=lambda: SMALL_DLRM)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=30, batch_size=64, patience=3))
     negatives: int = 50
     """Candidates that were not chosen kept per training query; 0 keeps all."""
-    holdout: float = 0.0
-    """Share of the users kept for early stopping (gbdt.early_stopping_rounds); 0 trains on all of them."""
+    holdout: float | None = None
+    """Share of the users kept for early stopping; None: 0.1 for a DLRM, 0 (train on all) for trees."""
+    seed: int = 0
+    """Of the negatives, the users held out, and a DLRM's weights and order of data."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.holdout < 1:
+        if not 0 <= self.held_out < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
+        if self.ranker == "dlrm" and not self.held_out:
+            raise ConfigError("a DLRM stops by users that it does not train on: set holdout, for example 0.1")
         if self.negatives < 0:
             raise ConfigError(f"negatives must not be negative, got {self.negatives}")
-        if self.gbdt.early_stopping_rounds and not self.holdout:
+        if self.gbdt.early_stopping_rounds and not self.held_out:
             raise ConfigError("gbdt.early_stopping_rounds needs users to go by: set holdout, for example 0.2")
+
+    @property
+    def held_out(self) -> float:
+        """Share of the users kept for early stopping."""
+        return (DLRM_HOLDOUT if self.ranker == "dlrm" else 0.0) if self.holdout is None else self.holdout
 
 
 class TwoStage:
@@ -109,12 +129,13 @@ class TwoStage:
         scores_BI: Tensor = self.model.score_items(queries)
         return scores_BI
 
-    def ranked_by(self, ranker: GBDTRanker, queries: QueryBatch) -> Tensor:
+    def ranked_by(self, ranker: Scorer, queries: QueryBatch) -> Tensor:
         """scores_BI: candidates by the ranker's score, then all other items by the retriever's."""
         scores_BI = self.score_items(queries).clone()
         floor_B = scores_BI.amax(dim=1) + 1.0
         for b, candidates in enumerate(self.candidates(queries)):
-            scores_K = ranker.score(compute(self.log, ranking_query(queries, b, candidates)))
+            features_KF = compute(self.log, ranking_query(queries, b, candidates))
+            scores_K = ranker.score(features_KF, candidates.item_ids_K)
             above_K = torch.from_numpy(scores_K - scores_K.min()) + floor_B[b]
             scores_BI[b, torch.from_numpy(candidates.item_ids_K)] = above_K
         return scores_BI
@@ -172,6 +193,7 @@ class RankerTask(NamedTuple):
 
     run: RankerRun
     folder: Path  # holds TRAIN and HOLDOUT
+    num_items: int
 
 
 def write_examples(run: RankerRun, stages: TwoStage, folder: Path) -> None:
@@ -183,13 +205,14 @@ def write_examples(run: RankerRun, stages: TwoStage, folder: Path) -> None:
         stages.candidates(examples.queries),
         examples.targets,
         negatives=run.negatives or None,
-        seed=run.gbdt.seed,
+        seed=run.seed,
     )
     folder.mkdir(parents=True, exist_ok=True)
     held_out_N = _held_out(examples.queries.user_ids_B.numpy()[rows.query_ids_N], run)
+    train = _only(rows, ~held_out_N)
     # Quantised before it is dealt out: the trees are then the same for any number of workers.
-    save_examples(quantized(_only(rows, ~held_out_N)), folder / TRAIN)
-    if run.holdout:
+    save_examples(quantized(train) if run.ranker == "gbdt" else train, folder / TRAIN)
+    if run.held_out:
         save_examples(_only(rows, held_out_N), folder / HOLDOUT)
 
 
@@ -210,26 +233,26 @@ def training_queries(run: RankerRun, stages: TwoStage) -> EvalExamples:
 def _held_out(user_ids_N: np.ndarray, run: RankerRun) -> np.ndarray:
     """Rows of a seeded share of the users: whole users, because a user's days resemble each other."""
     users = np.unique(user_ids_N)
-    count = round(run.holdout * len(users))
-    return np.isin(user_ids_N, np.random.default_rng(run.gbdt.seed).choice(users, count, replace=False))
+    count = round(run.held_out * len(users))
+    return np.isin(user_ids_N, np.random.default_rng(run.seed).choice(users, count, replace=False))
 
 
 def _only(rows: RankingExamples, mask_N: np.ndarray) -> RankingExamples:
     return RankingExamples(*(values[mask_N] for values in rows))
 
 
-def train_ranker(task: RankerTask, context: Context) -> None:
+def train_trees(task: RankerTask, context: Context) -> None:
     """Boosts on this worker's queries; rank 0's checkpoint is the ranker."""
 
     def share(name: str) -> RankingExamples:
         return load_examples(task.folder / name, context.rank, context.world_size)
 
-    held_out = share(HOLDOUT) if task.run.holdout else None
+    held_out = share(HOLDOUT) if task.run.held_out else None
     ranker = train_boosted(share(TRAIN), task.run.gbdt, evaluation=held_out, rank=context.rank)
     folder = task.folder / f"worker-{context.rank}"
     folder.mkdir(exist_ok=True)
     if context.rank == 0:
-        ranker.save(folder / RANKER)
+        ranker.save(folder / RANKERS["gbdt"])
     best = {name: max(values) for name, values in ranker.curve.items()}
     context.report({**best, "trees": float(ranker.num_trees)}, folder)
 
@@ -241,7 +264,7 @@ class TwoStageResult(NamedTuple):
     ranker: Evaluation
 
 
-def evaluate_two_stage(stages: TwoStage, ranker: GBDTRanker, ks: Sequence[int] = (10,)) -> TwoStageResult:
+def evaluate_two_stage(stages: TwoStage, ranker: Scorer, ks: Sequence[int] = (10,)) -> TwoStageResult:
     """Full-ranking metrics on the test part: the retriever's own order, and the ranker's."""
     data = stages.data
     examples, card = eval_examples(data.dataset, data.split, "test")
@@ -253,14 +276,17 @@ def evaluate_two_stage(stages: TwoStage, ranker: GBDTRanker, ks: Sequence[int] =
 
 
 def publish_ranker(
-    run: RankerRun, stages: TwoStage, ranker: GBDTRanker, result: TwoStageResult, store: Store
+    run: RankerRun, stages: TwoStage, ranker: Scorer, result: TwoStageResult, store: Store
 ) -> Bundle:
     """Publishes the ranker with the events its features look into; it requires its retriever by digest."""
     return store.publish(
         bundle_name(stages.data.dataset, "ranker"),
-        lambda folder: write_ranker(folder, ranker.save, stages.log, run.candidates),
-        model="gbdt",
-        config={"gbdt": to_dict(run.gbdt), "candidates": to_dict(run.candidates)},
+        lambda folder: write_ranker(folder, run.ranker, ranker, stages.log, run.candidates),
+        model=run.ranker,
+        config={
+            run.ranker: to_dict(run.gbdt if run.ranker == "gbdt" else run.dlrm),
+            "candidates": to_dict(run.candidates),
+        },
         card=result.ranker.card,
         metrics=result.ranker.means(),
         requires={"retriever": stages.bundle.reference},

@@ -18,6 +18,7 @@ from recray.data.examples import eval_examples, item_counts
 from recray.data.ideal import IdealRanker
 from recray.data.pairs import PairBatches
 from recray.data.prepare import ensure
+from recray.data.row_table import RowTable
 from recray.data.side_features import encode_side_features
 from recray.data.sources import absolute
 from recray.data.splits import Split, split_by_name
@@ -138,7 +139,7 @@ def new_model(run: Any, dataset: Dataset) -> Any:
     return model
 
 
-def bundle_name(dataset: Dataset, role: str) -> str:
+def bundle_name(dataset: Dataset | RowTable, role: str) -> str:
     """What a data set's model is published as; letters that a bundle's name cannot have become '-'."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', dataset.name).lstrip('._-') or 'data'}-{role}"
 

@@ -13,7 +13,7 @@ class FeatureReason(TypedDict):
 
     feature: str
     value: float | None  # None: missing
-    contribution: float  # SHAP value, in units of the score
+    contribution: float  # in units of the score; of trees the SHAP value
 
 
 class Item(TypedDict):

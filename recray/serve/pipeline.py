@@ -15,7 +15,6 @@ from recray.contract import VectorRetriever
 from recray.features.candidates import RETRIEVER, CandidateConfig, Candidates
 from recray.features.log import EventLog
 from recray.features.ranking import FEATURE_NAMES
-from recray.models.gbdt import GBDTRanker
 from recray.serve import answers
 from recray.serve.catalogue import Catalogue, Query
 from recray.serve.clock import StageClock
@@ -23,11 +22,11 @@ from recray.serve.requests import RecommendRequest
 from recray.serve.stages import Ranking, Reranking, Retrieval, Retrieved
 from recray.store import Bundle, Reference, Store
 from recray.store.contents import (
-    RANKER,
     read_candidate_config,
     read_catalogue,
     read_item_vectors,
     read_log,
+    read_ranker,
     read_retriever,
 )
 from recray.store.weights import load_model
@@ -127,12 +126,12 @@ class RankStages:
         if self._ranking and len(candidates.item_ids_K):
             features_KF = self._ranking.features(query, candidates)
             clock.lap("features")
-            scores_K = self._ranking.score(features_KF)
+            scores_K = self._ranking.score(features_KF, candidates.item_ids_K)
         best = self._reranking.order(candidates, scores_K, query.k)
         clock.lap("rank")
         explanation = None
         if explain and self._ranking and features_KF is not None:
-            contributions_KF = self._ranking.explain(features_KF[best])
+            contributions_KF = self._ranking.explain(features_KF[best], candidates.item_ids_K[best])
             explanation = Explanation(features_KF[best], contributions_KF, candidates)
             clock.lap("explain")
         return Ranked(candidates.item_ids_K[best], scores_K[best], candidates.sources_K[best], explanation)
@@ -143,8 +142,7 @@ def load_rank_stages(
 ) -> RankStages:
     ranking = None
     if bundles.ranker and event_log:
-        ranker = GBDTRanker.load(bundles.ranker.path(RANKER), FEATURE_NAMES)
-        ranking = Ranking(event_log, ranker)
+        ranking = Ranking(event_log, read_ranker(bundles.ranker))
     item_ID = read_item_vectors(bundles.retriever) if diversity else None
     return RankStages(ranking, Reranking(item_ID, diversity))
 

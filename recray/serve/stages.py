@@ -13,11 +13,10 @@ import numpy.typing as npt
 import torch
 
 from recray.batch import Jagged, QueryBatch
-from recray.contract import VectorRetriever
+from recray.contract import Scorer, VectorRetriever
 from recray.features.candidates import CandidateConfig, Candidates, gather, popular_first
 from recray.features.log import EventLog
 from recray.features.ranking import RankingQuery, compute
-from recray.models.gbdt import GBDTRanker
 from recray.serve.catalogue import UNKNOWN_USER, Query
 from recray.serve.clock import StageClock
 from recray.store.contents import RetrieverFiles
@@ -126,7 +125,7 @@ class Retrieval:
 class Ranking:
     """Features and scores of candidates, from the same ``compute`` that made the training examples."""
 
-    def __init__(self, log: EventLog, ranker: GBDTRanker) -> None:
+    def __init__(self, log: EventLog, ranker: Scorer) -> None:
         self._log, self._ranker = log, ranker
 
     def features(self, query: Query, candidates: Candidates) -> Vector:
@@ -142,12 +141,12 @@ class Ranking:
         )
         return compute(self._log, ranking_query)
 
-    def score(self, features_KF: Vector) -> Vector:
-        return self._ranker.score(features_KF)
+    def score(self, features_KF: Vector, item_ids_K: Ids) -> Vector:
+        return self._ranker.score(features_KF, item_ids_K)
 
-    def explain(self, features_KF: Vector) -> Vector:
-        """contributions_KF: what each feature added to each score (SHAP)."""
-        return self._ranker.explain(features_KF)
+    def explain(self, features_KF: Vector, item_ids_K: Ids) -> Vector:
+        """contributions_KF: what each feature added to each score."""
+        return self._ranker.explain(features_KF, item_ids_K)
 
 
 class Reranking:

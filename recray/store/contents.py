@@ -6,7 +6,6 @@ Shapes: U users, I items, D vector dim.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,13 @@ import numpy.typing as npt
 import polars as pl
 from torch import nn
 
-from recray.config import from_dict, to_dict
+from recray.config import from_dict, nearest, to_dict
+from recray.contract import Scorer
 from recray.features.candidates import CandidateConfig
 from recray.features.log import EVENT_FILE, ITEM_FILE, EventLog
+from recray.features.ranking import FEATURE_NAMES
+from recray.models.dlrm_ranker import DLRMRanker
+from recray.models.gbdt import GBDTRanker
 from recray.ops.ann import Index, load_index
 from recray.store.bundle import Bundle
 from recray.store.manifest import StoreError
@@ -29,7 +32,8 @@ Ids = npt.NDArray[np.int64]
 USERS, ITEMS = "users.parquet", "items.parquet"
 INDEX = "index.faiss"
 ITEM_VECTORS, USER_VECTORS = "item_vectors.safetensors", "user_vectors.safetensors"
-RANKER, CANDIDATES = "ranker.ubj", "candidates.json"
+RANKERS = {"gbdt": "ranker.ubj", "dlrm": "ranker.safetensors"}  # model -> its one file
+CANDIDATES = "candidates.json"
 COUNT_COLUMN = "train_count"
 
 
@@ -99,12 +103,34 @@ def _user_vectors(bundle: Bundle) -> Vectors | None:
 
 
 def write_ranker(
-    folder: Path, save: Callable[[Path], None], log: EventLog, candidates: CandidateConfig
+    folder: Path, model: str, ranker: Scorer, log: EventLog, candidates: CandidateConfig
 ) -> None:
-    """Fills a ranker bundle: ``save(path)`` writes the trees as XGBoost's own ``.ubj``."""
-    save(folder / RANKER)
+    """Fills the bundle of a ranker; ``model`` is a name in ``RANKERS``."""
+    ranker.save(folder / RANKERS[model])
     log.save(folder)
     (folder / CANDIDATES).write_text(json.dumps(to_dict(candidates)))
+
+
+def load_ranker(model: str, path: Path) -> Scorer:
+    """A ranker of that model, checked against the features that this code computes.
+
+    Raises:
+        DataError: the file is damaged, or its ranker was trained on other features.
+    """
+    return DLRMRanker.load(path, FEATURE_NAMES) if model == "dlrm" else GBDTRanker.load(path, FEATURE_NAMES)
+
+
+def read_ranker(bundle: Bundle) -> Scorer:
+    """The ranker of a bundle.
+
+    Raises:
+        StoreError: a bundle without one, or of a model that this version does not know.
+        DataError: as ``load_ranker``.
+    """
+    model = bundle.manifest.model
+    if model not in RANKERS:
+        raise StoreError(f"{bundle.reference} is a {model!r}, no ranker{nearest(model, RANKERS)}")
+    return load_ranker(model, bundle.path(RANKERS[model]))
 
 
 def read_log(bundle: Bundle) -> EventLog:

@@ -15,7 +15,7 @@ from typing import Any
 
 from recray import paths
 from recray.config import nearest
-from recray.schema import FeatureSchema, ProtocolCard
+from recray.schema import FeatureSchema, ProtocolCard, RowSchema
 from recray.store import names as moves_file
 from recray.store.bundle import Bundle, open_folder
 from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
@@ -40,7 +40,7 @@ class Store:
         *,
         model: str,
         config: dict[str, Any],
-        schema: FeatureSchema | None = None,
+        schema: FeatureSchema | RowSchema | None = None,
         card: ProtocolCard | None = None,
         metrics: Mapping[str, Any] | None = None,
         requires: Mapping[str, Reference] | None = None,

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from recray import checkpoint
 from recray.config import ConfigError
 from recray.launch import RunResult, launch, run_name
 from recray.models.two_tower import TwoTower, TwoTowerConfig
+from recray.ops.embedding_bags import EmbeddingConfig
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
@@ -116,6 +117,19 @@ def test_what_a_killed_process_left_of_a_checkpoint_is_never_picked_up() -> None
     (half / "__0_0.distcp").write_bytes(b"half")
     again = launch(train, Run(epochs=3), LaunchConfig(where="local", run="half"), "t")
     assert again.checkpoint == once.checkpoint
+
+
+@dataclass(frozen=True)
+class Elastic(Run):
+    tables: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+
+
+def test_a_run_may_be_continued_with_other_tables() -> None:
+    config = LaunchConfig(where="local", run="elastic")
+    launch(train, Elastic(epochs=1), config, "t")
+    launch(train, Elastic(epochs=1, tables=EmbeddingConfig(backend="torchrec")), config, "t")
+    with pytest.raises(ConfigError, match=r"tables.lr was '0.02', now '0.5'"):
+        launch(train, Elastic(epochs=1, tables=EmbeddingConfig(lr=0.5)), config, "t")
 
 
 def test_new_runs_never_share_a_name() -> None:

@@ -91,6 +91,22 @@ def test_the_loop_ends_in_an_application_that_answers(
     assert sum(odd) >= 4  # user 7 likes odd items
 
 
+def test_a_network_takes_the_place_of_the_trees(
+    run: TwoTowerRun, ranker_run: RankerRun, store: Store
+) -> None:
+    train_retriever(run, LOCAL, IndexConfig(kind="exact"), store)
+    loop = replace(ranker_run.loop, epochs=3)
+    ranker = train_ranker(replace(ranker_run, ranker="dlrm", loop=loop, holdout=0.3), LOCAL, store)
+    assert ranker.bundle.manifest.model == "dlrm"
+    answer = Pipeline(
+        open_served(store, ranker.bundle.manifest.name, ranker.bundle.manifest.version)
+    ).recommend(RecommendRequest(user_id="u7", k=5, explain=True))
+    assert len(answer["items"]) == 5
+    assert all(len(item["why"]) == 3 for item in answer["items"])
+    with pytest.raises(ConfigError, match="a DLRM stops by users that it does not train on"):
+        replace(ranker_run, ranker="dlrm", holdout=0.0)
+
+
 def test_a_new_index_is_a_new_version_with_the_same_vectors(run: TwoTowerRun, store: Store) -> None:
     first = train_retriever(run, LOCAL, IndexConfig(kind="exact"), store).bundle
     name = first.manifest.name

@@ -13,7 +13,7 @@ from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest, RequestError
 from recray.serve.stages import Reranking, spread_out
 from recray.store import Store
-from recray.store.contents import RANKER, read_log, read_retriever
+from recray.store.contents import RANKERS, read_log, read_retriever
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World, publish_retriever
 
 
@@ -62,7 +62,7 @@ def test_a_slow_oracle_gives_the_same_order(pipeline: Pipeline, published: Store
     """Exact inner products, the log's own rows and XGBoost, without any of the stages."""
     bundles = open_served(published, APPLICATION)
     assert bundles.ranker is not None
-    files, ranker = read_retriever(bundles.retriever), GBDTRanker.load(bundles.ranker.path(RANKER))
+    files, ranker = read_retriever(bundles.retriever), GBDTRanker.load(bundles.ranker.path(RANKERS["gbdt"]))
     assert files.user_UD is not None
     for user in range(5):
         seen = world.seen(user)
@@ -100,7 +100,7 @@ def test_served_features_replay_bit_for_bit(
             served_F = np.array(list(item["features"].values()), np.float32)
             place = told["item_ids"].index(item["item_id"])
             assert served_F.tobytes() == offline_KF[place].tobytes()
-        scores_K = GBDTRanker.load(ranker_bundle.path(RANKER)).score(offline_KF)
+        scores_K = GBDTRanker.load(ranker_bundle.path(RANKERS["gbdt"])).score(offline_KF)
         places = [told["item_ids"].index(raw) for raw in ids(answer)]
         assert [item["score"] for item in answer["items"]] == scores_K[places].tolist()
 

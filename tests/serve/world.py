@@ -99,7 +99,7 @@ def publish_ranker(store: Store, world: World, retriever: Bundle, seed: int = 0)
     ranker = GBDTRanker.fit(config, ranking_rows(world, seed), FEATURE_NAMES)
     return store.publish(
         APPLICATION,
-        lambda folder: write_ranker(folder, ranker.save, world.log, CANDIDATES),
+        lambda folder: write_ranker(folder, "gbdt", ranker, world.log, CANDIDATES),
         model="gbdt",
         config=to_dict(config),
         requires={"retriever": retriever.reference},

@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from recray.data.row_batches import MemoryRows
 from recray.models.two_tower import TwoTower, TwoTowerConfig
+from recray.ops.embedding_bags import EmbeddingConfig, Placement
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
 from tests.planted import SCHEMA, PlantedBatches, planted_queries
+from tests.train.elastic_world import new_model, rows
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,3 +42,18 @@ def test_mixed_precision_finds_the_planted_preference() -> None:
     queries = planted_queries(list(range(10))).to(torch.device("cuda"))
     top_BK = trained("cuda", "bfloat16").score_items(queries).topk(3).indices.cpu()
     assert (top_BK % 2 == torch.arange(10)[:, None] % 2).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("sharding", ["auto", "column_wise"])
+def test_embedding_tables_train_as_on_the_cpu(sharding: str) -> None:
+    def after_training(device: torch.device) -> dict[str, torch.Tensor]:
+        model = new_model(Placement(device=device), EmbeddingConfig(sharding=sharding))
+        config = LoopConfig(epochs=1, patience=0, metric="none")
+        context, optim = Context(device=device), OptimConfig(lr=0.01)
+        measure = lambda _: {"none": (0.0, 1.0)}  # noqa: E731
+        fit(model, MemoryRows(rows(), 64), measure, config=config, optim=optim, context=context)
+        return {name: value.cpu() for name, value in model.state_dict().items()}
+
+    on_cpu, on_gpu = after_training(torch.device("cpu")), after_training(torch.device("cuda"))
+    for name, value in on_cpu.items():
+        torch.testing.assert_close(on_gpu[name], value, atol=2e-3, rtol=0, msg=lambda m, n=name: f"{n}: {m}")

@@ -124,7 +124,8 @@ def source_of(name_or_path: str) -> Source:
 
 def absolute(name_or_path: str) -> str:
     """The same data set from any working directory: paths made absolute, names left alone."""
-    if is_registered(name_or_path) or not Path(name_or_path.partition("?")[0]).suffix:
+    file = name_or_path.partition("?")[0]
+    if is_registered(name_or_path) or (not Path(file).suffix and "/" not in file):
         return name_or_path
     return str(Path(name_or_path).expanduser().absolute())
 

@@ -12,6 +12,11 @@ def find_raw(file_name: str) -> Path | None:
     return next((d / file_name for d in paths.raw_dirs() if (d / file_name).is_file()), None)
 
 
+def find_raw_folder(name: str) -> Path | None:
+    """The same of a folder."""
+    return next((d / name for d in paths.raw_dirs() if (d / name).is_dir()), None)
+
+
 def where_to_put(file_name: str) -> str:
     folders = " or ".join(str(d) for d in paths.raw_dirs())
     return f"put {file_name} into {folders}, or name its folder in RECRAY_RAW_DIR"

@@ -1,0 +1,149 @@
+"""Learning to rank: LibSVM lines with query groups in a ``.query`` file, or LETOR's ``qid:`` in the line.
+
+T. Qin and T.-Y. Liu, Introducing LETOR 4.0 Datasets, arXiv 1306.2597; the group files are LightGBM's.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from recray.config import ConfigError
+from recray.data.row_block import Floats, Int64s, RowBlock
+from recray.data.row_source import RawRows
+from recray.data.sources.raw_files import find_raw, fingerprint, require_file, where_to_put
+from recray.schema import DataError, RowSchema
+
+
+class _Lists(NamedTuple):
+    dense_NF: Floats
+    labels_N: Floats
+    offsets_S: Int64s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letor:
+    """``path`` None: ``<name>/`` in the raw folders. A feature that a line leaves out is 0."""
+
+    name: str
+    path: Path | None = None
+    train: str = "rank.train"
+    test: str = "rank.test"
+    validation: float = 0.2
+    """Share of the training file's queries that become the validation part, drawn by chance, whole."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise ConfigError(f"validation must be between 0 and 1, got {self.validation}")
+
+    @property
+    def reader(self) -> str:
+        return "letor"
+
+    def options(self) -> dict[str, Any]:
+        names = (self.train, self.test)
+        files = (
+            [fingerprint(self.path / n) for n in names] if self.path else [f"{self.name}/{n}" for n in names]
+        )
+        return {"files": files, "validation": self.validation}
+
+    def rows(self, scratch: Path) -> RawRows:
+        given, test = (_read(self._locate(name)) for name in (self.train, self.test))
+        width = max(given.dense_NF.shape[1], test.dense_NF.shape[1])
+        schema = RowSchema(dense=tuple(f"f{n}" for n in range(1, width + 1)), sparse=(), sessions=True)
+        whole = _block(schema, given)
+        queries = np.random.default_rng(0).permutation(whole.num_units)
+        held = round(self.validation * len(queries))
+        return RawRows(
+            schema=schema,
+            parts={
+                "train": [whole.select(np.sort(queries[held:]))],
+                "validation": [whole.select(np.sort(queries[:held]))],
+                "test": [_block(schema, test)],
+            },
+            split=f"file's test, random({1 - self.validation:g},{self.validation:g}) of the training queries",
+        )
+
+    def _locate(self, file: str) -> Path:
+        if self.path is not None:
+            return self.path / file
+        found = find_raw(f"{self.name}/{file}")
+        if found is None:
+            raise DataError(f"{self.name} is not at hand: {where_to_put(f'{self.name}/{file}')}")
+        return found
+
+
+def _block(schema: RowSchema, lists: _Lists) -> RowBlock:
+    dense_NF = np.zeros((len(lists.labels_N), len(schema.dense)), np.float32)
+    dense_NF[:, : lists.dense_NF.shape[1]] = lists.dense_NF
+    return RowBlock(schema, dense_NF, {}, lists.labels_N, lists.offsets_S)
+
+
+def _read(path: Path) -> _Lists:
+    require_file(path)
+    lines = pl.Series("line", path.read_text(encoding="utf-8").splitlines()).str.split("#").list.first()
+    lines = lines.str.replace_all("\t", " ")
+    tokens = (
+        pl.DataFrame({"row": np.arange(len(lines)), "token": lines.str.strip_chars().str.split(" ")})
+        .explode("token")
+        .filter(pl.col("token") != "")
+    )
+    rows, kept = np.unique(tokens["row"].to_numpy(), return_inverse=True)  # blank lines are no rows
+    first_N = np.r_[True, np.diff(kept) > 0]
+    labels = tokens.filter(first_N)["token"]
+    pairs = tokens.filter(~first_N)["token"].str.split_exact(":", 1).struct.unnest()
+    lines_N = tokens["row"].to_numpy()
+    labels_N = _numbers(path, labels, lines_N[first_N], "label", pl.Float32).to_numpy()
+    is_query = (pairs["field_0"] == "qid").to_numpy()
+    at_N, row_of = lines_N[~first_N], kept[~first_N]
+    queries = _numbers(path, pairs["field_1"].filter(is_query), at_N[is_query], "query id", pl.Int64)
+    pairs, at_N, row_of = pairs.filter(~is_query), at_N[~is_query], row_of[~is_query]
+    indices = _numbers(path, pairs["field_0"], at_N, "feature number", pl.Int64).to_numpy()
+    values = _numbers(path, pairs["field_1"], at_N, "feature value", pl.Float32).to_numpy()
+    if len(indices) and indices.min() < 1:
+        raise DataError(
+            f"{path}, line {at_N[indices.argmin()] + 1}: feature numbers start at 1, got {indices.min()}"
+        )
+    dense_NF = np.zeros((len(rows), int(indices.max(initial=0))), np.float32)
+    dense_NF[row_of, indices - 1] = values
+    return _Lists(dense_NF, labels_N, _offsets(path, queries.to_numpy(), len(rows)))
+
+
+def _numbers(path: Path, texts: pl.Series, lines_N: Int64s, what: str, dtype: type[pl.DataType]) -> pl.Series:
+    numbers = texts.cast(dtype, strict=False)
+    bad = numbers.is_null() | numbers.is_nan() if dtype == pl.Float32 else numbers.is_null()
+    if bad.any():
+        at = int(bad.arg_max() or 0)
+        raise DataError(
+            f"{path}, line {lines_N[at] + 1}: {what} {texts[at]!r} is not a number: "
+            "a line is 'label number:value ...', separated by spaces"
+        )
+    return numbers
+
+
+def _offsets(path: Path, queries_N: Int64s, num_rows: int) -> Int64s:
+    """Where each query begins, from the ``qid:`` of every line or else from the file of group sizes."""
+    if len(queries_N) == num_rows:
+        starts = np.flatnonzero(np.r_[True, np.diff(queries_N) != 0])
+        if len(np.unique(queries_N[starts])) < len(starts):
+            raise DataError(f"{path}: the lines of a query do not lie together: sort them by qid")
+        return np.append(starts, num_rows)
+    groups = path.with_name(path.name + ".query")
+    if len(queries_N) or not groups.is_file():
+        raise DataError(
+            f"{path}: {len(queries_N)} of {num_rows} lines have a qid: write one in each, or the number of "
+            f"lines of each query into {groups.name}"
+        )
+    sizes = _numbers(
+        groups, pl.Series(groups.read_text().split()), np.arange(num_rows), "group size", pl.Int64
+    )
+    sizes_S = sizes.to_numpy()
+    smallest = min(sizes_S.tolist(), default=0)
+    if smallest < 1 or sizes_S.sum() != num_rows:
+        raise DataError(
+            f"{groups}: group sizes must be 1 or more and sum to the {num_rows} lines of {path.name}, "
+            f"got a smallest of {smallest} and a sum of {sizes_S.sum()}"
+        )
+    return np.concatenate([[0], np.cumsum(sizes_S)])

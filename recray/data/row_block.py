@@ -78,7 +78,7 @@ class RowBlock:
         offsets_S = None if self.offsets_S is None else torch.from_numpy(self.offsets_S)
         # Columns of Parquet files cannot be written to, which tensors do not know.
         dense_BF, labels_B = (
-            torch.from_numpy(np.require(x, requirements="CW")) for x in (self.dense_NF, self.labels_N)
+            torch.from_numpy(np.require(x, requirements=["C", "W"])) for x in (self.dense_NF, self.labels_N)
         )
         return RankingBatch(dense_BF, sparse, labels_B, offsets_S, total)
 
@@ -107,7 +107,7 @@ class RowBlock:
             column = table[feature.name]
             ids[feature.name] = _multi_hot(column) if feature.multi_hot else column.to_numpy()
         offsets_S = _session_offsets(table[SESSION].to_numpy()) if schema.sessions else None
-        return RowBlock(schema, dense_NF, ids, table[LABEL].to_numpy().copy(), offsets_S)
+        return RowBlock(schema, dense_NF, ids, table[LABEL].to_numpy(), offsets_S)
 
     @staticmethod
     def concat(blocks: Sequence["RowBlock"]) -> "RowBlock":

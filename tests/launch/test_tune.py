@@ -7,13 +7,14 @@ from ray import tune
 
 from recray.config import ConfigError
 from recray.launch.ray_tune import search
+from recray.recipes.clicks import DLRMRun
 from recray.recipes.retrieval import TwoTowerRun
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
 from tests.launch.test_launch import new_model
 from tests.planted import PlantedBatches
-from tune_spaces import two_tower
+from tune_spaces import dlrm, two_tower
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ def test_a_misspelt_path_fails_before_any_trial() -> None:
         )
 
 
-def test_the_shipped_space_fits_the_run_config() -> None:
+@pytest.mark.parametrize(("space", "run"), [(two_tower, TwoTowerRun()), (dlrm, DLRMRun())])
+def test_the_shipped_spaces_fit_their_run_configs(space, run) -> None:
     from recray.config import override
 
-    for path, domain in two_tower.SPACE.items():
+    for path, domain in space.SPACE.items():
         value = domain.sample()
-        changed = override(TwoTowerRun(), {path: value})
+        changed = override(run, {path: value})
         for part in path.split("."):
             changed = getattr(changed, part)
         assert changed == value

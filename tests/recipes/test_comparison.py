@@ -4,12 +4,18 @@ import pytest
 import torch
 from torch import nn
 
+from recray.config import ConfigError
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.recipes import Recipe, comparison
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
 from tests.planted import SCHEMA, PlantedBatches
+
+
+def test_what_is_no_retriever_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'dlrm' scores rows.*jobs/train_dlrm.py, measures it"):
+        comparison.compare_models("ml-100k", "leave-one-out", ["dlrm"], 1)
 
 
 def test_the_best_weights_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ class Saver:
         # Collectives of the writing thread and of the polls must not mix with those of training.
         self._writers, self._polls = (dist.new_group(backend="gloo") if _several() else None for _ in "12")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recray-checkpoint")
-        self._written: Future[Path] | None = None
+        self._written: Future[None] | None = None
+        self._folder = Path()
 
     @property
     def busy(self) -> bool:
@@ -60,10 +61,10 @@ class Saver:
         """
         assert not self.busy, "take the last checkpoint first"
         state = _staged({"model": model.state_dict(), "optimizer": _optimizer_state(model, optimizer)})
-        self._written = self._thread.submit(self._write, state, json.dumps(progress))
+        self._folder = Path(tempfile.mkdtemp(prefix="recray-checkpoint-"))
+        self._written = self._thread.submit(self._write, self._folder, state, json.dumps(progress))
 
-    def _write(self, state: State, progress: str) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="recray-checkpoint-"))
+    def _write(self, folder: Path, state: State, progress: str) -> None:
         with _one_process_is_fine():
             dcp_save(
                 state,
@@ -74,7 +75,6 @@ class Saver:
             )
         if self.rank == 0:
             (folder / PROGRESS).write_text(progress)
-        return folder
 
     def done(self) -> bool:
         """Whether every rank has written its share of the checkpoint that was started."""
@@ -92,12 +92,17 @@ class Saver:
             CheckpointException, OSError: it could not be written.
         """
         assert self._written is not None, "start a checkpoint first"
-        written, self._written = self._written, None
-        folder = written.result()
         try:
-            yield folder
+            self._written.result()
+            yield self._folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.discard()
+
+    def discard(self) -> None:
+        """Forgets a checkpoint that nobody takes; safe at any time."""
+        if self._written is not None:
+            self._written = None
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

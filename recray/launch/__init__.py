@@ -35,8 +35,8 @@ def run_name(config: LaunchConfig, title: str) -> str:
     return config.run or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _claim(name: str, run: Any) -> None:
-    """Notes what a run is in its folder; a run of this name that was something else is refused.
+def _claim(name: str, run: Any, where: str) -> None:
+    """Notes what a run is in its folder; one of this name that got somewhere as something else is refused.
 
     Raises:
         ConfigError: a bad name, or an earlier run under it had other settings.
@@ -44,11 +44,11 @@ def _claim(name: str, run: Any) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"launch.run {name!r} cannot name a run: use letters, digits, '.', '_' and '-'")
     path = paths.runs_dir() / name / "run.json"
-    settings = _settings(run)
-    if path.exists():
-        earlier = json.loads(path.read_text())
+    settings = {**_settings(run), "launch.where": where}
+    earlier = _read(path)
+    if earlier and any(path.parent.glob("checkpoint_*")):
         changed = [
-            f"{key} was {earlier.get(key)!r}, now {settings.get(key)!r}"
+            f"{key} was {earlier.get(key)}, now {settings.get(key)}"
             for key in sorted(earlier.keys() | settings.keys())
             if earlier.get(key) != settings.get(key)
         ]
@@ -59,7 +59,18 @@ def _claim(name: str, run: Any) -> None:
             )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1))
+    staged = path.with_suffix(".new")
+    staged.write_text(json.dumps(settings, indent=1))
+    staged.replace(path)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The settings that a run was started with; none where it never was, or was cut off in noting them."""
+    try:
+        settings: dict[str, str] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return settings
 
 
 def _settings(run: Any, prefix: str = "") -> dict[str, str]:
@@ -67,6 +78,8 @@ def _settings(run: Any, prefix: str = "") -> dict[str, str]:
     if not dataclasses.is_dataclass(run):
         return {prefix or "task": repr(run)}
     found: dict[str, str] = {}
+    if hasattr(run, "lasting"):
+        found |= {f"{prefix}.{name}": repr(value) for name, value in run.lasting().items()}
     for field in dataclasses.fields(run):
         if field.metadata.get(ELASTIC):
             continue
@@ -88,7 +101,7 @@ def launch(
     ``communicator`` is what joins several workers: PyTorch's process group, or XGBoost's.
     """
     name = run_name(config, title)
-    _claim(name, run)
+    _claim(name, run, config.where)
     where = "in this process" if config.where == "local" else f"on {config.workers} Ray workers"
     log.info("run %s starts %s", name, where)
     if config.where == "local":

@@ -16,8 +16,11 @@ import torch
 from recray import paths
 from recray.config import ConfigError
 from recray.launch import RunResult, Task
+from recray.schema import DataError
 from recray.track.console import ConsoleProgress, setup_logging
 from recray.train.context import Context, LaunchConfig
+
+NO_SCORE = -1e30  # below every score; infinity would not survive Ray's JSON
 
 
 def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
@@ -43,6 +46,7 @@ def _run(
         ray.init(log_to_driver=True, logging_level=logging.WARNING)
     _configure_ray_train()
     _require_room(launch)
+    _refusal(name).unlink(missing_ok=True)
     started = trainer(
         _worker,
         train_loop_config={"task": task, "config": config, "launch": launch, "name": name},
@@ -119,10 +123,24 @@ def _worker(values: dict[str, Any]) -> None:
         report=_report,
         **({"progress": ConsoleProgress(values["name"])} if position.get_world_rank() == 0 else {}),
     )
-    values["task"](values["config"], context)
+    refusal = _refusal(values["name"])
+    if refusal.exists():  # Ray tries again after any error, but this one would only come back
+        raise ConfigError(refusal.read_text())
+    try:
+        values["task"](values["config"], context)
+    except (ConfigError, DataError) as error:
+        refusal.write_text(str(error))
+        raise
+
+
+def _refusal(name: str) -> Path:
+    """Where a run notes an error that no repetition can cure."""
+    return paths.runs_dir() / name / "refused.txt"
 
 
 def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+    # Ray warns of every report that cannot be compared with the best.
     ray.train.report(
-        metrics, checkpoint=ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
+        {"score": NO_SCORE, **metrics},
+        checkpoint=ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None,
     )

@@ -58,6 +58,10 @@ class EmbeddingConfig:
         if self.lr < 0 or self.eps < 0:
             raise ConfigError("embedding.lr and embedding.eps must not be negative")
 
+    def lasting(self) -> dict[str, int]:
+        """What a resumed run cannot change, though it may change the strategy."""
+        return {"blocks": self.blocks}
+
     @property
     def blocks(self) -> int:
         """Adagrad sums per row: columns that share a sum are never cut apart."""

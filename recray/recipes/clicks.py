@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recray import checkpoint
 from recray.batch import RankingBatch
-from recray.config import to_dict
+from recray.config import ConfigError, nearest, to_dict
 from recray.data.row_batches import MemoryRows, StreamedRows
 from recray.data.row_table import Part, RowTable
 from recray.data.rows import ensure_rows
@@ -34,6 +34,7 @@ from recray.train.optim import OptimConfig
 
 log = logging.getLogger(__name__)
 KS = (1, 3, 5, 10)  # of the NDCG of sessions
+LOWER_IS_BETTER = ("logloss", "normalised_entropy")
 SCORED_UNITS = 1024  # rows or sessions scored together, where no run says how many
 
 
@@ -64,20 +65,36 @@ class DLRMRun:
     seed: int = 0
     """Of the initial weights, the order of the data and dropout."""
 
+    def __post_init__(self) -> None:
+        metric, goal = self.loop.metric, "min" if self.loop.metric in LOWER_IS_BETTER else "max"
+        known = ("auc", *LOWER_IS_BETTER, *(f"ndcg@{k}" for k in KS))
+        if metric not in known:
+            raise ConfigError(f"no loop.metric {metric!r} to go by{nearest(metric, known)}")
+        if self.loop.goal != goal:
+            raise ConfigError(
+                f"{metric} is better when {'lower' if goal == 'min' else 'higher'}: set loop.goal {goal}"
+            )
+
 
 def _run(dataset: str, *, sessions: bool = False, reader: Any = "memory", **changes: Any) -> DLRMRun:
     return DLRMRun(data=RowsConfig(dataset=dataset, sessions=sessions, reader=reader), **changes)
 
 
-def _loop(metric: str, epochs: int, batch_size: int, patience: int = 2) -> LoopConfig:
-    return LoopConfig(metric=metric, epochs=epochs, batch_size=batch_size, patience=patience)
+def _loop(metric: str, epochs: int, batch_size: int, patience: int = 2, save_every: int = 0) -> LoopConfig:
+    return LoopConfig(
+        metric=metric,
+        epochs=epochs,
+        batch_size=batch_size,
+        patience=patience,
+        checkpoint_every_steps=save_every,
+    )
 
 
 _SMALL = DLRMConfig(
     embedding=EmbeddingConfig(lr=0.005), bottom=(64,), top=(64, 32), dropout=0.2, dense="standard"
 )
 # Once over the data: ids seen twice are learnt by heart.
-_CRITEO: dict[str, Any] = {"optim": OptimConfig(lr=1e-3), "loop": _loop("auc", 1, 2048)}
+_CRITEO: dict[str, Any] = {"optim": OptimConfig(lr=1e-3), "loop": _loop("auc", 1, 2048, save_every=2000)}
 DLRM_PRESETS: dict[str, tuple[str, DLRMRun]] = {
     "synthetic": (
         "generated clicks with a known truth; needs no download",
@@ -113,7 +130,7 @@ DLRM_PRESETS: dict[str, tuple[str, DLRMRun]] = {
             reader="ray",
             model=DLRMConfig(embedding_dim=128, bottom=(512, 256), top=(1024, 1024, 512, 256)),
             optim=OptimConfig(lr=1e-3, warmup_steps=2000, schedule="linear"),
-            loop=_loop("auc", 1, 65_536),
+            loop=_loop("auc", 1, 65_536, save_every=2000),
         ),
     ),
 }
@@ -176,6 +193,7 @@ def train_rows(run: DLRMRun, context: Context) -> DLRM:
         optim=run.optim,
         context=context,
         seed=run.seed,
+        data=f"{table.name} {table.hash[:12]}",
     )
     return model
 

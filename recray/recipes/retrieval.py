@@ -164,6 +164,7 @@ def train_pairs(run: TwoTowerRun, context: Context) -> Retriever:
         optim=run.optim,
         context=context,
         seed=run.seed,
+        data=f"{data.dataset.name} {data.dataset.hash[:12]}",
     )
     trained: Retriever = model
     return trained

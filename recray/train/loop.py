@@ -66,7 +66,9 @@ class LoopConfig:
     batch_size: int = 2048
     """Global batch size, the sum over workers, at most: small data gets 20 steps an epoch (of 64 or more)."""
     metric: str = "ndcg@10"
-    """Validation metric that early stopping and the best weights go by; higher is better."""
+    """Validation metric that early stopping and the best weights go by."""
+    goal: Literal["max", "min"] = "max"
+    """Whether a higher or a lower metric is better."""
     patience: int = 5
     """Stop after this many evaluations without a better one; 0 never stops early."""
     evaluate_every: int = 1
@@ -90,10 +92,11 @@ class Position:
 
     epoch: int = 0
     step: int = 0  # within the epoch
-    best: float = -math.inf
+    best: float = -math.inf  # the metric, or its opposite where lower is better
     best_epoch: int = -1
     evaluations_since_best: int = 0
     metrics: dict[str, float] = field(default_factory=dict)  # of the best evaluation
+    data: str = ""  # what the batches are made of
 
 
 class _Loss(nn.Module):
@@ -121,15 +124,21 @@ class Loop:
         optim: OptimConfig,
         context: Context,
         seed: int,
+        data: str,
     ) -> None:
         self.model, self.batches, self.validate = model.to(context.device), batches, validate
         self.config, self.optim, self.context, self.seed = config, optim, context, seed
         self.optimizer = build_optimizer(model, optim)
         self.fused = [module for module in model.modules() if isinstance(module, FusedOptimizer)]
-        self.position = Position()
+        self.position = Position(data=(data := f"{data}, {batches.num_steps()} steps an epoch"))
         if context.resume_from is not None:
             checkpoint.load(context.resume_from, model, self.optimizer)
             self.position = Position(**checkpoint.progress(context.resume_from))
+            if self.position.data != data:
+                raise ConfigError(
+                    f"the run was started on other data ({self.position.data}) than there is now ({data}): "
+                    "bring the data back, or start a new run"
+                )
             log.info("resumed at epoch %d, step %d", self.position.epoch, self.position.step)
         self.forward = _distribute(_Loss(model), context)
         self._saver = checkpoint.Saver(context.rank)
@@ -199,20 +208,22 @@ class Loop:
         self.model.eval()
         with torch.no_grad():
             metrics = reduce_sums(self.validate(self.model), self.context)
-        if self.config.metric not in metrics:
-            raise ConfigError(
-                f"loop.metric {self.config.metric!r} is not measured; there is {sorted(metrics)}"
+        name, position = self.config.metric, self.position
+        if name not in metrics:
+            raise ConfigError(f"loop.metric {name!r} is not measured; there is {sorted(metrics)}")
+        if math.isnan(found := metrics[name]):
+            raise TrainingError(
+                f"validation {name} is not a number in epoch {position.epoch}: the validation part has "
+                "nothing to tell apart (one label, no relevant item), or the model's scores are not finite"
             )
-        position = self.position
         position.evaluations_since_best += 1
         score = {}
-        if metrics[self.config.metric] > position.best:
-            position.best, position.best_epoch = metrics[self.config.metric], position.epoch
+        if (value := found if self.config.goal == "max" else -found) > position.best:
+            position.best, position.best_epoch = value, position.epoch
             position.metrics, position.evaluations_since_best = metrics, 0
             score = {"score": position.best}
         if self.context.rank == 0:
-            name, found = self.config.metric, metrics[self.config.metric]
-            best = f"best {position.best:.4f} in epoch {position.best_epoch}"
+            best = f"best {position.metrics[name]:.4f} in epoch {position.best_epoch}"
             log.info("epoch %d: validation %s %.4f, %s", position.epoch, name, found, best)
         self._save({**metrics, **score})
         self._last_shown_s, self._samples_since = time.monotonic(), 0
@@ -225,6 +236,10 @@ class Loop:
         best = {f"best_{k}": v for k, v in self.position.metrics.items()}
         position = {"epoch": float(self.position.epoch), "best_epoch": float(self.position.best_epoch)}
         self._unreported = {**metrics, **best, **position}
+
+    def close(self) -> None:
+        """Leaves nothing behind, whatever ended the run."""
+        self._saver.discard()
 
     def _report(self) -> None:
         with self._saver.take() as folder:
@@ -240,6 +255,7 @@ def fit(
     optim: OptimConfig,
     context: Context,
     seed: int = 0,
+    data: str = "",
 ) -> Position:
     """Trains ``model`` in place and leaves it with its last weights; the best are in a checkpoint.
 
@@ -247,13 +263,18 @@ def fit(
         model: has ``loss(batch) -> {"loss": ...}``; the same on every rank.
         validate: this rank's share of the validation metrics as sums and counts.
         context: from the launcher; carries rank, device, checkpoint to resume from.
+        data: names what the batches are made of, such as its hash; a run is not resumed on other data.
 
     Raises:
-        TrainingError: the loss is no longer finite; names the step and the parameter norms.
-        ConfigError: the checkpoint does not fit, or the metric is not measured.
+        TrainingError: the loss is no longer finite (names the step and the parameter norms), or the
+            validation metric is not a number.
+        ConfigError: the checkpoint or the data does not fit, or the metric is not measured.
     """
-    loop = Loop(model, batches, validate, config=config, optim=optim, context=context, seed=seed)
-    loop.run()
+    loop = Loop(model, batches, validate, config=config, optim=optim, context=context, seed=seed, data=data)
+    try:
+        loop.run()
+    finally:
+        loop.close()
     return loop.position
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recray import checkpoint
+from recray import checkpoint, paths
 from recray.config import ConfigError
 from recray.launch import RunResult, launch, run_name
 from recray.models.two_tower import TwoTower, TwoTowerConfig
@@ -78,9 +78,7 @@ def test_a_local_run_that_is_started_again_continues() -> None:
 
 def test_a_run_is_not_continued_with_other_settings() -> None:
     launch(train, Run(epochs=1), LaunchConfig(where="local", run="mine"), "t")
-    with pytest.raises(
-        ConfigError, match="run 'mine' was started with other settings .epochs was '1', now '2'"
-    ):
+    with pytest.raises(ConfigError, match="run 'mine' was started with other settings .epochs was 1, now 2"):
         launch(train, Run(epochs=2), LaunchConfig(where="local", run="mine"), "t")
     with pytest.raises(ConfigError, match=r"'\.\./evil' cannot name a run"):
         launch(train, Run(), LaunchConfig(where="local", run="../evil"), "t")
@@ -128,8 +126,24 @@ def test_a_run_may_be_continued_with_other_tables() -> None:
     config = LaunchConfig(where="local", run="elastic")
     launch(train, Elastic(epochs=1), config, "t")
     launch(train, Elastic(epochs=1, tables=EmbeddingConfig(backend="torchrec")), config, "t")
-    with pytest.raises(ConfigError, match=r"tables.lr was '0.02', now '0.5'"):
+    with pytest.raises(ConfigError, match=r"tables.blocks was 1, now 2"):
+        launch(train, Elastic(epochs=1, tables=EmbeddingConfig(sharding="column_wise")), config, "t")
+    with pytest.raises(ConfigError, match=r"tables.lr was 0.02, now 0.5"):
         launch(train, Elastic(epochs=1, tables=EmbeddingConfig(lr=0.5)), config, "t")
+
+
+def test_a_run_is_continued_where_it_was_started() -> None:
+    launch(train, Run(epochs=1), LaunchConfig(where="local", run="here"), "t")
+    with pytest.raises(ConfigError, match=r"launch.where was local, now ray"):
+        launch(train, Run(epochs=1), LaunchConfig(where="ray", run="here"), "t")
+
+
+def test_a_start_that_failed_does_not_keep_the_name() -> None:
+    config = LaunchConfig(where="local", run="retried")
+    with pytest.raises(ConfigError, match="way out"):
+        launch(fail, Run(epochs=1), config, "t")
+    (paths.runs_dir() / "retried" / "run.json").write_text("")  # cut off by a full disk
+    assert launch(train, Run(epochs=2), config, "t").metrics["epoch"] == 2
 
 
 def test_new_runs_never_share_a_name() -> None:
@@ -145,6 +159,20 @@ def test_what_a_worker_said_comes_back_in_one_line(ray_cluster: None) -> None:
     config = LaunchConfig(workers=1, max_failures=0, run="failing")
     with pytest.raises(ConfigError, match="run 'failing' failed: .*the way out is here"):
         launch(fail, Run(), config, "t")
+
+
+def count_and_fail(run: Run, context: Context) -> None:
+    with Path(run.flag).open("a") as file:
+        file.write("tried\n")
+    raise ConfigError("no repetition cures this")
+
+
+@pytest.mark.ray
+def test_what_no_repetition_cures_is_not_repeated(ray_cluster: None, tmp_path: Path) -> None:
+    run = Run(flag=str(tmp_path / "tries"))
+    with pytest.raises(ConfigError, match="no repetition cures this"):
+        launch(count_and_fail, run, LaunchConfig(workers=1, max_failures=2, run="hopeless"), "t")
+    assert Path(run.flag).read_text() == "tried\n"
 
 
 @pytest.mark.ray

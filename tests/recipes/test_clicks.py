@@ -25,7 +25,7 @@ from recray.recipes.clicks import (
     open_rows,
 )
 from recray.recipes.comparison import compare_models
-from recray.schema import RowSchema
+from recray.schema import DataError, RowSchema
 from recray.store import Store
 from recray.store.weights import load_model
 from recray.train.context import LaunchConfig
@@ -195,3 +195,25 @@ def test_a_worker_without_rows_does_no_harm(queries: Path, store: Store, ray_clu
     local = train_dlrm(run, LOCAL, store)
     spread = train_dlrm(run, LaunchConfig(workers=2), store)
     assert spread.evaluation.means() == pytest.approx(local.evaluation.means(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("loop", "message"),
+    [
+        (LoopConfig(metric="auk"), "no loop.metric 'auk' to go by, did you mean 'auc'"),
+        (LoopConfig(metric="logloss"), "logloss is better when lower: set loop.goal min"),
+        (LoopConfig(metric="auc", goal="min"), "auc is better when higher: set loop.goal max"),
+        (LoopConfig(metric="calibration"), "no loop.metric 'calibration'"),
+    ],
+)
+def test_a_metric_and_its_direction_are_checked_before_training(loop: LoopConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DLRMRun(loop=loop)
+
+
+def test_rows_of_one_label_are_refused_before_training(tmp_path: Path) -> None:
+    line = "{}\t" + "\t".join(["1"] * 13 + ["0a0b0c0d"] * 26) + "\n"
+    (tmp_path / "log.tsv").write_text("".join(line.format(int(n < 300)) for n in range(1_000)))
+    run = DLRMRun(data=RowsConfig(dataset=f"{tmp_path / 'log.tsv'}?ids=hashed&buckets=10"))
+    with pytest.raises(DataError, match=r"all \d+ rows of the validation part are not relevant"):
+        train_dlrm(run, LaunchConfig(where="local"), Store(tmp_path / "store"))

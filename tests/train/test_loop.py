@@ -1,6 +1,7 @@
 """The training loop: exact resume, early stopping, and the errors of a run that cannot go on."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,43 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_norms() -> None:
     exploding = Exploding(TwoTowerConfig(embedding_dim=8), SCHEMA)
     with pytest.raises(TrainingError, match=r"loss is nan at step 12.*norms: .*ids.weight.*Lower optim.lr"):
         fit(exploding, PlantedBatches(), falling, config=LoopConfig(), optim=OPTIM, context=Context())
+
+
+def test_lower_is_better_where_the_goal_says_so(tmp_path: Path) -> None:
+    keeper, losses = Keeper(tmp_path), iter([0.5, 0.3, 0.4])
+
+    def validate(_: nn.Module) -> dict[str, tuple[float, float]]:
+        return {"logloss": (next(losses), 1.0)}
+
+    changes = {"epochs": 3, "metric": "logloss", "goal": "min", "checkpoint_every_steps": 0}
+    _, position = train(Context(report=keeper), validate, **changes)
+    assert position.best_epoch == 2
+    assert position.metrics == {"logloss": 0.3}
+    assert [metrics.get("score") for metrics in keeper.metrics] == [-0.5, -0.3, None]
+
+
+def test_a_metric_that_is_no_number_stops_the_run() -> None:
+    with pytest.raises(TrainingError, match=r"validation ndcg@10 is not a number in epoch 1: .*one label"):
+        train(Context(), lambda _: {"ndcg@10": (0.0, 0.0)})
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path: Path) -> None:
+    def run(context: Context, data: str) -> None:
+        config = LoopConfig(epochs=4, patience=0, checkpoint_every_steps=3)
+        fit(model(), PlantedBatches(), falling, config=config, optim=OPTIM, context=context, data=data)
+
+    keeper = Keeper(tmp_path, 2)
+    with pytest.raises(Interrupted):
+        run(Context(report=keeper), "events 1a2b")
+    with pytest.raises(ConfigError, match=r"other data \(events 1a2b, 10 steps an epoch\) than there is now"):
+        run(Context(resume_from=keeper.kept[-1]), "events ffff")
+
+
+def test_a_run_that_fails_leaves_no_checkpoint_behind(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(TrainingError):
+        train(Context(report=lambda *_: None), lambda _: {"ndcg@10": (0.0, 0.0)})
+    assert not list(tmp_path.glob("recray-checkpoint-*"))
 
 
 def test_a_metric_that_is_not_measured_is_named() -> None:

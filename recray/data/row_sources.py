@@ -2,19 +2,20 @@
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from recray.config import ConfigError, from_dict, nearest
 from recray.data import sources
 from recray.data.clicks import Clicks
 from recray.data.prepare import ensure
 from recray.data.row_source import RowSource
-from recray.data.sources.criteo import Criteo
-from recray.data.sources.letor import Letor
+from recray.data.sources.criteo import Criteo, is_click_log
+from recray.data.sources.letor import Letor, is_letor
 from recray.data.sources.synthetic_clicks import SyntheticClicks
+from recray.data.sources.tables import Table
 from recray.schema import DataError
 
 
@@ -100,16 +101,31 @@ def row_source_of(name_or_path: str, options: Mapping[str, Any]) -> RowSource:
         ConfigError: neither a known name nor a path, or an option that the source does not have.
         DataError: no reader fits.
     """
-    if name_or_path in ROW_SOURCES:
-        return ROW_SOURCES[name_or_path].build(options)
     if sources.is_registered(name_or_path):
         return from_dict(Clicks, {"dataset": ensure(name_or_path), **options})
     path = Path(name_or_path).expanduser()
-    if path.is_dir() and any(path.glob("*.query")):
+    if path.suffix in (*sources.TABLES, ".inter") and not is_click_log(path):
+        return _clicks_of(path, options)
+    if name_or_path not in ROW_SOURCES and not path.exists():
+        if path.name != name_or_path:
+            raise DataError(f"{path} does not exist")
+        names = [*ROW_SOURCES, *sources.SOURCES]
+        raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, names)}")
+    if "sessions" in options:
+        raise ConfigError(
+            f"sessions={options['sessions']!r}: only ratings become lists, and {name_or_path} has none: "
+            "leave it out, or name a data set of ratings such as ml-1m"
+        )
+    if name_or_path in ROW_SOURCES:
+        return ROW_SOURCES[name_or_path].build(options)
+    if path.is_dir() and is_letor(path, options):
         return from_dict(Letor, {"name": path.name, "path": path, **options})
-    if path.exists():
-        return from_dict(Criteo, {"name": path.stem, "path": path, **options})
-    if path.name != name_or_path:
-        raise DataError(f"{path} does not exist")
-    names = [*ROW_SOURCES, *sources.SOURCES]
-    raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, names)}")
+    return from_dict(Criteo, {"name": path.stem, "path": path, **options})
+
+
+def _clicks_of(path: Path, options: Mapping[str, Any]) -> RowSource:
+    """Clicks of a file of interactions; options of the table and of the clicks stand side by side."""
+    columns = {f.name for f in fields(Table)} - {"path"} if path.suffix in sources.TABLES else set()
+    query = urlencode({key: value for key, value in options.items() if key in columns})
+    others = {key: value for key, value in options.items() if key not in columns}
+    return from_dict(Clicks, {"dataset": ensure(f"{path}?{query}" if query else str(path)), **others})

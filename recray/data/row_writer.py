@@ -46,7 +46,11 @@ class RowWriter:
             first_session = sum(sum(shard.units) for shard in shards)
             shards.append(self._write_shard(f"{part}-{number:05d}.parquet", block, first_session))
         if not tally.rows:
-            raise DataError(f"no row is left for {part}: the raw data is too small for its split")
+            before = ", ".join(f"{info.rows:,} for {info.name}" for info in self.parts)
+            raise DataError(
+                f"no row is left for {part}{f' ({before})' if before else ''}: the raw data is too small, "
+                "each part needs at least 1 row"
+            )
         self.parts.append(
             PartInfo(
                 name=part, rows=tally.rows, units=tally.units, positives=tally.positives, shards=tuple(shards)

@@ -86,6 +86,22 @@ def test_a_file_without_its_last_newline_and_with_carriage_returns() -> None:
     assert parse(TextBlock("logs", 1, data)).rows.labels_N.tolist() == [1, 0]
 
 
+def test_lines_that_are_not_utf8_are_malformed_whatever_their_width() -> None:
+    good = (click_line() + "\n").encode()
+    wide = good.replace(b"0a0b0c0d", b"caf\xe9caf\xe9", 1)
+    parsed = parse(TextBlock("logs", 1, good + b"1\tcaf\xe9\n" + wide + good))
+    assert (len(parsed.rows.labels_N), parsed.lines) == (2, 4)
+    problems = ["2 fields instead of 40", "C1 is 'caf\ufffdcaf\ufffd', not eight hex digits"]
+    assert [(each.line, each.problem) for each in parsed.bad] == list(zip((2, 3), problems, strict=True))
+
+
+@given(st.binary(min_size=1, max_size=300))
+def test_any_bytes_are_rows_or_malformed(data: bytes) -> None:
+    parsed = parse(TextBlock("logs", 1, (click_line() + "\n").encode() + data))
+    assert parsed.lines == len(parsed.rows.labels_N) + len(parsed.bad)
+    assert len(parsed.rows.labels_N) == 1
+
+
 # --- blocks of lines
 
 
@@ -109,9 +125,11 @@ def test_lines_are_cut_by_number_whatever_the_blocks(
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "day_0.gz"
-    path.write_bytes(gzip.compress(b"x" * 100_000)[:-20])
-    with pytest.raises(DataError, match=r"day_0.gz is damaged"):
-        lines_of(path)
+    whole = gzip.compress(b"x" * 100_000)
+    for damaged in (whole[:-20], whole[:10] + b"\xff" * 20 + whole[30:], b"no archive"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"day_0.gz is damaged"):
+            lines_of(path)
 
 
 # --- prepared
@@ -195,6 +213,47 @@ def test_days_are_the_split(tmp_path: Path) -> None:
 def test_a_file_that_is_something_else(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="A line is a label, 13 whole numbers and 26 categories"):
         prepared(tmp_path, ["user_id,item_id,rating"] * 50)
+
+
+@pytest.mark.parametrize("ids", ["vocabulary", "hashed"])
+def test_a_binary_file(tmp_path: Path, ids: str) -> None:
+    path = tmp_path / "logs.zip"
+    path.write_bytes(np.random.default_rng(0).bytes(100_000))
+    with pytest.raises(
+        DataError, match=r"lines are malformed, more than max_malformed=0.001; .* logs.zip, line 1"
+    ):
+        ensure_rows(str(path), ids=ids)
+
+
+def test_a_malformed_line_that_is_not_utf8_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "logs.txt"
+    path.write_bytes("".join(line + "\n" for line in random_lines(200)).encode() + b"1\tcaf\xe9\n")
+    table = ensure_rows(f"{path}?max_malformed=0.5")
+    found = json.loads((table.folder / "quality.json").read_text())["malformed"]
+    assert (found["count"], found["lines"]) == (1, 201)
+    assert found["samples"][0]["text"] == "1\tcaf\ufffd"
+
+
+@pytest.mark.parametrize("num_lines", [1, 3, 7])
+def test_too_few_lines(tmp_path: Path, num_lines: int) -> None:
+    with pytest.raises(DataError, match=rf"logs.txt has {num_lines} lines and needs at least 8"):
+        prepared(tmp_path, random_lines(num_lines))
+    assert sum(part.rows for part in prepared(tmp_path, random_lines(8)).manifest.parts) == 8
+
+
+def test_too_few_lines_of_the_last_day(tmp_path: Path) -> None:
+    for day, num_lines in enumerate((20, 1)):
+        (tmp_path / f"day_{day}").write_text("".join(line + "\n" for line in random_lines(num_lines)))
+    with pytest.raises(DataError, match=r"day_1 has 1 lines and needs at least 2"):
+        ensure_rows(str(tmp_path))
+
+
+@pytest.mark.parametrize("ids", ["vocabulary", "hashed"])
+def test_nothing_but_malformed_lines(tmp_path: Path, ids: str) -> None:
+    with pytest.raises(
+        DataError, match="no row is left for train: 60 lines were read for it and 60 of them are malformed"
+    ):
+        prepared(tmp_path, ["what"] * 70, max_malformed=1.0, ids=ids)
 
 
 def test_an_edited_file_is_prepared_again(tmp_path: Path) -> None:

@@ -63,7 +63,17 @@ def test_qid_in_the_lines(tmp_path: Path) -> None:
         ("1 1:1\n0 1:nan\n", "2\n", r"line 2: feature value 'nan' is not a number"),
         ("1 1:1\nbad 1:1\n", "2\n", r"line 2: label 'bad' is not a number"),
         ("1 a:1\n0 1:1\n", "2\n", r"line 1: feature number 'a' is not a number"),
-        ("1 0:1\n0 1:1\n", "2\n", r"line 1: feature numbers start at 1, got 0"),
+        ("1 0:1\n0 1:1\n", "2\n", r"line 1: feature number '0' is not between 1 and 100,000"),
+        ("1 1:1\n0 100001:1\n", "2\n", r"line 2: feature number '100001' is not between 1 and 100,000"),
+        ("1 1:1\n0 1:1:2\n", "2\n", r"line 2: feature value '1:2' is not a number"),
+        ("1 1:1\n0 1:1e39\n", "2\n", r"line 2: feature value '1e39' does not fit into 32 bits"),
+        ("1 1:1\n0 1:-inf\n", "2\n", r"line 2: feature value '-inf' does not fit into 32 bits"),
+        ("1 1:1\n-1 1:1\n", "2\n", r"line 2: label '-1' is not between 0 and 30: number the grades from 0"),
+        ("inf 1:1\n0 1:1\n", "2\n", r"line 1: label 'inf' is not between 0 and 30"),
+        ("31 1:1\n0 1:1\n", "2\n", r"line 1: label '31' is not between 0 and 30"),
+        ("1 1:1\n0 1:1\n", "2\n", r"has 1 query and needs at least 2"),
+        ("\n# nothing\n", "2\n", r"rank.train holds no rows, only blank lines and comments"),
+        ("1 1:1\n0 1:1\n", "1 1 1 x\n", r"rank.train.query, line 4: group size 'x' is not a number"),
         ("1 1:1\n0 1:1\n", "3\n", r"sum to the 2 lines of rank.train, got a smallest of 3 and a sum of 3"),
         ("1 1:1\n0 1:1\n", "0\n2\n", r"got a smallest of 0"),
         ("1 1:1\n0 1:1\n", "two\n", r"rank.train.query, line 1: group size 'two' is not a number"),
@@ -75,6 +85,29 @@ def test_qid_in_the_lines(tmp_path: Path) -> None:
 def test_bad_files_are_named(tmp_path: Path, train: str, groups: str | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
         rows_of(write(tmp_path, train, groups=groups))
+
+
+def test_a_folder_without_group_files_is_known_by_its_names(tmp_path: Path) -> None:
+    for name in ("rank.train", "rank.test"):
+        (tmp_path / name).write_text("1 qid:1 1:1\n0 qid:2 1:2\n")
+    assert [part.units for part in rows_of(tmp_path).manifest.parts] == [1, 1, 2]
+    for old, new in (("rank.train", "a.txt"), ("rank.test", "b.txt")):
+        (tmp_path / old).rename(tmp_path / new)
+    table = ensure_rows(f"{tmp_path}?train=a.txt&test=b.txt")
+    assert [part.units for part in table.manifest.parts] == [1, 1, 2]
+    (tmp_path / "rank.train").write_text("1 1:1\n0 1:2\n")
+    with pytest.raises(DataError, match=r"rank.test does not exist"):
+        rows_of(tmp_path)
+    (tmp_path / "rank.test").write_text("1 1:1\n")
+    with pytest.raises(DataError, match=r"0 of 2 lines have a qid"):
+        rows_of(tmp_path)
+
+
+def test_comments_are_ignored_whatever_their_encoding(tmp_path: Path) -> None:
+    folder = write(tmp_path, "", groups="1\n1\n")
+    (folder / "rank.train").write_bytes(b"1 1:1 # caf\xe9\r\n2 1:2 # line\xe2\x80\xa8separator\r\n")
+    table = rows_of(folder)
+    assert sorted(float(table.read(p).labels_N[0]) for p in ("train", "validation")) == [1, 2]
 
 
 @pytest.mark.data

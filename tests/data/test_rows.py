@@ -5,20 +5,23 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.prepare import Prepare
 from jobs.prepare import main as prepare_job
+from recray import paths
 from recray.cli.catalogue import datasets
 from recray.config import ConfigError
 from recray.data.row_block import MultiHot, RowBlock
 from recray.data.row_source import Malformed, RawRows
 from recray.data.row_table import RowTable, load_rows
 from recray.data.rows import ensure_rows, prepare_rows
+from recray.data.sources.raw_files import where_to_put
 from recray.schema import DataError
 from tests.conftest import raw_file
-from tests.data.made_rows import Made, block_of, same_batch, table_of
+from tests.data.made_rows import Made, block_of, click_line, same_batch, table_of
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +127,7 @@ def test_a_failed_preparation_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"one has ids \d+..50, its table has 0..49"):
         prepare_rows(Broken(), tmp_path / "out")
-    with pytest.raises(DataError, match="no row is left for test"):
+    with pytest.raises(DataError, match=r"no row is left for test \(10 for train, 10 for validation\)"):
         table_of(tmp_path / "out", sizes={"train": 10, "validation": 10, "test": 0})
     assert {p.name for p in tmp_path.iterdir()} == {".out.lock"}
 
@@ -157,7 +160,10 @@ def test_there_are_three_parts(table: RowTable) -> None:
         ("synthetic-clicks", {"row": 5}, "did you mean 'num_rows'|no setting 'row'"),
         ("synthetic-clicks", {"num_rows": 5}, "at least 100"),
         ("synthetic-clicks", {"ids": "hash"}, "'hash'"),
-        ("synthetic-clicks", {"buckets": 1}, "buckets=1"),
+        ("synthetic-clicks", {"buckets": 1}, "^buckets must be at least 2 and below 2.31, got 1"),
+        ("synthetic-clicks", {"min_count": 0}, "^min_count must be at least 1, got 0"),
+        ("synthetic-clicks", {"max_malformed": 2.0}, "^max_malformed must be between 0 and 1, got 2.0"),
+        ("criteo-sample", {"sessions": "user"}, "only ratings become lists, and criteo-sample has none"),
         ("ltr-lightgbm", {"validation": 1.5}, "validation must be between 0 and 1"),
         ("synthetic", {"sessions": "item"}, "sessions must be"),
     ],
@@ -165,6 +171,41 @@ def test_there_are_three_parts(table: RowTable) -> None:
 def test_wrong_names_and_options(name: str, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ensure_rows(name, **options)
+
+
+def test_a_file_of_interactions_becomes_clicks(tmp_path: Path) -> None:
+    rows = [(n % 7, n % 11, n % 5 + 1, 1000 + n) for n in range(200)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "stars", "timestamp"], orient="row")
+    frame.write_csv(tmp_path / "events.csv")
+    frame.write_csv(tmp_path / "events.tsv", separator="\t")
+    frame.write_parquet(tmp_path / "events.parquet")
+    atomic = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+    frame.rename(dict(zip(frame.columns, atomic, strict=True))).write_csv(
+        tmp_path / "events.inter", separator="\t"
+    )
+    for name in ("events.csv", "events.tsv", "events.parquet", "events.inter"):
+        table = ensure_rows(f"{tmp_path / name}?threshold=5")
+        assert table.name == "events-clicks"
+        assert [part.rows for part in table.manifest.parts] == [160, 20, 20]
+        assert table.info("train").positives == 160 // 5
+    with_columns = ensure_rows(f"{tmp_path / 'events.csv'}?user=item_id&item=user_id&sessions=user")
+    assert with_columns.name == "events-lists"
+    with pytest.raises(ConfigError, match="min_count"):
+        ensure_rows(f"{tmp_path / 'events.csv'}?min_count=3")
+    with pytest.raises(DataError, match="nothing.csv does not exist"):
+        ensure_rows(str(tmp_path / "nothing.csv"))
+
+
+def test_click_logs_of_any_name_are_told_from_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "logs.csv"
+    path.write_text((click_line("1") + "\n" + click_line("0") + "\n") * 35)
+    table = ensure_rows(str(path))
+    assert (table.manifest.source, table.num_rows("train")) == ("criteo", 60)
+
+
+def test_each_raw_folder_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECRAY_RAW_DIR", str(paths.home() / "raw"))
+    assert where_to_put("logs/").count(str(paths.home() / "raw")) == 1
 
 
 def test_options_behind_the_name() -> None:

@@ -42,9 +42,7 @@ def store(world: World, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_answers_are_in_the_order_of_the_network(store: Store) -> None:
     bundles = open_served(store, APPLICATION, 1)
-    answer = Pipeline(bundles).recommend(
-        RecommendRequest(user_id=103, k=5, request_time=NOW, explain=True)
-    )
+    answer = Pipeline(bundles).recommend(RecommendRequest(user_id=103, k=5, request_time=NOW, explain=True))
     assert bundles.ranker is not None
     told = answer["candidates"]
     ranker = read_ranker(bundles.ranker)

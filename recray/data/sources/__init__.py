@@ -87,9 +87,9 @@ SOURCES: dict[str, SourceInfo] = {
     )
 }
 
-_TABLES = (".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".parquet")
 _READERS: dict[str, Callable[[Path], Source]] = {
-    **dict.fromkeys(_TABLES, lambda path: Table(path=path)),
+    **dict.fromkeys(TABLES, lambda path: Table(path=path)),
     ".inter": lambda path: RecBole(path=path),
     ".txt": lambda path: SequenceText(name=path.stem, path=path),
 }
@@ -113,7 +113,7 @@ def source_of(name_or_path: str) -> Source:
         return SOURCES[name_or_path].build()
     file, _, query = name_or_path.partition("?")
     path = Path(file).expanduser()
-    if query and path.suffix in _TABLES:
+    if query and path.suffix in TABLES:
         return _table(path, query)
     if path.suffix in _READERS:
         return _READERS[path.suffix](path)

@@ -32,11 +32,12 @@ class ClickOptions:
     def __post_init__(self) -> None:
         if self.ids not in ("vocabulary", "hashed"):
             raise ConfigError(f"ids must be 'vocabulary' or 'hashed', got {self.ids!r}")
-        if self.min_count < 1 or not 2 <= self.buckets < 2**31 or not 0 <= self.max_malformed <= 1:
-            raise ConfigError(
-                f"min_count={self.min_count}, buckets={self.buckets}, max_malformed={self.max_malformed}: "
-                "they must be at least 1, between 2 and 2^31, and between 0 and 1"
-            )
+        if self.min_count < 1:
+            raise ConfigError(f"min_count must be at least 1, got {self.min_count}")
+        if not 2 <= self.buckets < 2**31:
+            raise ConfigError(f"buckets must be at least 2 and below 2^31, got {self.buckets}")
+        if not 0 <= self.max_malformed <= 1:
+            raise ConfigError(f"max_malformed must be between 0 and 1, got {self.max_malformed}")
 
     def line_options(self) -> dict[str, Any]:
         """The options that count, JSON-ready."""

@@ -23,7 +23,7 @@ from recray.data.sources.click_ids import (
     fit_vocabulary,
     schema_of,
 )
-from recray.data.sources.criteo_text import read_clicks
+from recray.data.sources.criteo_text import COLUMNS, read_clicks
 from recray.data.sources.raw_files import find_raw_folder, fingerprint, require_file, where_to_put
 from recray.data.sources.text_blocks import Lines, TextBlock, lines_of
 from recray.schema import DataError
@@ -79,6 +79,15 @@ class Criteo(ClickOptions):
         return found
 
 
+def is_click_log(path: Path) -> bool:
+    """Whether the first line of a file has a label and as many fields as Criteo's."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline(1 << 16)
+    return first.startswith((b"0\t", b"1\t")) and first.count(b"\t") == len(COLUMNS) - 1
+
+
 def click_rows(options: ClickOptions, parts: Mapping[Part, Blocks], split: str) -> RawRows:
     """Lines of Criteo's format, part by part, as rows."""
     malformed = Malformed()
@@ -89,14 +98,21 @@ def click_rows(options: ClickOptions, parts: Mapping[Part, Blocks], split: str) 
         encoding = fit_vocabulary(counted, options.min_count)
     schema = schema_of(encoding)
 
-    def rows(blocks: Blocks) -> Iterator[RowBlock]:
-        yield from read_clicks(
-            blocks(), functools.partial(encode, schema, encoding), malformed, options.max_malformed
-        )
+    def rows(part: Part, blocks: Blocks) -> Iterator[RowBlock]:
+        lines, bad, found = malformed.lines, malformed.count, 0
+        work = functools.partial(encode, schema, encoding)
+        for block in read_clicks(blocks(), work, malformed, options.max_malformed):
+            found += len(block)
+            yield block
+        if not found:
+            raise DataError(
+                f"no row is left for {part}: {malformed.lines - lines:,} lines were read for it and "
+                f"{malformed.count - bad:,} of them are malformed; each part needs at least 1 row"
+            )
 
     return RawRows(
         schema=schema,
-        parts={part: rows(blocks) for part, blocks in parts.items()},
+        parts={part: rows(part, blocks) for part, blocks in parts.items()},
         split=split,
         shuffle_train=True,
         malformed=malformed,
@@ -126,7 +142,7 @@ def _files(path: Path) -> list[Path]:
     if not found[0].is_file():
         raise DataError(
             f"{path} holds no Criteo logs: it needs {', '.join(FILES.values())}, or day_0, day_1 and so on "
-            f"(.gz too), or {SINGLE}"
+            f"(.gz too), or {SINGLE}; a folder of LibSVM files needs rank.train and rank.test"
         )
     return found
 
@@ -146,5 +162,10 @@ def _cut(files: list[Path]) -> Cut:
             [Lines(last, 0, first)],
             f"global-time({TRAIN_DAYS}/{DAYS} of the lines, the rest by halves)",
         )
+    if total - first < 2:
+        needed = (
+            "2, for validation and test" if len(files) > 1 else "8, for 6/7 training, validation and test"
+        )
+        raise DataError(f"{last} has {total} lines and needs at least {needed}: is it complete?")
     half = (first + total) // 2
     return Cut({"train": days, "validation": [Lines(last, first, half)], "test": [Lines(last, half)]}, split)

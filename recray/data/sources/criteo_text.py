@@ -19,7 +19,7 @@ from pyarrow import csv
 from recray.data.parallel import in_parallel
 from recray.data.row_block import Floats
 from recray.data.row_source import Malformed
-from recray.data.sources.text_blocks import TextBlock, count_lines
+from recray.data.sources.text_blocks import TextBlock
 from recray.schema import DataError
 
 LABEL = "label"
@@ -105,6 +105,8 @@ def _require_few(malformed: Malformed, most: float) -> None:
 
 
 def parse(block: TextBlock) -> Parsed:
+    if not block.data.isascii():  # pyarrow cannot report a line that is not UTF-8
+        block = block._replace(data=block.data.decode("utf-8", "replace").encode())
     bad: list[BadLine] = []
     rows = None
     # The typed parser does almost all of the work; what it refuses is looked at as text.
@@ -114,7 +116,7 @@ def parse(block: TextBlock) -> Parsed:
         bad.clear()
         rows = _rows(_read_as_text(block, bad))
         assert rows is not None
-    return Parsed(rows, count_lines(block.data), bad)
+    return Parsed(rows, len(rows.labels_N) + len(bad), bad)
 
 
 def _read(block: TextBlock, types: dict[str, pa.DataType], bad: list[BadLine]) -> pa.Table:

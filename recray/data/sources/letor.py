@@ -3,11 +3,13 @@
 T. Qin and T.-Y. Liu, Introducing LETOR 4.0 Datasets, arXiv 1306.2597; the group files are LightGBM's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recray.config import ConfigError
@@ -15,6 +17,11 @@ from recray.data.row_block import Floats, Int64s, RowBlock
 from recray.data.row_source import RawRows
 from recray.data.sources.raw_files import find_raw, fingerprint, require_file, where_to_put
 from recray.schema import DataError, RowSchema
+
+Mask = npt.NDArray[np.bool_]
+
+MAX_FEATURES = 100_000  # rows are dense: each takes 4 bytes per feature number
+MAX_GRADE = 30  # a grade's gain is 2^grade - 1
 
 
 class _Lists(NamedTuple):
@@ -54,8 +61,13 @@ class Letor:
         width = max(given.dense_NF.shape[1], test.dense_NF.shape[1])
         schema = RowSchema(dense=tuple(f"f{n}" for n in range(1, width + 1)), sparse=(), sessions=True)
         whole = _block(schema, given)
+        if whole.num_units < 2:
+            raise DataError(
+                f"{self.train} of {self.name} has {whole.num_units} query and needs at least 2, one to "
+                "train and one to validate"
+            )
         queries = np.random.default_rng(0).permutation(whole.num_units)
-        held = round(self.validation * len(queries))
+        held = min(max(round(self.validation * len(queries)), 1), len(queries) - 1)
         return RawRows(
             schema=schema,
             parts={
@@ -75,6 +87,14 @@ class Letor:
         return found
 
 
+def is_letor(folder: Path, options: Mapping[str, Any]) -> bool:
+    """By names: of the files, of groups beside them, or of the options that name the files."""
+    named = "train" in options or "test" in options
+    return (
+        named or any((folder / n).is_file() for n in (Letor.train, Letor.test)) or any(folder.glob("*.query"))
+    )
+
+
 def _block(schema: RowSchema, lists: _Lists) -> RowBlock:
     dense_NF = np.zeros((len(lists.labels_N), len(schema.dense)), np.float32)
     dense_NF[:, : lists.dense_NF.shape[1]] = lists.dense_NF
@@ -83,7 +103,9 @@ def _block(schema: RowSchema, lists: _Lists) -> RowBlock:
 
 def _read(path: Path) -> _Lists:
     require_file(path)
-    lines = pl.Series("line", path.read_text(encoding="utf-8").splitlines()).str.split("#").list.first()
+    # What is not UTF-8 is most often in a comment; elsewhere its token is refused below.
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = pl.Series("line", text.split("\n")).str.split("#").list.first()
     lines = lines.str.replace_all("\t", " ")
     tokens = (
         pl.DataFrame({"row": np.arange(len(lines)), "token": lines.str.strip_chars().str.split(" ")})
@@ -91,21 +113,27 @@ def _read(path: Path) -> _Lists:
         .filter(pl.col("token") != "")
     )
     rows, kept = np.unique(tokens["row"].to_numpy(), return_inverse=True)  # blank lines are no rows
+    if not len(rows):
+        raise DataError(f"{path} holds no rows, only blank lines and comments: is it complete?")
     first_N = np.r_[True, np.diff(kept) > 0]
     labels = tokens.filter(first_N)["token"]
-    pairs = tokens.filter(~first_N)["token"].str.split_exact(":", 1).struct.unnest()
+    pairs = tokens.filter(~first_N)["token"].str.splitn(":", 2).struct.unnest()
     lines_N = tokens["row"].to_numpy()
     labels_N = _numbers(path, labels, lines_N[first_N], "label", pl.Float32).to_numpy()
+    wrong_N = ~((labels_N >= 0) & (labels_N <= MAX_GRADE))
+    way_out = f"is not between 0 and {MAX_GRADE}: number the grades from 0, the least relevant, on"
+    _refuse(path, wrong_N, labels, lines_N[first_N], "label", way_out)
     is_query = (pairs["field_0"] == "qid").to_numpy()
     at_N, row_of = lines_N[~first_N], kept[~first_N]
     queries = _numbers(path, pairs["field_1"].filter(is_query), at_N[is_query], "query id", pl.Int64)
     pairs, at_N, row_of = pairs.filter(~is_query), at_N[~is_query], row_of[~is_query]
-    indices = _numbers(path, pairs["field_0"], at_N, "feature number", pl.Int64).to_numpy()
-    values = _numbers(path, pairs["field_1"], at_N, "feature value", pl.Float32).to_numpy()
-    if len(indices) and indices.min() < 1:
-        raise DataError(
-            f"{path}, line {at_N[indices.argmin()] + 1}: feature numbers start at 1, got {indices.min()}"
-        )
+    names, texts = pairs["field_0"], pairs["field_1"]
+    indices = _numbers(path, names, at_N, "feature number", pl.Int64).to_numpy()
+    values = _numbers(path, texts, at_N, "feature value", pl.Float32).to_numpy()
+    way_out = f"is not between 1 and {MAX_FEATURES:,}: number the features from 1 on without gaps"
+    _refuse(path, (indices < 1) | (indices > MAX_FEATURES), names, at_N, "feature number", way_out)
+    way_out = "does not fit into 32 bits: scale the feature down, or leave it out where it is unknown"
+    _refuse(path, ~np.isfinite(values), texts, at_N, "feature value", way_out)
     dense_NF = np.zeros((len(rows), int(indices.max(initial=0))), np.float32)
     dense_NF[row_of, indices - 1] = values
     return _Lists(dense_NF, labels_N, _offsets(path, queries.to_numpy(), len(rows)))
@@ -114,13 +142,15 @@ def _read(path: Path) -> _Lists:
 def _numbers(path: Path, texts: pl.Series, lines_N: Int64s, what: str, dtype: type[pl.DataType]) -> pl.Series:
     numbers = texts.cast(dtype, strict=False)
     bad = numbers.is_null() | numbers.is_nan() if dtype == pl.Float32 else numbers.is_null()
-    if bad.any():
-        at = int(bad.arg_max() or 0)
-        raise DataError(
-            f"{path}, line {lines_N[at] + 1}: {what} {texts[at]!r} is not a number: "
-            "a line is 'label number:value ...', separated by spaces"
-        )
+    way_out = "is not a number: a line is 'label number:value ...', separated by spaces"
+    _refuse(path, bad.to_numpy(), texts, lines_N, what, way_out)
     return numbers
+
+
+def _refuse(path: Path, bad_N: Mask, texts: pl.Series, lines_N: Int64s, what: str, way_out: str) -> None:
+    if bad_N.any():
+        at = int(bad_N.argmax())
+        raise DataError(f"{path}, line {lines_N[at] + 1}: {what} {texts[at]!r} {way_out}")
 
 
 def _offsets(path: Path, queries_N: Int64s, num_rows: int) -> Int64s:
@@ -136,9 +166,8 @@ def _offsets(path: Path, queries_N: Int64s, num_rows: int) -> Int64s:
             f"{path}: {len(queries_N)} of {num_rows} lines have a qid: write one in each, or the number of "
             f"lines of each query into {groups.name}"
         )
-    sizes = _numbers(
-        groups, pl.Series(groups.read_text().split()), np.arange(num_rows), "group size", pl.Int64
-    )
+    texts = pl.Series(groups.read_text(encoding="utf-8", errors="replace").split(), dtype=pl.String)
+    sizes = _numbers(groups, texts, np.arange(len(texts)), "group size", pl.Int64)
     sizes_S = sizes.to_numpy()
     smallest = min(sizes_S.tolist(), default=0)
     if smallest < 1 or sizes_S.sum() != num_rows:

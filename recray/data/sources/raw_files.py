@@ -18,7 +18,7 @@ def find_raw_folder(name: str) -> Path | None:
 
 
 def where_to_put(file_name: str) -> str:
-    folders = " or ".join(str(d) for d in paths.raw_dirs())
+    folders = " or ".join(dict.fromkeys(str(d) for d in paths.raw_dirs()))
     return f"put {file_name} into {folders}, or name its folder in RECRAY_RAW_DIR"
 
 

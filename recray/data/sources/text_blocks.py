@@ -1,6 +1,7 @@
 """Large text files in blocks of whole lines, numbered, whatever their size."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
                     rest = data[end:]
                 else:
                     rest += data
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise DataError(f"{path} is damaged ({error}): fetch it again") from error
     if rest:
         yield rest

@@ -20,7 +20,7 @@ from recray.data.rows import ensure_rows
 class Prepare:
     dataset: tyro.conf.Positional[str]
     """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file;
-    with `--rows` of Criteo logs or a folder of LibSVM files."""
+    with `--rows` also of Criteo logs or a folder of LibSVM files."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
     rows: bool = False

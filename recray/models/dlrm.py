@@ -205,7 +205,15 @@ class DLRM(nn.Module):
         widths = (len(schema.dense), *config.bottom, dim)
         self.bottom = _mlp(widths, last_relu=True) if schema.dense else None
         tables = [
-            Table(name=f.name, rows=f.size, dim=dim, features=(f.name,), pooling="mean") for f in sparse
+            # The mean of one is the one: spare its division.
+            Table(
+                name=f.name,
+                rows=f.size,
+                dim=dim,
+                features=(f.name,),
+                pooling="mean" if f.multi_hot else "sum",
+            )
+            for f in sparse
         ]
         self.embeddings = EmbeddingBags(tables, config.embedding, placement, seed=seed) if tables else None
         self.interaction = self._interaction(len(tables) + bool(schema.dense))

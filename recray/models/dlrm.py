@@ -89,6 +89,11 @@ class DenseScaler(nn.Module):
         # Smallest, largest, mean, standard deviation.
         self.register_buffer("stats_4F", torch.tensor([0.0, 1.0, 0.0, 1.0])[:, None].repeat(1, num_columns))
 
+    @property
+    def mean_F(self) -> Tensor:
+        """Of each column in the training part."""
+        return self.stats_4F[2]
+
     def forward(self, dense_BF: Tensor) -> Tensor:
         low_F, high_F, mean_F, std_F = self.stats_4F
         if self.method == "log1p":

@@ -36,15 +36,10 @@ def ranker_schema(feature_names: Sequence[str], num_items: int) -> RowSchema:
 
 
 class DLRMRanker:
-    """A ``contract.Scorer`` around a trained DLRM of ``ranker_schema``.
+    """A ``contract.Scorer`` around a trained DLRM of ``ranker_schema``."""
 
-    Args:
-        typical_F: the mean of each feature in training, which ``explain`` compares with.
-    """
-
-    def __init__(self, model: DLRM, config: DLRMConfig, schema: RowSchema, typical_F: Floats) -> None:
+    def __init__(self, model: DLRM, config: DLRMConfig, schema: RowSchema) -> None:
         self._model, self.config, self.schema = model.eval(), config, schema
-        self._typical_F = typical_F
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -77,7 +72,7 @@ class DLRMRanker:
         count, width = features_KF.shape
         changed_FKF = np.repeat(features_KF[None], width, axis=0)
         columns = np.arange(width)
-        changed_FKF[columns, :, columns] = self._typical_F[:, None]
+        changed_FKF[columns, :, columns] = self._model.scaler.mean_F.numpy()[:, None]
         without = self.score(changed_FKF.reshape(-1, width), np.tile(item_ids_K, width))
         contributions_KF: Floats = (
             self.score(features_KF, item_ids_K)[:, None] - without.reshape(width, count).T
@@ -87,7 +82,6 @@ class DLRMRanker:
     def save(self, path: Path) -> None:
         """Writes model, config and schema as one safetensors file."""
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
-        tensors["typical_F"] = torch.from_numpy(self._typical_F)
         header = {"config": json.dumps(to_dict(self.config)), "schema": json.dumps(self.schema.to_json())}
         safetensors.torch.save_file(tensors, path, metadata=header)
 
@@ -106,13 +100,12 @@ class DLRMRanker:
         schema = RowSchema.from_json(json.loads(header["schema"]))
         if feature_names is not None:
             check_feature_names(schema.dense, tuple(feature_names), str(path))
-        typical_F: Floats = tensors.pop("typical_F").numpy()
         model = DLRM(config, schema)
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
             raise DataError(f"{path}: its weights do not fit its config: {error}") from error
-        return DLRMRanker(model, config, schema, typical_F)
+        return DLRMRanker(model, config, schema)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

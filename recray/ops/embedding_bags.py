@@ -50,17 +50,21 @@ class _Embeddings(nn.Module):
     def __init__(
         self,
         tables: Sequence[Table],
-        config: EmbeddingConfig,
-        placement: Placement,
+        config: EmbeddingConfig = EmbeddingConfig(),  # noqa: B008 - frozen
+        placement: Placement = Placement(),  # noqa: B008 - frozen
         *,
-        pooled: frozenset[str],
-        seed: int,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        pooled = frozenset(table.name for table in tables if self._is_summed(table))
         embedding_plan.check_tables(tables, config.blocks)
         self.config, self.placement = config, placement
         self.table_of = {feature: table for table in tables for feature in table.features}
         self._tables: Tables = _backend(config)(tables, config, placement, pooled=pooled, seed=seed)
+
+    def _is_summed(self, table: Table) -> bool:
+        """Whether the backend sums the table's bags; else it returns every id's row."""
+        raise NotImplementedError
 
     @property
     def plan(self) -> tuple[Shard, ...]:
@@ -123,16 +127,8 @@ class EmbeddingBags(_Embeddings):
         ConfigError: tables, config and workers that do not go together; a backend that is not installed.
     """
 
-    def __init__(
-        self,
-        tables: Sequence[Table],
-        config: EmbeddingConfig = EmbeddingConfig(),  # noqa: B008 - frozen
-        placement: Placement = Placement(),  # noqa: B008 - frozen
-        *,
-        seed: int = 0,
-    ) -> None:
-        pooled = frozenset(table.name for table in tables if table.pooling != "max")
-        super().__init__(tables, config, placement, pooled=pooled, seed=seed)
+    def _is_summed(self, table: Table) -> bool:
+        return table.pooling != "max"
 
     def forward(self, ids: KeyedJagged) -> dict[str, Tensor]:
         """feature -> pooled_BD, float32; zeros for an empty bag.
@@ -161,15 +157,8 @@ class EmbeddingBags(_Embeddings):
 class Embeddings(_Embeddings):
     """Un-pooled embeddings, as sequences need them: ``EmbeddingBags`` without regard to ``Table.pooling``."""
 
-    def __init__(
-        self,
-        tables: Sequence[Table],
-        config: EmbeddingConfig = EmbeddingConfig(),  # noqa: B008 - frozen
-        placement: Placement = Placement(),  # noqa: B008 - frozen
-        *,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(tables, config, placement, pooled=frozenset(), seed=seed)
+    def _is_summed(self, table: Table) -> bool:
+        return False
 
     def forward(self, ids: KeyedJagged) -> dict[str, Jagged]:
         """feature -> one row of its table, float32 [N, D], for each id, in the order of the ids.

@@ -1,7 +1,7 @@
 """DLRM on rows to rank: clicks by BCE, sessions by LambdaRank; trained, measured and published."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from recray import checkpoint
 from recray.batch import RankingBatch
 from recray.config import ConfigError, nearest, to_dict
 from recray.data.row_batches import MemoryRows, StreamedRows
-from recray.data.row_table import Part, RowTable
+from recray.data.row_table import DenseStats, Part, RowTable
 from recray.data.rows import ensure_rows
 from recray.data.sources import absolute
 from recray.eval.clicks import Clicks, click_sums, metrics_of_sums
@@ -172,9 +172,14 @@ def open_rows(data: RowsConfig) -> RowTable:
 def new_dlrm(run: DLRMRun, table: RowTable, placement: Placement = Placement()) -> DLRM:  # noqa: B008 - frozen
     """The untrained model of a run; equal seeds give equal weights, on any number of workers."""
     model = DLRM(run.model, table.schema, placement, seed=run.seed)
-    stats_4F = torch.tensor([[s.low, s.high, s.mean, s.std] for s in table.dense]).reshape(-1, 4).T
-    model.set_dense_stats(*stats_4F)
+    set_dense_stats(model, table.dense)
     return model
+
+
+def set_dense_stats(model: DLRM, dense: Sequence[DenseStats]) -> None:
+    """Tells the model what the training part holds of each dense column."""
+    stats_4F = torch.tensor([[s.low, s.high, s.mean, s.std] for s in dense]).reshape(-1, 4).T
+    model.set_dense_stats(*stats_4F)
 
 
 def train_rows(run: DLRMRun, context: Context) -> DLRM:

@@ -1,20 +1,21 @@
 """The ranking stage as a network: a DLRM over the same examples that trees are grown from."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
 from recray import checkpoint
 from recray.data.row_batches import MemoryRows
 from recray.data.row_block import RowBlock
+from recray.data.row_tally import PartTally
 from recray.eval.sessions import session_ndcg
-from recray.features.examples import Floats, load_examples
+from recray.features.examples import load_examples
 from recray.features.ranking import FEATURE_NAMES
 from recray.models.dlrm import DLRM
 from recray.models.dlrm_ranker import ITEM, DLRMRanker, ranker_schema
 from recray.ops.embedding_bags import Placement
+from recray.recipes.clicks import set_dense_stats
 from recray.recipes.ranking import HOLDOUT, TRAIN, RankerTask
 from recray.train.context import Context
 from recray.train.loop import Sums, fit
@@ -24,14 +25,22 @@ def train_network(task: RankerTask, context: Context) -> None:
     """Trains on the training queries and validates, by NDCG@10, on those of the users held out."""
     run, train = task.run, _rows(task, TRAIN)
     model = _new_model(task, Placement(context.rank, context.world_size, context.device))
-    model.set_dense_stats(*map(torch.from_numpy, _dense_stats(train.dense_NF)))
-    held_out = _share(_rows(task, HOLDOUT), context)
-    batch, grades_N = held_out.to_batch().to(context.device), held_out.labels_N.astype(np.float64)
+    tally = PartTally(len(FEATURE_NAMES))
+    tally.add(train)
+    set_dense_stats(model, tally.dense_stats(train.schema))
+    held_out = _rows(task, HOLDOUT)
+    all_at_once = MemoryRows(held_out, held_out.num_units, shuffle=False)
+    batch = all_at_once.batch(0, 0, context.rank, context.world_size)
+    assert batch.offsets_S is not None
+    grades_N, offsets_S, batch = (
+        batch.labels_B.double().numpy(),
+        batch.offsets_S.numpy(),
+        batch.to(context.device),
+    )
 
     def validate(model: Any) -> Sums:
-        assert held_out.offsets_S is not None
         scores_N = model.score(batch).double().cpu().numpy()
-        ndcg_S = session_ndcg(scores_N, grades_N, held_out.offsets_S, (10,))["ndcg@10"]
+        ndcg_S = session_ndcg(scores_N, grades_N, offsets_S, (10,))["ndcg@10"]
         return {"ndcg@10": (float(np.nansum(ndcg_S)), float((~np.isnan(ndcg_S)).sum()))}
 
     fit(
@@ -49,25 +58,7 @@ def restore(task: RankerTask, folder: Path) -> DLRMRanker:
     """The ranker with the best weights of a run's checkpoint."""
     model = _new_model(task, Placement())
     checkpoint.load_model(folder, model)
-    typical_F = _dense_stats(_rows(task, TRAIN).dense_NF).mean
-    return DLRMRanker(model, task.run.dlrm, ranker_schema(FEATURE_NAMES, task.num_items), typical_F)
-
-
-class _DenseStats(NamedTuple):
-    """Of each feature, missing values left out; 0 where it is always missing."""
-
-    low: Floats
-    high: Floats
-    mean: Floats
-    std: Floats
-
-
-def _dense_stats(dense_NF: Floats) -> _DenseStats:
-    known_F = np.maximum((~np.isnan(dense_NF)).sum(axis=0), 1)
-    mean_F = np.nansum(dense_NF, axis=0, dtype=np.float64) / known_F
-    std_F = np.sqrt(np.nansum((dense_NF - mean_F) ** 2, axis=0) / known_F)
-    low_F, high_F = (f.reduce(dense_NF, axis=0) for f in (np.fmin, np.fmax))  # these pass NaN by
-    return _DenseStats(*(np.nan_to_num(v).astype(np.float32) for v in (low_F, high_F, mean_F, std_F)))
+    return DLRMRanker(model, task.run.dlrm, ranker_schema(FEATURE_NAMES, task.num_items))
 
 
 def _new_model(task: RankerTask, placement: Placement) -> DLRM:
@@ -83,9 +74,3 @@ def _rows(task: RankerTask, file: str) -> RowBlock:
     offsets_S = np.append(starts, len(examples.labels_N)).astype(np.int64)
     schema = ranker_schema(FEATURE_NAMES, task.num_items)
     return RowBlock(schema, examples.features_NF, ids, examples.labels_N, offsets_S)
-
-
-def _share(rows: RowBlock, context: Context) -> RowBlock:
-    """This worker's sessions."""
-    bounds = (rows.num_units * r // context.world_size for r in (context.rank, context.rank + 1))
-    return rows.slice(*bounds)

@@ -19,8 +19,8 @@ CONFIG = DLRMConfig(embedding_dim=4, bottom=(8,), top=(8,), loss="lambdarank")
 def ranker() -> DLRMRanker:
     schema = ranker_schema(NAMES, NUM_ITEMS)
     model = DLRM(CONFIG, schema, seed=3)
-    model.set_dense_stats(*torch.tensor([0.0, 1.0, 0.0, 1.0])[:, None].repeat(1, 3))
-    return DLRMRanker(model, CONFIG, schema, np.full(3, 0.5, np.float32))
+    model.set_dense_stats(*torch.tensor([0.0, 1.0, 0.5, 1.0])[:, None].repeat(1, 3))
+    return DLRMRanker(model, CONFIG, schema)
 
 
 def candidates() -> tuple[np.ndarray, np.ndarray]:

@@ -26,8 +26,7 @@ def store(world: World, tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("dlrm-store"))
     config = DLRMConfig(embedding_dim=4, bottom=(8,), top=(8,), loss="lambdarank")
     schema = ranker_schema(FEATURE_NAMES, NUM_ITEMS)
-    typical_F = np.zeros(len(FEATURE_NAMES), np.float32)
-    ranker = DLRMRanker(DLRM(config, schema, seed=1), config, schema, typical_F)
+    ranker = DLRMRanker(DLRM(config, schema, seed=1), config, schema)
     retriever = publish_retriever(store, world)
     for model in ("dlrm", "mystery"):
         store.publish(

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from recray.contract import FusedOptimizer
 from recray.ops.sharded import Sharded
 
 PROGRESS = "progress.json"
+DISCARD_WAIT_S = 10.0
 State = dict[str, Any]
 
 
@@ -101,8 +102,12 @@ class Saver:
     def discard(self) -> None:
         """Forgets a checkpoint that nobody takes; safe at any time."""
         if self._written is not None:
-            self._written = None
-            shutil.rmtree(self._folder, ignore_errors=True)
+            written, self._written = self._written, None
+            # What is still being written would come back after its folder was removed; a writer that
+            # waits for a dead peer cleans up when it gives up.
+            wait([written], timeout=DISCARD_WAIT_S)
+            folder = self._folder
+            written.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

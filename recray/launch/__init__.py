@@ -32,7 +32,7 @@ class RunResult(NamedTuple):
 
 def run_name(config: LaunchConfig, title: str) -> str:
     """The run's name: the one asked for, else a new one that no other run has."""
-    return config.run or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return config.run or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
 def _claim(name: str, run: Any, where: str) -> None:

@@ -2,15 +2,17 @@
 
 python jobs/prepare.py ml-1m
 python jobs/prepare.py ml-1m --rows
+python jobs/prepare.py amazon-beauty --item-content
 python jobs/prepare.py criteo-sample
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import tyro
 
 from recray.cli.jobs import run_job
 from recray.config import ConfigError
+from recray.data.content import ContentConfig, item_content
 from recray.data.prepare import ensure
 from recray.data.row_sources import ROW_SOURCES, options_of
 from recray.data.rows import ensure_rows
@@ -25,12 +27,17 @@ class Prepare:
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
     rows: bool = False
     """Prepare rows to rank (clicks and their features) instead of interactions."""
+    item_content: bool = False
+    """Make the vectors of the items' text and attributes too."""
+    content: ContentConfig = field(default_factory=ContentConfig)
 
 
 def main(config: Prepare) -> None:
     if config.rows or options_of(config.dataset)[0] in ROW_SOURCES:
         if config.k_core:
             raise ConfigError(f"k_core={config.k_core} is for interactions: leave it out for rows to rank")
+        if config.item_content:
+            raise ConfigError("item_content is for interactions: leave it out for rows to rank")
         table = ensure_rows(config.dataset)
         parts = ", ".join(f"{part.rows:,} {part.name}" for part in table.manifest.parts)
         print(f"{table.name}: {parts} rows in {table.folder}")
@@ -42,6 +49,8 @@ def main(config: Prepare) -> None:
             f"{len(dataset):,} interactions in {dataset.folder}"
         )
         folder = dataset.folder
+        if config.item_content or config.content != ContentConfig():
+            print(item_content(dataset, config.content).summary())
     print(f"quality report: {folder / 'quality.html'}")
 
 

@@ -75,6 +75,54 @@ class RowSchema:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContentSchema:
+    """The content vectors that a model of items is built for."""
+
+    content_dim: int
+    """Length of an item's content vector."""
+    content_digest: str
+    """Of the encoder that made the vectors: another one's vectors mean something else."""
+
+    def to_json(self) -> dict[str, Any]:
+        return to_dict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "ContentSchema":
+        return from_dict(ContentSchema, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticSchema:
+    """The catalogue, as semantic ids, that a generative retriever is built for."""
+
+    num_users: int
+    num_items: int
+    code_sizes: tuple[int, ...]
+    """Codes of each level; see ``recray.semantic_ids``."""
+    codes_digest: str
+    """Of the map between items and codes."""
+
+    def to_json(self) -> dict[str, Any]:
+        return to_dict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "SemanticSchema":
+        return from_dict(SemanticSchema, values)
+
+
+Schema = FeatureSchema | RowSchema | ContentSchema | SemanticSchema
+
+
+def schema_from_json(values: dict[str, Any]) -> Schema:
+    """The schema that ``to_json`` wrote; each kind has a field that no other one has."""
+    if "sparse" in values:
+        return RowSchema.from_json(values)
+    if "content_dim" in values:
+        return ContentSchema.from_json(values)
+    return (SemanticSchema if "code_sizes" in values else FeatureSchema).from_json(values)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProtocolCard:
     """How a metric was measured. Metrics under different cards are not comparable."""
 

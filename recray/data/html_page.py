@@ -52,9 +52,16 @@ figure { margin: 0; padding: 14px 16px 6px; } figcaption { font-weight: 600; } s
 """  # noqa: E501 (one rule per line reads better)
 
 
-def page(name: str, lead: str, tiles: Mapping[str, str], checks: Iterable[Check], sections: str) -> str:
+def page(
+    name: str,
+    lead: str,
+    tiles: Mapping[str, str],
+    checks: Iterable[Check],
+    sections: str,
+    about: str = "data quality",
+) -> str:
     """``lead``, the tiles' texts and ``sections`` are HTML."""
-    title = f"{html.escape(name)}: data quality"
+    title = f"{html.escape(name)}: {about}"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>{_STYLE}</style></head><body><main>

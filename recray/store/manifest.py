@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recray.config import ConfigError
-from recray.schema import FeatureSchema, ProtocolCard, RowSchema
+from recray.schema import ProtocolCard, Schema, schema_from_json
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
@@ -50,7 +50,7 @@ class BundleManifest:
     version: int
     model: str  # registry name, e.g. "two_tower": what rebuilds the model
     config: dict[str, Any]
-    schema: FeatureSchema | RowSchema | None
+    schema: Schema | None
     card: ProtocolCard | None
     metrics: dict[str, Any]
     requires: dict[str, Reference]  # role -> the bundle that this one was made for
@@ -114,16 +114,12 @@ def _from_json(values: dict[str, Any]) -> BundleManifest:
         raise StoreError(f"format {values.get('format')!r}, this version of recray reads {FORMAT}")
     schema, card = values["schema"], values["card"]
     parsed = {
-        "schema": _schema_from_json(schema) if schema else None,
+        "schema": schema_from_json(schema) if schema else None,
         "card": ProtocolCard.from_json(card) if card else None,
         "requires": {role: Reference(**r) for role, r in values["requires"].items()},
         "files": {path: FileEntry(**entry) for path, entry in values["files"].items()},
     }
     return BundleManifest(**{**values, **parsed})
-
-
-def _schema_from_json(values: dict[str, Any]) -> FeatureSchema | RowSchema:
-    return RowSchema.from_json(values) if "sparse" in values else FeatureSchema.from_json(values)
 
 
 def file_sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from recray import paths
 from recray.config import nearest
-from recray.schema import FeatureSchema, ProtocolCard, RowSchema
+from recray.schema import ProtocolCard, Schema
 from recray.store import names as moves_file
 from recray.store.bundle import Bundle, open_folder
 from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
@@ -40,7 +40,7 @@ class Store:
         *,
         model: str,
         config: dict[str, Any],
-        schema: FeatureSchema | RowSchema | None = None,
+        schema: Schema | None = None,
         card: ProtocolCard | None = None,
         metrics: Mapping[str, Any] | None = None,
         requires: Mapping[str, Reference] | None = None,
@@ -77,6 +77,30 @@ class Store:
                 ).sealed()
                 published = _commit(staged, manifest, folder / "versions")
         log.info("published %s", manifest.reference)
+        return Bundle(published, manifest)
+
+    def install(self, manifest: BundleManifest, write: Callable[[Path], None]) -> Bundle:
+        """Takes in a version that another store published, under its own name, number and digest.
+
+        ``write`` puts the manifest's files into the folder it is given; it is not called where this
+        store has that version already.
+
+        Raises:
+            StoreError: the number is another bundle's here, or the files are not those of the manifest.
+        """
+        folder = self._application_folder(manifest.name)
+        if manifest.version in self._numbers(manifest.name):
+            return self.resolve(manifest.reference)
+        with staging(folder) as staged:
+            write(staged)
+            found = seal_files(staged)
+            if differs := {f for f, _ in set(found.items()) ^ set(manifest.files.items())}:
+                raise StoreError(f"{manifest.reference}: {min(differs)} is not the file that was published")
+            with locked(folder):
+                if manifest.version in self._numbers(manifest.name):  # somebody else was faster
+                    return self.resolve(manifest.reference)
+                published = _commit(staged, manifest, folder / "versions")
+        log.info("installed %s", manifest.reference)
         return Bundle(published, manifest)
 
     def open(self, name: str, version: int | str = "production") -> Bundle:

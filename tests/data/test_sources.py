@@ -6,6 +6,7 @@ import pytest
 
 from recray.config import ConfigError
 from recray.data.sources import SOURCES, is_registered, source_of
+from recray.data.sources.amazon import AmazonReviews
 from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
 from recray.data.sources.synthetic import Synthetic
@@ -18,13 +19,17 @@ def test_every_entry_builds_the_source_of_its_name(name: str) -> None:
     assert info.name == info.build().name == source_of(name).name == name
     assert (info.raw_file is None) == (name == "synthetic")
     assert (info.size_bytes == 0) == (info.raw_file is None)
-    assert info.url is None or info.url.endswith(f"/{name}.zip")
+    assert info.url is None or info.url.endswith(
+        f"/{name}.zip" if name.startswith("ml") else f"/{info.raw_file}"
+    )
 
 
 def test_a_file_gets_the_reader_of_its_suffix() -> None:
     kinds = {"a.csv": Table, "a.tsv": Table, "a.parquet": Table, "a.inter": RecBole, "a.txt": SequenceText}
     assert {name: type(source_of(name)) for name in kinds} == kinds
     assert isinstance(source_of("synthetic"), Synthetic)
+    assert isinstance(source_of("ratings_Beauty.csv"), AmazonReviews)
+    assert isinstance(source_of("ratings_Beauty.csv?user=a"), Table)
     assert source_of(str(Path("some") / "folder" / "a.csv")).name == "a"
 
 

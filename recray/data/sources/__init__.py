@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from recray.config import ConfigError, from_dict, nearest
 from recray.data.source import Source
+from recray.data.sources.amazon import CATEGORIES, URL, AmazonReviews, is_amazon
 from recray.data.sources.movielens import VARIANTS, MovieLens
 from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
@@ -22,7 +23,7 @@ class SourceInfo:
     name: str
     text: str
     licence: str
-    size_bytes: int  # of the raw archive; 0: nothing to fetch
+    size_bytes: int | None  # of the raw archive; 0: nothing to fetch; None: not known
     url: str | None  # None: generated, or to be fetched by hand
     raw_file: str | None  # looked for in the raw folders; None: generated
     build: Callable[[], Source]
@@ -50,6 +51,19 @@ def _amazon(name: str, text: str, size_bytes: int) -> SourceInfo:
         url=None,
         raw_file=f"{name}/sequences_with_gaps.txt",
         build=lambda: SequenceText(name=name),
+    )
+
+
+def _amazon_2014(name: str, text: str) -> SourceInfo:
+    file = f"reviews_{CATEGORIES[name]}_5.json.gz"
+    return SourceInfo(
+        name=name,
+        text=text,
+        licence="research use",
+        size_bytes=None,
+        url=f"{URL}/{file}",
+        raw_file=file,
+        build=lambda: AmazonReviews(name=name),
     )
 
 
@@ -84,6 +98,11 @@ SOURCES: dict[str, SourceInfo] = {
             "Amazon 2014 Sports, 5-core: 296,337 actions, 35,598 users, 18,357 items",
             3_134_970,
         ),
+        _amazon_2014("amazon-2014-beauty", "Amazon 2014 Beauty, 5-core, from the raw reviews and items"),
+        _amazon_2014("amazon-2014-sports", "Amazon 2014 Sports, 5-core, from the raw reviews and items"),
+        _amazon_2014(
+            "amazon-toys", "Amazon 2014 Toys, 5-core: 167,597 reviews, 19,412 users, 11,924 items, with text"
+        ),
     )
 }
 
@@ -113,12 +132,17 @@ def source_of(name_or_path: str) -> Source:
         return SOURCES[name_or_path].build()
     file, _, query = name_or_path.partition("?")
     path = Path(file).expanduser()
+    if is_amazon(path) and not query:
+        return AmazonReviews(name=path.name.partition(".")[0], path=path)
     if query and path.suffix in TABLES:
         return _table(path, query)
     if path.suffix in _READERS:
         return _READERS[path.suffix](path)
     if path.exists() or path.name != name_or_path:
-        raise DataError(f"{path}: no reader for it; there is one for {', '.join(_READERS)}")
+        raise DataError(
+            f"{path}: no reader for it; there is one for {', '.join(_READERS)}, and for Amazon's files by "
+            "their names (reviews_Beauty_5.json.gz, ratings_Beauty.csv)"
+        )
     raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
 
 

@@ -36,6 +36,17 @@ class Jagged(NamedTuple):
         offsets_B = self.offsets_B[start : stop + 1]
         return Jagged(self.values_N[offsets_B[0] : offsets_B[-1]], offsets_B - offsets_B[0])
 
+    def take(self, rows: Tensor) -> "Jagged":
+        """These rows, in this order."""
+        return Jagged(self.values_N[self.positions_of(rows)], _offsets(self.lengths_B()[rows]))
+
+    def positions_of(self, rows: Tensor) -> Tensor:
+        """Where the values of these rows lie, row after row."""
+        offsets_B = _offsets(self.lengths_B()[rows])
+        shift_B = self.offsets_B[rows] - offsets_B[:-1]
+        count = torch.arange(int(offsets_B[-1]), device=offsets_B.device)
+        return count + torch.repeat_interleave(shift_B, offsets_B.diff())
+
     def to(self, device: torch.device) -> "Jagged":
         return Jagged(self.values_N.to(device), self.offsets_B.to(device))
 
@@ -44,6 +55,10 @@ class Jagged(NamedTuple):
         lengths_B = torch.tensor([0, *map(len, rows)])
         values_N = torch.tensor([v for row in rows for v in row], dtype=torch.int64)
         return Jagged(values_N, lengths_B.cumsum(0))
+
+
+def _offsets(lengths_B: Tensor) -> Tensor:
+    return torch.cat([lengths_B.new_zeros(1), lengths_B.cumsum(0)])
 
 
 class KeyedJagged(NamedTuple):
@@ -109,6 +124,40 @@ class PairBatch(NamedTuple):
         return PairBatch(*ids, self.item_logq_B.to(device), weight_B, self.total)
 
 
+class ContentBatch(NamedTuple):
+    """Content vectors of items."""
+
+    content_BF: Tensor  # float32
+    total: int = 0  # items of the global batch that this is a share of; 0: all shares are equal
+
+    @property
+    def size(self) -> int:
+        """Terms of the loss's mean."""
+        return len(self.content_BF)
+
+    def to(self, device: torch.device) -> "ContentBatch":
+        return ContentBatch(self.content_BF.to(device), self.total)
+
+
+class SequenceBatch(NamedTuple):
+    """What users did in order; items from ``first_target_B`` on are predicted from those before them."""
+
+    user_ids_B: Tensor  # int64
+    items: Jagged  # item ids, oldest first, at least two per row
+    first_target_B: Tensor  # int64, position of the first target within its row, at least 1
+    total: int = 0  # targets of the global batch that this is a share of; 0: all shares are equal
+
+    @property
+    def size(self) -> int:
+        """Terms of the loss's mean: targets."""
+        return int((self.items.lengths_B() - self.first_target_B).sum())
+
+    def to(self, device: torch.device) -> "SequenceBatch":
+        return SequenceBatch(
+            self.user_ids_B.to(device), self.items.to(device), self.first_target_B.to(device), self.total
+        )
+
+
 class QueryBatch(NamedTuple):
     """Who asks, what they did before, and when: all that a retriever may look at."""
 
@@ -126,6 +175,15 @@ class QueryBatch(NamedTuple):
             self.request_times_B[start:stop],
         )
 
+    def take(self, rows: Tensor) -> "QueryBatch":
+        """These queries, in this order."""
+        return QueryBatch(
+            self.user_ids_B[rows],
+            self.history.take(rows),
+            self.history_times_N[self.history.positions_of(rows)],
+            self.request_times_B[rows],
+        )
+
     def to(self, device: torch.device) -> "QueryBatch":
         return QueryBatch(
             self.user_ids_B.to(device),
@@ -135,11 +193,23 @@ class QueryBatch(NamedTuple):
         )
 
 
+class Generated(NamedTuple):
+    """Items that a generative retriever answers with, best first, ties in order of their codes."""
+
+    item_ids_BK: Tensor  # int64; -1 where fewer items are allowed
+    scores_BK: Tensor  # float32 log probability; -inf there
+    exact_B: Tensor  # bool: certainly no other item scores higher
+
+
 class EvalExamples(NamedTuple):
     """Queries and the items that each of them should find."""
 
     queries: QueryBatch
     targets: Jagged  # item ids, at least one per query, no repeats within a query
+
+    def take(self, rows: Tensor) -> "EvalExamples":
+        """These queries and their targets, in this order."""
+        return EvalExamples(self.queries.take(rows), self.targets.take(rows))
 
 
 class FeatureTables(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from recray.batch import PairBatch, QueryBatch
+from recray.batch import Generated, Jagged, PairBatch, QueryBatch
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,6 +40,16 @@ class VectorRetriever(Retriever, Protocol):
 
     def item_vectors(self) -> Tensor:
         """item_ID, float32."""
+
+
+@runtime_checkable
+class Generative(Retriever, Protocol):
+    """A retriever that writes its answers code by code instead of scoring all items."""
+
+    def generate(
+        self, queries: QueryBatch, k: int, *, beams: int | None = None, exclude: Jagged | None = None
+    ) -> Generated:
+        """The k best items that beam search finds, without those excluded."""
 
 
 @runtime_checkable

@@ -123,3 +123,38 @@ def lambdarank(
     weight_SKT = weight_SKT * within_ST[:, None, :]  # padding stands last in each session's order
     margin_SKT = gap_SKT.sign() * (scores_ST[:, :k, None] - scores_ST[:, None, :])
     return (weight_SKT * functional.softplus(-sigma * margin_SKT)).sum() / len(lengths_S)
+
+
+def squared_error(predicted_BF: Tensor, target_BF: Tensor) -> Tensor:
+    """``mean_b |x_b - y_b|^2``: summed over features, averaged over rows.
+
+    With one side detached it is the codebook loss ``|sg[z] - e|^2`` and the commitment loss ``|z - sg[e]|^2``
+    of van den Oord et al., Neural Discrete Representation Learning, NIPS 2017,
+    https://arxiv.org/abs/1711.00937, equation 3.
+
+    Args:
+        predicted_BF, target_BF: float, the same shape.
+    """
+    return (predicted_BF - target_BF).square().sum(dim=-1).mean()
+
+
+def koleo(vectors_BD: Tensor) -> Tensor:
+    """How unevenly vectors fill their space: ``-mean_b log min_{c != b} |z_b - z_c|``.
+
+    The Kozachenko-Leonenko estimate of their differential entropy, up to sign and constants, as a
+    regulariser: it pushes every vector away from its nearest neighbour, the nearer the harder. Neighbours
+    are constants, which leaves the push between mutual neighbours symmetric.
+
+    Sablayrolles et al., Spreading Vectors for Similarity Search, ICLR 2019, https://arxiv.org/abs/1806.03198,
+    section 3.2. Vectors closer than 1e-4 count as that far apart. Memory B x B.
+
+    Args:
+        vectors_BD: float, at least one row; a single row adds 0.
+    """
+    if len(vectors_BD) < 2:
+        return vectors_BD.sum() * 0.0
+    with torch.no_grad():
+        distance_BB = torch.cdist(vectors_BD, vectors_BD).fill_diagonal_(torch.inf)
+        nearest_BD = vectors_BD[distance_BB.argmin(dim=1)]
+    square_B = (vectors_BD - nearest_BD).square().sum(dim=1)
+    return -0.5 * (square_B + 1e-8).log().mean()

@@ -1,9 +1,11 @@
 """A tiny world whose answer is known: even users like even items, odd users like odd items."""
 
+import numpy as np
 import torch
 
-from recray.batch import Jagged, PairBatch, QueryBatch
-from recray.schema import FeatureSchema
+from recray.batch import Jagged, PairBatch, QueryBatch, SequenceBatch
+from recray.schema import FeatureSchema, SemanticSchema
+from recray.semantic_ids import disambiguate
 
 NUM_USERS, NUM_ITEMS = 20, 10
 SCHEMA = FeatureSchema(num_users=NUM_USERS, num_items=NUM_ITEMS)
@@ -29,6 +31,29 @@ def planted_queries(user_ids: list[int], history_length: int = 2) -> QueryBatch:
     history = Jagged.from_rows(rows)
     times_N = torch.arange(len(history.values_N))
     return QueryBatch(torch.tensor(user_ids), history, times_N, torch.full((len(user_ids),), 1_000))
+
+
+SEMANTIC_IDS = disambiguate(np.array([[i % 2, i // 4] for i in range(NUM_ITEMS)]), (2, 3))
+SEMANTIC_SCHEMA = SemanticSchema(
+    num_users=NUM_USERS,
+    num_items=NUM_ITEMS,
+    code_sizes=SEMANTIC_IDS.sizes,
+    codes_digest=SEMANTIC_IDS.digest,
+)
+
+
+def planted_sequences(size: int, seed: int) -> SequenceBatch:
+    """Users walking through the items of their parity, one to four steps."""
+    generator = np.random.default_rng(seed)
+    users_B = generator.integers(NUM_USERS, size=size)
+    lengths_B = np.sort(generator.integers(2, 6, size=size))
+    rows = [
+        [2 * int(i) + int(u) % 2 for i in generator.integers(NUM_ITEMS // 2, size=length)]
+        for u, length in zip(users_B, lengths_B, strict=True)
+    ]
+    return SequenceBatch(
+        torch.from_numpy(users_B), Jagged.from_rows(rows), torch.ones(size, dtype=torch.int64)
+    )
 
 
 class PlantedBatches:

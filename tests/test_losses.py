@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from recray.losses import batch_items, bce, bpr, lambdarank, sampled_softmax
+from recray.losses import batch_items, bce, bpr, koleo, lambdarank, sampled_softmax, squared_error
 
 
 def logistic(x: float) -> float:
@@ -218,3 +218,32 @@ def test_lambdarank_orders_tied_scores_as_they_come() -> None:
     lambdarank(scores_B, torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0, 3]), k=1).backward()
     # Only the swap of ranks 1 and 2 changes NDCG@1: by all of it.
     torch.testing.assert_close(scores_B.grad, torch.tensor([0.5, -0.5, 0.0]))
+
+
+def test_squared_error_is_summed_over_features_and_averaged_over_rows() -> None:
+    x_BF, y_BF = (
+        torch.tensor([[1.0, 2.0], [0.0, -1.0], [3.0, 3.0]]),
+        torch.tensor([[0.0, 0.0], [0.0, 1.0], [3.0, 1.0]]),
+    )
+    rows = zip(x_BF.tolist(), y_BF.tolist(), strict=True)
+    slow = sum((a - b) ** 2 for x, y in rows for a, b in zip(x, y, strict=True)) / 3
+    assert squared_error(x_BF, y_BF).item() == pytest.approx(slow)
+
+
+def test_koleo_matches_the_slow_loop() -> None:
+    vectors_BD = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows = vectors_BD.tolist()
+    nearest = [min(math.dist(a, b) for j, b in enumerate(rows) if j != i) for i, a in enumerate(rows)]
+    assert koleo(vectors_BD).item() == pytest.approx(-sum(map(math.log, nearest)) / 9, rel=1e-6)
+
+
+def test_koleo_parts_the_nearest_and_bears_twins_and_loners() -> None:
+    vectors_BD = torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 0.0]], requires_grad=True)
+    koleo(vectors_BD).backward()
+    assert vectors_BD.grad is not None
+    assert vectors_BD.grad[0, 0] > 0 > vectors_BD.grad[1, 0]  # descent drives them apart
+    assert vectors_BD.grad[:2].norm() > 10 * vectors_BD.grad[2].norm()
+    twins_BD = torch.zeros(2, 2, requires_grad=True)
+    koleo(twins_BD).backward()
+    assert bool(torch.isfinite(twins_BD.grad).all())
+    assert koleo(torch.ones(1, 2)).item() == 0.0

@@ -117,7 +117,74 @@ class Rollback:
         return Listing("rolled back", [{"name": self.name, **store.names(self.name)}])
 
 
-Command = Doctor | Datasets | Models | Versions | Promote | Rollback
+@dataclass(frozen=True)
+class Codes:
+    """Semantic ids: the codes of an item, or the items of codes."""
+
+    name: tyro.conf.Positional[str]
+    """The map's name, such as amazon-beauty-semantic-ids."""
+    what: tyro.conf.Positional[str]
+    """An item's raw id, or codes joined by '-' (the first of them lists all items that share them)."""
+    version: str = "latest"
+    """A number, a name such as production, or latest."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.semantic_ids import codes
+
+        return Listing(f"semantic ids of {self.what}", codes(self.name, self.what, self.version))
+
+
+@dataclass(frozen=True)
+class Push:
+    """Copy a published version to a repository of the HuggingFace Hub."""
+
+    name: tyro.conf.Positional[str]
+    """The bundle's name, as `recray versions` lists it."""
+    repo: tyro.conf.Positional[str]
+    """owner/name; it is made where there is none."""
+    version: str = "latest"
+    """A number, a name such as production, or latest."""
+    public: bool = False
+    """A repository that this makes is visible to everyone."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.store.hub import push_bundle
+        from recray.store.store import Store
+
+        bundle = Store().open(self.name, self.version)
+        return Listing(
+            "pushed",
+            [
+                {
+                    "bundle": str(bundle.reference),
+                    "to": push_bundle(bundle, self.repo, private=not self.public),
+                }
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Install the bundle of a HuggingFace Hub repository under its own name and number."""
+
+    repo: tyro.conf.Positional[str]
+    """owner/name."""
+    revision: str | None = None
+    """Branch, tag or commit; absent: the head."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.store.hub import pull_bundle
+
+        return Listing("pulled", [{"bundle": str(pull_bundle(self.repo, revision=self.revision).reference)}])
+
+
+Command = Doctor | Datasets | Models | Versions | Promote | Rollback | Codes | Push | Pull
 
 
 def render(listing: Listing, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from recray.data.dataset import MANIFEST, read_manifest
 from recray.data.row_sources import ROW_SOURCES
 from recray.data.row_table import read_row_manifest
 from recray.data.sources import SOURCES
-from recray.models import MODELS, ROW_MODELS
+from recray.models import CONTENT_MODELS, MODELS, ROW_MODELS
 from recray.paths import datasets_dir
 from recray.recipes import RECIPES
 from recray.store.store import Store
@@ -40,7 +40,7 @@ def models() -> list[dict[str, Any]]:
             "what": entry.summary,
             "presets": list(RECIPES[name].presets) if name in RECIPES else [],
         }
-        for name, entry in (MODELS | ROW_MODELS).items()
+        for name, entry in (MODELS | CONTENT_MODELS | ROW_MODELS).items()
     ]
 
 

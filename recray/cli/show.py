@@ -72,3 +72,20 @@ def _why(item: Mapping[str, Any]) -> str:
         return f"{reason['feature']} {value} ({reason['contribution']:+.2f})"
 
     return ", ".join(map(part, item.get("why", [])[:2]))
+
+
+def show_codes(metrics: Mapping[str, float]) -> None:
+    """How codes are used and how many items they fail to tell apart."""
+    grid = Table(title="codes before disambiguation", title_justify="left")
+    levels = [name.removeprefix("usage_") for name in metrics if name.startswith("usage_")]
+    for column in ("level", "usage", "perplexity"):
+        grid.add_column(column, justify="right")
+    for level in levels:
+        usage, perplexity = metrics[f"usage_{level}"], metrics[f"perplexity_{level}"]
+        grid.add_row(level, f"{usage:.1%}", f"{perplexity:.1f}")
+    console().print(grid)
+    print(
+        f"reconstruction {metrics['reconstruction']:.4f}, entropy {metrics['entropy']:.2f} bits; "
+        f"{metrics['collision_rate']:.2%} of the items share their codes, at most "
+        f"{metrics['largest_collision']:.0f} of them"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from recray.config import ConfigError, from_dict, nearest
-from recray.schema import FeatureSchema, RowSchema
+from recray.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ MODELS = {  # retrievers
     "two_tower": ModelEntry(
         "recray.models.two_tower", "TwoTowerConfig", "TwoTower", "in-batch softmax with logQ (Yi et al. 2019)"
     ),
+    "decoder": ModelEntry(
+        "recray.models.decoder",
+        "DecoderConfig",
+        "Decoder",
+        "generates semantic ids (TIGER, Rajput 2023)",
+    ),
 }
 ROW_MODELS = {
     "dlrm": ModelEntry(
@@ -36,10 +42,16 @@ ROW_MODELS = {
     ),
 }
 """Models that score rows, not the catalogue."""
+CONTENT_MODELS = {
+    "rqvae": ModelEntry(
+        "recray.models.rqvae", "RQVAEConfig", "RQVAE", "item content to semantic ids (Rajput et al. 2023)"
+    ),
+}
+"""Models of what items are, not of who likes them."""
 
 
 def _load(name: str, attribute: str) -> Any:
-    known = MODELS | ROW_MODELS
+    known = MODELS | ROW_MODELS | CONTENT_MODELS
     if name not in known:
         raise ConfigError(f"no model {name!r}{nearest(name, known)}")
     entry = known[name]
@@ -56,7 +68,7 @@ def config_of(name: str) -> type[Any]:
     return kind
 
 
-def build(name: str, config: Mapping[str, Any] | Any, schema: FeatureSchema | RowSchema) -> nn.Module:
+def build(name: str, config: Mapping[str, Any] | Any, schema: Schema) -> nn.Module:
     """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema."""
     if isinstance(config, Mapping):
         config = from_dict(config_of(name), config)

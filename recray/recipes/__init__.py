@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recray.config import ConfigError, nearest
-from recray.recipes import clicks, retrieval
+from recray.recipes import clicks, generative, retrieval, semantic_ids
 from recray.train.context import Context
 
 
@@ -24,6 +24,8 @@ RECIPES: dict[str, Recipe] = {
     "item_knn": Recipe(retrieval.COUNT_PRESETS["item_knn"], retrieval.train_counts),
     "two_tower": Recipe(retrieval.TWO_TOWER_PRESETS, retrieval.train_pairs),
     "ideal": Recipe({"synthetic": ("the planted truth", retrieval.IdealRun())}, retrieval.reveal_ideal),
+    "rqvae": Recipe(semantic_ids.RQVAE_PRESETS, semantic_ids.train_rqvae),
+    "decoder": Recipe(generative.DECODER_PRESETS, generative.train_decoder),
     "dlrm": Recipe(clicks.DLRM_PRESETS, clicks.train_rows),
 }
 

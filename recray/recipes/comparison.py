@@ -12,9 +12,9 @@ from typing import Any
 from recray import checkpoint
 from recray.config import ConfigError
 from recray.eval.compare import Row
-from recray.models import ROW_MODELS
+from recray.models import CONTENT_MODELS, ROW_MODELS
 from recray.recipes import preset, recipe
-from recray.recipes.retrieval import TwoTowerRun, evaluate_retriever, prepared
+from recray.recipes.retrieval import evaluate_retriever, prepared
 from recray.track.console import ConsoleProgress
 from recray.train.context import Context
 
@@ -60,12 +60,13 @@ def _train_to_best(model: str, run: Any, title: str) -> Any:
 
 def _runs(model: str, dataset: str, split: str, seeds: int) -> list[tuple[str, Any]]:
     """A run per seed; what draws nothing at random says it all in one run."""
-    if model in ROW_MODELS:
+    if model in ROW_MODELS or model in CONTENT_MODELS:
+        scored = "rows" if model in ROW_MODELS else "content"
         raise ConfigError(
-            f"{model!r} scores rows, not the catalogue, so there is no full ranking to compare: its job, "
+            f"{model!r} scores {scored}, not the catalogue, so there is no full ranking to compare: its job, "
             f"jobs/train_{model}.py, measures it"
         )
     run = preset(model, dataset)
     run = replace(run, data=replace(run.data, split=split))
-    count = seeds if isinstance(run, TwoTowerRun) else 1
+    count = seeds if hasattr(run, "optim") else 1
     return [(model, replace(run, seed=seed)) for seed in range(count)]

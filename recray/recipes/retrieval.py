@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from recray.data.side_features import encode_side_features
 from recray.data.sources import absolute
 from recray.data.splits import Split, split_by_name
 from recray.eval.evaluate import Evaluation, evaluate, sums
+from recray.eval.generated import GeneratedScores, measurable
 from recray.models.item_knn import ItemKNNConfig
 from recray.models.popularity import PopularityConfig
 from recray.models.two_tower import TwoTowerConfig
@@ -159,7 +161,7 @@ def train_pairs(run: TwoTowerRun, context: Context) -> Retriever:
     fit(
         model,
         batches,
-        _validation(data, context),
+        validation(data, context),
         config=run.loop,
         optim=run.optim,
         context=context,
@@ -206,17 +208,31 @@ def evaluate_retriever(
     """Full-ranking metrics of a retriever on one part of the split."""
     examples, card = eval_examples(data.dataset, data.split, target)
     counts_I = item_counts(data.dataset, data.split.train_N)
-    return evaluate(model.score_items, examples, card, counts_I, ks=ks)
+    scored = measurable(model, data.dataset.num_items, max(ks))
+    evaluation = evaluate(scored.score_items, examples, card, counts_I, ks=ks)
+    if not isinstance(scored, GeneratedScores):
+        return evaluation
+    # Beyond the list the order is unknown: an area under it would not be the model's.
+    per_query = {name: values_U for name, values_U in evaluation.per_query.items() if name != "auc"}
+    scalars = {**evaluation.scalars, "exact_share": scored.exact_share()}
+    return replace(evaluation, per_query=per_query, scalars=scalars)
 
 
-def _validation(data: Prepared, context: Context) -> Callable[[nn.Module], Sums]:
-    """This rank's share of the validation metrics: users are dealt out in contiguous blocks."""
+def validation(
+    data: Prepared, context: Context, *, users: int = 0, seed: int = 0
+) -> Callable[[nn.Module], Sums]:
+    """This rank's share of the validation metrics: users are dealt out in contiguous blocks.
+
+    Args:
+        users: as many are drawn, once, by the seed; 0: all of them.
+    """
     examples, card = eval_examples(data.dataset, data.split, "validation")
-    mine = _share(examples, context)
+    mine = _share(_sample(examples, users, seed), context)
     counts_I = item_counts(data.dataset, data.split.train_N)
 
     def validate(model: Any) -> Sums:
-        return sums(evaluate(_on(context.device, model), mine, card, counts_I, ks=(10,)))
+        scored = measurable(model, data.dataset.num_items, 10)
+        return sums(evaluate(_on(context.device, scored), mine, card, counts_I, ks=(10,)))
 
     return validate
 
@@ -229,6 +245,14 @@ def _on(device: torch.device, model: Any) -> Callable[[QueryBatch], Tensor]:
         return scores_BI
 
     return score_items
+
+
+def _sample(examples: EvalExamples, users: int, seed: int) -> EvalExamples:
+    count = len(examples.queries.user_ids_B)
+    if not 0 < users < count:
+        return examples
+    rows = np.sort(np.random.default_rng(seed).choice(count, users, replace=False))
+    return examples.take(torch.from_numpy(rows))
 
 
 def _share(examples: EvalExamples, context: Context) -> EvalExamples:

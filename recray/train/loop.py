@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, cast
 
 import torch
 import torch.distributed as dist
@@ -77,9 +77,12 @@ class LoopConfig:
     """Steps between checkpoints within an epoch; 0 saves with each evaluation only."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 uses automatic mixed precision."""
+    accumulate: int = 1
+    """Parts that a worker's share of a batch is computed in, one after the other: memory for time. Negatives
+    that a loss takes from the batch then come from the part."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "evaluate_every"):
+        for name in ("epochs", "batch_size", "evaluate_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
         if min(self.patience, self.checkpoint_every_steps) < 0:
@@ -130,6 +133,11 @@ class Loop:
         self.config, self.optim, self.context, self.seed = config, optim, context, seed
         self.optimizer = build_optimizer(model, optim)
         self.fused = [module for module in model.modules() if isinstance(module, FusedOptimizer)]
+        if self.fused and config.accumulate > 1:
+            raise ConfigError(
+                f"loop.accumulate {config.accumulate}: embedding tables update themselves in every backward "
+                "pass, so their gradients cannot be added up first; set it to 1"
+            )
         self.position = Position(data=(data := f"{data}, {batches.num_steps()} steps an epoch"))
         if context.resume_from is not None:
             checkpoint.load(context.resume_from, model, self.optimizer)
@@ -172,29 +180,43 @@ class Loop:
         global_step = self.position.epoch * steps_per_epoch + self.position.step
         _seed_step(self.seed, global_step, self.context.rank)
         self._set_learning_rate(learning_rate(self.optim, global_step, total))
-        batch = self._batch().to(self.context.device)
-        with _autocast(self.config, self.context.device):
-            loss = self.forward(batch)["loss"]
-        if not math.isfinite(value := loss.item()):
-            raise TrainingError(_diagnosis(self.model, value, global_step))
         self.optimizer.zero_grad(set_to_none=True)
-        # Gradients are averaged over workers: unequal shares must weigh what they hold.
-        share = batch.size * self.context.world_size / batch.total if batch.total else 1.0
-        (loss * share).backward()
+        value, samples = 0.0, 0
+        for part in range(self.config.accumulate):
+            loss, size = self._backward(part, global_step)
+            value, samples = value + loss, samples + size
         if self.optim.max_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.max_grad_norm)
         self.optimizer.step()
-        self._show(global_step + 1, total, value, batch.total or batch.size * self.context.world_size)
+        self._show(global_step + 1, total, value, samples * self.context.world_size)
+
+    def _backward(self, part: int, global_step: int) -> tuple[float, int]:
+        """Adds one part's gradients; returns (its share of this worker's loss, its size)."""
+        c, parts = self.context, self.config.accumulate
+        batch = self.batches.batch(
+            self.position.epoch, self.position.step, c.rank * parts + part, c.world_size * parts
+        ).to(c.device)
+        alone = isinstance(self.forward, DistributedDataParallel) and part < parts - 1
+        if parts > 1 and batch.size == 0:
+            raise ConfigError(
+                f"loop.accumulate {parts} on {c.world_size} workers leaves part of step {global_step} empty: "
+                "lower it, or raise loop.batch_size"
+            )
+        with cast(DistributedDataParallel, self.forward).no_sync() if alone else contextlib.nullcontext():
+            with _autocast(self.config, c.device):
+                loss = self.forward(batch)["loss"]
+            if not math.isfinite(value := loss.item()):
+                raise TrainingError(_diagnosis(self.model, value, global_step))
+            # Gradients are averaged over workers: unequal shares must weigh what they hold.
+            share = batch.size * c.world_size / batch.total if batch.total else 1.0 / parts
+            (loss * share).backward()
+        return value * share, batch.size
 
     def _set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         for module in self.fused:
             module.scale_learning_rate(rate / self.optim.lr)
-
-    def _batch(self) -> Batch:
-        p, c = self.position, self.context
-        return self.batches.batch(p.epoch, p.step, c.rank, c.world_size)
 
     def _show(self, step: int, total: int, loss: float, samples: int) -> None:
         self._samples_since += samples

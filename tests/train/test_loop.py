@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from recray import checkpoint
+from recray.batch import SequenceBatch
 from recray.config import ConfigError
+from recray.models.decoder import Decoder, DecoderConfig
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.train.context import Context, Progress
 from recray.train.loop import LoopConfig, Position, TrainingError, fit, reduce_sums
 from recray.train.optim import OptimConfig, learning_rate
-from tests.planted import SCHEMA, PlantedBatches
+from tests.planted import SCHEMA, SEMANTIC_IDS, SEMANTIC_SCHEMA, PlantedBatches, planted_sequences
 
 OPTIM = OptimConfig(lr=0.05, schedule="cosine", warmup_steps=5, weight_decay=0.01, max_grad_norm=1.0)
 
@@ -166,6 +168,53 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     (keeper.kept[0] / checkpoint.PROGRESS).unlink()
     with pytest.raises(ConfigError, match="not a finished checkpoint"):
         checkpoint.load_model(keeper.kept[0], model())
+
+
+class UnevenSequences:
+    """Sequences whose shares hold unequal numbers of targets."""
+
+    def num_steps(self) -> int:
+        return 4
+
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> SequenceBatch:
+        whole = planted_sequences(31, seed=10 * epoch + step)
+        rows = torch.arange(31)[rank::world_size]
+        users_B, first_B = whole.user_ids_B[rows], whole.first_target_B[rows]
+        return SequenceBatch(users_B, whole.items.take(rows), first_B, whole.size)
+
+
+def test_gradients_accumulated_over_parts_are_those_of_the_whole_batch() -> None:
+    def trained(accumulate: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        config = DecoderConfig(dim=8, num_heads=2, feedforward_dim=8, dropout=0.0, user_dropout=0.0)
+        decoder = Decoder(config, SEMANTIC_SCHEMA)
+        decoder.set_semantic_ids(SEMANTIC_IDS)
+        loop = LoopConfig(epochs=2, patience=0, accumulate=accumulate)
+        optim = OptimConfig(method="sgd", lr=0.1)
+        fit(decoder, UnevenSequences(), falling, config=loop, optim=optim, context=Context())
+        return [weight.detach() for weight in decoder.parameters()]
+
+    for parts in (2, 3):
+        for whole, accumulated in zip(trained(1), trained(parts), strict=True):
+            torch.testing.assert_close(accumulated, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_tables_that_update_themselves_do_not_accumulate() -> None:
+    class Table(TwoTower):
+        def scale_learning_rate(self, factor: float) -> None: ...
+
+        def optimizer_state(self) -> dict[str, torch.Tensor]:
+            return {}
+
+    with pytest.raises(ConfigError, match=r"loop.accumulate 2: embedding tables update themselves"):
+        fit(
+            Table(TwoTowerConfig(embedding_dim=8), SCHEMA),
+            PlantedBatches(),
+            falling,
+            config=LoopConfig(accumulate=2),
+            optim=OPTIM,
+            context=Context(),
+        )
 
 
 def test_learning_rate_schedules() -> None:

@@ -1,0 +1,32 @@
+"""Publish a decoder again for a newer map of semantic ids that has further items: no training.
+
+python jobs/extend_decoder.py ml-100k-decoder --map-version latest
+"""
+
+from dataclasses import dataclass
+
+import tyro
+
+from recray.cli.jobs import run_job
+from recray.recipes.generative_publishing import extend
+from recray.store import Store
+
+
+@dataclass(frozen=True)
+class ExtendDecoder:
+    decoder: tyro.conf.Positional[str]
+    """Bundle name, as `recray versions` lists it."""
+    version: str = "latest"
+    """A number, a name such as production, or latest."""
+    map_version: str = "latest"
+    """Version of the decoder's map of semantic ids (jobs/assign_semantic_ids.py --items)."""
+
+
+def main(job: ExtendDecoder) -> None:
+    bundle = extend(job.decoder, job.version, job.map_version, Store())
+    schema = bundle.manifest.schema
+    print(f"published {bundle.reference}, for {getattr(schema, 'num_items', 0):,} items")
+
+
+if __name__ == "__main__":
+    run_job(main, ExtendDecoder, __doc__)

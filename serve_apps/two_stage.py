@@ -22,6 +22,10 @@ class TwoStageArgs(BaseModel):
     """Folder of the store; empty: the store under RECRAY_HOME."""
     poll_s: float = 1.0
     diversity: float = 0.0
+    also: str = ""
+    """Bundle of a decoder over the same catalogue, as one more source of candidates (placement fused)."""
+    also_items: int = 50
+    cold_share: float = 0.0
     placement: Literal["fused", "spread"] = "fused"
     replicas: int = 1
     retrieval_replicas: int = 1

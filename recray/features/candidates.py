@@ -17,8 +17,8 @@ Scores = npt.NDArray[np.float32]
 Search = Callable[[Scores, int], Ids]
 """(query_BD, k) -> item ids [B, k], best first, -1 where nothing was found."""
 
-SOURCES = ("retriever", "popular")  # bit i of a source mask is SOURCES[i]
-RETRIEVER, POPULAR = 1, 2
+SOURCES = ("retriever", "popular", "generative", "cold")  # bit i of a source mask is SOURCES[i]
+RETRIEVER, POPULAR, GENERATIVE, COLD = 1, 2, 4, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,13 @@ def popular_first(item_counts_I: Ids) -> Ids:
     return np.argsort(-item_counts_I, kind="stable")
 
 
+def popular_only(popular_first_I: Ids, seen_ids: Ids, count: int) -> Candidates:
+    """The ``count`` most popular unseen items, for a query of which nothing is known: scores are NaN."""
+    popular_ids = _popular(popular_first_I, _unseen(len(popular_first_I), seen_ids), seen_ids, count)
+    unscored_K = np.full(len(popular_ids), np.nan, np.float32)
+    return Candidates(popular_ids, unscored_K, np.full(len(popular_ids), POPULAR, np.uint8))
+
+
 def gather(
     search: Search,
     query_D: Scores | None,
@@ -58,6 +65,7 @@ def gather(
     popular_first_I: Ids,
     seen_ids: Ids,
     config: CandidateConfig,
+    also: Candidates | None = None,
 ) -> Candidates:
     """The unseen candidates of one query.
 
@@ -69,28 +77,40 @@ def gather(
         item_ID: the retriever's vectors. Scores are their exact inner products with the query, so
             that a candidate scores the same whichever source and whichever index found it.
         seen_ids: items that must not come back.
+        also: what one more source proposes: its items and their source bits. Its scores are not used.
     """
-    num_items = len(item_ID)
-    unseen_I = np.ones(num_items, bool)
-    unseen_I[seen_ids] = False
-    depth = min(config.popular + len(seen_ids), num_items)
-    popular_ids = popular_first_I[:depth][unseen_I[popular_first_I[:depth]]][: config.popular]
     if query_D is None:
-        unscored_K = np.full(len(popular_ids), np.nan, np.float32)
-        return Candidates(popular_ids, unscored_K, np.full(len(popular_ids), POPULAR, np.uint8))
+        return popular_only(popular_first_I, seen_ids, config.popular)
+    num_items = len(item_ID)
+    unseen_I = _unseen(num_items, seen_ids)
+    popular_ids = _popular(popular_first_I, unseen_I, seen_ids, config.popular)
     retrieved_ids = np.empty(0, np.int64)
     if config.retrieved:
         depth = min(config.retrieved + len(seen_ids), num_items)
         found_K = search(query_D[None], depth)[0]
         found_K = found_K[found_K >= 0]
         retrieved_ids = found_K[unseen_I[found_K]][: config.retrieved]
-    return _merge(retrieved_ids, popular_ids, query_D, item_ID)
-
-
-def _merge(retrieved_ids: Ids, popular_ids: Ids, query_D: Scores, item_ID: Scores) -> Candidates:
-    sources_I = np.zeros(len(item_ID), np.uint8)
+    sources_I = np.zeros(num_items, np.uint8)
     sources_I[retrieved_ids] |= RETRIEVER
     sources_I[popular_ids] |= POPULAR
+    if also is not None:
+        sources_I[also.item_ids_K] |= also.sources_K * unseen_I[also.item_ids_K]
+    return _scored(sources_I, query_D, item_ID)
+
+
+def _unseen(num_items: int, seen_ids: Ids) -> npt.NDArray[np.bool_]:
+    unseen_I = np.ones(num_items, bool)
+    unseen_I[seen_ids] = False
+    return unseen_I
+
+
+def _popular(popular_first_I: Ids, unseen_I: npt.NDArray[np.bool_], seen_ids: Ids, count: int) -> Ids:
+    depth = min(count + len(seen_ids), len(unseen_I))
+    return popular_first_I[:depth][unseen_I[popular_first_I[:depth]]][:count]
+
+
+def _scored(sources_I: npt.NDArray[np.uint8], query_D: Scores, item_ID: Scores) -> Candidates:
+    """The items that some source named."""
     item_ids_K = np.flatnonzero(sources_I != 0)  # of booleans it is seven times faster
     scores_K = item_ID[item_ids_K] @ query_D
     order_K = np.argsort(-scores_K, kind="stable")

@@ -19,8 +19,10 @@ class FeatureReason(TypedDict):
 class Item(TypedDict):
     item_id: str
     title: str | None
-    score: float | None  # the ranker's; without a ranker the retriever's; None: popularity has none
-    source: str  # the retriever's model, "history" or "popular"
+    score: float | None  # the ranker's; else the retriever's (a decoder's: log probability); None: popular
+    source: (
+        str  # the retriever's model, "history", "popular", "decoder", or "cold": generated, never trained on
+    )
     features: NotRequired[dict[str, float | None]]  # float32 values, exact
     why: NotRequired[list[FeatureReason]]
 
@@ -36,7 +38,7 @@ class Candidates(TypedDict):
 
     item_ids: list[str]
     retrieval_scores: list[float | None]
-    sources: list[int]  # bit mask: 1 retriever, 2 popular
+    sources: list[int]  # bit mask: 1 retriever, 2 popular, 4 generative, 8 cold
 
 
 class Recommendations(TypedDict):
@@ -44,7 +46,7 @@ class Recommendations(TypedDict):
 
     items: list[Item]
     fallback: str | None  # None, "history" or "popular": what stood in for an unknown user's vector
-    version: dict[str, Version]  # by role: "retriever" and, where one is served, "ranker"
+    version: dict[str, Version]  # by role: "retriever" and, where they are served, "ranker" and "generative"
     request_id: str
     request_time: int  # unix seconds that were used
     timings_ms: dict[str, float]
@@ -54,7 +56,7 @@ class Recommendations(TypedDict):
 class SimilarItem(TypedDict):
     item_id: str
     title: str | None
-    score: float  # inner product of the two items' vectors
+    score: float  # inner product of the two items' vectors; of a decoder, cosine of their codes' embeddings
 
 
 class SimilarItems(TypedDict):

@@ -39,7 +39,7 @@ from recray.serve.pipeline import (
 )
 from recray.serve.requests import RecommendRequest
 from recray.serve.service import Following, FusedService, ServiceConfig, follow
-from recray.serve.stages import Retrieval, Retrieved
+from recray.serve.stages import RetrievalStage, Retrieved
 from recray.store import Reference, StoreError
 
 log = logging.getLogger(__name__)
@@ -127,8 +127,8 @@ class RetrievalDeployment:
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
         set_num_threads(1)
-        self._versions: StageVersions[Retrieval] = StageVersions(
-            config, lambda bundles: load_retrieval(bundles, load_log(bundles))
+        self._versions: StageVersions[RetrievalStage] = StageVersions(
+            config, lambda bundles: load_retrieval(bundles, load_log(bundles), config.generator())
         )
 
     async def retrieve(self, reference: Reference, query: Query) -> Timed[Retrieved]:
@@ -240,7 +240,16 @@ def _deployment(kind: type[Any], name: str, replicas: int, placement: PlacementC
 
 
 def build_application(config: ServiceConfig, placement: PlacementConfig) -> serve.Application:
-    """The application for ``serve.run`` or a Serve config file."""
+    """The application for ``serve.run`` or a Serve config file.
+
+    Raises:
+        ConfigError: a decoder beside the application, spread: each deployment would follow it by itself.
+    """
+    if config.also and placement.placement == "spread":
+        raise ConfigError(
+            f"also={config.also!r} needs placement 'fused': spread deployments pin one version of the "
+            "application, and the decoder beside it could differ between them"
+        )
     if placement.placement == "fused":
         fused = serve.ingress()(FusedIngress)
         return _deployment(fused, "recommend", placement.replicas, placement).bind(config)
@@ -268,7 +277,7 @@ def start(
         raise ConfigError("Ray is not running: call ray.init() first")
     store = config.open_store()
     # Fails here, readably, and not in a replica.
-    open_served(store, config.application, config.name)
+    open_served(store, config.application, config.name, config.also)
     # Replicas see the environment that Ray started with, which may name another home than ours.
     config = replace(config, store=str(store.root))
     serve.start(http_options={"host": host, "port": port})

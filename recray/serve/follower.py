@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 RETRY_S = 30.0  # a version that failed to load is tried again after so long: its files may still arrive
 
 T = TypeVar("T")
+Versions = tuple[int, int | None]
+"""Of the application, and of the decoder beside it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Follower(Generic[T]):
 
     Args:
         load: makes what serves out of the bundles; runs in the background thread.
+        also: a decoder beside the application, whose production version is followed as well.
         poll_s: seconds between two looks at the store.
     Raises:
         ConfigError, DataError: the first version cannot be loaded; later ones only make a ``problem``.
@@ -53,14 +56,15 @@ class Follower(Generic[T]):
         load: Callable[[ServedBundles], T],
         *,
         name: str = "production",
+        also: str = "",
         poll_s: float = 1.0,
     ) -> None:
-        self._store, self._application, self._name = store, application, name
+        self._store, self._application, self._name, self._also = store, application, name, also
         self._load, self._poll_s = load, poll_s
         self.problem: str | None = None
-        self._failed: tuple[int, float] | None = None  # version, monotonic time of the attempt
+        self._failed: tuple[Versions, float] | None = None  # versions, monotonic time of the attempt
         self._stop = threading.Event()
-        self.current: Loaded[T] = self.load_version(open_served(store, application, name))
+        self.current: Loaded[T] = self.load_version(open_served(store, application, name, also))
         self._thread = threading.Thread(target=self._follow, name="follow-store", daemon=True)
 
     def start(self) -> None:
@@ -77,24 +81,28 @@ class Follower(Generic[T]):
         """One look at the store; swaps ``current`` where the name moved. Never raises."""
         try:
             version = self._store.open(self._application, self._name).manifest.version
+            also = self._store.open(self._also).manifest.version if self._also else None
         except (ConfigError, OSError) as error:
             self._complain(f"the store cannot be read: {error}")
             return
-        if version == self.current.reference.version:
+        wanted = (version, also)
+        if wanted == _versions(self.current.bundles):
             self.problem, self._failed = None, None
-        elif self._failed is None or self._is_due(version):
-            self._move_to(version)
+        elif self._failed is None or self._is_due(wanted):
+            self._move_to(wanted)
 
-    def _is_due(self, version: int) -> bool:
+    def _is_due(self, wanted: Versions) -> bool:
         assert self._failed is not None
-        return self._failed[0] != version or time.monotonic() - self._failed[1] > RETRY_S
+        return self._failed[0] != wanted or time.monotonic() - self._failed[1] > RETRY_S
 
-    def _move_to(self, version: int) -> None:
+    def _move_to(self, wanted: Versions) -> None:
+        version, also = wanted
         try:
-            loaded = self.load_version(open_served(self._store, self._application, version))
+            loaded = self.load_version(open_served(self._store, self._application, version, self._also))
         except Exception as error:  # whatever is wrong with a new version, the old one must go on
-            self._failed = (version, time.monotonic())
-            self._complain(f"version {version} does not load: {type(error).__name__}: {error}")
+            self._failed = (wanted, time.monotonic())
+            beside = f" beside version {also} of {self._also}" if also else ""
+            self._complain(f"version {version}{beside} does not load: {type(error).__name__}: {error}")
             log.debug("loading version %d", version, exc_info=True)
             return
         old, self.current = self.current, loaded
@@ -109,3 +117,8 @@ class Follower(Generic[T]):
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_s):
             self.poll()
+
+
+def _versions(bundles: ServedBundles) -> Versions:
+    also = bundles.generative
+    return bundles.reference.version, also.reference.version if also else None

@@ -12,14 +12,16 @@ import numpy.typing as npt
 
 from recray.config import ConfigError
 from recray.contract import VectorRetriever
-from recray.features.candidates import RETRIEVER, CandidateConfig, Candidates
-from recray.features.log import EventLog
+from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, CandidateConfig, Candidates
+from recray.features.log import EVENT_FILE, EventLog
 from recray.features.ranking import FEATURE_NAMES
 from recray.serve import answers
 from recray.serve.catalogue import Catalogue, Query
 from recray.serve.clock import StageClock
+from recray.serve.generative import is_generative, load_code_vectors, load_generative, load_source
+from recray.serve.generator import GeneratorConfig
 from recray.serve.requests import RecommendRequest
-from recray.serve.stages import Ranking, Reranking, Retrieval, Retrieved
+from recray.serve.stages import Ranking, Reranking, Retrieval, RetrievalStage, Retrieved
 from recray.store import Bundle, Reference, Store
 from recray.store.contents import (
     read_candidate_config,
@@ -29,6 +31,7 @@ from recray.store.contents import (
     read_ranker,
     read_retriever,
 )
+from recray.store.generative import read_generative
 from recray.store.weights import load_model
 
 log = logging.getLogger(__name__)
@@ -40,10 +43,14 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ServedBundles:
-    """The bundles behind one version: a ranker fixes its retriever by digest; or a retriever alone."""
+    """The bundles behind one version: a ranker fixes its retriever by digest; or a retriever alone.
+
+    ``generative`` is a decoder that proposes candidates beside the retriever's, chosen by whoever serves.
+    """
 
     retriever: Bundle
     ranker: Bundle | None
+    generative: Bundle | None = None
 
     @property
     def reference(self) -> Reference:
@@ -51,40 +58,58 @@ class ServedBundles:
         return (self.ranker or self.retriever).reference
 
     def versions(self) -> dict[str, answers.Version]:
-        bundles = {"retriever": self.retriever, "ranker": self.ranker}
+        bundles = {"retriever": self.retriever, "ranker": self.ranker, "generative": self.generative}
         return {role: answers.version(b.reference) for role, b in bundles.items() if b}
 
     def verify(self) -> None:
         """Reads every file; raises ``StoreError`` where one was damaged."""
-        for bundle in (self.retriever, self.ranker):
+        for bundle in (self.retriever, self.ranker, self.generative):
             if bundle:
                 bundle.verify()
 
 
-def open_served(store: Store, application: str, version: int | str = "production") -> ServedBundles:
-    """The bundles of an application's version.
+def open_served(
+    store: Store, application: str, version: int | str = "production", also: str = ""
+) -> ServedBundles:
+    """The bundles of an application's version, and the production version of a decoder beside it.
 
     Raises:
         StoreError: there is no such version, or the retriever that it was made for is not in the store.
     """
     bundle = store.open(application, version)
     needed = bundle.manifest.requires.get("retriever")
-    return ServedBundles(store.resolve(needed), bundle) if needed else ServedBundles(bundle, None)
+    generative = store.open(also) if also else None
+    if not needed:
+        return ServedBundles(bundle, None, generative)
+    return ServedBundles(store.resolve(needed), bundle, generative)
 
 
 def load_catalogue(bundles: ServedBundles) -> Catalogue:
+    if is_generative(bundles.retriever):
+        files = read_generative(bundles.retriever)
+        return Catalogue(files.users, files.items)
     return Catalogue(*read_catalogue(bundles.retriever))
 
 
 def load_log(bundles: ServedBundles) -> EventLog | None:
-    return read_log(bundles.ranker) if bundles.ranker else None
+    """What known users did: of the ranker, or of a decoder that answers alone."""
+    holder = bundles.ranker or bundles.retriever
+    return read_log(holder) if EVENT_FILE in holder.manifest.files else None
 
 
-def load_retrieval(bundles: ServedBundles, event_log: EventLog | None) -> Retrieval:
+def load_retrieval(
+    bundles: ServedBundles, event_log: EventLog | None, generator: GeneratorConfig | None = None
+) -> RetrievalStage:
     """
     Raises:
-        ConfigError: the retriever scores the whole catalogue instead of giving vectors to search.
+        ConfigError: the retriever scores the whole catalogue instead of giving vectors to search, or a
+            decoder beside it was trained on another catalogue.
     """
+    generator = generator or GeneratorConfig()
+    if is_generative(bundles.retriever):
+        if bundles.generative:
+            raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
+        return load_generative(bundles.retriever, event_log, generator)
     model = load_model(bundles.retriever)
     if not isinstance(model, VectorRetriever):
         kind = bundles.retriever.manifest.model
@@ -92,7 +117,10 @@ def load_retrieval(bundles: ServedBundles, event_log: EventLog | None) -> Retrie
             f"{bundles.retriever.reference}: {kind!r} has no item vectors to search; serve another"
         )
     config = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
-    return Retrieval(read_retriever(bundles.retriever), model, event_log, config)
+    files, also = read_retriever(bundles.retriever), None
+    if bundles.generative:
+        also = load_source(bundles.generative, files.users, files.items, event_log, generator)
+    return Retrieval(files, model, event_log, config, also)
 
 
 @dataclass(frozen=True)
@@ -143,7 +171,10 @@ def load_rank_stages(
     ranking = None
     if bundles.ranker and event_log:
         ranking = Ranking(event_log, read_ranker(bundles.ranker))
-    item_ID = read_item_vectors(bundles.retriever) if diversity else None
+    item_ID = None
+    if diversity:
+        read = load_code_vectors if is_generative(bundles.retriever) else read_item_vectors
+        item_ID = read(bundles.retriever)
     return RankStages(ranking, Reranking(item_ID, diversity))
 
 
@@ -162,7 +193,7 @@ def answer(
             "item_id": catalogue.item_raw_ids[row],
             "title": catalogue.titles[row],
             "score": score,
-            "source": by_vector if source & RETRIEVER else "popular",
+            "source": _source(source, by_vector),
         }
         for row, score, source in rows
     ]
@@ -177,6 +208,15 @@ def answer(
     if ranked.explanation:
         _explain(result, ranked.explanation, catalogue)
     return result
+
+
+def _source(mask: int, by_vector: str) -> str:
+    """The one source that is shown of those in a mask."""
+    if mask & RETRIEVER:
+        return by_vector
+    if mask & COLD:
+        return "cold"
+    return "decoder" if mask & GENERATIVE else "popular"
 
 
 def _explain(result: answers.Recommendations, explanation: Explanation, catalogue: Catalogue) -> None:
@@ -200,7 +240,9 @@ def _explain(result: answers.Recommendations, explanation: Explanation, catalogu
 class Pipeline:
     """A whole version in one process: the fused placement."""
 
-    def __init__(self, bundles: ServedBundles, diversity: float = 0.0) -> None:
+    def __init__(
+        self, bundles: ServedBundles, diversity: float = 0.0, generator: GeneratorConfig | None = None
+    ) -> None:
         """Loads every stage, after reading all files against their digests.
 
         Raises:
@@ -211,10 +253,12 @@ class Pipeline:
         event_log = load_log(bundles)
         self.bundles = bundles
         self.catalogue = load_catalogue(bundles)
-        self._retrieval = load_retrieval(bundles, event_log)
+        self._retrieval = load_retrieval(bundles, event_log, generator)
         self._rank_stages = load_rank_stages(bundles, event_log, diversity)
         # A version that cannot answer is refused here, and the first real request finds warm caches.
-        self.recommend(RecommendRequest(user_id=self.catalogue.some_user(), explain=True))
+        self.recommend(
+            RecommendRequest(user_id=self.catalogue.some_user(), history=_some_history(self), explain=True)
+        )
         log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
 
     def recommend(self, request: RecommendRequest) -> answers.Recommendations:
@@ -243,6 +287,12 @@ class Pipeline:
             item_id,
             self._retrieval.similar(self.catalogue.item_row(item_id), k),
         )
+
+
+def _some_history(pipeline: Pipeline) -> list[str | int] | None:
+    """An item that a decoder can continue from; other retrievers know their users without."""
+    generates = pipeline.bundles.generative or is_generative(pipeline.bundles.retriever)
+    return list(pipeline.catalogue.item_raw_ids[:1]) if generates else None
 
 
 def similar_answer(

@@ -9,6 +9,7 @@ from recray.config import ConfigError
 from recray.ops.ann import set_num_threads
 from recray.serve import answers
 from recray.serve.follower import Follower, Loaded
+from recray.serve.generator import GeneratorConfig
 from recray.serve.pipeline import Pipeline, ServedBundles
 from recray.serve.requests import RecommendRequest
 from recray.store import Store, StoreError
@@ -30,15 +31,29 @@ class ServiceConfig:
     """Seconds between two looks at where the name points."""
     diversity: float = 0.0
     """0: the ranker's order; up to 1: spread similar items out (maximal marginal relevance)."""
+    also: str = ""
+    """Bundle of a decoder over the same catalogue, one more source of candidates; its production version."""
+    also_items: int = 50
+    """Items that it proposes for each request."""
+    cold_share: float = 0.0
+    """Share of a decoder's items that is kept for items without training events."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.diversity <= 1.0:
             raise ConfigError(f"diversity must be between 0 and 1, got {self.diversity}")
         if self.poll_s <= 0:
             raise ConfigError(f"poll_s must be positive, got {self.poll_s}")
+        self.generator()
 
     def open_store(self) -> Store:
         return Store(Path(self.store) if self.store else None)
+
+    def generator(self) -> GeneratorConfig:
+        """
+        Raises:
+            ConfigError: ``also_items`` or ``cold_share`` is out of range.
+        """
+        return GeneratorConfig(items=self.also_items, cold_share=self.cold_share)
 
 
 class Service(Protocol):
@@ -109,7 +124,7 @@ class FusedService(Following):
     def __init__(self, config: ServiceConfig) -> None:
         # A replica answers one request at a time: threads per search would only fight each other.
         set_num_threads(1)
-        follower = follow(config, lambda bundles: Pipeline(bundles, config.diversity))
+        follower = follow(config, lambda bundles: Pipeline(bundles, config.diversity, config.generator()))
         super().__init__(config, follower)
         self._pipelines: Follower[Pipeline] = follower
         follower.start()
@@ -127,4 +142,11 @@ class FusedService(Following):
 
 def follow(config: ServiceConfig, load: Callable[[ServedBundles], T]) -> Follower[T]:
     """A follower of the configured name, its first version loaded."""
-    return Follower(config.open_store(), config.application, load, name=config.name, poll_s=config.poll_s)
+    return Follower(
+        config.open_store(),
+        config.application,
+        load,
+        name=config.name,
+        also=config.also,
+        poll_s=config.poll_s,
+    )

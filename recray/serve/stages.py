@@ -6,7 +6,7 @@ Shapes: U users, I items, D vector dim, K candidates, F features.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,42 @@ class Retrieved:
     fallback: Fallback | None  # None: by the user's own vector
 
 
+class RetrievalStage(Protocol):
+    """Finds unseen candidates: by vectors (``Retrieval``) or by generation (``generative``)."""
+
+    def retrieve(self, query: Query, clock: StageClock) -> Retrieved:
+        """At least ``query.k`` candidates, unless fewer items of the catalogue are unseen."""
+
+    def similar(self, item_id: int, k: int) -> Candidates:
+        """The k items most like one item, without itself."""
+
+
+class Source(Protocol):
+    """One more proposer of candidates."""
+
+    def propose(self, query: Query, seen_ids: Ids) -> Candidates:
+        """Unseen items of the retriever's catalogue with their source bits; may be none."""
+
+
+def history_of(query: Query, log: EventLog | None) -> Ids:
+    """The client's history, else (none, or an empty one) the log's of a known user; oldest first."""
+    if query.history_ids is not None and len(query.history_ids):
+        return query.history_ids
+    if log is None or not 0 <= query.user_id < log.num_users:
+        return np.empty(0, np.int64)
+    return log.seen_before(query.user_id, query.time).astype(np.int64)
+
+
+def seen_by(query: Query, log: EventLog | None) -> Ids:
+    """Items that must not come back: excluded, in the history, or in the log of the user."""
+    seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
+    if query.history_ids is not None:
+        seen.append(query.history_ids)
+    if log is not None and query.user_id < log.num_users:
+        seen.append(log.seen_before(query.user_id, query.time))
+    return np.concatenate(seen, dtype=np.int64)
+
+
 class QueryEncoder:
     """Query -> query vector: a row of ``user_UD`` for known users, else what the model makes of it."""
 
@@ -45,15 +81,10 @@ class QueryEncoder:
         if query.user_id != UNKNOWN_USER:
             if self._user_UD is not None:
                 return self._user_UD[query.user_id], None
-            return self._encode(query, self._history(query)), None
+            return self._encode(query, history_of(query, self._log)), None
         if query.history_ids is not None and len(query.history_ids):
             return self._encode(query, query.history_ids), "history"
         return None, "popular"
-
-    def _history(self, query: Query) -> Ids:
-        if query.history_ids is not None or self._log is None:
-            return query.history_ids if query.history_ids is not None else np.empty(0, np.int64)
-        return self._log.seen_before(query.user_id, query.time).astype(np.int64)
 
     def _encode(self, query: Query, history_ids: Ids) -> Vector:
         request_time = torch.tensor([query.time])
@@ -66,36 +97,55 @@ class QueryEncoder:
 
 
 class Retrieval:
-    """Retrieve and filter: the index's nearest and the most popular items, without those seen."""
+    """Retrieve and filter: the index's nearest and the most popular items, without those seen.
+
+    Args:
+        also: one more source, whose items are scored by the retriever's vectors like all others.
+    """
 
     def __init__(
-        self, files: RetrieverFiles, model: VectorRetriever, log: EventLog | None, config: CandidateConfig
+        self,
+        files: RetrieverFiles,
+        model: VectorRetriever,
+        log: EventLog | None,
+        config: CandidateConfig,
+        also: Source | None = None,
     ) -> None:
         self._index, self._item_ID, self._log, self._config = files.index, files.item_ID, log, config
         self._encoder = QueryEncoder(model, files.user_UD, log)
         self._popular_first_I = popular_first(files.item_counts_I)
+        self._also = also
 
     def retrieve(self, query: Query, clock: StageClock) -> Retrieved:
         """At least ``query.k`` candidates, unless fewer items of the catalogue are unseen.
 
-        Books ``retrieve`` (query vector and index) and ``filter`` on the clock.
+        Books ``retrieve`` (query vector and index), ``filter`` and ``generate`` (one more source).
         """
-        seen_ids = self._seen(query)
+        seen_ids = seen_by(query, self._log)
         clock.lap("filter")
         query_D, fallback = self._encoder.vector(query)
         clock.lap("retrieve")
+        also = None
+        if self._also is not None and query_D is not None:
+            also = self._also.propose(query, seen_ids)
+            clock.lap("generate")
         config = self._config
         if query.k > config.retrieved:
             config = replace(config, retrieved=query.k)
-        candidates = self._gather(query_D, seen_ids, config, clock)
+        candidates = self._gather(query_D, seen_ids, config, clock, also)
         if len(candidates.item_ids_K) < query.k:
             # Popularity alone, or an approximate index that does not reach so many items.
             config = replace(config, popular=query.k)
-            candidates = self._gather(query_D, seen_ids, config, clock)
+            candidates = self._gather(query_D, seen_ids, config, clock, also)
         return Retrieved(candidates, fallback)
 
     def _gather(
-        self, query_D: Vector | None, seen_ids: Ids, config: CandidateConfig, clock: StageClock
+        self,
+        query_D: Vector | None,
+        seen_ids: Ids,
+        config: CandidateConfig,
+        clock: StageClock,
+        also: Candidates | None = None,
     ) -> Candidates:
         def search(query_BD: Vector, k: int) -> Ids:
             clock.lap("filter")
@@ -103,7 +153,7 @@ class Retrieval:
             clock.lap("retrieve")
             return item_ids_BK
 
-        candidates = gather(search, query_D, self._item_ID, self._popular_first_I, seen_ids, config)
+        candidates = gather(search, query_D, self._item_ID, self._popular_first_I, seen_ids, config, also)
         clock.lap("filter")
         return candidates
 
@@ -112,14 +162,6 @@ class Retrieval:
         only_vectors = CandidateConfig(retrieved=k, popular=0)
         itself = np.array([item_id])
         return self._gather(self._item_ID[item_id], itself, only_vectors, StageClock())
-
-    def _seen(self, query: Query) -> Ids:
-        seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
-        if query.history_ids is not None:
-            seen.append(query.history_ids)
-        if self._log is not None and query.user_id < self._log.num_users:
-            seen.append(self._log.seen_before(query.user_id, query.time))
-        return np.concatenate(seen, dtype=np.int64)
 
 
 class Ranking:

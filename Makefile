@@ -74,7 +74,6 @@ gpu-check: setup ## tests and benchmarks that need a CUDA device
 	pytest -m gpu
 	python -m benchmarks.training --gpu
 	python -m benchmarks.dlrm --gpu
-	python -m benchmarks.generative --gpu
 
 torchrec: .venv/torchrec ## add TorchRec, the other backend of embedding tables
 

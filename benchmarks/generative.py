@@ -206,7 +206,8 @@ def measure(rounds: int, http: bool) -> dict[str, Any]:
     causal = replace(world.SHAPES, encoder="causal")
     found: dict[str, Any] = {"decode": {}, "train": {}, "rqvae": {}}
     for name, config, size in (
-        ("one request", world.SHAPES, 1),
+        ("one request", replace(world.SHAPES, softmax="catalogue"), 1),
+        ("one request, softmax over all codes", world.SHAPES, 1),
         ("batch of 16", world.SHAPES, 16),
         ("one request, default decoder", DecoderConfig(beams=world.BEAMS), 1),
     ):

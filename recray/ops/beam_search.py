@@ -52,11 +52,20 @@ def beam_search(
     cut_B = torch.full((batch_size,), float("-inf"), device=device)
     state = _Beams(root, torch.zeros(batch_size, 1, device=device), root, root, cut_B)
     for depth in range(len(trie.levels) - 1):
-        logits_BWC = next_codes(depth, state.parents_BW, state.codes_BW).float()
+        if among_children and depth == len(trie.levels) - 2 and _only_children(state, trie.levels[depth]):
+            num_codes = 1 + int(trie.levels[depth + 1].codes_N.max())
+            logits_BWC = state.scores_BW.new_zeros(*state.scores_BW.shape, num_codes)
+        else:
+            logits_BWC = next_codes(depth, state.parents_BW, state.codes_BW).float()
         if not among_children:
             logits_BWC = logits_BWC.log_softmax(-1)
         state = _advance(state, trie, depth, logits_BWC, excluded_N, max(beams, k), among_children)
     return _items(state, trie, excluded_N, k)
+
+
+def _only_children(state: _Beams, level: Level) -> bool:
+    """Whether no beam has a choice left: its last code has probability 1 and need not be computed."""
+    return bool((level.child_offsets_N.diff()[state.nodes_BW] == 1).all())
 
 
 def _excluded(trie: PrefixTrie, exclude: Jagged | None) -> Tensor | None:

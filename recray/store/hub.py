@@ -38,7 +38,9 @@ def push_bundle(bundle: Bundle, repo: str, *, private: bool = True) -> str:
     bundle.verify()
     api = _api()
     with _explained(api, repo):
-        api.create_repo(repo, private=private, exist_ok=True)
+        # Not ``exist_ok``: refused, it reads its own address by what HF_ENDPOINT was at import.
+        if not api.repo_exists(repo):
+            api.create_repo(repo, private=private)
         done = api.upload_folder(
             repo_id=repo,
             folder_path=bundle.folder,

@@ -267,7 +267,10 @@ def test_codes_that_nobody_chose_move_to_rows(simvq: bool) -> None:
 def test_reviving_does_not_disturb_the_gradients_of_gumbel() -> None:
     built = model(estimator="gumbel", revive_every=1)
     for _ in range(3):
+        built.zero_grad()
         built.loss(ContentBatch(random_rows(8, 6)))["loss"].backward()
+        gradients = [weight.grad for weight in built.parameters()]
+        assert all(g is not None and g.isfinite().all() for g in gradients)
 
 
 def test_kmeans_starts_each_level_on_what_is_left_over() -> None:

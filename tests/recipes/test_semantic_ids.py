@@ -241,7 +241,8 @@ def test_the_alarm_waits_for_its_step() -> None:
     run = replace(run_of(), alarm=1.0, alarm_after_steps=1000)
     codes = replace(run.model.quantizer, codebook_size=600, revive_every=0)
     run = replace(run, model=replace(run.model, quantizer=codes), loop=replace(run.loop, epochs=1))
-    train_rqvae(run, Context())
+    trained = train_rqvae(run, Context())
+    assert 0 < int(trained.quantizer.step) < 1000  # it came to its end, unalarmed
 
 
 def test_other_data_than_it_was_trained_on_is_refused(rqvae: Bundle, store: Store) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from recray import paths
 from recray.config import ELASTIC, ConfigError
+from recray.track import history
 from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,22 @@ def launch(
     if config.where == "local":
         from recray.launch import local
 
-        return local.run(task, run, config, name)
-    from recray.launch import ray_train
+        result = local.run(task, run, config, name)
+    else:
+        from recray.launch import ray_train
 
-    start = ray_train.run_boosted if communicator == "xgboost" else ray_train.run
-    return start(task, run, config, name)
+        start = ray_train.run_boosted if communicator == "xgboost" else ray_train.run
+        result = start(task, run, config, name)
+    _draw_curves(name, getattr(run, "loop", None))
+    return result
+
+
+def _draw_curves(name: str, loop: Any) -> None:
+    """The learning curve of a run that has epochs, beside its checkpoints."""
+    if not hasattr(loop, "metric"):
+        return
+    from recray.track.curves import plot_curves  # matplotlib is slow to import, and workers import this file
+
+    folder = paths.runs_dir() / name
+    plot_curves({name: [history.read(folder)]}, folder / "curves.png", loop.metric, goal=loop.goal)
+    log.info("learning curve: %s", folder / "curves.png")

@@ -12,6 +12,7 @@ import torch
 from recray import paths
 from recray.config import ConfigError
 from recray.launch import RunResult, Task
+from recray.track import history
 from recray.track.console import ConsoleProgress
 from recray.train.context import Context, LaunchConfig
 
@@ -33,8 +34,7 @@ class _Keeper:
         return sorted(self.checkpoints(), key=lambda path: (_score(path), path.name), reverse=True)
 
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
+        history.append(self.folder, metrics)
         if checkpoint is None:
             return
         number = int(self.checkpoints()[-1].name.split("_")[1]) + 1 if self.checkpoints() else 0
@@ -47,9 +47,7 @@ class _Keeper:
             shutil.rmtree(old)
 
     def last_metrics(self) -> dict[str, float]:
-        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
-        values: dict[str, float] = json.loads(lines[-1])
-        return values
+        return history.read(self.folder)[-1]
 
 
 def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:

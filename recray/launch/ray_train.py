@@ -1,5 +1,6 @@
 """Ray Train workers around the one training loop. Only this folder imports ray.train."""
 
+import functools
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ from recray import paths
 from recray.config import ConfigError
 from recray.launch import RunResult, Task
 from recray.schema import DataError
+from recray.track import history
 from recray.track.console import ConsoleProgress, setup_logging
 from recray.train.context import Context, LaunchConfig
 
@@ -120,7 +122,7 @@ def _worker(values: dict[str, Any]) -> None:
         world_size=position.get_world_size(),
         device=ray.train.torch.get_device(),
         resume_from=Path(checkpoint.path) if checkpoint else None,
-        report=_report,
+        report=functools.partial(_report, values["name"], position.get_world_rank()),
         **({"progress": ConsoleProgress(values["name"])} if position.get_world_rank() == 0 else {}),
     )
     refusal = _refusal(values["name"])
@@ -138,7 +140,9 @@ def _refusal(name: str) -> Path:
     return paths.runs_dir() / name / "refused.txt"
 
 
-def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+def _report(name: str, rank: int, metrics: dict[str, float], checkpoint: Path | None) -> None:
+    if rank == 0:
+        history.append(paths.runs_dir() / name, metrics)
     # Ray warns of every report that cannot be compared with the best.
     ray.train.report(
         {"score": NO_SCORE, **metrics},

@@ -2,7 +2,9 @@
 
 Randomness is a pure function of (seed, step, rank) and batches are a pure function of (epoch, step),
 so a checkpoint holds no generator state and a resumed run repeats the uninterrupted one bit for bit.
-A report that is the best so far carries a ``score``: whoever keeps checkpoints keeps that one too.
+A report that is the best so far carries a ``score``: whoever keeps checkpoints keeps that one too. One with
+an evaluation carries what the steps since the last were like: ``train_loss`` (mean, over all workers),
+``grad_norm`` (mean) and ``grad_norm_max``, both of the averaged gradient before it is clipped.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from recray import checkpoint
 from recray.config import ConfigError
 from recray.contract import FusedOptimizer
+from recray.train import stability
 from recray.train.context import Context, Progress
 from recray.train.optim import OptimConfig, build_optimizer, learning_rate
 
@@ -150,6 +153,7 @@ class Loop:
             log.info("resumed at epoch %d, step %d", self.position.epoch, self.position.step)
         self.forward = _distribute(_Loss(model), context)
         self._saver = checkpoint.Saver(context.rank)
+        self._tally = stability.Tally()
         self._unreported: dict[str, float] = {}
         self._last_shown_s, self._samples_since = time.monotonic(), 0
 
@@ -185,17 +189,19 @@ class Loop:
         for part in range(self.config.accumulate):
             loss, size = self._backward(part, global_step)
             value, samples = value + loss, samples + size
+        norm = stability.gradient_norm(self.model)
+        if not math.isfinite(norm_value := norm.item()):
+            offender = self._blamed(stability.first_gradient_offender, global_step)
+            raise TrainingError(_diagnosis(self.model, "gradient norm", norm_value, global_step, offender))
         if self.optim.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.max_grad_norm)
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.optim.max_grad_norm, norm)
         self.optimizer.step()
+        self._tally.add(value, norm_value)
         self._show(global_step + 1, total, value, samples * self.context.world_size)
 
     def _backward(self, part: int, global_step: int) -> tuple[float, int]:
         """Adds one part's gradients; returns (its share of this worker's loss, its size)."""
-        c, parts = self.context, self.config.accumulate
-        batch = self.batches.batch(
-            self.position.epoch, self.position.step, c.rank * parts + part, c.world_size * parts
-        ).to(c.device)
+        c, parts, batch = self.context, self.config.accumulate, self._batch(part)
         alone = isinstance(self.forward, DistributedDataParallel) and part < parts - 1
         if parts > 1 and batch.size == 0:
             raise ConfigError(
@@ -206,11 +212,30 @@ class Loop:
             with _autocast(self.config, c.device):
                 loss = self.forward(batch)["loss"]
             if not math.isfinite(value := loss.item()):
-                raise TrainingError(_diagnosis(self.model, value, global_step))
+                offender = self._blamed(stability.first_offender, global_step)
+                raise TrainingError(_diagnosis(self.model, "loss", value, global_step, offender))
             # Gradients are averaged over workers: unequal shares must weigh what they hold.
             share = batch.size * c.world_size / batch.total if batch.total else 1.0 / parts
             (loss * share).backward()
         return value * share, batch.size
+
+    def _batch(self, part: int) -> Batch:
+        c, parts = self.context, self.config.accumulate
+        share = c.rank * parts + part, c.world_size * parts
+        return self.batches.batch(self.position.epoch, self.position.step, *share).to(c.device)
+
+    def _blamed(self, find: Callable[[nn.Module, Callable[[], Tensor]], str], global_step: int) -> str:
+        """What ``find`` says of this worker's step, repeated alone and with the same dropout."""
+        if self.fused and self.context.world_size > 1:
+            return "its tables are shared, so no worker can repeat the step alone and name a module"
+
+        def repeated() -> Tensor:
+            _seed_step(self.seed, global_step, self.context.rank)
+            with _autocast(self.config, self.context.device):
+                losses = [_Loss(self.model)(self._batch(i))["loss"] for i in range(self.config.accumulate)]
+            return torch.stack(losses).sum()
+
+        return find(self.model, repeated)
 
     def _set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -247,7 +272,7 @@ class Loop:
         if self.context.rank == 0:
             best = f"best {position.metrics[name]:.4f} in epoch {position.best_epoch}"
             log.info("epoch %d: validation %s %.4f, %s", position.epoch, name, found, best)
-        self._save({**metrics, **score})
+        self._save({**metrics, **score, **reduce_sums(self._tally.take(), self.context)})
         self._last_shown_s, self._samples_since = time.monotonic(), 0
 
     def _save(self, metrics: dict[str, float]) -> None:
@@ -288,8 +313,8 @@ def fit(
         data: names what the batches are made of, such as its hash; a run is not resumed on other data.
 
     Raises:
-        TrainingError: the loss is no longer finite (names the step and the parameter norms), or the
-            validation metric is not a number.
+        TrainingError: the loss or its gradient is not finite (names the step, the first module to blame
+            and the parameter norms), or the validation metric is not a number.
         ConfigError: the checkpoint or the data does not fit, or the metric is not measured.
     """
     loop = Loop(model, batches, validate, config=config, optim=optim, context=context, seed=seed, data=data)
@@ -327,10 +352,10 @@ def _autocast(config: LoopConfig, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _diagnosis(model: nn.Module, loss: float, step: int) -> str:
+def _diagnosis(model: nn.Module, what: str, value: float, step: int, offender: str) -> str:
     norms = sorted(((float(p.detach().norm()), name) for name, p in model.named_parameters()), reverse=True)
     listing = ", ".join(f"{name} {norm:.3g}" for norm, name in norms[:8])
     return (
-        f"loss is {loss} at step {step}. Largest parameter norms: {listing}. "
+        f"{what} is {value} at step {step}: {offender}. Largest parameter norms: {listing}. "
         "Lower optim.lr, set optim.max_grad_norm, or look at the inputs of that batch."
     )

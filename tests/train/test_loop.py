@@ -180,7 +180,8 @@ class UnevenSequences:
         whole = planted_sequences(31, seed=10 * epoch + step)
         rows = torch.arange(31)[rank::world_size]
         users_B, first_B = whole.user_ids_B[rows], whole.first_target_B[rows]
-        return SequenceBatch(users_B, whole.items.take(rows), first_B, whole.size)
+        times_N = whole.times_N[whole.items.positions_of(rows)]
+        return SequenceBatch(users_B, whole.items.take(rows), times_N, first_B, whole.size)
 
 
 def test_gradients_accumulated_over_parts_are_those_of_the_whole_batch() -> None:

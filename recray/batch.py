@@ -112,6 +112,9 @@ class PairBatch(NamedTuple):
     item_logq_B: Tensor  # float32, log sampling probability of each item
     weight_B: Tensor | None = None  # float32, how much each pair counts; None: all alike
     total: int = 0  # pairs of the global batch that this is a share of; 0: all shares are equal
+    negative_ids_BK: Tensor | None = (
+        None  # int64, items that the user did not have to do with; None: not drawn
+    )
 
     @property
     def size(self) -> int:
@@ -120,8 +123,58 @@ class PairBatch(NamedTuple):
 
     def to(self, device: torch.device) -> "PairBatch":
         weight_B = None if self.weight_B is None else self.weight_B.to(device)
+        negatives = None if self.negative_ids_BK is None else self.negative_ids_BK.to(device)
         ids = self.user_ids_B.to(device), self.item_ids_B.to(device)
-        return PairBatch(*ids, self.item_logq_B.to(device), weight_B, self.total)
+        return PairBatch(*ids, self.item_logq_B.to(device), weight_B, self.total, negatives)
+
+
+EDGE_FEATURES = 3  # columns of ``Messages.edge_NF``
+
+
+class Messages(NamedTuple):
+    """Messages of one kind in one layer of a graph network, over interactions with a rating and a time."""
+
+    edges_2N: Tensor  # int64 [2, N]: where the sender is among the inputs, the receiver among the outputs
+    edge_NF: Tensor  # float32 [N, 3]: rating, newer messages of the receiver, time before its newest
+
+    def to(self, device: torch.device) -> "Messages":
+        return Messages(self.edges_2N.to(device), self.edge_NF.to(device))
+
+
+class Hop(NamedTuple):
+    """One layer of a graph network over users and items: from input nodes to output nodes."""
+
+    users_B: Tensor  # int64, where each output user is among the input users
+    items_J: Tensor  # int64, the same of items
+    to_users: Messages  # from items
+    to_items: Messages  # from users
+
+    def to(self, device: torch.device) -> "Hop":
+        ids = self.users_B.to(device), self.items_J.to(device)
+        return Hop(*ids, self.to_users.to(device), self.to_items.to(device))
+
+
+class GraphBatch(NamedTuple):
+    """Observed pairs and what surrounds them in the graph, without the pairs themselves."""
+
+    pairs: PairBatch
+    user_ids_U: Tensor  # int64, distinct users that the first layer starts from
+    item_ids_I: Tensor  # int64, distinct items that the first layer starts from
+    hops: tuple[Hop, ...]  # first layer first; the last one ends at the pairs' users and distinct items
+
+    @property
+    def size(self) -> int:
+        """Terms of the loss's mean: pairs."""
+        return self.pairs.size
+
+    @property
+    def total(self) -> int:
+        """Pairs of the global batch that this is a share of; 0: all shares are equal."""
+        return self.pairs.total
+
+    def to(self, device: torch.device) -> "GraphBatch":
+        ids = self.user_ids_U.to(device), self.item_ids_I.to(device)
+        return GraphBatch(self.pairs.to(device), *ids, tuple(hop.to(device) for hop in self.hops))
 
 
 class ContentBatch(NamedTuple):
@@ -144,6 +197,7 @@ class SequenceBatch(NamedTuple):
 
     user_ids_B: Tensor  # int64
     items: Jagged  # item ids, oldest first, at least two per row
+    times_N: Tensor  # int64 unix seconds, one per value of ``items``, not decreasing within a row
     first_target_B: Tensor  # int64, position of the first target within its row, at least 1
     total: int = 0  # targets of the global batch that this is a share of; 0: all shares are equal
 
@@ -154,7 +208,11 @@ class SequenceBatch(NamedTuple):
 
     def to(self, device: torch.device) -> "SequenceBatch":
         return SequenceBatch(
-            self.user_ids_B.to(device), self.items.to(device), self.first_target_B.to(device), self.total
+            self.user_ids_B.to(device),
+            self.items.to(device),
+            self.times_N.to(device),
+            self.first_target_B.to(device),
+            self.total,
         )
 
 

@@ -42,6 +42,14 @@ class VectorRetriever(Retriever, Protocol):
         """item_ID, float32."""
 
 
+def reads_history(model: object) -> bool:
+    """Whether a retriever knows its users by what they did before the request, not by their id.
+
+    Such a model has ``reads_history = True``: its query vectors cannot be computed ahead.
+    """
+    return bool(getattr(model, "reads_history", False))
+
+
 @runtime_checkable
 class Generative(Retriever, Protocol):
     """A retriever that writes its answers code by code instead of scoring all items."""

@@ -3,9 +3,13 @@
 import numpy as np
 import torch
 
-from recray.batch import Jagged, PairBatch, QueryBatch, SequenceBatch
+from recray.batch import GraphBatch, Jagged, PairBatch, QueryBatch, SequenceBatch
+from recray.data.dataset import Dataset
+from recray.data.neighbours import GraphBatches, Neighbourhoods
+from recray.data.pairs import PairBatches
 from recray.schema import FeatureSchema, SemanticSchema
 from recray.semantic_ids import disambiguate
+from tests.data.made import dataset_of
 
 NUM_USERS, NUM_ITEMS = 20, 10
 SCHEMA = FeatureSchema(num_users=NUM_USERS, num_items=NUM_ITEMS)
@@ -15,7 +19,10 @@ def planted_pairs(size: int, seed: int) -> PairBatch:
     generator = torch.Generator().manual_seed(seed)
     users_B = torch.randint(NUM_USERS, (size,), generator=generator)
     items_B = 2 * torch.randint(NUM_ITEMS // 2, (size,), generator=generator) + users_B % 2
-    return PairBatch(users_B, items_B, torch.full((size,), -2.3))
+    negatives_BK = (
+        2 * torch.randint(NUM_ITEMS // 2, (size, 4), generator=generator) + 1 - users_B[:, None] % 2
+    )
+    return PairBatch(users_B, items_B, torch.full((size,), -2.3), negative_ids_BK=negatives_BK)
 
 
 def planted_history() -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,7 +36,7 @@ def planted_queries(user_ids: list[int], history_length: int = 2) -> QueryBatch:
     """Each user, having seen the first items of its parity; an id of -1 is an unknown, even user."""
     rows = [[2 * n + abs(u) % 2 if u >= 0 else 2 * n for n in range(history_length)] for u in user_ids]
     history = Jagged.from_rows(rows)
-    times_N = torch.arange(len(history.values_N))
+    times_N = torch.arange(history_length).repeat(len(user_ids))
     return QueryBatch(torch.tensor(user_ids), history, times_N, torch.full((len(user_ids),), 1_000))
 
 
@@ -51,9 +58,28 @@ def planted_sequences(size: int, seed: int) -> SequenceBatch:
         [2 * int(i) + int(u) % 2 for i in generator.integers(NUM_ITEMS // 2, size=length)]
         for u, length in zip(users_B, lengths_B, strict=True)
     ]
-    return SequenceBatch(
-        torch.from_numpy(users_B), Jagged.from_rows(rows), torch.ones(size, dtype=torch.int64)
-    )
+    items = Jagged.from_rows(rows)
+    times_N = 60 * torch.arange(len(items.values_N))
+    return SequenceBatch(torch.from_numpy(users_B), items, times_N, torch.ones(size, dtype=torch.int64))
+
+
+def _planted_edges() -> Dataset:
+    users_N, items_N = (ids_N.tolist() for ids_N in planted_history())
+    return dataset_of([(u, i, 60 * n) for n, (u, i) in enumerate(zip(users_N, items_N, strict=True))])
+
+
+def planted_graph() -> Neighbourhoods:
+    """Every user with every item of its parity."""
+    edges = _planted_edges()
+    edges_2N = np.stack([edges.user_ids_N, edges.item_ids_N])
+    return Neighbourhoods.of(edges_2N, edges.ratings_N, edges.timestamps_N, NUM_USERS, NUM_ITEMS)
+
+
+def planted_surroundings(size: int, seed: int) -> GraphBatch:
+    """Pairs of that graph, and what surrounds them in it."""
+    edges = _planted_edges()
+    pairs = PairBatches(edges, np.ones(len(edges), dtype=bool), size, seed)
+    return GraphBatches(pairs, planted_graph(), fanouts=(4,), causal=False).batch(0, 0)
 
 
 class PlantedBatches:

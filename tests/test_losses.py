@@ -6,7 +6,17 @@ import math
 import pytest
 import torch
 
-from recray.losses import batch_items, bce, bpr, koleo, lambdarank, sampled_softmax, squared_error
+from recray.losses import (
+    batch_items,
+    bce,
+    bpr,
+    full_softmax,
+    gbce,
+    koleo,
+    lambdarank,
+    sampled_softmax,
+    squared_error,
+)
 
 
 def logistic(x: float) -> float:
@@ -247,3 +257,56 @@ def test_koleo_parts_the_nearest_and_bears_twins_and_loners() -> None:
     koleo(twins_BD).backward()
     assert bool(torch.isfinite(twins_BD.grad).all())
     assert koleo(torch.ones(1, 2)).item() == 0.0
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 5, 64])
+def test_full_softmax_is_cross_entropy_over_all_items(chunk: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    query_ND = torch.randn(17, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    item_ID = torch.randn(11, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets_N = torch.randint(11, (17,), generator=generator)
+    expected = torch.nn.functional.cross_entropy(query_ND @ item_ID.T, targets_N)
+    wanted = torch.autograd.grad(3 * expected, (query_ND, item_ID))
+    found = full_softmax(query_ND, item_ID, targets_N, chunk=chunk)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    for gradient, want in zip(torch.autograd.grad(3 * found, (query_ND, item_ID)), wanted, strict=True):
+        torch.testing.assert_close(gradient, want, rtol=1e-10, atol=1e-12)
+
+
+def test_full_softmax_survives_scores_that_overflow_exp() -> None:
+    query_ND = torch.tensor([[300.0, 0.0]], requires_grad=True)
+    item_ID = torch.eye(2, requires_grad=True)
+    loss = full_softmax(query_ND, item_ID, torch.tensor([1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(300.0)
+    assert query_ND.grad is not None
+    torch.testing.assert_close(query_ND.grad, torch.tensor([[1.0, -1.0]]))
+
+
+def test_full_softmax_under_autocast_stays_close() -> None:
+    generator = torch.Generator().manual_seed(3)
+    query_ND, item_ID = torch.randn(40, 16, generator=generator), torch.randn(9, 16, generator=generator)
+    targets_N = torch.randint(9, (40,), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = full_softmax(query_ND, item_ID, targets_N)
+    torch.testing.assert_close(found, full_softmax(query_ND, item_ID, targets_N), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_gbce_is_the_papers_formula(calibration: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    query_ND = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+    item_ID = torch.randn(9, 4, generator=generator, dtype=torch.float64)
+    targets_N, negatives_K = torch.tensor([0, 1, 2, 3, 3, 8]), torch.tensor([3, 5, 7])
+    sigmoid = torch.nn.functional.sigmoid
+    alpha = 3 / 8
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    total = 0.0
+    for n, target in enumerate(targets_N.tolist()):
+        term = (sigmoid(query_ND[n] @ item_ID[target]) ** beta).log()
+        for k in negatives_K.tolist():
+            if k != target:
+                term = term + (1 - sigmoid(query_ND[n] @ item_ID[k])).log()
+        total = total - term / 4
+    found = gbce(query_ND, item_ID, targets_N, negatives_K, calibration=calibration)
+    torch.testing.assert_close(found, total / 6)

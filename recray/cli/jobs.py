@@ -14,8 +14,7 @@ T = TypeVar("T")
 def run_job(work: Callable[[T], None], config: type[T], description: str | None) -> None:
     """Parses the command line into ``config`` and does the work; the process ends with its status."""
     setup_logging()
-    parsed = tyro.cli(config, description=description)
-    raise SystemExit(guarded(lambda: work(parsed)))
+    raise SystemExit(guarded(lambda: work(tyro.cli(config, description=description))))
 
 
 def run_preset_job(
@@ -23,5 +22,6 @@ def run_preset_job(
 ) -> None:
     """As ``run_job``, with each preset as a subcommand whose fields can be changed one by one."""
     setup_logging()
-    parsed = tyro.extras.overridable_config_cli(presets, description=description)
-    raise SystemExit(guarded(lambda: work(parsed)))
+    raise SystemExit(
+        guarded(lambda: work(tyro.extras.overridable_config_cli(presets, description=description)))
+    )

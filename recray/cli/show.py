@@ -38,6 +38,16 @@ def show_summary(model: str, found: Mapping[str, Interval], card: ProtocolCard) 
     print(f"protocol: {card.split}, {card.relevance}, {card.candidates}")
 
 
+def show_parts(title: str, parts: Mapping[str, Mapping[str, float]]) -> None:
+    """Metrics of each part of a split, side by side."""
+    grid = Table(title=title, title_justify="left")
+    for column in ("part", *next(iter(parts.values()))):
+        grid.add_column(column)
+    for part, found in parts.items():
+        grid.add_row(part, *(f"{value:.4f}" for value in found.values()))
+    console().print(grid)
+
+
 def show_gain(better: Row, base: Row, metric: str = "ndcg@10") -> PairedDifference:
     """The paired difference of two rows, with its interval."""
     gain = compare(better.evaluation, base.evaluation, metric)

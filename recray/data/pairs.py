@@ -7,6 +7,7 @@ import torch
 from recray.batch import PairBatch
 from recray.config import ConfigError
 from recray.data.dataset import Dataset
+from recray.data.negatives import UnobservedItems
 
 
 class PairBatches:
@@ -21,6 +22,11 @@ class PairBatches:
             long to within one pair, so that none is too short to hold negatives.
         recency: weigh a pair by 0.1 + exp(-later / recency), where ``later`` counts the user's newer
             interactions in the mask: taste drifts, and what is asked for is the next item. 0: all alike.
+        negatives: items drawn for each pair, evenly, that its user has no interaction with in the mask; a
+            pure function of (seed, epoch, step). 0: none.
+
+    Raises:
+        DataError: negatives are asked for, and a user has interacted with every item.
     """
 
     def __init__(
@@ -31,11 +37,12 @@ class PairBatches:
         seed: int = 0,
         *,
         recency: float = 0.0,
+        negatives: int = 0,
     ) -> None:
         if global_batch_size < 1:
             raise ConfigError(f"global_batch_size must be at least 1, got {global_batch_size}")
-        if recency < 0:
-            raise ConfigError(f"recency must not be negative, got {recency}")
+        if min(recency, negatives) < 0:
+            raise ConfigError(f"recency and negatives must not be negative, got {recency} and {negatives}")
         self.global_batch_size = global_batch_size
         self.seed = seed
         self._user_ids_N = torch.from_numpy(dataset.user_ids_N[mask_N])
@@ -44,6 +51,10 @@ class PairBatches:
         # log q of Yi et al. 2019, section 3: in-batch negatives arrive at the rate of their popularity.
         self.item_logq_I = torch.log(counts_I / max(len(self), 1)).float()
         self._weight_N = _recency_weights(self._user_ids_N, recency) if recency else None
+        self._negatives, self._unobserved = negatives, None
+        if negatives:
+            observed = self._user_ids_N.numpy(), self._item_ids_N.numpy()
+            self._unobserved = UnobservedItems(*observed, dataset.num_users, dataset.num_items)
         self._epoch = -1
         self._order_N = np.empty(0, dtype=np.int64)
 
@@ -58,17 +69,26 @@ class PairBatches:
         """This worker's part of a global batch; empty only where there are fewer pairs than workers."""
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank must be in 0..{world_size - 1}, got {rank}")
+        rows = torch.from_numpy(self.rows(epoch, step))
+        size = len(rows)
+        mine = slice(size * rank // world_size, size * (rank + 1) // world_size)
+        user_ids_B, item_ids_B = self._user_ids_N[rows[mine]], self._item_ids_N[rows[mine]]
+        weight_B = None if self._weight_N is None else self._weight_N[rows[mine]]
+        negative_ids_BK = None
+        if self._unobserved is not None:
+            # Drawn for the whole batch, so that they do not depend on the number of workers.
+            users_B, seed = self._user_ids_N[rows].numpy(), (self.seed, epoch, step)
+            drawn_BK = self._unobserved.draw(users_B, self._negatives, seed)
+            negative_ids_BK = torch.from_numpy(drawn_BK)[mine]
+        logq_B = self.item_logq_I[item_ids_B]
+        return PairBatch(user_ids_B, item_ids_B, logq_B, weight_B, size, negative_ids_BK)
+
+    def rows(self, epoch: int, step: int) -> npt.NDArray[np.int64]:
+        """Which interactions a global batch has, counted within the mask."""
         if not 0 <= step < self.num_steps():
             raise ConfigError(f"step must be in 0..{self.num_steps() - 1}, got {step}")
         start, stop = (len(self) * s // self.num_steps() for s in (step, step + 1))
-        size = stop - start
-        rows_B = self._order(epoch)[
-            start + size * rank // world_size : start + size * (rank + 1) // world_size
-        ]
-        rows = torch.from_numpy(rows_B)
-        item_ids_B = self._item_ids_N[rows]
-        weight_B = None if self._weight_N is None else self._weight_N[rows]
-        return PairBatch(self._user_ids_N[rows], item_ids_B, self.item_logq_I[item_ids_B], weight_B, size)
+        return self._order(epoch)[start:stop]
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if epoch != self._epoch:

@@ -59,6 +59,7 @@ class SequenceBatches:
         rows = np.flatnonzero(mask_N)
         rows = rows[np.argsort(dataset.user_ids_N[rows], kind="stable")]
         self._user_ids_N, self._item_ids_N = dataset.user_ids_N[rows], dataset.item_ids_N[rows]
+        self._timestamps_N = dataset.timestamps_N[rows]
         cut = windows if every_position else one_target_windows
         self._windows = cut(np.bincount(self._user_ids_N, minlength=dataset.num_users), max_items)
         if not len(self):
@@ -102,6 +103,7 @@ class SequenceBatches:
         return SequenceBatch(
             torch.from_numpy(self._user_ids_N[mine.start_W]),
             Jagged(torch.from_numpy(self._item_ids_N[within_N]), torch.from_numpy(offsets_B)),
+            torch.from_numpy(self._timestamps_N[within_N]),
             torch.from_numpy(mine.first_W - mine.start_W),
             total,
         )

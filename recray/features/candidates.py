@@ -46,6 +46,25 @@ class Candidates(NamedTuple):
     sources_K: npt.NDArray[np.uint8]  # bit mask over SOURCES
 
 
+class Searchable(NamedTuple):
+    """One query, ready to be compared with all items: scores are ``item_ID @ query_D``."""
+
+    search: Search  # over item_ID
+    query_D: Scores
+    item_ID: Scores
+
+
+def by_scores(scores_I: Scores) -> Searchable:
+    """A query that a retriever without vectors has scored: an item's one coordinate is its score."""
+
+    def search(query_BD: Scores, k: int) -> Ids:
+        best_K = np.sort(np.argpartition(-scores_I, k - 1)[:k])
+        best_BK: Ids = best_K[np.argsort(-scores_I[best_K], kind="stable")][None]
+        return best_BK
+
+    return Searchable(search, np.ones(1, np.float32), scores_I[:, None])
+
+
 def popular_first(item_counts_I: Ids) -> Ids:
     """All item ids, most counted first, ties by id."""
     return np.argsort(-item_counts_I, kind="stable")
@@ -59,9 +78,7 @@ def popular_only(popular_first_I: Ids, seen_ids: Ids, count: int) -> Candidates:
 
 
 def gather(
-    search: Search,
-    query_D: Scores | None,
-    item_ID: Scores,
+    query: Searchable | None,
     popular_first_I: Ids,
     seen_ids: Ids,
     config: CandidateConfig,
@@ -70,24 +87,22 @@ def gather(
     """The unseen candidates of one query.
 
     Args:
-        search: an index over ``item_ID``; asked for as many more items as were seen, so that
-            filtering never leaves a source short.
-        query_D: None where nothing is known of the user: then only popular items are proposed, most
-            popular first, and their score is NaN.
-        item_ID: the retriever's vectors. Scores are their exact inner products with the query, so
-            that a candidate scores the same whichever source and whichever index found it.
+        query: searched for as many more items as were seen, so that filtering never leaves a source
+            short. Scores are exact inner products, so that a candidate scores the same whichever source
+            and whichever index found it. None where nothing is known of the user: then only popular
+            items are proposed, most popular first, and their score is NaN.
         seen_ids: items that must not come back.
         also: what one more source proposes: its items and their source bits. Its scores are not used.
     """
-    if query_D is None:
+    if query is None:
         return popular_only(popular_first_I, seen_ids, config.popular)
-    num_items = len(item_ID)
+    num_items = len(query.item_ID)
     unseen_I = _unseen(num_items, seen_ids)
     popular_ids = _popular(popular_first_I, unseen_I, seen_ids, config.popular)
     retrieved_ids = np.empty(0, np.int64)
     if config.retrieved:
         depth = min(config.retrieved + len(seen_ids), num_items)
-        found_K = search(query_D[None], depth)[0]
+        found_K = query.search(query.query_D[None], depth)[0]
         found_K = found_K[found_K >= 0]
         retrieved_ids = found_K[unseen_I[found_K]][: config.retrieved]
     sources_I = np.zeros(num_items, np.uint8)
@@ -95,7 +110,7 @@ def gather(
     sources_I[popular_ids] |= POPULAR
     if also is not None:
         sources_I[also.item_ids_K] |= also.sources_K * unseen_I[also.item_ids_K]
-    return _scored(sources_I, query_D, item_ID)
+    return _scored(sources_I, query.query_D, query.item_ID)
 
 
 def _unseen(num_items: int, seen_ids: Ids) -> npt.NDArray[np.bool_]:

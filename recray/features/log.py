@@ -61,6 +61,13 @@ class UserState(NamedTuple):
     last_time: float
 
 
+class UserEvents(NamedTuple):
+    """What one user did, oldest first."""
+
+    item_ids_H: Ids
+    times_H: Ints  # unix seconds
+
+
 class _Order(NamedTuple):
     """Events sorted by (owner, time), ties in the order in which they came."""
 
@@ -228,11 +235,17 @@ class EventLog:
 
     def seen_before(self, user_id: int, time: int) -> Ids:
         """All items of a user's events strictly before ``time``, oldest first; none for a user of -1."""
+        return self.events_before(user_id, time).item_ids_H
+
+    def events_before(self, user_id: int, time: int) -> UserEvents:
+        """All of a user's events strictly before ``time``; none for a user of -1."""
         if user_id == -1:
-            return self._user_items_N[:0]
+            return UserEvents(self._user_items_N[:0], self._by_user.keys_N[:0])
         start, end = self._by_user.starts[user_id : user_id + 2].tolist()
-        key = user_id * self._span + self._relative(time)
-        return self._user_items_N[start : start + int(self._by_user.keys_N[start:end].searchsorted(key))]
+        base = user_id * self._span
+        passed = self._by_user.keys_N[start:end].searchsorted(base + self._relative(time))
+        rows = slice(start, start + int(passed))
+        return UserEvents(self._user_items_N[rows], self._by_user.keys_N[rows] - base + self._origin)
 
     # ------------------------------------------------------------- what came next
 

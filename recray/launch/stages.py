@@ -3,26 +3,26 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recray import paths
 from recray.contract import Scorer
 from recray.eval.evaluate import Evaluation
 from recray.launch import launch, run_name
 from recray.ops.ann import IndexConfig
-from recray.recipes import dlrm_ranking, ranking
+from recray.recipes import dlrm_ranking, ranking, recipe
 from recray.recipes.publishing import publish_retriever
 from recray.recipes.retrieval import (
+    CountRun,
     Prepared,
-    TwoTowerRun,
     evaluate_retriever,
+    model_name,
     prepared,
     restore,
-    train_pairs,
 )
 from recray.store import Bundle, Store
 from recray.store.contents import RANKERS, load_ranker
-from recray.train.context import LaunchConfig
+from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +37,22 @@ class TrainedRanker(NamedTuple):
     result: ranking.TwoStageResult
 
 
-def train_retriever(
-    run: TwoTowerRun, config: LaunchConfig, index: IndexConfig, store: Store
-) -> TrainedRetriever:
-    """Trains a two-tower retriever, materialises its vectors, builds the index and publishes all of it.
+def train_retriever(run: Any, config: LaunchConfig, index: IndexConfig, store: Store) -> TrainedRetriever:
+    """Trains a retriever by its recipe and publishes it with all that answers; see ``publish_retriever``.
+
+    Counting is done in this process, everything else where ``config`` says.
 
     Raises:
         DataError: the data set is not prepared and its raw files are not at hand; before any worker starts.
     """
     data = prepared(run.data)
     log.info("%s: %s", data.dataset.name, _size(data))
-    done = launch(train_pairs, run, config, f"two_tower-{data.dataset.name}")
-    model = restore(run, done.checkpoint)
+    name = model_name(run)
+    if isinstance(run, CountRun):
+        model: Any = recipe(name).train(run, Context())
+    else:
+        done = launch(recipe(name).train, run, config, f"{name}-{data.dataset.name}")
+        model = restore(run, done.checkpoint)
     evaluation = evaluate_retriever(model, data)
     return TrainedRetriever(publish_retriever(run, model, evaluation, index, store), evaluation)
 

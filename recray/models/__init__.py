@@ -29,6 +29,16 @@ MODELS = {  # retrievers
     "two_tower": ModelEntry(
         "recray.models.two_tower", "TwoTowerConfig", "TwoTower", "in-batch softmax with logQ (Yi et al. 2019)"
     ),
+    "ncf": ModelEntry("recray.models.ncf", "NCFConfig", "NCF", "NeuMF: factors and an MLP (He et al. 2017)"),
+    "sasrec": ModelEntry(
+        "recray.models.sasrec", "SASRecConfig", "SASRec", "causal transformer (Kang & McAuley 2018)"
+    ),
+    "ss4rec": ModelEntry(
+        "recray.models.ss4rec", "SS4RecConfig", "SS4Rec", "S5 in continuous time, and Mamba (Xiao 2025)"
+    ),
+    "gat": ModelEntry(
+        "recray.models.gat", "GATConfig", "GAT", "graph attention over users and items (Brody et al. 2022)"
+    ),
     "decoder": ModelEntry(
         "recray.models.decoder",
         "DecoderConfig",

@@ -56,6 +56,7 @@ class ItemKNN(nn.Module):
     where an item has fewer neighbours. Scoring runs on the CPU.
     """
 
+    reads_history = True
     neighbor_ids_IK: Tensor
     similarities_IK: Tensor
 

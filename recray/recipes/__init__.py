@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recray.config import ConfigError, nearest
-from recray.recipes import clicks, generative, retrieval, semantic_ids
+from recray.recipes import clicks, generative, graph, ncf, retrieval, semantic_ids, sequence
 from recray.train.context import Context
 
 
@@ -23,6 +23,12 @@ RECIPES: dict[str, Recipe] = {
     "popularity": Recipe(retrieval.COUNT_PRESETS["popularity"], retrieval.train_counts),
     "item_knn": Recipe(retrieval.COUNT_PRESETS["item_knn"], retrieval.train_counts),
     "two_tower": Recipe(retrieval.TWO_TOWER_PRESETS, retrieval.train_pairs),
+    "ncf": Recipe(ncf.NCF_PRESETS, ncf.train_ncf),
+    "gat": Recipe(graph.GAT_PRESETS, graph.train_gat),
+    "sasrec": Recipe(sequence.SASREC_PRESETS, sequence.train_sequence),
+    "ss4rec": Recipe(sequence.SS4REC_PRESETS, sequence.train_sequence),
+    "s5": Recipe(sequence.halves("s5"), sequence.train_sequence),
+    "mamba": Recipe(sequence.halves("mamba"), sequence.train_sequence),
     "ideal": Recipe({"synthetic": ("the planted truth", retrieval.IdealRun())}, retrieval.reveal_ideal),
     "rqvae": Recipe(semantic_ids.RQVAE_PRESETS, semantic_ids.train_rqvae),
     "decoder": Recipe(generative.DECODER_PRESETS, generative.train_decoder),

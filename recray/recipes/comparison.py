@@ -16,15 +16,24 @@ from recray.models import CONTENT_MODELS, ROW_MODELS
 from recray.recipes import preset, recipe
 from recray.recipes.retrieval import evaluate_retriever, prepared
 from recray.track.console import ConsoleProgress
+from recray.track.curves import plot_curves
+from recray.track.history import Report
 from recray.train.context import Context
 
 log = logging.getLogger(__name__)
 
 
 def compare_models(
-    dataset: str, split: str, models: Sequence[str], seeds: int, ks: Sequence[int] = (10,)
+    dataset: str,
+    split: str,
+    models: Sequence[str],
+    seeds: int,
+    ks: Sequence[int] = (10,),
+    curves: Path | None = None,
 ) -> list[Row]:
     """One row per model and seed, all on the test part of the same split; best weights by validation.
+
+    ``curves`` names a PNG for the learning curves of the models that have epochs.
 
     Raises:
         ConfigError: a model that cannot be trained.
@@ -32,22 +41,30 @@ def compare_models(
     """
     runs = [run for model in models for run in _runs(model, dataset, split, seeds)]
     rows = []
+    histories: dict[str, list[list[Report]]] = {}
     for model, run in runs:
         began = time.perf_counter()
         title = f"{model} seed {run.seed}"
-        trained = _train_to_best(model, run, title)
+        reports: list[Report] = []
+        trained = _train_to_best(model, run, title, reports)
+        if hasattr(run, "loop"):
+            histories.setdefault(model, []).append(reports)
         evaluation = evaluate_retriever(trained, prepared(run.data), "test", tuple(ks))
         rows.append(Row(model, run.seed, evaluation))
         log.info("%s: trained and measured in %.1f s", title, time.perf_counter() - began)
+    if curves and histories:
+        metric = next(run.loop.metric for _, run in runs if hasattr(run, "loop"))
+        plot_curves(histories, curves, metric)
     return rows
 
 
-def _train_to_best(model: str, run: Any, title: str) -> Any:
-    """The model with the weights of its best validation, where it has any."""
+def _train_to_best(model: str, run: Any, title: str, reports: list[Report]) -> Any:
+    """The model with the weights of its best validation, where it has any; adds what it reports."""
     with tempfile.TemporaryDirectory() as name:
         best = Path(name) / "best"
 
         def keep(metrics: dict[str, float], folder: Path | None) -> None:
+            reports.append(metrics)
             if folder is not None and "score" in metrics:
                 shutil.rmtree(best, ignore_errors=True)
                 shutil.copytree(folder, best)

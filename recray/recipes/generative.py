@@ -10,7 +10,14 @@ from recray import checkpoint, models
 from recray.config import ConfigError
 from recray.data.sequences import SequenceBatches
 from recray.models.decoder import Decoder, DecoderConfig
-from recray.recipes.retrieval import MIN_STEPS, DataConfig, Prepared, bundle_name, prepared, validation
+from recray.recipes.retrieval import (
+    DataConfig,
+    Prepared,
+    batch_size_for,
+    bundle_name,
+    prepared,
+    validation,
+)
 from recray.schema import SemanticSchema
 from recray.semantic_ids import SemanticIds
 from recray.store import Bundle, Store, StoreError
@@ -162,8 +169,7 @@ def _batches(run: DecoderRun, data: Prepared) -> SequenceBatches:
         every_position=run.model.encoder == "causal",
         seed=run.seed,
     )
-    # Small data in large batches would be a step or two per epoch, and early stopping counts epochs.
-    batches.global_batch_size = min(run.loop.batch_size, max(8, len(batches) // MIN_STEPS))
+    batches.global_batch_size = batch_size_for(run.loop, len(batches), least=8)
     return batches
 
 

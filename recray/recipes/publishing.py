@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recray.batch import QueryBatch
-from recray.config import to_dict
-from recray.data.examples import eval_examples, item_counts
+from recray.batch import Jagged, QueryBatch
+from recray.config import ConfigError, to_dict
+from recray.contract import VectorRetriever, reads_history
+from recray.data.examples import item_counts
 from recray.data.side_features import encode_side_features
 from recray.eval.evaluate import Evaluation
+from recray.features.log import EventLog
 from recray.ops.ann import Index, IndexConfig, build_index, recall_against_exact
-from recray.recipes.retrieval import Prepared, bundle_name, model_name, prepared
+from recray.recipes.ranking import event_log
+from recray.recipes.retrieval import bundle_name, model_name, prepared
 from recray.store.bundle import Bundle
 from recray.store.contents import RetrieverFiles, read_retriever, write_retriever
 from recray.store.store import Store
@@ -30,18 +33,31 @@ Vectors = npt.NDArray[np.float32]
 def publish_retriever(
     run: Any, model: Any, evaluation: Evaluation, index_config: IndexConfig, store: Store
 ) -> Bundle:
-    """Publishes a trained vector retriever as ``<dataset>-<model>``, with its vectors and an index."""
+    """Publishes a trained retriever as ``<dataset>-<model>``.
+
+    With it: what users did, for what they have seen and for models that read it; item vectors and an index,
+    if it has vectors; all users' query vectors, if they depend on the user id alone.
+    """
     data = prepared(run.data)
-    item_ID, user_UD = materialise(model, data)
-    index, recall = measured_index(item_ID, user_UD, index_config)
+    trained_users_N = data.dataset.user_ids_N[data.split.train_N]
     files = RetrieverFiles(
         users=data.dataset.users,
         items=data.dataset.items,
         item_counts_I=item_counts(data.dataset, data.split.train_N),
-        item_ID=item_ID,
-        user_UD=user_UD,
-        index=index,
+        item_ID=None,
+        user_UD=None,
+        index=None,
+        log=event_log(data.dataset),
+        user_counts_U=np.bincount(trained_users_N, minlength=data.dataset.num_users),
     )
+    recall: dict[str, float] = {}
+    if isinstance(model, VectorRetriever):
+        files = replace(files, item_ID=model.item_vectors().numpy())
+        if not reads_history(model):
+            files = replace(files, user_UD=user_vectors(model, data.dataset.num_users))
+    if files.item_ID is not None:
+        index, recall = measured_index(files.item_ID, query_sample(model, files), index_config)
+        files = replace(files, index=index)
     return store.publish(
         bundle_name(data.dataset, model_name(run)),
         lambda folder: write_retriever(folder, model, files),
@@ -53,33 +69,43 @@ def publish_retriever(
     )
 
 
-def materialise(model: Any, data: Prepared, chunk: int = 8192) -> tuple[Vectors, Vectors]:
-    """(item_ID, user_UD): every item's vector, and every user's own."""
-    user_ids_U = torch.arange(data.dataset.num_users)
-    examples, _ = eval_examples(data.dataset, data.split, "validation")
-    empty = examples.queries.slice(0, 0)
+def user_vectors(model: VectorRetriever, num_users: int, chunk: int = 8192) -> Vectors:
+    """user_UD: the query vector of every user id, without a history."""
     parts = []
-    for start in range(0, len(user_ids_U), chunk):
-        ids_B = user_ids_U[start : start + chunk]
-        queries = QueryBatch(
-            ids_B,
-            empty.history._replace(offsets_B=torch.zeros(len(ids_B) + 1, dtype=torch.int64)),
-            empty.history_times_N,
-            torch.zeros_like(ids_B),
-        )
-        parts.append(model.query_vectors(queries))
-    return model.item_vectors().numpy(), torch.cat(parts).numpy()
+    for start in range(0, num_users, chunk):
+        ids_B = torch.arange(start, min(start + chunk, num_users))
+        empty = Jagged(ids_B[:0], torch.zeros(len(ids_B) + 1, dtype=torch.int64))
+        parts.append(model.query_vectors(QueryBatch(ids_B, empty, ids_B[:0], torch.zeros_like(ids_B))))
+    return torch.cat(parts).numpy()
+
+
+def query_sample(model: VectorRetriever, files: RetrieverFiles) -> Vectors:
+    """Query vectors of a seeded sample of known users: their own, or what the model makes of the log."""
+    count = len(files.users)
+    users_B = np.random.default_rng(0).choice(count, min(RECALL_QUERIES, count), replace=False)
+    if files.user_UD is not None:
+        return files.user_UD[users_B]
+    assert files.log is not None
+    return model.query_vectors(_latest(files.log, users_B)).numpy()
+
+
+def _latest(log: EventLog, users_B: npt.NDArray[np.int64]) -> QueryBatch:
+    """These users, asking right after the last event of the log."""
+    time = int(log.timestamps_N.max()) + 1
+    events = [log.events_before(int(user), time) for user in users_B]
+    history = Jagged.from_rows([one.item_ids_H.tolist() for one in events])
+    times_N = torch.from_numpy(np.concatenate([one.times_H for one in events]))
+    return QueryBatch(torch.from_numpy(users_B), history, times_N, torch.full((len(users_B),), time))
 
 
 def measured_index(
-    item_ID: Vectors, query_UD: Vectors, config: IndexConfig
+    item_ID: Vectors, query_BD: Vectors, config: IndexConfig
 ) -> tuple[Index, dict[str, float]]:
-    """An index, and its recall against exact search on a seeded sample of real queries."""
+    """An index, and its recall against exact search for these queries."""
     began = time.perf_counter()
     index = build_index(item_ID, config)
     k = min(RECALL_AT, len(item_ID))
-    rows = np.random.default_rng(0).choice(len(query_UD), min(RECALL_QUERIES, len(query_UD)), replace=False)
-    recall = recall_against_exact(index, query_UD[rows], item_ID, k)
+    recall = recall_against_exact(index, query_BD, item_ID, k)
     log.info(
         "index %s over %d items in %.1f s: recall@%d %.4f against exact search",
         config.kind,
@@ -92,12 +118,17 @@ def measured_index(
 
 
 def reindex(name: str, version: str, config: IndexConfig, store: Store) -> Bundle:
-    """A new version of a published retriever that differs in its index only."""
+    """A new version of a published retriever that differs in its index only.
+
+    Raises:
+        ConfigError: its model scores the catalogue without vectors.
+    """
     bundle = store.open(name, version)
     bundle.verify()
     manifest, files, model = bundle.manifest, read_retriever(bundle), load_model(bundle)
-    queries_UD = files.item_ID if files.user_UD is None else files.user_UD
-    index, recall = measured_index(files.item_ID, queries_UD, config)
+    if files.item_ID is None or not isinstance(model, VectorRetriever):
+        raise ConfigError(f"{bundle.reference}: {manifest.model!r} has no item vectors, so nothing to index")
+    index, recall = measured_index(files.item_ID, query_sample(model, files), config)
     changed = replace(files, index=index)
     kept = {k: v for k, v in manifest.metrics.items() if not k.startswith("index_recall")}
 

@@ -151,12 +151,19 @@ def model_name(run: Any) -> str:
     return next(name for name in models.MODELS if models.config_of(name) is type(run.model))
 
 
+def batch_size_for(loop: LoopConfig, count: int, least: int = 64) -> int:
+    """The batch size for ``count`` rows: smaller than asked for where the data is small.
+
+    Else an epoch would be a step or two, and early stopping counts epochs.
+    """
+    return min(loop.batch_size, max(least, count // MIN_STEPS))
+
+
 def train_pairs(run: TwoTowerRun, context: Context) -> Retriever:
     """Trains on the pairs of the training part, validates on the validation part; see ``train.loop.fit``."""
     data = prepared(run.data)
     model = new_model(run, data.dataset)
-    # Small data in large batches would be a step or two per epoch, and early stopping counts epochs.
-    batch_size = min(run.loop.batch_size, max(64, int(data.split.train_N.sum()) // MIN_STEPS))
+    batch_size = batch_size_for(run.loop, int(data.split.train_N.sum()))
     batches = PairBatches(data.dataset, data.split.train_N, batch_size, run.seed, recency=run.recency)
     fit(
         model,

@@ -22,10 +22,11 @@ class Query:
     """A request in the words of the model: row numbers and unix seconds."""
 
     user_id: int  # UNKNOWN_USER where the raw id is not known
-    history_ids: Ids | None  # None: the client sent none, the log's is used
+    history_ids: Ids | None  # None: the client sent none or an empty one, the log's is used
     exclude_ids: Ids
     time: int
     k: int
+    history_times: Ids | None = None  # unix seconds; None: the history is from just before ``time``
 
 
 class Catalogue:
@@ -57,14 +58,19 @@ class Catalogue:
     def query(self, request: RecommendRequest) -> Query:
         """
         Raises:
-            RequestError: 422, the history or the exclusions name an item that is not in the catalogue.
+            RequestError: 422, the history or the exclusions name an item that is not in the catalogue, or
+                the history's times do not fit it.
         """
         user_row = UNKNOWN_USER
         if request.user_id is not None:
             user_row = self._user_rows.get(str(request.user_id), UNKNOWN_USER)
-        history_ids = None if request.history is None else self._rows("history", request.history)
+        history_ids = self._rows("history", request.history) if request.history else None
         exclude_ids = self._rows("exclude", request.exclude)
-        return Query(user_row, history_ids, exclude_ids, request.time(), request.k)
+        time = request.time()
+        history_times = request.times_of_history(time)
+        if history_ids is None:
+            history_times = None
+        return Query(user_row, history_ids, exclude_ids, time, request.k, history_times)
 
     def _rows(self, field: str, raw_ids: Sequence[str | int]) -> Ids:
         rows = [self._item_rows.get(str(raw)) for raw in raw_ids]

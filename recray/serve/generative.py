@@ -17,7 +17,8 @@ from recray.models.decoder import Decoder
 from recray.serve.catalogue import UNKNOWN_USER, Query
 from recray.serve.clock import StageClock
 from recray.serve.generator import Generator, GeneratorConfig
-from recray.serve.stages import Retrieved, history_of, seen_by
+from recray.serve.searchers import history_of
+from recray.serve.stages import Retrieved, seen_by
 from recray.store import Bundle
 from recray.store.generative import GenerativeFiles, load_decoder, read_generative
 
@@ -42,7 +43,7 @@ class GenerativeRetrieval:
 
     def retrieve(self, query: Query, clock: StageClock) -> Retrieved:
         """``query.k`` items, unless fewer of the catalogue are unseen. Books ``filter`` and ``generate``."""
-        seen_ids, history_ids = seen_by(query, self._log), history_of(query, self._log)
+        seen_ids, history_ids = seen_by(query, self._log), history_of(query, self._log).item_ids_H
         clock.lap("filter")
         if not len(history_ids):
             candidates = popular_only(self._popular_first_I, seen_ids, query.k)
@@ -84,9 +85,9 @@ class GenerativeSource:
 
     def propose(self, query: Query, seen_ids: Ids) -> Candidates:
         user = UNKNOWN_USER if query.user_id == UNKNOWN_USER else int(self._user_rows_U[query.user_id])
-        history_ids = history_of(query, self._log)
-        if self._log is None:  # a retriever alone has none, the decoder may
-            history_ids = history_of(replace(query, user_id=user), self._own_log)
+        history_ids = history_of(query, self._log).item_ids_H
+        if self._log is None:  # a retriever may have none, the decoder its own
+            history_ids = history_of(replace(query, user_id=user), self._own_log).item_ids_H
         if not len(history_ids):
             return NOTHING
         excluded_ids = np.concatenate([seen_ids, self._further_ids])

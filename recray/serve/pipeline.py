@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.config import ConfigError
-from recray.contract import VectorRetriever
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, CandidateConfig, Candidates
 from recray.features.log import EVENT_FILE, EventLog
 from recray.features.ranking import FEATURE_NAMES
@@ -21,6 +20,7 @@ from recray.serve.clock import StageClock
 from recray.serve.generative import is_generative, load_code_vectors, load_generative, load_source
 from recray.serve.generator import GeneratorConfig
 from recray.serve.requests import RecommendRequest
+from recray.serve.searchers import new_searcher
 from recray.serve.stages import Ranking, Reranking, Retrieval, RetrievalStage, Retrieved
 from recray.store import Bundle, Reference, Store
 from recray.store.contents import (
@@ -92,7 +92,7 @@ def load_catalogue(bundles: ServedBundles) -> Catalogue:
 
 
 def load_log(bundles: ServedBundles) -> EventLog | None:
-    """What known users did: of the ranker, or of a decoder that answers alone."""
+    """What known users did: of the ranker, or of a retriever or decoder that answers alone."""
     holder = bundles.ranker or bundles.retriever
     return read_log(holder) if EVENT_FILE in holder.manifest.files else None
 
@@ -102,25 +102,19 @@ def load_retrieval(
 ) -> RetrievalStage:
     """
     Raises:
-        ConfigError: the retriever scores the whole catalogue instead of giving vectors to search, or a
-            decoder beside it was trained on another catalogue.
+        ConfigError: a decoder beside the retriever was trained on another catalogue, or is of no use.
     """
     generator = generator or GeneratorConfig()
     if is_generative(bundles.retriever):
         if bundles.generative:
             raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
         return load_generative(bundles.retriever, event_log, generator)
-    model = load_model(bundles.retriever)
-    if not isinstance(model, VectorRetriever):
-        kind = bundles.retriever.manifest.model
-        raise ConfigError(
-            f"{bundles.retriever.reference}: {kind!r} has no item vectors to search; serve another"
-        )
     config = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
     files, also = read_retriever(bundles.retriever), None
     if bundles.generative:
         also = load_source(bundles.generative, files.users, files.items, event_log, generator)
-    return Retrieval(files, model, event_log, config, also)
+    searcher = new_searcher(files, load_model(bundles.retriever), event_log)
+    return Retrieval(searcher, files.item_counts_I, event_log, config, also)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,11 @@ Parsing is one pass of pydantic-core over the raw bytes: whatever they hold, the
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.types import StrictBool, StrictInt
 
@@ -21,6 +24,7 @@ RawId = (
     | Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)]
 )
 RawIds = Annotated[list[RawId], Field(max_length=MAX_HISTORY)]
+UnixSeconds = Annotated[StrictInt, Field(ge=0, lt=LATEST_TIME)]
 
 
 class RecommendRequest(BaseModel):
@@ -31,8 +35,11 @@ class RecommendRequest(BaseModel):
     user_id: RawId | None = Field(None, description="who asks; absent or unknown: a fallback is used")
     k: Annotated[StrictInt, Field(ge=1, le=MAX_K, description="how many items to return")] = 10
     history: RawIds | None = Field(None, description="items the user had to do with, oldest first")
+    history_times: Annotated[list[UnixSeconds], Field(max_length=MAX_HISTORY)] | None = Field(
+        None, description="unix seconds of each item of the history; absent: just before the request"
+    )
     exclude: RawIds = Field([], description="items that must not come back")
-    request_time: Annotated[StrictInt, Field(ge=0, lt=LATEST_TIME)] | None = Field(
+    request_time: UnixSeconds | None = Field(
         None, description="unix seconds; nothing later is used. Absent: now"
     )
     explain: StrictBool = Field(False, description="add each item's features and what they contributed")
@@ -40,6 +47,28 @@ class RecommendRequest(BaseModel):
     def time(self) -> int:
         """The request time, unix seconds."""
         return int(time.time()) if self.request_time is None else self.request_time
+
+    def times_of_history(self, request_time: int) -> npt.NDArray[np.int64] | None:
+        """``history_times``, or None where the client sent none.
+
+        Raises:
+            RequestError: 422, there is not one per item, one is before its predecessor, or one is after
+                the request.
+        """
+        times = self.history_times
+        if times is None:
+            return None
+        if len(times) != len(self.history or ()):
+            raise _wrong_times(
+                f"{len(times)} for a history of {len(self.history or ())} items; send one each"
+            )
+        for place, (earlier, later) in enumerate(pairwise(times), start=1):
+            if later < earlier:
+                raise _wrong_times(f"{later} at position {place} is before {earlier}; send oldest first")
+        if times and times[-1] > request_time:
+            place = next(place for place, one in enumerate(times) if one > request_time)
+            raise _wrong_times(f"{times[place]} at position {place} is after the request at {request_time}")
+        return np.array(times, np.int64)
 
 
 @dataclass
@@ -55,6 +84,10 @@ class RequestError(Exception):
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}: {self.message}"
+
+
+def _wrong_times(what: str) -> RequestError:
+    return RequestError(422, "invalid_request", f"history_times: {what}")
 
 
 _PARSER = TypeAdapter(RecommendRequest)

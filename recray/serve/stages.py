@@ -1,29 +1,27 @@
 """The stages of a recommendation: retrieve, filter, features, rank. Plain Python objects.
 
-They know neither HTTP nor Ray nor raw ids; ``pipeline`` joins them and ``deployments`` places them.
+They know neither HTTP nor Ray nor raw ids; ``searchers`` ask the retriever, ``pipeline`` joins the stages
+and ``deployments`` places them.
 
-Shapes: U users, I items, D vector dim, K candidates, F features.
+Shapes: I items, D vector dim, K candidates, F features.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from recray.batch import Jagged, QueryBatch
-from recray.contract import Scorer, VectorRetriever
-from recray.features.candidates import CandidateConfig, Candidates, gather, popular_first
+from recray.contract import Scorer
+from recray.features.candidates import CandidateConfig, Candidates, Searchable, gather, popular_first
 from recray.features.log import EventLog
 from recray.features.ranking import RankingQuery, compute
 from recray.serve.catalogue import UNKNOWN_USER, Query
 from recray.serve.clock import StageClock
-from recray.store.contents import RetrieverFiles
+from recray.serve.searchers import Fallback, Searcher
 
 Vector = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
-Fallback = Literal["history", "popular"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ class Retrieved:
     """Unseen candidates of one query, and how they were found."""
 
     candidates: Candidates
-    fallback: Fallback | None  # None: by the user's own vector
+    fallback: Fallback | None  # None: as the retriever was trained to
 
 
 class RetrievalStage(Protocol):
-    """Finds unseen candidates: by vectors (``Retrieval``) or by generation (``generative``)."""
+    """Finds unseen candidates: by search (``Retrieval``) or by generation (``generative``)."""
 
     def retrieve(self, query: Query, clock: StageClock) -> Retrieved:
         """At least ``query.k`` candidates, unless fewer items of the catalogue are unseen."""
@@ -51,15 +49,6 @@ class Source(Protocol):
         """Unseen items of the retriever's catalogue with their source bits; may be none."""
 
 
-def history_of(query: Query, log: EventLog | None) -> Ids:
-    """The client's history, else (none, or an empty one) the log's of a known user; oldest first."""
-    if query.history_ids is not None and len(query.history_ids):
-        return query.history_ids
-    if log is None or not 0 <= query.user_id < log.num_users:
-        return np.empty(0, np.int64)
-    return log.seen_before(query.user_id, query.time).astype(np.int64)
-
-
 def seen_by(query: Query, log: EventLog | None) -> Ids:
     """Items that must not come back: excluded, in the history, or in the log of the user."""
     seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
@@ -70,98 +59,72 @@ def seen_by(query: Query, log: EventLog | None) -> Ids:
     return np.concatenate(seen, dtype=np.int64)
 
 
-class QueryEncoder:
-    """Query -> query vector: a row of ``user_UD`` for known users, else what the model makes of it."""
-
-    def __init__(self, model: VectorRetriever, user_UD: Vector | None, log: EventLog | None) -> None:
-        self._model, self._user_UD, self._log = model, user_UD, log
-
-    def vector(self, query: Query) -> tuple[Vector | None, Fallback | None]:
-        """(query_D, fallback); no vector where there is nothing to go by."""
-        if query.user_id != UNKNOWN_USER:
-            if self._user_UD is not None:
-                return self._user_UD[query.user_id], None
-            return self._encode(query, history_of(query, self._log)), None
-        if query.history_ids is not None and len(query.history_ids):
-            return self._encode(query, query.history_ids), "history"
-        return None, "popular"
-
-    def _encode(self, query: Query, history_ids: Ids) -> Vector:
-        request_time = torch.tensor([query.time])
-        history = Jagged(torch.from_numpy(history_ids), torch.tensor([0, len(history_ids)]))
-        # Clients send no times with a history, so its events count as just before the request.
-        times_N = request_time.expand(len(history_ids))
-        batch = QueryBatch(torch.tensor([query.user_id]), history, times_N, request_time)
-        query_D: Vector = self._model.query_vectors(batch)[0].numpy()
-        return query_D
-
-
 class Retrieval:
-    """Retrieve and filter: the index's nearest and the most popular items, without those seen.
+    """Retrieve and filter: the retriever's best and the most popular items, without those seen.
 
     Args:
-        also: one more source, whose items are scored by the retriever's vectors like all others.
+        also: one more source, whose items are scored by the retriever like all others.
     """
 
     def __init__(
         self,
-        files: RetrieverFiles,
-        model: VectorRetriever,
+        searcher: Searcher,
+        item_counts_I: Ids,
         log: EventLog | None,
         config: CandidateConfig,
         also: Source | None = None,
     ) -> None:
-        self._index, self._item_ID, self._log, self._config = files.index, files.item_ID, log, config
-        self._encoder = QueryEncoder(model, files.user_UD, log)
-        self._popular_first_I = popular_first(files.item_counts_I)
-        self._also = also
+        self._searcher, self._log, self._config, self._also = searcher, log, config, also
+        self._popular_first_I = popular_first(item_counts_I)
 
     def retrieve(self, query: Query, clock: StageClock) -> Retrieved:
         """At least ``query.k`` candidates, unless fewer items of the catalogue are unseen.
 
-        Books ``retrieve`` (query vector and index), ``filter`` and ``generate`` (one more source).
+        Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source).
         """
         seen_ids = seen_by(query, self._log)
         clock.lap("filter")
-        query_D, fallback = self._encoder.vector(query)
+        asked, fallback = self._searcher.ask(query)
         clock.lap("retrieve")
         also = None
-        if self._also is not None and query_D is not None:
+        if self._also is not None and asked is not None:
             also = self._also.propose(query, seen_ids)
             clock.lap("generate")
         config = self._config
         if query.k > config.retrieved:
             config = replace(config, retrieved=query.k)
-        candidates = self._gather(query_D, seen_ids, config, clock, also)
+        candidates = self._gather(asked, seen_ids, config, clock, also)
         if len(candidates.item_ids_K) < query.k:
             # Popularity alone, or an approximate index that does not reach so many items.
             config = replace(config, popular=query.k)
-            candidates = self._gather(query_D, seen_ids, config, clock, also)
+            candidates = self._gather(asked, seen_ids, config, clock, also)
         return Retrieved(candidates, fallback)
 
     def _gather(
         self,
-        query_D: Vector | None,
+        asked: Searchable | None,
         seen_ids: Ids,
         config: CandidateConfig,
         clock: StageClock,
         also: Candidates | None = None,
     ) -> Candidates:
         def search(query_BD: Vector, k: int) -> Ids:
+            assert asked is not None
             clock.lap("filter")
-            item_ids_BK = self._index.search(query_BD, k).item_ids_BK
+            item_ids_BK = asked.search(query_BD, k)
             clock.lap("retrieve")
             return item_ids_BK
 
-        candidates = gather(search, query_D, self._item_ID, self._popular_first_I, seen_ids, config, also)
+        timed = asked._replace(search=search) if asked else None
+        candidates = gather(timed, self._popular_first_I, seen_ids, config, also)
         clock.lap("filter")
         return candidates
 
     def similar(self, item_id: int, k: int) -> Candidates:
-        """The k items nearest to one item, without itself, by the retriever's vectors."""
-        only_vectors = CandidateConfig(retrieved=k, popular=0)
+        """The k items nearest to one item, without itself, by the retriever."""
+        only_retrieved = CandidateConfig(retrieved=k, popular=0)
         itself = np.array([item_id])
-        return self._gather(self._item_ID[item_id], itself, only_vectors, StageClock())
+        return self._gather(self._searcher.like(item_id), itself, only_retrieved, StageClock())
 
 
 class Ranking:
@@ -180,6 +143,7 @@ class Ranking:
             candidates.scores_K,
             candidates.sources_K,
             query.history_ids,
+            query.history_times,
         )
         return compute(self._log, ranking_query)
 

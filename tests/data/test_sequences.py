@@ -105,3 +105,14 @@ def test_nothing_to_learn_is_said() -> None:
         SequenceBatches(DATASET, DATASET.timestamps_N < 100, 4, 5)
     with pytest.raises(ConfigError, match="at least 1, got 4 and 0"):
         SequenceBatches(DATASET, ALL_N, 4, 0)
+
+
+@pytest.mark.parametrize("every_position", [True, False])
+def test_times_stay_with_their_items(every_position: bool) -> None:
+    happened = {(u, t): item for u, item, t in ROWS}
+    batches = SequenceBatches(DATASET, ALL_N, 7, 6, every_position=every_position, seed=1)
+    for step in range(batches.num_steps()):
+        batch = batches.batch(0, step)
+        users_N = batch.user_ids_B[batch.items.rows_N()].tolist()
+        found = zip(users_N, batch.times_N.tolist(), batch.items.values_N.tolist(), strict=True)
+        assert all(happened[user, time] == item for user, time, item in found)

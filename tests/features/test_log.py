@@ -60,6 +60,9 @@ def test_user_states_match_a_slow_loop(seed: int) -> None:
             state = world.log.user_before(user, time)
             assert state.item_ids_H.tolist() == [event.item for event in own]
             assert world.log.seen_before(user, time).tolist() == [event.item for event in own]
+            events = world.log.events_before(user, time)
+            assert events.item_ids_H.tolist() == [event.item for event in own]
+            assert events.times_H.tolist() == [event.time for event in own]
             assert state.ratings_H.tolist() == [event.rating for event in own]
             assert state.num_events == len(own)
             assert state.rating_sum == sum(event.rating for event in own)

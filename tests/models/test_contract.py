@@ -9,6 +9,7 @@ import torch
 
 from recray.config import ConfigError, from_dict, to_dict
 from recray.contract import CountLearner, Generative, PairLearner, Retriever, VectorRetriever
+from recray.data.neighbours import WholeGraph
 from recray.models import MODELS, build, config_of
 from tests.planted import (
     NUM_ITEMS,
@@ -16,16 +17,28 @@ from tests.planted import (
     SCHEMA,
     SEMANTIC_IDS,
     SEMANTIC_SCHEMA,
+    planted_graph,
     planted_history,
     planted_pairs,
     planted_queries,
     planted_sequences,
+    planted_surroundings,
 )
 
 # What a model of this name is built for and learns from, where it is not the usual.
 SCHEMAS = {"decoder": SEMANTIC_SCHEMA}
-CONFIGS = {"decoder": {"dim": 32, "num_heads": 2, "feedforward_dim": 64, "dropout": 0.0}}
-BATCHES = {"decoder": planted_sequences}
+CONFIGS = {
+    "decoder": {"dim": 32, "num_heads": 2, "feedforward_dim": 64, "dropout": 0.0},
+    "sasrec": {"dim": 32, "hidden_dim": 64, "dropout": 0.0},
+    "ss4rec": {"dim": 32, "channels": 32, "mamba_states": 8, "dropout": 0.0},
+}
+BATCHES = {
+    "decoder": planted_sequences,
+    "sasrec": planted_sequences,
+    "ss4rec": planted_sequences,
+    "gat": planted_surroundings,
+}
+DEEP = {"decoder", "sasrec", "ss4rec", "gat"}  # take small steps
 
 # Popularity cannot know what a user likes: it is held to everything but that.
 TASTELESS = {"popularity"}
@@ -47,12 +60,14 @@ def learn(name: str, model: torch.nn.Module, steps: int = 150) -> None:
         model.count(*planted_history())
         return
     assert isinstance(model, PairLearner)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.05 if name != "decoder" else 0.005)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005 if name in DEEP else 0.05)
     for step in range(steps):
         loss = model.loss(BATCHES.get(name, planted_pairs)(64, seed=step))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    if hasattr(model, "refresh"):
+        model.refresh(WholeGraph(planted_graph()))
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))

@@ -50,7 +50,9 @@ def queries(histories: list[list[int]], user_ids: list[int] | None = None) -> Qu
 
 
 def sequences(rows: list[list[int]], first_target: list[int], user_ids: list[int]) -> SequenceBatch:
-    return SequenceBatch(torch.tensor(user_ids), Jagged.from_rows(rows), torch.tensor(first_target))
+    items = Jagged.from_rows(rows)
+    times_N = torch.arange(len(items.values_N))
+    return SequenceBatch(torch.tensor(user_ids), items, times_N, torch.tensor(first_target))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from torch import nn
 from recray.config import ConfigError
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.recipes import Recipe, comparison
+from recray.track.history import Report
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
@@ -32,5 +33,7 @@ def test_the_best_weights_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         return model
 
     monkeypatch.setattr(comparison, "recipe", lambda _: Recipe({}, train))
-    best = comparison._train_to_best("two_tower", None, "title")
+    reports: list[Report] = []
+    best = comparison._train_to_best("two_tower", None, "title", reports)
+    assert [report["ndcg@10"] for report in reports] == [0.1, 0.9, 0.2]
     assert all(torch.equal(v, seen[1][k]) for k, v in best.state_dict().items())

@@ -17,7 +17,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
     max_leaves=12,
 )
-FIELDS = ("user_id", "k", "history", "exclude", "request_time", "explain")
+FIELDS = ("user_id", "k", "history", "history_times", "exclude", "request_time", "explain")
 objects = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=6), json_values, max_size=6)
 
 

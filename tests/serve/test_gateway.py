@@ -172,6 +172,13 @@ def test_openapi_describes_request_and_answers(client: Client) -> None:
         ({"history": ["i1", None]}, 422, "history[1]: "),
         ({"history": ["i1", "nope"]}, 422, "history: no item 'nope' in this catalogue"),
         ({"exclude": [999]}, 422, "exclude: no item '999' in this catalogue"),
+        (
+            {"history": ["i1", "i2"], "history_times": [5, 4]},
+            422,
+            "history_times: 4 at position 1 is before 5",
+        ),
+        ({"history": ["i1"], "history_times": [10**13]}, 422, "history_times[0]: Input should be less than"),
+        ({"history_times": [5]}, 422, "history_times: 1 for a history of 0 items"),
         ({"history": ["i1"] * (MAX_HISTORY + 1)}, 422, "history: List should have at most 1000 items"),
         ({"request_time": 1_700_000_000_000}, 422, "request_time: Input should be less than"),
         ({"request_time": -1}, 422, "request_time: Input should be greater"),

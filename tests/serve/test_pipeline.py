@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recray.features.candidates import Candidates, gather, popular_first
+from recray.features.candidates import Candidates, Searchable, gather, popular_first
 from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
 from recray.models.gbdt import GBDTRanker
 from recray.serve.pipeline import Pipeline, open_served
@@ -244,10 +244,12 @@ def test_equal_scores_keep_the_order_of_retrieval() -> None:
 def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store, world: World) -> None:
     files = read_retriever(published.open(RETRIEVER, 1))
     assert files.user_UD is not None
+    assert files.index is not None
+    asked = Searchable(
+        lambda query_BD, k: files.index.search(query_BD, k).item_ids_BK, files.user_UD[7], files.item_ID
+    )
     offline = gather(
-        lambda query_BD, k: files.index.search(query_BD, k).item_ids_BK,
-        files.user_UD[7],
-        files.item_ID,
+        asked,
         popular_first(world.counts_I),
         np.array(sorted(world.seen(7))),
         config=pipeline._retrieval._config,

@@ -1,0 +1,149 @@
+"""What models of event sequences share: a vector after each event, trained to find the item that comes next.
+
+A model reads the events up to a position, and how long it is until the next request, and makes of them a
+vector; the score of an item is the inner product with the embedding that the model also reads. Every
+position of a sequence is trained in the same causal pass: a user is one sequence, not a sample per prefix.
+
+Shapes: B rows, N events end to end, D width, I catalogue, K sampled negatives.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recray.batch import Jagged, QueryBatch, SequenceBatch
+from recray.config import ConfigError
+from recray.losses import full_softmax, gbce
+from recray.schema import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextItemLoss:
+    """How the vectors are trained."""
+
+    kind: Literal["cross_entropy", "gbce"] = "cross_entropy"
+    """cross_entropy: over all items. gbce: binary cross-entropy against sampled ones, if there are many."""
+    negatives: int = 256
+    """Items that gbce draws for a batch."""
+    calibration: float = 0.75
+    """Of gbce: 0 is plain binary cross-entropy, 1 corrects its overconfidence in full."""
+
+    def __post_init__(self) -> None:
+        if self.negatives < 1 or not 0 <= self.calibration <= 1:
+            raise ConfigError(
+                f"negatives must be at least 1, calibration in 0..1, got {self.negatives}, {self.calibration}"
+            )
+
+
+class Events(NamedTuple):
+    """What users did, oldest first, and how long nothing followed."""
+
+    items: Jagged  # item ids
+    waits_N: Tensor  # float32 seconds from each event to the next one, or to the request after the last
+
+
+class NextItemModel(nn.Module, ABC):
+    """A ``VectorRetriever`` that reads the history; a model adds ``encode``. See ``recray.contract``.
+
+    Args:
+        max_items: events that a query is answered from, the latest ones.
+    """
+
+    reads_history = True
+
+    def __init__(self, num_items: int, dim: int, max_items: int, loss: NextItemLoss) -> None:
+        super().__init__()
+        if min(dim, max_items) < 1:
+            raise ConfigError(f"dim and max_items must be at least 1, got {dim} and {max_items}")
+        self.items = nn.Embedding(num_items, dim)
+        nn.init.normal_(self.items.weight, std=0.02)
+        self.max_items, self._loss = max_items, loss
+
+    @abstractmethod
+    def encode(self, events: Events) -> Tensor:
+        """hidden_ND: after each event, from it and those before it in its row."""
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        lengths_B = batch.items.lengths_B()
+        rows_N = batch.items.rows_N()
+        position_N = torch.arange(len(rows_N), device=rows_N.device) - batch.items.offsets_B[rows_N]
+        read_N = position_N < lengths_B[rows_N] - 1  # nothing follows the last event of a row
+        count_B = torch.arange(len(lengths_B) + 1, device=rows_N.device)
+        history = Jagged(batch.items.values_N[read_N], batch.items.offsets_B - count_B)
+        waits_N = batch.times_N.diff(append=batch.times_N[-1:])[read_N].float()
+        hidden_ND = self.encode(Events(history, waits_N))
+        trained_N = (position_N + 1 >= batch.first_target_B[rows_N])[read_N]
+        targets_N = batch.items.values_N[position_N >= batch.first_target_B[rows_N]]
+        return {"loss": self._next_item_loss(hidden_ND[trained_N], targets_N)}
+
+    def _next_item_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        item_ID = self.items.weight
+        if self._loss.kind == "cross_entropy":
+            return full_softmax(hidden_ND, item_ID, targets_N)
+        negatives_K = torch.randint(len(item_ID), (self._loss.negatives,), device=item_ID.device)
+        return gbce(hidden_ND, item_ID, targets_N, negatives_K, calibration=self._loss.calibration)
+
+    @torch.inference_mode()
+    def item_vectors(self) -> Tensor:
+        """item_ID."""
+        return self.items.weight.detach()
+
+    @torch.inference_mode()
+    def query_vectors(self, queries: QueryBatch) -> Tensor:
+        """query_BD: after the last event, at the request time; zero for an empty history.
+
+        Raises:
+            DataError: times that decrease, an event after the request, or an item outside the catalogue.
+        """
+        events = self._events(queries)
+        lengths_B = events.items.lengths_B()
+        order_B = lengths_B.argsort(stable=True)[
+            int((lengths_B == 0).sum()) :
+        ]  # like with like: less padding
+        query_BD = self.items.weight.new_zeros(len(queries.user_ids_B), self.items.embedding_dim)
+        if len(order_B):
+            items = events.items.take(order_B)
+            waits_N = events.waits_N[events.items.positions_of(order_B)]
+            hidden_ND = self.encode(Events(items, waits_N))
+            query_BD[order_B] = hidden_ND[items.offsets_B[1:] - 1].float()
+        return query_BD
+
+    @torch.inference_mode()
+    def score_items(self, queries: QueryBatch) -> Tensor:
+        """scores_BI: inner products."""
+        return self.query_vectors(queries) @ self.item_vectors().T
+
+    def _events(self, queries: QueryBatch) -> Events:
+        """The latest events of each query."""
+        history, times_N = queries.history, queries.history_times_N
+        rows_N = history.rows_N()
+        waits_N = times_N.diff(append=times_N[-1:])
+        last_B = history.offsets_B[1:][history.lengths_B() > 0] - 1
+        waits_N[last_B] = (queries.request_times_B[rows_N] - times_N)[last_B]
+        _check(queries, rows_N, waits_N, self.items.num_embeddings)
+        from_end_N = history.offsets_B[1:][rows_N] - torch.arange(len(rows_N), device=rows_N.device)
+        kept_N = from_end_N <= self.max_items
+        lengths_B = history.lengths_B().clamp(max=self.max_items)
+        offsets_B = torch.cat([lengths_B.new_zeros(1), lengths_B.cumsum(0)])
+        return Events(Jagged(history.values_N[kept_N], offsets_B), waits_N[kept_N].float())
+
+
+def _check(queries: QueryBatch, rows_N: Tensor, waits_N: Tensor, num_items: int) -> None:
+    history = queries.history
+    outside_N = (history.values_N < 0) | (history.values_N >= num_items)
+    bad_N = outside_N | (waits_N < 0)
+    if not bad_N.any():
+        return
+    at = int(bad_N.nonzero()[0])
+    row = int(rows_N[at])
+    where = f"query {row} (user {int(queries.user_ids_B[row])}), event {at - int(history.offsets_B[row])}"
+    if outside_N[at]:
+        raise DataError(f"{where}: item {int(history.values_N[at])} is not in the catalogue of {num_items}")
+    time, request = int(queries.history_times_N[at]), int(queries.request_times_B[row])
+    if at == int(history.offsets_B[row + 1]) - 1:
+        raise DataError(f"{where}: at {time}, after the request at {request}; leave out what comes later")
+    later = int(queries.history_times_N[at + 1])
+    raise DataError(f"{where}: at {time}, before it in time is the next one at {later}; sort by time")

@@ -1,0 +1,214 @@
+"""Every registered retriever: trained by its recipe, published, a ranker behind it, and asked."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recray.batch import Jagged, QueryBatch
+from recray.contract import VectorRetriever, reads_history
+from recray.data.examples import eval_examples
+from recray.features.candidates import POPULAR, CandidateConfig
+from recray.launch.stages import train_ranker, train_retriever
+from recray.models.gat import GATConfig
+from recray.models.gbdt import GBDTConfig
+from recray.models.item_knn import ItemKNNConfig
+from recray.models.ncf import NCFConfig
+from recray.models.sasrec import SASRecConfig
+from recray.models.ss4rec import SS4RecConfig
+from recray.ops.ann import IndexConfig
+from recray.recipes import RECIPES, ranking
+from recray.recipes.graph import GATRun
+from recray.recipes.ncf import NCFRun
+from recray.recipes.publishing import reindex
+from recray.recipes.ranking import RankerRun, TwoStage
+from recray.recipes.retrieval import CountRun, DataConfig, evaluate_retriever, model_name, prepared
+from recray.recipes.sequence import SASRecRun, SS4RecRun
+from recray.serve.pipeline import Pipeline, open_served
+from recray.serve.requests import RecommendRequest
+from recray.store import Store
+from recray.store.contents import read_retriever
+from recray.store.weights import load_model
+from recray.train.context import LaunchConfig
+from recray.train.loop import LoopConfig
+from recray.train.optim import OptimConfig
+
+LOCAL = LaunchConfig(where="local")
+CHANCE = 0.09  # NDCG@10 of an order drawn at random
+RANKER = RankerRun(
+    candidates=CandidateConfig(retrieved=30, popular=5), gbdt=GBDTConfig(rounds=5), negatives=0
+)
+RUNS: dict[str, Any] = {
+    "ncf": NCFRun(
+        model=NCFConfig(factor_dim=16, mlp_dim=8, hidden_dims=(16,), dropout=0.1),
+        optim=OptimConfig(lr=0.02),
+        loop=LoopConfig(epochs=20, batch_size=256),
+        negatives=4,
+    ),
+    "gat": GATRun(
+        model=GATConfig(embedding_dim=16, heads=2),
+        optim=OptimConfig(lr=0.02),
+        loop=LoopConfig(epochs=5, batch_size=128),
+    ),
+    "item_knn": CountRun(model=ItemKNNConfig()),
+    "sasrec": SASRecRun(
+        model=SASRecConfig(dim=16, num_layers=1, hidden_dim=32),
+        optim=OptimConfig(lr=0.02),
+        loop=LoopConfig(epochs=6, batch_size=32),
+    ),
+    "ss4rec": SS4RecRun(
+        model=SS4RecConfig(dim=16),
+        optim=OptimConfig(lr=0.02),
+        loop=LoopConfig(epochs=3, batch_size=32),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    """120 users in two tastes over 60 items, ten events each; user u0 has a single one."""
+    rng = np.random.default_rng(0)
+    rows = [("u0", "i3", 4, 1_600_000_000)]
+    for user in range(1, 121):
+        items = 2 * rng.choice(30, size=10, replace=False) + user % 2
+        times = np.sort(rng.integers(1_600_000_000, 1_600_900_000, size=10))
+        rows += [(f"u{user}", f"i{item}", 4, int(t)) for item, t in zip(items, times, strict=True)]
+    path = tmp_path_factory.mktemp("raw") / "tastes.csv"
+    pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row").write_csv(path)
+    return DataConfig(dataset=str(path), split="leave-one-out")
+
+
+@pytest.fixture(scope="module", params=sorted(RUNS))
+def run(request: pytest.FixtureRequest, data: DataConfig) -> Any:
+    return replace(RUNS[request.param], data=data)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def trained(run: Any, store: Store) -> Any:
+    return train_retriever(run, LOCAL, IndexConfig(kind="exact"), store)
+
+
+def test_it_is_published_with_what_it_needs_to_answer(run: Any, trained: Any) -> None:
+    assert trained.bundle.manifest.name == f"tastes-{model_name(run)}"
+    assert trained.evaluation.means()["ndcg@10"] > 1.5 * CHANCE
+    files, model = read_retriever(trained.bundle), load_model(trained.bundle)
+    assert (files.index is not None) == isinstance(model, VectorRetriever)
+    # A user is a vector that is computed ahead, or what it did.
+    assert (files.user_UD is None) == (model_name(run) != "gat")
+    assert files.log is not None  # which items a user has seen
+    assert files.user_counts_U is not None
+    assert files.user_counts_U.sum() == prepared(run.data).split.train_N.sum()
+    recall = trained.bundle.manifest.metrics.get("index_recall@60")
+    assert recall == (1.0 if isinstance(model, VectorRetriever) else None)
+    again = evaluate_retriever(model, prepared(run.data))
+    assert again.means()["ndcg@10"] == trained.evaluation.means()["ndcg@10"]
+
+
+def test_a_new_index_is_measured_with_what_users_did(trained: Any, store: Store) -> None:
+    name, before = trained.bundle.manifest.name, trained.bundle.manifest.metrics
+    if "index_recall@60" not in before:
+        pytest.skip("has no vectors")
+    second = reindex(name, str(trained.bundle.manifest.version), IndexConfig(kind="hnsw"), store)
+    assert second.manifest.metrics["index_recall@60"] > 0.95
+    assert second.manifest.metrics["ndcg@10"] == before["ndcg@10"]
+    files = read_retriever(second)
+    assert files.log is not None
+    assert files.user_counts_U is not None
+
+
+def items_of(run: Any, user: str) -> set[str]:
+    """Raw ids of all that a user did."""
+    data = prepared(run.data).dataset
+    mine_N = data.user_ids_N == data.users["raw_id"].to_list().index(user)
+    return {data.items["raw_id"][item] for item in data.item_ids_N[mine_N].tolist()}
+
+
+def test_it_answers_alone_as_it_was_measured(run: Any, trained: Any, store: Store) -> None:
+    """The best unseen item of every user, asked at the end of the log."""
+    pipeline = Pipeline(open_served(store, trained.bundle.manifest.name, trained.bundle.manifest.version))
+    model: Any = load_model(trained.bundle)
+    for user in ("u7", "u8"):
+        answer = pipeline.recommend(RecommendRequest(user_id=user, k=5, request_time=1_600_900_001))
+        assert answer["fallback"] is None
+        assert not items_of(run, user) & {item["item_id"] for item in answer["items"]}
+        assert {item["source"] for item in answer["items"]} <= {model_name(run), "popular"}
+        parity = [int(item["item_id"][1:]) % 2 for item in answer["items"]]
+        assert sum(p == int(user[1:]) % 2 for p in parity) >= 4
+    stranger = pipeline.recommend(RecommendRequest(history=["i2", "i4", "i8"], k=5))
+    assert stranger["fallback"] == (None if reads_history(model) else "history")
+    assert sum(int(item["item_id"][1:]) % 2 == 0 for item in stranger["items"]) >= 3
+    single = pipeline.recommend(RecommendRequest(user_id="u0", k=5, request_time=1_600_900_001))
+    assert len(single["items"]) == 5
+    assert "i3" not in {item["item_id"] for item in single["items"]}
+
+
+def test_a_ranker_learns_from_its_candidates(run: Any, trained: Any, store: Store) -> None:
+    named = {"retriever": trained.bundle.manifest.name, "retriever_version": "1"}
+    ranker = train_ranker(replace(RANKER, data=run.data, **named), LOCAL, store)
+    served = ranker.bundle.manifest
+    assert served.requires["retriever"] == trained.bundle.reference
+    pipeline = Pipeline(open_served(store, served.name, served.version))
+    answer = pipeline.recommend(RecommendRequest(user_id="u7", k=5, explain=True))
+    assert len(answer["items"]) == 5
+    assert ranker.result.ranker.card == ranker.result.retriever.card
+
+
+def test_its_candidates_in_training_are_those_of_a_replica(run: Any, trained: Any, store: Store) -> None:
+    examples, _ = eval_examples(prepared(run.data).dataset, prepared(run.data).split, "validation")
+    queries = examples.queries.slice(0, 5)
+    found = TwoStage(trained.bundle, prepared(run.data), RANKER.candidates).candidates(queries)
+    model: Any = load_model(trained.bundle)
+    scores_BI = model.score_items(queries)
+    for b, candidates in enumerate(found):
+        seen = set(queries.history.row(b).tolist())
+        assert not seen & set(candidates.item_ids_K.tolist())
+        expected_K = scores_BI[b, candidates.item_ids_K].numpy()
+        np.testing.assert_allclose(candidates.scores_K, expected_K, rtol=1e-4, atol=1e-5)
+        unseen = [float(s) for i, s in enumerate(scores_BI[b]) if i not in seen]
+        assert candidates.scores_K[0] == pytest.approx(max(unseen), rel=1e-4)
+
+
+def test_queries_without_anything_learnt_get_the_same_candidates_in_training(
+    run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user without training events is an unknown one; nothing to go by leaves what is popular."""
+    stages = TwoStage(trained.bundle, prepared(run.data), RANKER.candidates)
+    counts_U = np.ones(121, np.int64)
+    counts_U[7] = 0
+    stages.files = replace(stages.files, user_counts_U=counts_U)
+    history = Jagged.from_rows([[2, 4, 8], [2, 4, 8], [], []])
+    times_N, time_B = torch.full((6,), 1_600_900_000), torch.full((4,), 1_600_900_001)
+    queries = QueryBatch(torch.tensor([7, -1, 7, -1]), history, times_N, time_B)
+    calls: list[int] = []
+    name = "query_vectors" if stages.files.index else "score_items"
+    asked = getattr(stages.model, name)
+    monkeypatch.setattr(ranking, "SCORED_TOGETHER", 3)
+
+    def counted(part: QueryBatch) -> torch.Tensor:
+        calls.append(len(part.user_ids_B))
+        scores_or_vectors: torch.Tensor = asked(part)
+        return scores_or_vectors
+
+    monkeypatch.setattr(stages.model, name, counted)
+    untrained, unknown, *nothing = stages.candidates(queries)
+    assert calls == [3, 1]  # never all queries at once
+    np.testing.assert_array_equal(untrained.item_ids_K, unknown.item_ids_K)
+    np.testing.assert_allclose(untrained.scores_K, unknown.scores_K, rtol=1e-5)
+    for candidates in nothing:
+        assert (candidates.sources_K == POPULAR).all()
+        assert np.isnan(candidates.scores_K).all()
+    torch.testing.assert_close(*stages.score_items(queries)[:2])
+
+
+@pytest.mark.parametrize("name", ["ncf"])
+def test_presets_name_the_data_sets_of_the_benchmark(name: str) -> None:
+    wanted = {"synthetic", "ml-100k", "ml-1m", "ml-25m", "amazon-beauty", "amazon-sports"}
+    assert wanted <= RECIPES[name].presets.keys()

@@ -12,6 +12,7 @@ from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation
 from recray.config import ConfigError
 from recray.eval.compare import plot, to_json
+from recray.launch.recbole import read_rows
 from recray.recipes.comparison import compare_models
 
 
@@ -31,23 +32,28 @@ class Evaluate:
     """Also write card and rows to this file."""
     plot: Path = Path("evaluation.png")
     """Where the plot goes."""
+    curves: Path | None = None
+    """Also draw the learning curves of the models that have epochs, to this PNG."""
+    beside: tuple[Path, ...] = ()
+    """Finished runs of RecBole (jobs/run_recbole.py --json) for the same table."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"seeds must be at least 1, got {self.seeds}")
-        for path in filter(None, (self.json, self.plot)):
+        for path in filter(None, (self.json, self.plot, self.curves)):
             if not path.parent.is_dir():
                 raise ConfigError(f"{path}: there is no folder {path.parent}")
 
 
 def main(config: Evaluate) -> None:
-    rows = compare_models(config.dataset, config.protocol, config.models, config.seeds, config.ks)
-    show_evaluation(rows, config.ks[0])
-    plot(rows, config.plot)
-    print(f"plot: {config.plot}")
+    about = config.dataset, config.protocol, config.models, config.seeds, config.ks
+    beside = read_rows(config.beside, config.dataset, config.protocol, config.ks[0])  # before any training
+    rows = compare_models(*about, curves=config.curves) + beside
     if config.json:
         config.json.write_text(json.dumps(to_json(rows), indent=1))
-        print(f"json: {config.json}")
+    show_evaluation(rows, config.ks[0])
+    plot(rows, config.plot)
+    print("wrote", *(path for path in (config.plot, config.curves, config.json) if path and path.exists()))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.image import imread
 
 from recray import checkpoint, paths
 from recray.config import ConfigError
 from recray.launch import RunResult, launch, run_name
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.ops.embedding_bags import EmbeddingConfig
+from recray.track import history
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
@@ -87,15 +89,27 @@ def test_a_run_is_not_continued_with_other_settings() -> None:
 SCORES = [0.1, 0.9, 0.2, 0.3, 0.4]  # of a validation after each epoch
 
 
-def train_to_scores(run: Run, context: Context) -> None:
+@dataclass(frozen=True)
+class Scored(Run):
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=len(SCORES), patience=0))
+
+
+def train_to_scores(run: Scored, context: Context) -> None:
     scores = iter(SCORES)
-    config = LoopConfig(epochs=len(SCORES), patience=0)
     measured = lambda _: {"ndcg@10": (next(scores), 1.0)}  # noqa: E731
-    fit(new_model(), PlantedBatches(), measured, config=config, optim=OptimConfig(), context=context)
+    fit(new_model(), PlantedBatches(), measured, config=run.loop, optim=OptimConfig(), context=context)
+
+
+def assert_reports_and_curves_are_kept(name: str) -> None:
+    folder = paths.runs_dir() / name
+    assert [report["ndcg@10"] for report in history.read(folder)] == SCORES
+    assert all(report["train_loss"] > 0 and report["grad_norm"] > 0 for report in history.read(folder))
+    assert imread(folder / "curves.png").std() > 0
 
 
 def test_the_best_checkpoint_and_the_last_stay_and_the_best_comes_back() -> None:
-    result = launch(train_to_scores, Run(), LaunchConfig(where="local", run="kept", keep=1), "t")
+    result = launch(train_to_scores, Scored(), LaunchConfig(where="local", run="kept", keep=1), "t")
+    assert_reports_and_curves_are_kept("kept")
     epochs = [checkpoint.progress(c)["epoch"] for c in sorted(result.checkpoint.parent.glob("checkpoint_*"))]
     assert epochs == [2, 5]
     assert checkpoint.progress(result.checkpoint)["epoch"] == 2
@@ -103,7 +117,8 @@ def test_the_best_checkpoint_and_the_last_stay_and_the_best_comes_back() -> None
 
 @pytest.mark.ray
 def test_the_best_checkpoint_comes_back_from_ray(ray_cluster: None) -> None:
-    result = launch(train_to_scores, Run(), LaunchConfig(workers=1, run="kept-on-ray", keep=1), "t")
+    result = launch(train_to_scores, Scored(), LaunchConfig(workers=1, run="kept-on-ray", keep=1), "t")
+    assert_reports_and_curves_are_kept("kept-on-ray")
     assert checkpoint.progress(result.checkpoint)["epoch"] == 2
     assert result.metrics["epoch"] == 5
 

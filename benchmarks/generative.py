@@ -12,7 +12,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import nn
 from benchmarks import generative_peers as peers
 from benchmarks import generative_world as world
 from benchmarks.load_client import run as run_clients
+from benchmarks.turns import medians, ratio, taking_turns
 from recray.batch import ContentBatch, SequenceBatch
 from recray.models.decoder import Decoder, DecoderConfig
 from recray.models.rqvae import RQVAE, RQVAEConfig
@@ -40,33 +40,7 @@ ORIENTATION = {
 }
 """A widely used public implementation at these sizes, on 2 cores."""
 TRAIN_BATCH, RQVAE_BATCH, CONTENT_DIM = 64, 640, 768
-TURN_S, HTTP_SECONDS = 0.5, 10.0
-
-
-def taking_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of a call of each side in each round, after a round that is not counted.
-
-    A turn is as many calls as fill half a second, so that neither side always starts with the other's caches.
-    """
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, side in sides.items():
-            began, calls, elapsed_s = time.perf_counter(), 0, 0.0
-            while elapsed_s < TURN_S:
-                side()
-                calls, elapsed_s = calls + 1, time.perf_counter() - began
-            if number:
-                times[name].append(1e3 * elapsed_s / calls)
-    return times
-
-
-def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
-    pairs = zip(times[slow], times[fast], strict=True)
-    return round(statistics.median(a / b for a, b in pairs), 2)
-
-
-def medians(times: dict[str, list[float]]) -> dict[str, float]:
-    return {f"{name}_ms": round(statistics.median(values), 2) for name, values in times.items()}
+HTTP_SECONDS = 10.0
 
 
 def decoding(config: DecoderConfig, batch_size: int, rounds: int) -> dict[str, Any]:

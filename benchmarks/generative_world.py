@@ -105,7 +105,8 @@ def sequences(count: int, every_position: bool, seed: int = 0, length: int = 0) 
     rows = [rng.integers(0, NUM_ITEMS, n).tolist() for n in lengths]
     first = torch.ones(count, dtype=torch.int64) if every_position else torch.from_numpy(lengths - 1)
     users = torch.from_numpy(rng.integers(0, NUM_USERS, count))
-    return SequenceBatch(users, Jagged.from_rows(rows), first)
+    items = Jagged.from_rows(rows)
+    return SequenceBatch(users, items, torch.arange(len(items.values_N)), first)
 
 
 def publish(root: Path, config: DecoderConfig) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from recray import models
 from recray.config import to_dict
-from recray.features.candidates import CandidateConfig, gather, popular_first
+from recray.features.candidates import CandidateConfig, Searchable, gather, popular_first
 from recray.features.items import item_features
 from recray.features.log import EventLog
 from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
@@ -153,13 +153,14 @@ def _model(world: World, config: TwoTowerConfig, schema: FeatureSchema) -> TwoTo
 def _ranking_rows(world: World, files: RetrieverFiles, size: WorldSize) -> RankingRows:
     """Candidates of some users, relevant with a chance that grows with score and popularity."""
     rng = np.random.default_rng(1)
-    popular_first_I = popular_first(world.item_counts_I)
+    popular_first_I, index = popular_first(world.item_counts_I), files.index
+    assert index is not None
     features, labels, query_ids = [], [], []
     for query, user in enumerate(rng.integers(0, size.num_users, size.train_queries).tolist()):
         found = gather(
-            lambda query_BD, k: files.index.search(query_BD, k).item_ids_BK,
-            world.user_UD[user],
-            world.item_ID,
+            Searchable(
+                lambda query_BD, k: index.search(query_BD, k).item_ids_BK, world.user_UD[user], world.item_ID
+            ),
             popular_first_I,
             world.log.seen_before(user, NOW).astype(np.int64),
             CANDIDATES,

@@ -15,7 +15,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-unit check format cluster-local cluster-stop gpu-check torchrec bench clean
+.PHONY: help setup demo serve test test-unit check format cluster-local cluster-stop golden gpu-check torchrec bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -69,6 +69,9 @@ cluster-local: setup ## start a Ray cluster on this machine, with dashboard, for
 
 cluster-stop: setup ## stop every Ray process of this user on this machine
 	ray stop
+
+golden: setup ## renew the golden losses; the commit says why they moved
+	OMP_NUM_THREADS=1 python -m tests.golden.collect
 
 gpu-check: setup ## tests and benchmarks that need a CUDA device
 	pytest -m gpu

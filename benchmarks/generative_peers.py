@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recray.batch import Jagged, QueryBatch, SequenceBatch
-from recray.models.decoder import Decoder, newest
+from recray.models.decoder import Decoder
 from recray.models.transformer import EncoderLayer
 from recray.ops.jagged import to_padded
 from recray.ops.jagged_attention import group_rows
@@ -33,7 +33,7 @@ def decode(model: Decoder, queries: QueryBatch, k: int, beams: int, *, encode_on
         encode_once: the history's encoding is kept between steps; else each step runs the whole model.
     """
     codes_IL = model.get_buffer("codes_IL")
-    items = newest(queries.history, model.config.max_items)
+    items = queries.newest(model.config.max_items).history
     encoded = model._encode(queries.user_ids_B, items)
     rows: list[list[Beam]] = [[Beam(0.0, [])] for _ in queries.user_ids_B]
     for level in range(len(model.sizes)):

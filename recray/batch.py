@@ -28,6 +28,11 @@ class Jagged(NamedTuple):
         index = torch.arange(len(self.offsets_B) - 1, device=self.offsets_B.device)
         return torch.repeat_interleave(index, self.lengths_B())
 
+    def places_N(self) -> Tensor:
+        """Where each value stands in its row, from 0, int64."""
+        rows_N = self.rows_N()
+        return torch.arange(len(rows_N), device=rows_N.device) - self.offsets_B[rows_N]
+
     def row(self, b: int) -> Tensor:
         return self.values_N[self.offsets_B[b] : self.offsets_B[b + 1]]
 
@@ -46,6 +51,15 @@ class Jagged(NamedTuple):
         shift_B = self.offsets_B[rows] - offsets_B[:-1]
         count = torch.arange(int(offsets_B[-1]), device=offsets_B.device)
         return count + torch.repeat_interleave(shift_B, offsets_B.diff())
+
+    def keep(self, kept_N: Tensor) -> "Jagged":
+        """The values where ``kept_N`` (bool) is true; a row may become empty."""
+        return Jagged(self.values_N[kept_N], _offsets(kept_N)[self.offsets_B])
+
+    def newest_N(self, count: int) -> Tensor:
+        """Whether a value is among the last ``count`` of its row, bool."""
+        ends_N = self.offsets_B[1:][self.rows_N()]
+        return torch.arange(len(ends_N), device=ends_N.device) >= ends_N - count
 
     def to(self, device: torch.device) -> "Jagged":
         return Jagged(self.values_N.to(device), self.offsets_B.to(device))
@@ -206,6 +220,14 @@ class SequenceBatch(NamedTuple):
         """Terms of the loss's mean: targets."""
         return int((self.items.lengths_B() - self.first_target_B).sum())
 
+    def is_read_N(self) -> Tensor:
+        """Whether an item is there to predict others from: all but the last of each row, bool."""
+        return self.items.places_N() < (self.items.lengths_B() - 1)[self.items.rows_N()]
+
+    def is_target_N(self) -> Tensor:
+        """Whether an item is to be predicted, bool."""
+        return self.items.places_N() >= self.first_target_B[self.items.rows_N()]
+
     def to(self, device: torch.device) -> "SequenceBatch":
         return SequenceBatch(
             self.user_ids_B.to(device),
@@ -241,6 +263,18 @@ class QueryBatch(NamedTuple):
             self.history_times_N[self.history.positions_of(rows)],
             self.request_times_B[rows],
         )
+
+    def newest(self, count: int) -> "QueryBatch":
+        """The same queries with the last ``count`` events of each history."""
+        kept_N = self.history.newest_N(count)
+        return self._replace(history=self.history.keep(kept_N), history_times_N=self.history_times_N[kept_N])
+
+    @staticmethod
+    def without_history(user_ids_B: Tensor) -> "QueryBatch":
+        """These users, asking at time 0, of whom nothing else is known."""
+        nothing = user_ids_B.new_empty(0)
+        history = Jagged(nothing, user_ids_B.new_zeros(len(user_ids_B) + 1))
+        return QueryBatch(user_ids_B, history, nothing, torch.zeros_like(user_ids_B))
 
     def to(self, device: torch.device) -> "QueryBatch":
         return QueryBatch(

@@ -125,7 +125,7 @@ def target_metrics(
 def _target_groups(sorted_BI: Tensor, target_scores_N: Tensor, targets: Jagged) -> TieGroups:
     """The tie group of each target, flat: above_N and tied_N."""
     rows_N = targets.rows_N()
-    columns_N = torch.arange(len(rows_N)) - targets.offsets_B[rows_N]
+    columns_N = targets.places_N()
     width = int(targets.lengths_B().max()) if len(targets.offsets_B) > 1 else 0
     padded_BX = torch.full((len(sorted_BI), width), float("-inf"), dtype=sorted_BI.dtype)
     padded_BX[rows_N, columns_N] = target_scores_N

@@ -165,7 +165,7 @@ class Decoder(nn.Module):
         """(memory [N, D], its positions_N)."""
         tokens = self._embed_history(user_ids_B, items)
         offsets_B = tokens.offsets_B
-        position_N = torch.arange(int(offsets_B[-1]), device=offsets_B.device) - offsets_B[tokens.rows_N()]
+        position_N = tokens.places_N()
         limits_N = None
         if self.config.encoder == "causal":  # up to the end of the token's own item
             step = self.tokens_per_item
@@ -189,16 +189,9 @@ class Decoder(nn.Module):
 
     def _teacher_forced(self, batch: SequenceBatch) -> tuple[list[Tensor], Tensor]:
         """(logits_GC of each level, codes_GL), targets row by row, oldest first."""
-        items, lengths_B = batch.items, batch.items.lengths_B()
-        rows_N = items.rows_N()
-        position_N = torch.arange(len(rows_N), device=rows_N.device) - items.offsets_B[rows_N]
-        history = Jagged(
-            items.values_N[position_N < lengths_B[rows_N] - 1],
-            items.offsets_B - torch.arange(len(items.offsets_B), device=rows_N.device),
-        )
-        is_target_N = position_N >= batch.first_target_B[rows_N]
-        targets_G, position_G = items.values_N[is_target_N], position_N[is_target_N]
-        memory, key_position_N = self._encode(batch.user_ids_B, history)
+        items, is_target_N = batch.items, batch.is_target_N()
+        targets_G, position_G = items.values_N[is_target_N], items.places_N()[is_target_N]
+        memory, key_position_N = self._encode(batch.user_ids_B, items.keep(batch.is_read_N()))
         codes_GL = self.get_buffer("codes_IL")[targets_G]
         levels = codes_GL.shape[1]
         x_GLD = self.codes(codes_GL[:, :-1] + self.get_buffer("first_L")[:-1])
@@ -206,7 +199,7 @@ class Decoder(nn.Module):
         # A target stands where its codes would stand in the history.
         seen_G = position_G * self.tokens_per_item
         token_GL = seen_G[:, None] + 1 + torch.arange(levels, device=seen_G.device)
-        targets_B = lengths_B - batch.first_target_B
+        targets_B = items.lengths_B() - batch.first_target_B
         query_offsets_B = F.pad(targets_B.cumsum(0), (1, 0)) * levels
         limits_Q = seen_G.repeat_interleave(levels)
         groups = group_rows(query_offsets_B, memory.offsets_B, limits_Q, key_position_N)
@@ -279,7 +272,7 @@ class Decoder(nn.Module):
 
     def _memory(self, queries: QueryBatch) -> tuple[list[Memory], Tensor]:
         """(keys and values of the histories for each decoder layer, position of the next code)."""
-        items = newest(queries.history, self.config.max_items)
+        items = queries.newest(self.config.max_items).history
         tokens, position_N = self._encode(queries.user_ids_B, items)
         lengths_B = tokens.lengths_B()
         longest = int(lengths_B.max())
@@ -299,11 +292,3 @@ class Decoder(nn.Module):
         found = self.generate(queries, num_items, beams=num_items)
         scores_BI = found.scores_BK.new_empty(len(found.scores_BK), num_items)
         return scores_BI.scatter_(1, found.item_ids_BK, found.scores_BK)
-
-
-def newest(history: Jagged, max_items: int) -> Jagged:
-    """The last ``max_items`` values of each row."""
-    lengths_B = history.lengths_B()
-    ends_N = history.offsets_B[1:][history.rows_N()]
-    kept_N = torch.arange(len(ends_N), device=ends_N.device) >= ends_N - max_items
-    return Jagged(history.values_N[kept_N], F.pad(lengths_B.clamp(max=max_items).cumsum(0), (1, 0)))

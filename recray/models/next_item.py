@@ -67,17 +67,12 @@ class NextItemModel(nn.Module, ABC):
         """hidden_ND: after each event, from it and those before it in its row."""
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        lengths_B = batch.items.lengths_B()
-        rows_N = batch.items.rows_N()
-        position_N = torch.arange(len(rows_N), device=rows_N.device) - batch.items.offsets_B[rows_N]
-        read_N = position_N < lengths_B[rows_N] - 1  # nothing follows the last event of a row
-        count_B = torch.arange(len(lengths_B) + 1, device=rows_N.device)
-        history = Jagged(batch.items.values_N[read_N], batch.items.offsets_B - count_B)
-        waits_N = batch.times_N.diff(append=batch.times_N[-1:])[read_N].float()
-        hidden_ND = self.encode(Events(history, waits_N))
-        trained_N = (position_N + 1 >= batch.first_target_B[rows_N])[read_N]
-        targets_N = batch.items.values_N[position_N >= batch.first_target_B[rows_N]]
-        return {"loss": self._next_item_loss(hidden_ND[trained_N], targets_N)}
+        is_read_N, is_target_N = batch.is_read_N(), batch.is_target_N()
+        waits_N = batch.times_N.diff(append=batch.times_N[-1:])[is_read_N].float()
+        hidden_ND = self.encode(Events(batch.items.keep(is_read_N), waits_N))
+        before_target_N = is_target_N.roll(-1)[is_read_N]
+        targets_N = batch.items.values_N[is_target_N]
+        return {"loss": self._next_item_loss(hidden_ND[before_target_N], targets_N)}
 
     def _next_item_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         item_ID = self.items.weight
@@ -124,11 +119,8 @@ class NextItemModel(nn.Module, ABC):
         last_B = history.offsets_B[1:][history.lengths_B() > 0] - 1
         waits_N[last_B] = (queries.request_times_B[rows_N] - times_N)[last_B]
         _check(queries, rows_N, waits_N, self.items.num_embeddings)
-        from_end_N = history.offsets_B[1:][rows_N] - torch.arange(len(rows_N), device=rows_N.device)
-        kept_N = from_end_N <= self.max_items
-        lengths_B = history.lengths_B().clamp(max=self.max_items)
-        offsets_B = torch.cat([lengths_B.new_zeros(1), lengths_B.cumsum(0)])
-        return Events(Jagged(history.values_N[kept_N], offsets_B), waits_N[kept_N].float())
+        kept_N = history.newest_N(self.max_items)
+        return Events(history.keep(kept_N), waits_N[kept_N].float())
 
 
 def _check(queries: QueryBatch, rows_N: Tensor, waits_N: Tensor, num_items: int) -> None:

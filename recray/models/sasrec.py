@@ -11,7 +11,6 @@ Shapes: N events end to end, D width.
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from recray.config import ConfigError
@@ -62,8 +61,7 @@ class SASRec(NextItemModel):
     def encode(self, events: Events) -> Tensor:
         """hidden_ND; when things happened does not count, only their order."""
         offsets_B = events.items.offsets_B
-        rows_N = events.items.rows_N()
-        position_N = torch.arange(len(rows_N), device=rows_N.device) - offsets_B[rows_N]
+        position_N = events.items.places_N()
         angles, groups = self.rotary.angles(position_N), group_causal(offsets_B)
         x_ND = self.dropout(self.items(events.items.values_N) * self.items.embedding_dim**0.5)
         for layer in self.layers:

@@ -198,7 +198,7 @@ def training_ranking(model: Any, data: Prepared, ks: tuple[int, ...] = (10,)) ->
     lengths_B = np.bincount(pairs // dataset.num_items, minlength=dataset.num_users)[users]
     offsets_B = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths_B)]))
     targets = Jagged(torch.from_numpy(pairs % dataset.num_items), offsets_B)
-    examples = EvalExamples(_queries(torch.from_numpy(users)), targets)
+    examples = EvalExamples(QueryBatch.without_history(torch.from_numpy(users)), targets)
     card = replace(card, target="train", seen="kept", num_users=len(users))
     return evaluate(model.score_items, examples, card, item_counts(dataset, train_N), ks=ks)
 
@@ -208,17 +208,11 @@ def _pair_scores(model: Any, data: Prepared, device: torch.device) -> PairScores
     item_ID = model.item_vectors().cpu()
     user_ids_U = torch.arange(data.dataset.num_users)
     chunks = (user_ids_U[start : start + 8192] for start in range(0, len(user_ids_U), 8192))
-    user_UD = torch.cat([model.query_vectors(_queries(ids_B).to(device)).cpu() for ids_B in chunks])
+    queries = (QueryBatch.without_history(ids_B).to(device) for ids_B in chunks)
+    user_UD = torch.cat([model.query_vectors(part).cpu() for part in queries])
 
     def score(user_ids_N: Tensor, item_ids_N: Tensor) -> Tensor:
         scores_N: Tensor = (user_UD[user_ids_N] * item_ID[item_ids_N]).sum(dim=1)
         return scores_N
 
     return score
-
-
-def _queries(user_ids_B: Tensor) -> QueryBatch:
-    """Users without a history."""
-    nothing = user_ids_B.new_empty(0)
-    history = Jagged(nothing, user_ids_B.new_zeros(len(user_ids_B) + 1))
-    return QueryBatch(user_ids_B, history, nothing, torch.zeros_like(user_ids_B))

@@ -74,8 +74,7 @@ def user_vectors(model: VectorRetriever, num_users: int, chunk: int = 8192) -> V
     parts = []
     for start in range(0, num_users, chunk):
         ids_B = torch.arange(start, min(start + chunk, num_users))
-        empty = Jagged(ids_B[:0], torch.zeros(len(ids_B) + 1, dtype=torch.int64))
-        parts.append(model.query_vectors(QueryBatch(ids_B, empty, ids_B[:0], torch.zeros_like(ids_B))))
+        parts.append(model.query_vectors(QueryBatch.without_history(ids_B)))
     return torch.cat(parts).numpy()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recray.batch import Jagged, QueryBatch, SequenceBatch
 from recray.config import ConfigError
-from recray.models.decoder import Decoder, DecoderConfig, newest
+from recray.models.decoder import Decoder, DecoderConfig
 from recray.models.transformer import EncoderLayer, Rotary
 from recray.ops.jagged_attention import attend, group_rows
 from recray.schema import SemanticSchema
@@ -203,7 +203,8 @@ def test_only_the_newest_items_are_read() -> None:
     model = decoder()
     long = model.score_items(queries([[40, 41, 1, 2, 3, 4, 5]], [1]))
     assert torch.equal(long, model.score_items(queries([[1, 2, 3, 4, 5]], [1])))
-    cut = newest(Jagged.from_rows([[1, 2, 3], [], [4], [5, 6]]), 2)
+    history = Jagged.from_rows([[1, 2, 3], [], [4], [5, 6]])
+    cut = history.keep(history.newest_N(2))
     assert cut.values_N.tolist() == [2, 3, 4, 5, 6]
     assert cut.offsets_B.tolist() == [0, 2, 2, 3, 5]
 

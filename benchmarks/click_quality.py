@@ -28,10 +28,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from recray.config import override
-from recray.data.prepare import ensure
+from recray.data.events.prepare import load_or_prepare
+from recray.data.events.splits import global_time
 from recray.data.row_block import MultiHot, RowBlock
-from recray.data.row_table import PARTS, Part, RowTable
-from recray.data.splits import global_time
+from recray.data.row_source import PARTS, Part
+from recray.data.rows.table import RowTable
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import Clicks, difference, summary
 from recray.eval.compare import compare
@@ -102,7 +103,7 @@ def clicks(seeds: int) -> dict[str, Any]:
 
 def _users(table: RowTable, block: RowBlock) -> np.ndarray:
     """Who made each row of the test part; the rows know only users that training has seen."""
-    data = ensure("ml-1m")
+    data = load_or_prepare("ml-1m")
     rows = np.flatnonzero(global_time(data).test_N)
     assert np.array_equal(data.ratings_N[rows] >= 4, block.labels_N == 1)
     return data.user_ids_N[rows]

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import ranx
 import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 from torch import Tensor
 
+from recray.arrays import Float32s, Int64s
 from recray.batch import EvalExamples, Jagged, QueryBatch
 from recray.eval.evaluate import Evaluation, evaluate
 from recray.schema import ProtocolCard
@@ -47,7 +47,7 @@ class Task:
 
     scores_UI: Tensor
     examples: EvalExamples
-    item_counts_I: npt.NDArray[np.int64]
+    item_counts_I: Int64s
 
     def evaluate(self) -> Evaluation:
         return evaluate(
@@ -58,7 +58,7 @@ class Task:
             ks=(K,),
         )
 
-    def masked_UI(self) -> npt.NDArray[np.float32]:
+    def masked_UI(self) -> Float32s:
         """The scores that rankings are made of: seen items at -inf."""
         history = self.examples.queries.history
         masked_UI = self.scores_UI.clone()
@@ -84,9 +84,7 @@ def generate(*, many_targets: bool, ties: bool, seed: int = 0) -> Task:
     return Task(scores_UI=torch.from_numpy(scores_UI), examples=examples, item_counts_I=counts_I)
 
 
-def jagged(
-    order_UI: npt.NDArray[np.int64], starts_U: npt.NDArray[np.int64], stops_U: npt.NDArray[np.int64]
-) -> Jagged:
+def jagged(order_UI: Int64s, starts_U: Int64s, stops_U: Int64s) -> Jagged:
     place_I = np.arange(NUM_ITEMS)
     chosen_UI = (place_I >= starts_U[:, None]) & (place_I < stops_U[:, None])
     offsets_U = np.concatenate([[0], np.cumsum(stops_U - starts_U)])

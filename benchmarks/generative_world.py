@@ -8,12 +8,12 @@ import torch
 
 from recray import models
 from recray.batch import Jagged, QueryBatch, SequenceBatch
+from recray.bundles.decoder import GenerativeFiles, write_generative
 from recray.config import to_dict
 from recray.models.decoder import Decoder, DecoderConfig
 from recray.schema import SemanticSchema
 from recray.semantic_ids import SemanticIds, disambiguate
 from recray.store import Store
-from recray.store.generative import GenerativeFiles, write_generative
 
 NUM_ITEMS, NUM_USERS, HISTORY, BEAMS = 12_101, 22_363, 20, 10
 APPLICATION = "bench-decoder"

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 import tyro
 
-from recray.data.prepare import prepare
+from recray.data.events.prepare import prepare
 from recray.data.sources.movielens import MovieLens
 
 USERS_25M, ITEMS_25M, ROWS_25M = 162_541, 59_047, 25_000_095

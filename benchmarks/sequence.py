@@ -23,10 +23,10 @@ from benchmarks import scan_peers
 from benchmarks.turns import medians, ratio, taking_turns
 from recray.batch import Jagged, SequenceBatch
 from recray.config import ConfigError
-from recray.data.sequences import SequenceBatches
-from recray.launch.recbole import RecBoleRun, train_recbole
+from recray.data.batches.sequences import SequenceBatches
 from recray.models import build
 from recray.ops.scans import Backend, s5_scan, selective_scan
+from recray.peers.recbole import RecBoleRun, train_recbole
 from recray.recipes import preset
 from recray.recipes.retrieval import new_model, prepared
 from recray.recipes.sequence import train_sequence

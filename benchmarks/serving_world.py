@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
 from recray import models
+from recray.arrays import Float32s, Float64s, Int64s
+from recray.bundles.retriever import RetrieverFiles, write_ranker, write_retriever
 from recray.config import to_dict
 from recray.features.candidates import CandidateConfig, Searchable, gather, popular_first
 from recray.features.items import item_features
@@ -25,7 +26,6 @@ from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.ops.ann import IndexConfig, build_index
 from recray.schema import FeatureSchema
 from recray.store import Store
-from recray.store.contents import RetrieverFiles, write_ranker, write_retriever
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ class World:
     log: EventLog
     users: pl.DataFrame
     items: pl.DataFrame
-    item_counts_I: npt.NDArray[np.int64]
-    user_UD: npt.NDArray[np.float32]
-    item_ID: npt.NDArray[np.float32]
+    item_counts_I: Int64s
+    user_UD: Float32s
+    item_ID: Float32s
 
 
 def publish_world(root: Path, size: WorldSize) -> None:
@@ -134,9 +134,9 @@ def make_world(size: WorldSize) -> World:
     )
 
 
-def _unit(vectors_ND: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _unit(vectors_ND: Float64s) -> Float32s:
     norms_N = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    unit_ND: npt.NDArray[np.float32] = (vectors_ND / norms_N).astype(np.float32)
+    unit_ND: Float32s = (vectors_ND / norms_N).astype(np.float32)
     return unit_ND
 
 

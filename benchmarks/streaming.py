@@ -22,7 +22,7 @@ import torch.distributed as dist
 
 from recray import paths
 from recray.batch import RankingBatch
-from recray.data.row_batches import StreamedRows
+from recray.data.batches.rows import StreamedRows
 from recray.launch import launch
 from recray.models.dlrm import DLRMConfig
 from recray.ops.embedding_bags import Placement

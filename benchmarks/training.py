@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from recray.batch import PairBatch
-from recray.data.pairs import PairBatches
+from recray.data.batches.pairs import PairBatches
 from recray.launch import launch
 from recray.recipes.retrieval import DataConfig, TwoTowerRun, new_model, prepared
 from recray.track.console import setup_logging

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import tyro
 
+from recray.bundles.codes import REPORT
 from recray.cli.jobs import run_job
 from recray.cli.show import show_codes
 from recray.recipes.semantic_ids import publish_semantic_ids, read_items
 from recray.store import Store
-from recray.store.codes import REPORT
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation
 from recray.config import ConfigError
 from recray.eval.compare import plot, to_json
-from recray.launch.recbole import read_rows
+from recray.peers.recbole import read_rows
 from recray.recipes.comparison import compare_models
 
 

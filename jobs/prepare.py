@@ -12,10 +12,11 @@ import tyro
 
 from recray.cli.jobs import run_job
 from recray.config import ConfigError
-from recray.data.content import ContentConfig, item_content
-from recray.data.prepare import ensure
-from recray.data.row_sources import ROW_SOURCES, options_of
-from recray.data.rows import ensure_rows
+from recray.data.content.vectors import ContentConfig, item_content
+from recray.data.events.prepare import load_or_prepare
+from recray.data.rows.prepare import load_or_prepare_rows
+from recray.data.rows.sources import options_of
+from recray.data.sources import is_registered
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,17 @@ class Prepare:
 
 
 def main(config: Prepare) -> None:
-    if config.rows or options_of(config.dataset)[0] in ROW_SOURCES:
+    if config.rows or is_registered(options_of(config.dataset)[0], "rows"):
         if config.k_core:
             raise ConfigError(f"k_core={config.k_core} is for interactions: leave it out for rows to rank")
         if config.item_content:
             raise ConfigError("item_content is for interactions: leave it out for rows to rank")
-        table = ensure_rows(config.dataset)
+        table = load_or_prepare_rows(config.dataset)
         parts = ", ".join(f"{part.rows:,} {part.name}" for part in table.manifest.parts)
         print(f"{table.name}: {parts} rows in {table.folder}")
         folder = table.folder
     else:
-        dataset = ensure(config.dataset, k_core=config.k_core)
+        dataset = load_or_prepare(config.dataset, k_core=config.k_core)
         print(
             f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
             f"{len(dataset):,} interactions in {dataset.folder}"

@@ -13,7 +13,7 @@ import tyro
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation
 from recray.config import ConfigError
-from recray.launch.recbole import RecBoleResult, RecBoleRun, train_recbole
+from recray.peers.recbole import RecBoleResult, RecBoleRun, train_recbole
 
 
 @dataclass(frozen=True)

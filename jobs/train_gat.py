@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from recray.bundles.weights import load_model
 from recray.cli.jobs import run_preset_job
 from recray.cli.show import show_evaluation, show_parts
 from recray.eval.compare import Row
@@ -17,7 +18,6 @@ from recray.recipes import RECIPES, preset
 from recray.recipes.graph import GATRun, measure_parts
 from recray.recipes.retrieval import model_name, prepared
 from recray.store import Store
-from recray.store.weights import load_model
 from recray.train.context import LaunchConfig
 
 

@@ -7,13 +7,10 @@ dict, so that a bundle (config, schema, weights) rebuilds it without its trainin
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from recray.arrays import Float32s, Int64s
 from recray.batch import Generated, Jagged, PairBatch, QueryBatch
-
-Floats = npt.NDArray[np.float32]
 
 
 class TopK(NamedTuple):
@@ -94,10 +91,10 @@ class Scorer(Protocol):
     def feature_names(self) -> tuple[str, ...]:
         """Of the F columns."""
 
-    def score(self, features_KF: Floats, item_ids_K: npt.NDArray[np.int64], /) -> Floats:
+    def score(self, features_KF: Float32s, item_ids_K: Int64s, /) -> Float32s:
         """scores_K, higher is better, comparable within one call."""
 
-    def explain(self, features_KF: Floats, item_ids_K: npt.NDArray[np.int64], /) -> Floats:
+    def explain(self, features_KF: Float32s, item_ids_K: Int64s, /) -> Float32s:
         """contributions_KF: how much each feature moved each score."""
 
     def save(self, path: Path, /) -> None:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from recray.arrays import Int64s
 from recray.schema import DataError
-
-Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class SemanticIds:
         DataError: ``codes_IL`` has another shape than ``sizes`` says, or a code out of its range.
     """
 
-    codes_IL: Codes
+    codes_IL: Int64s
     sizes: tuple[int, ...]  # codes that each of the L levels has
     disambiguated: bool  # the last level tells items with equal content codes apart
 
@@ -69,12 +67,12 @@ class SemanticIds:
             raise DataError(f"a semantic id here has {len(self.sizes)} codes, got {len(codes)}: {codes}")
         return list(self._items.get(tuple(map(int, codes)), ()))
 
-    def content_codes(self) -> Codes:
+    def content_codes(self) -> Int64s:
         """The codes without the disambiguation level."""
         return self.codes_IL[:, :-1] if self.disambiguated else self.codes_IL
 
 
-def disambiguate(codes_IL: Codes, sizes: Sequence[int]) -> SemanticIds:
+def disambiguate(codes_IL: Int64s, sizes: Sequence[int]) -> SemanticIds:
     """Adds the level that numbers the items of each collision group 0, 1, 2, ... in order of item id.
 
     The level has as many codes as the one before it, or as the largest group where that is more.

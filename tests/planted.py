@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from recray.batch import GraphBatch, Jagged, PairBatch, QueryBatch, SequenceBatch
-from recray.data.dataset import Dataset
-from recray.data.neighbours import GraphBatches, Neighbourhoods
-from recray.data.pairs import PairBatches
+from recray.data.batches.neighbours import GraphBatches, Neighbourhoods
+from recray.data.batches.pairs import PairBatches
+from recray.data.events.dataset import Dataset
 from recray.schema import FeatureSchema, SemanticSchema
 from recray.semantic_ids import disambiguate
 from tests.data.made import dataset_of

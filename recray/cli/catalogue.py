@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from recray.data.dataset import MANIFEST, read_manifest
-from recray.data.row_sources import ROW_SOURCES
-from recray.data.row_table import read_row_manifest
+from recray.data.events.dataset import MANIFEST, read_manifest
+from recray.data.rows.table import read_row_manifest
 from recray.data.sources import SOURCES
 from recray.models import CONTENT_MODELS, MODELS, ROW_MODELS
 from recray.paths import datasets_dir
@@ -14,11 +13,15 @@ from recray.store.store import Store
 
 def datasets() -> list[dict[str, Any]]:
     """Registered data sets; prepared ones with their counts."""
-    entries = [(e.name, e.text, e.licence) for e in SOURCES.values()]
-    entries += [(e.name, e.text, e.licence) for e in ROW_SOURCES.values()]
     return [
-        {"name": name, "what": text, "licence": licence, "prepared": _prepared(name)}
-        for name, text, licence in entries
+        {
+            "name": e.name,
+            "holds": e.holds,
+            "what": e.text,
+            "licence": e.licence,
+            "prepared": _prepared(e.name),
+        }
+        for e in SOURCES.values()
     ]
 
 
@@ -26,7 +29,7 @@ def _prepared(name: str) -> str:
     folder = datasets_dir() / name
     if not (folder / MANIFEST).exists():
         return "no"
-    if name in ROW_SOURCES:
+    if SOURCES[name].holds == "rows":
         return ", ".join(f"{part.rows:,} {part.name}" for part in read_row_manifest(folder).parts) + " rows"
     m = read_manifest(folder)
     return f"{m.num_users:,} users, {m.num_items:,} items, {m.num_interactions:,} interactions"

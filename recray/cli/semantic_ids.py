@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from recray.store.codes import lookup
+from recray.bundles.codes import lookup
 from recray.store.store import Store
 
 

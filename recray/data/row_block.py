@@ -9,17 +9,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from recray.arrays import Float32s, Int32s, Int64s
 from recray.batch import KeyedJagged, RankingBatch
 from recray.schema import RowSchema
 
 LABEL, SESSION = "label", "session"
-Floats = npt.NDArray[np.float32]
-Int32s = npt.NDArray[np.int32]
-Int64s = npt.NDArray[np.int64]
 
 
 class MultiHot(NamedTuple):
@@ -38,9 +35,9 @@ class RowBlock:
     """N rows; ``ids`` has one entry per sparse feature of the schema, in its order."""
 
     schema: RowSchema
-    dense_NF: Floats  # NaN where missing
+    dense_NF: Float32s  # NaN where missing
     ids: Mapping[str, Ids]
-    labels_N: Floats
+    labels_N: Float32s
     offsets_S: Int64s | None = None  # rows of session s; None: rows stand alone
 
     def __len__(self) -> int:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from recray.data.row_block import RowBlock
-from recray.data.row_table import Part
 from recray.schema import RowSchema
 
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SAMPLES = 20  # malformed lines that the quality report shows
 SAMPLE_LETTERS = 200
 

@@ -10,9 +10,8 @@ Shapes: U users, M metrics, R resamples.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from recray.arrays import Float64s
 
 NUM_RESAMPLES = 1000
 NUM_FLIPS = 10_000
@@ -27,7 +26,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_means(values_UM: Floats, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Floats:
+def bootstrap_means(values_UM: Float64s, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Float64s:
     """Means of ``num_resamples`` samples of U users, drawn with replacement: float64 [R, M].
 
     All metrics share the same samples, so that differences between columns are paired.
@@ -45,14 +44,14 @@ def bootstrap_means(values_UM: Floats, *, num_resamples: int = NUM_RESAMPLES, se
     return means_RM
 
 
-def intervals(values_UM: Floats, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> list[Interval]:
+def intervals(values_UM: Float64s, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> list[Interval]:
     """Mean and 95 % percentile interval of each column."""
     means_RM = bootstrap_means(values_UM, num_resamples=num_resamples, seed=seed)
     low_M, high_M = np.quantile(means_RM, [0.025, 0.975], axis=0)
     return [Interval(*map(float, row)) for row in zip(values_UM.mean(axis=0), low_M, high_M, strict=True)]
 
 
-def sign_flip_p_value(differences_U: Floats, *, num_flips: int = NUM_FLIPS, seed: int = 0) -> float:
+def sign_flip_p_value(differences_U: Float64s, *, num_flips: int = NUM_FLIPS, seed: int = 0) -> float:
     """Two-sided p-value of "the mean difference is 0": Fisher's randomisation test for pairs.
 
     If two systems are alike, each user's difference is as likely to have the other sign. The p-value

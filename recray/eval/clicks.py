@@ -21,18 +21,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recray.arrays import Float64s, Int64s
 from recray.config import ConfigError
 from recray.eval.bootstrap import NUM_RESAMPLES, Interval
 from recray.eval.protocol import require_same_card
 from recray.schema import DataError, ProtocolCard
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 METRICS = ("auc", "logloss", "normalised_entropy", "calibration")
 BINS, LARGEST_LOGIT = 2**14, 16.0  # of the histogram that workers add up: 0.002 of a logit wide
@@ -43,9 +40,9 @@ class Clicks:
     """What one run predicted for rows whose labels are known, and under which protocol."""
 
     card: ProtocolCard
-    logits_N: Floats
-    labels_N: Floats  # 0 or 1
-    units_N: Ints  # rows of one unit are resampled together: user ids, or 0 .. N - 1
+    logits_N: Float64s
+    labels_N: Float64s  # 0 or 1
+    units_N: Int64s  # rows of one unit are resampled together: user ids, or 0 .. N - 1
 
     def __post_init__(self) -> None:
         _check(torch.from_numpy(self.logits_N), torch.from_numpy(self.labels_N))
@@ -60,7 +57,7 @@ class Clicks:
         """Every metric with its 95 % bootstrap interval over units."""
         return summary([self], num_resamples=num_resamples, seed=seed)
 
-    def weighted(self, weights_N: Floats) -> Floats:
+    def weighted(self, weights_N: Float64s) -> Float64s:
         """The metrics with each row counted so many times: float64 [M]."""
         clicks, total = weights_N @ self.labels_N, weights_N.sum()
         auc = self._ties.auc(weights_N, self.labels_N)
@@ -70,14 +67,14 @@ class Clicks:
         )
 
     @cached_property
-    def _losses_N(self) -> Floats:
+    def _losses_N(self) -> Float64s:
         logits_N, labels_N = torch.from_numpy(self.logits_N), torch.from_numpy(self.labels_N)
-        losses_N: Floats = _losses(logits_N, labels_N).numpy()
+        losses_N: Float64s = _losses(logits_N, labels_N).numpy()
         return losses_N
 
     @cached_property
-    def _probabilities_N(self) -> Floats:
-        probabilities_N: Floats = torch.from_numpy(self.logits_N).sigmoid().numpy()
+    def _probabilities_N(self) -> Float64s:
+        probabilities_N: Float64s = torch.from_numpy(self.logits_N).sigmoid().numpy()
         return probabilities_N
 
     @cached_property
@@ -89,17 +86,17 @@ class Clicks:
 class _Ties(NamedTuple):
     """Rows by score, lowest first, and where each group of equal scores begins."""
 
-    order_N: Ints
-    starts_G: Ints
+    order_N: Int64s
+    starts_G: Int64s
 
-    def auc(self, weights_N: Floats, labels_N: Floats) -> float:
+    def auc(self, weights_N: Float64s, labels_N: Float64s) -> float:
         clicks_N = weights_N * labels_N
         clicks_G = np.add.reduceat(clicks_N[self.order_N], self.starts_G)
         others_G = np.add.reduceat((weights_N - clicks_N)[self.order_N], self.starts_G)
         return _auc(clicks_G, others_G)
 
 
-def _auc(clicks_G: Floats, others_G: Floats) -> float:
+def _auc(clicks_G: Float64s, others_G: Float64s) -> float:
     """From the weight of both labels in each group of tied scores, lowest score first."""
     below_G = np.cumsum(others_G) - others_G / 2
     return float(clicks_G @ below_G / (clicks_G.sum() * others_G.sum()))
@@ -160,18 +157,18 @@ def difference(
     return Interval(float(_mean(a)[m] - _mean(b)[m]), float(low), float(high))
 
 
-def _mean(runs: Sequence[Clicks]) -> Floats:
-    mean_M: Floats = np.mean([run.weighted(np.ones_like(run.labels_N)) for run in runs], axis=0)
+def _mean(runs: Sequence[Clicks]) -> Float64s:
+    mean_M: Float64s = np.mean([run.weighted(np.ones_like(run.labels_N)) for run in runs], axis=0)
     return mean_M
 
 
-def _resampled(runs: Sequence[Clicks], num_resamples: int, seed: int) -> Floats:
+def _resampled(runs: Sequence[Clicks], num_resamples: int, seed: int) -> Float64s:
     """values_RM, averaged over runs; a resample without both labels repeats the draw."""
     _require_same_rows(runs)
     unit_N = np.unique(runs[0].units_N, return_inverse=True)[1]
     num_units = int(unit_N.max()) + 1
     rng = np.random.default_rng(seed)
-    rows: list[Floats] = []
+    rows: list[Float64s] = []
     while len(rows) < num_resamples:
         times_U = np.bincount(rng.integers(num_units, size=num_units), minlength=num_units)
         weights_N = times_U[unit_N].astype(np.float64)

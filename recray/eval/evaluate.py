@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recray.arrays import Float64s, Int64s
 from recray.batch import EvalExamples, Jagged, QueryBatch
 from recray.config import ConfigError
 from recray.eval.bootstrap import NUM_RESAMPLES, Interval, intervals
@@ -38,9 +38,9 @@ class Evaluation:
     """
 
     card: ProtocolCard
-    per_query: dict[str, npt.NDArray[np.float64]]
+    per_query: dict[str, Float64s]
     scalars: dict[str, float]
-    user_ids_U: npt.NDArray[np.int64]
+    user_ids_U: Int64s
 
     def summary(self, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> dict[str, Interval]:
         """Every metric with its 95 % bootstrap interval over users; scalars have NaN for bounds."""
@@ -73,7 +73,7 @@ def evaluate(
     score_items: Callable[[QueryBatch], Tensor],
     examples: EvalExamples,
     card: ProtocolCard,
-    item_counts_I: npt.NDArray[np.int64],
+    item_counts_I: Int64s,
     *,
     ks: Sequence[int] = (10,),
     chunk: int = 512,

@@ -19,10 +19,10 @@ Shapes: B queries, I catalogue.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recray.arrays import Int64s
 from recray.eval.ranking import best_scores, tie_groups
 from recray.schema import DataError
 
@@ -40,7 +40,7 @@ class Exposure:
         DataError: a negative count, or no interactions at all.
     """
 
-    def __init__(self, item_counts_I: npt.NDArray[np.int64], ks: Sequence[int]) -> None:
+    def __init__(self, item_counts_I: Int64s, ks: Sequence[int]) -> None:
         counts_I = torch.as_tensor(np.asarray(item_counts_I), dtype=torch.float64)
         if (counts_I < 0).any() or counts_I.sum() == 0:
             raise DataError(

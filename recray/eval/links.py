@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recray.arrays import Int64s
 from recray.eval.evaluate import Sum
 from recray.schema import DataError
 
-Ids = npt.NDArray[np.int64]
 PairScores = Callable[[Tensor, Tensor], Tensor]  # (user_ids_N, item_ids_N), int64 -> scores_N
 _MAX_ROUNDS = 200  # of drawing: enough while more than a tenth of all pairs is free
 
@@ -26,7 +25,13 @@ class Links(NamedTuple):
 
 
 def draw_links(
-    pairs_2N: Ids, observed_2N: Ids, num_users: int, num_items: int, *, limit: int = 100_000, seed: int = 0
+    pairs_2N: Int64s,
+    observed_2N: Int64s,
+    num_users: int,
+    num_items: int,
+    *,
+    limit: int = 100_000,
+    seed: int = 0,
 ) -> Links:
     """Pairs and as many others drawn evenly from all pairs of a user and an item that are not observed.
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from recray.arrays import Int64s
 from recray.config import ConfigError
 from recray.schema import ProtocolCard
 
@@ -17,7 +17,7 @@ def require_same_card(a: ProtocolCard, b: ProtocolCard) -> None:
         raise ConfigError(f"measured under different protocols, not comparable: {fields}")
 
 
-def paired_order(a_ids_U: npt.NDArray[np.int64], b_ids_U: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def paired_order(a_ids_U: Int64s, b_ids_U: Int64s) -> Int64s:
     """The order that puts ``b``'s users beside ``a``'s, for users in any order.
 
     Raises:
@@ -37,6 +37,6 @@ def paired_order(a_ids_U: npt.NDArray[np.int64], b_ids_U: npt.NDArray[np.int64])
     return order_U
 
 
-def _some(ids: Sequence[int] | npt.NDArray[np.int64]) -> str:
+def _some(ids: Sequence[int] | Int64s) -> str:
     shown = ", ".join(str(i) for i in ids[:5])
     return f"{len(ids)} ({shown}{', ...' if len(ids) > 5 else ''})" if len(ids) else "none"

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from recray.arrays import Int64s
 from recray.config import ConfigError
-
-Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ class CodeQuality:
         return asdict(self)
 
 
-def code_quality(codes_IL: Codes, sizes: Sequence[int]) -> CodeQuality:
+def code_quality(codes_IL: Int64s, sizes: Sequence[int]) -> CodeQuality:
     """Counts of codes and of whole ids.
 
     Args:
@@ -70,13 +68,13 @@ def code_quality(codes_IL: Codes, sizes: Sequence[int]) -> CodeQuality:
     )
 
 
-def entropy_bits(counts: Codes) -> float:
+def entropy_bits(counts: Int64s) -> float:
     """``-sum p log2 p`` of the distribution that the counts give."""
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum()) + 0.0
 
 
-def collision_sizes(codes_IL: Codes) -> dict[int, int]:
+def collision_sizes(codes_IL: Int64s) -> dict[int, int]:
     """Size of a group of items with equal codes -> number of such groups."""
     _, shared = np.unique(codes_IL, axis=0, return_counts=True)
     sizes, groups = np.unique(shared, return_counts=True)

@@ -10,18 +10,15 @@ Shapes: N rows, S sessions, U sessions with something relevant.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from recray.arrays import Float64s, Int64s
 from recray.config import ConfigError
 from recray.eval.evaluate import Evaluation
 from recray.schema import DataError, ProtocolCard
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 
 def evaluate_sessions(
-    scores_N: Floats, grades_N: Floats, offsets_S: Ints, card: ProtocolCard, ks: Sequence[int] = (10,)
+    scores_N: Float64s, grades_N: Float64s, offsets_S: Int64s, card: ProtocolCard, ks: Sequence[int] = (10,)
 ) -> Evaluation:
     """``ndcg@k`` of each session that has a relevant row; ``user_ids_U`` are numbers of sessions.
 
@@ -35,7 +32,9 @@ def evaluate_sessions(
     return Evaluation(card=card, per_query=per_query, scalars={}, user_ids_U=kept_U)
 
 
-def session_ndcg(scores_N: Floats, grades_N: Floats, offsets_S: Ints, ks: Sequence[int]) -> dict[str, Floats]:
+def session_ndcg(
+    scores_N: Float64s, grades_N: Float64s, offsets_S: Int64s, ks: Sequence[int]
+) -> dict[str, Float64s]:
     """``ndcg@k`` for every k: float64 [S], NaN where nothing is relevant.
 
     Args:
@@ -62,7 +61,7 @@ def session_ndcg(scores_N: Floats, grades_N: Floats, offsets_S: Ints, ks: Sequen
     return result
 
 
-def _shared_gains(scores_N: Floats, gains_N: Floats, session_N: Ints) -> Floats:
+def _shared_gains(scores_N: Float64s, gains_N: Float64s, session_N: Int64s) -> Float64s:
     """The gain expected at each place of each session, best place first."""
     order_N = np.lexsort((-scores_N, session_N))
     scores_N, gains_N, session_N = scores_N[order_N], gains_N[order_N], session_N[order_N]
@@ -70,5 +69,5 @@ def _shared_gains(scores_N: Floats, gains_N: Floats, session_N: Ints) -> Floats:
     begins_N[1:] = (scores_N[1:] != scores_N[:-1]) | (session_N[1:] != session_N[:-1])
     group_N = np.cumsum(begins_N) - 1
     mean_G = np.bincount(group_N, gains_N) / np.bincount(group_N)
-    shared_N: Floats = mean_G[group_N]
+    shared_N: Float64s = mean_G[group_N]
     return shared_N

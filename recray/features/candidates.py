@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from recray.arrays import Bools, Float32s, Int64s, UInt8s
 from recray.config import ConfigError
 
-Ids = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float32]
-Search = Callable[[Scores, int], Ids]
+Search = Callable[[Float32s, int], Int64s]
 """(query_BD, k) -> item ids [B, k], best first, -1 where nothing was found."""
 
 SOURCES = ("retriever", "popular", "generative", "cold")  # bit i of a source mask is SOURCES[i]
@@ -41,36 +39,36 @@ class CandidateConfig:
 class Candidates(NamedTuple):
     """Distinct items, best retrieval score first, ties by item id; without scores most popular first."""
 
-    item_ids_K: Ids
-    scores_K: Scores  # the retriever's score of every candidate, whichever source named it; or NaN
-    sources_K: npt.NDArray[np.uint8]  # bit mask over SOURCES
+    item_ids_K: Int64s
+    scores_K: Float32s  # the retriever's score of every candidate, whichever source named it; or NaN
+    sources_K: UInt8s  # bit mask over SOURCES
 
 
 class Searchable(NamedTuple):
     """One query, ready to be compared with all items: scores are ``item_ID @ query_D``."""
 
     search: Search  # over item_ID
-    query_D: Scores
-    item_ID: Scores
+    query_D: Float32s
+    item_ID: Float32s
 
 
-def by_scores(scores_I: Scores) -> Searchable:
+def by_scores(scores_I: Float32s) -> Searchable:
     """A query that a retriever without vectors has scored: an item's one coordinate is its score."""
 
-    def search(query_BD: Scores, k: int) -> Ids:
+    def search(query_BD: Float32s, k: int) -> Int64s:
         best_K = np.sort(np.argpartition(-scores_I, k - 1)[:k])
-        best_BK: Ids = best_K[np.argsort(-scores_I[best_K], kind="stable")][None]
+        best_BK: Int64s = best_K[np.argsort(-scores_I[best_K], kind="stable")][None]
         return best_BK
 
     return Searchable(search, np.ones(1, np.float32), scores_I[:, None])
 
 
-def popular_first(item_counts_I: Ids) -> Ids:
+def popular_first(item_counts_I: Int64s) -> Int64s:
     """All item ids, most counted first, ties by id."""
     return np.argsort(-item_counts_I, kind="stable")
 
 
-def popular_only(popular_first_I: Ids, seen_ids: Ids, count: int) -> Candidates:
+def popular_only(popular_first_I: Int64s, seen_ids: Int64s, count: int) -> Candidates:
     """The ``count`` most popular unseen items, for a query of which nothing is known: scores are NaN."""
     popular_ids = _popular(popular_first_I, _unseen(len(popular_first_I), seen_ids), seen_ids, count)
     unscored_K = np.full(len(popular_ids), np.nan, np.float32)
@@ -79,8 +77,8 @@ def popular_only(popular_first_I: Ids, seen_ids: Ids, count: int) -> Candidates:
 
 def gather(
     query: Searchable | None,
-    popular_first_I: Ids,
-    seen_ids: Ids,
+    popular_first_I: Int64s,
+    seen_ids: Int64s,
     config: CandidateConfig,
     also: Candidates | None = None,
 ) -> Candidates:
@@ -88,7 +86,7 @@ def gather(
 
     Args:
         query: searched for as many more items as were seen, so that filtering never leaves a source
-            short. Scores are exact inner products, so that a candidate scores the same whichever source
+            short. Float32s are exact inner products, so that a candidate scores the same whichever source
             and whichever index found it. None where nothing is known of the user: then only popular
             items are proposed, most popular first, and their score is NaN.
         seen_ids: items that must not come back.
@@ -113,18 +111,18 @@ def gather(
     return _scored(sources_I, query.query_D, query.item_ID)
 
 
-def _unseen(num_items: int, seen_ids: Ids) -> npt.NDArray[np.bool_]:
+def _unseen(num_items: int, seen_ids: Int64s) -> Bools:
     unseen_I = np.ones(num_items, bool)
     unseen_I[seen_ids] = False
     return unseen_I
 
 
-def _popular(popular_first_I: Ids, unseen_I: npt.NDArray[np.bool_], seen_ids: Ids, count: int) -> Ids:
+def _popular(popular_first_I: Int64s, unseen_I: Bools, seen_ids: Int64s, count: int) -> Int64s:
     depth = min(count + len(seen_ids), len(unseen_I))
     return popular_first_I[:depth][unseen_I[popular_first_I[:depth]]][:count]
 
 
-def _scored(sources_I: npt.NDArray[np.uint8], query_D: Scores, item_ID: Scores) -> Candidates:
+def _scored(sources_I: UInt8s, query_D: Float32s, item_ID: Float32s) -> Candidates:
     """The items that some source named."""
     item_ids_K = np.flatnonzero(sources_I != 0)  # of booleans it is seven times faster
     scores_K = item_ID[item_ids_K] @ query_D

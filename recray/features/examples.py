@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recray.arrays import Bools, Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.features.candidates import Candidates
-from recray.features.log import EventLog, Ints
+from recray.features.log import EventLog
 from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
 from recray.schema import DataError
 
-Floats = npt.NDArray[np.float32]
 PROGRESS_EVERY_S = 2.0
 _ROWS_PER_GROUP = 100_000  # a worker skips groups that hold none of its queries
 
@@ -34,10 +33,10 @@ logger = logging.getLogger(__name__)
 class RankingExamples(NamedTuple):
     """Candidates of many queries, each query's rows side by side, queries in ascending order."""
 
-    features_NF: Floats  # columns are ranking.FEATURE_NAMES
-    labels_N: Floats  # relevance: 0 where not a target, else 1 or the grade
-    query_ids_N: Ints  # position of the query in its batch
-    item_ids_N: Ints
+    features_NF: Float32s  # columns are ranking.FEATURE_NAMES
+    labels_N: Float32s  # relevance: 0 where not a target, else 1 or the grade
+    query_ids_N: Int64s  # position of the query in its batch
+    item_ids_N: Int64s
 
 
 def ranking_query(queries: QueryBatch, b: int, candidates: Candidates) -> RankingQuery:
@@ -65,7 +64,7 @@ def ranking_examples(
     candidates: Sequence[Candidates],
     targets: Jagged,
     *,
-    grades_N: Floats | None = None,
+    grades_N: Float32s | None = None,
     negatives: int | None = None,
     keep_unanswered: bool = False,
     seed: int = 0,
@@ -86,7 +85,7 @@ def ranking_examples(
         DataError: lengths differ, or no query is left.
     """
     _check_batch(queries, candidates, targets, grades_N)
-    parts: dict[int, tuple[Floats, Floats, Ints]] = {}
+    parts: dict[int, tuple[Float32s, Float32s, Int64s]] = {}
     started = shown = time.monotonic()
     # In order of time: the log keeps what it has looked up for the requests of a day.
     for done, b in enumerate(np.argsort(queries.request_times_B.numpy(), kind="stable").tolist()):
@@ -104,7 +103,7 @@ def ranking_examples(
     return _joined(parts)
 
 
-def _joined(parts: dict[int, tuple[Floats, Floats, Ints]]) -> RankingExamples:
+def _joined(parts: dict[int, tuple[Float32s, Float32s, Int64s]]) -> RankingExamples:
     ids = sorted(parts)
     features, labels, items = zip(*(parts[b] for b in ids), strict=True)
     query_ids_N = np.repeat(np.array(ids, np.int64), [len(part) for part in labels])
@@ -113,16 +112,16 @@ def _joined(parts: dict[int, tuple[Floats, Floats, Ints]]) -> RankingExamples:
     )
 
 
-def _labels(item_ids_K: Ints, targets: Jagged, b: int, grades_N: Floats | None) -> Floats:
+def _labels(item_ids_K: Int64s, targets: Jagged, b: int, grades_N: Float32s | None) -> Float32s:
     first, last = targets.offsets_B[b : b + 2].tolist()
     wanted = targets.values_N[first:last].numpy()
     grades = np.ones(len(wanted), np.float32) if grades_N is None else grades_N[first:last]
     hit_KT = item_ids_K[:, None] == wanted[None, :]
-    labels_K: Floats = np.where(hit_KT, grades[None, :], np.float32(0)).max(axis=1, initial=0)
+    labels_K: Float32s = np.where(hit_KT, grades[None, :], np.float32(0)).max(axis=1, initial=0)
     return labels_K
 
 
-def _kept_rows(labels_K: Floats, negatives: int | None, key: tuple[int, int]) -> Ints:
+def _kept_rows(labels_K: Float32s, negatives: int | None, key: tuple[int, int]) -> Int64s:
     """Rows to keep: all positives and a draw of the others, in the order of the candidates."""
     others = np.flatnonzero(labels_K == 0)
     if negatives is None or len(others) <= negatives:
@@ -132,7 +131,7 @@ def _kept_rows(labels_K: Floats, negatives: int | None, key: tuple[int, int]) ->
 
 
 def _check_batch(
-    queries: QueryBatch, candidates: Sequence[Candidates], targets: Jagged, grades_N: Floats | None
+    queries: QueryBatch, candidates: Sequence[Candidates], targets: Jagged, grades_N: Float32s | None
 ) -> None:
     lengths = (len(queries.user_ids_B), len(candidates), len(targets.offsets_B) - 1)
     if len(set(lengths)) > 1:
@@ -163,7 +162,7 @@ def quantized(examples: RankingExamples, bins: int = 255) -> RankingExamples:
     return examples._replace(features_NF=features_NF)
 
 
-def deal(query_ids_N: Ints, world_size: int) -> Ints:
+def deal(query_ids_N: Int64s, world_size: int) -> Int64s:
     """worker_N, int64: which worker each row goes to. Queries stay whole, workers get about equal rows.
 
     Largest query first to the worker with the fewest rows (ties: lower query id, lower rank), so it is a
@@ -181,7 +180,7 @@ def deal(query_ids_N: Ints, world_size: int) -> Ints:
         load, rank = loads[0]
         worker_Q[query] = rank
         heapq.heapreplace(loads, (load + int(rows_Q[query]), rank))
-    worker_N: Ints = worker_Q[query_N]
+    worker_N: Int64s = worker_Q[query_N]
     return worker_N
 
 
@@ -229,7 +228,7 @@ def load_examples(path: Path, rank: int = 0, world_size: int = 1) -> RankingExam
     return RankingExamples(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _rows(table: pa.Table, mine: npt.NDArray[np.bool_]) -> RankingExamples:
+def _rows(table: pa.Table, mine: Bools) -> RankingExamples:
     columns = [table[name].to_numpy()[mine] for name in FEATURE_NAMES]
     query_ids, item_ids, labels = (table[name].to_numpy()[mine] for name in ("query_id", "item_id", "label"))
     return RankingExamples(np.stack(columns, axis=1), labels, query_ids, item_ids)

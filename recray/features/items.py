@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recray.arrays import Float32s
 from recray.schema import DataError
 
 MAX_GENRES = 64  # the most frequent ones are kept
@@ -14,8 +14,8 @@ MAX_GENRES = 64  # the most frequent ones are kept
 class Items(NamedTuple):
     """What the log knows of its items, besides their events."""
 
-    genres_IG: npt.NDArray[np.float32]  # multi-hot; G may be 0
-    years_I: npt.NDArray[np.float32]  # release year, NaN where unknown
+    genres_IG: Float32s  # multi-hot; G may be 0
+    years_I: Float32s  # release year, NaN where unknown
     genre_names: tuple[str, ...]  # of the G columns
 
 

@@ -19,12 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recray.arrays import Float32s, Float64s, Int32s, Int64s
 from recray.features.items import Items, check_items, item_features, item_frame, no_item_features
 from recray.schema import DataError
-
-Ints = npt.NDArray[np.int64]
-Ids = npt.NDArray[np.int32]  # half the memory of int64 where millions of them are kept
-Floats = npt.NDArray[np.float64]
 
 DAY_S = 86_400
 WINDOWS_DAYS = (7, 30, 90)
@@ -42,11 +39,11 @@ logger = logging.getLogger(__name__)
 class ItemState(NamedTuple):
     """K items strictly before a time. The times are meaningless where ``events_K`` is 0."""
 
-    events_K: Ints
-    window_events_WK: Ints  # since midnight UTC so many days before, one row for each of WINDOWS_DAYS
-    rating_sum_K: Floats
-    first_time_K: Ints  # unix seconds
-    last_time_K: Ints
+    events_K: Int64s
+    window_events_WK: Int64s  # since midnight UTC so many days before, one row for each of WINDOWS_DAYS
+    rating_sum_K: Float64s
+    first_time_K: Int64s  # unix seconds
+    last_time_K: Int64s
 
 
 class UserState(NamedTuple):
@@ -64,17 +61,17 @@ class UserState(NamedTuple):
 class UserEvents(NamedTuple):
     """What one user did, oldest first."""
 
-    item_ids_H: Ids
-    times_H: Ints  # unix seconds
+    item_ids_H: Int32s
+    times_H: Int64s  # unix seconds
 
 
 class _Order(NamedTuple):
     """Events sorted by (owner, time), ties in the order in which they came."""
 
-    keys_N: Ints  # owner * span + time - origin
-    padded_keys_N: Ints  # the same and FOLLOW_STEPS more that are later than any time
-    starts: Ints  # one entry per owner and one more: where its events begin
-    rating_sums_N: Floats  # N + 1 entries, running total before each position
+    keys_N: Int64s  # owner * span + time - origin
+    padded_keys_N: Int64s  # the same and FOLLOW_STEPS more that are later than any time
+    starts: Int64s  # one entry per owner and one more: where its events begin
+    rating_sums_N: Float64s  # N + 1 entries, running total before each position
 
 
 class EventLog:
@@ -109,8 +106,8 @@ class EventLog:
         _check_events(users_N, items_N, ratings, times_N, num_users, num_items)
         check_items(self.items, num_items)
         order_N = np.argsort(times_N, kind="stable")
-        self.user_ids_N: Ids = users_N[order_N].astype(np.int32)
-        self.item_ids_N: Ids = items_N[order_N].astype(np.int32)
+        self.user_ids_N: Int32s = users_N[order_N].astype(np.int32)
+        self.item_ids_N: Int32s = items_N[order_N].astype(np.int32)
         self.timestamps_N = times_N[order_N]
         # Float32 keeps multiples of the step: where its own steps are coarser, they are multiples too.
         steps_N = np.rint(ratings[order_N] / RATING_STEP)
@@ -136,9 +133,9 @@ class EventLog:
         self.genres_IG = self.items.genres_IG.astype(np.float64)
         self.genre_counts_I = self.genres_IG.sum(axis=1)
         self.years_I = self.items.years_I.astype(np.float64)
-        self._edges: dict[int, Ints] = {}
+        self._edges: dict[int, Int64s] = {}
 
-    def _sorted_by(self, owner_N: Ids, num_owners: int) -> tuple[_Order, Ints]:
+    def _sorted_by(self, owner_N: Int32s, num_owners: int) -> tuple[_Order, Int64s]:
         keys_N = owner_N.astype(np.int64) * self._span + (self.timestamps_N - self._origin)
         order_N = np.argsort(keys_N, kind="stable")
         padded_N = np.append(keys_N[order_N], np.full(FOLLOW_STEPS, np.iinfo(np.int64).max))
@@ -156,8 +153,8 @@ class EventLog:
 
     # ------------------------------------------------------------------ items
 
-    def items_before(self, item_ids_K: Ints, time: int) -> ItemState:
-        """The state of K items strictly before ``time``. Ids must lie in the catalogue."""
+    def items_before(self, item_ids_K: Int64s, time: int) -> ItemState:
+        """The state of K items strictly before ``time``. Int32s must lie in the catalogue."""
         order, relative = self._by_item, self._relative(time)
         start_K = order.starts.take(item_ids_K)
         base_K = item_ids_K * self._span
@@ -175,13 +172,13 @@ class EventLog:
             self._times(stop_K - 1, base_K),
         )
 
-    def _times(self, place_K: Ints, base_K: Ints) -> Ints:
+    def _times(self, place_K: Int64s, base_K: Int64s) -> Int64s:
         keys_N = self._by_item.keys_N
         if not len(keys_N):
             return np.zeros(len(place_K), np.int64)
         return keys_N.take(place_K, mode="clip") - base_K + self._origin
 
-    def _window_edges(self, day: int) -> Ints:
+    def _window_edges(self, day: int) -> Int64s:
         """edges_WI: how many of all events, in item order, lie before each window of that day begins.
 
         Windows begin at midnight UTC, so that all requests of a day share them: looking them up costs
@@ -233,7 +230,7 @@ class EventLog:
             float(order.keys_N[stop - 1] + clock) if known else float("nan"),
         )
 
-    def seen_before(self, user_id: int, time: int) -> Ids:
+    def seen_before(self, user_id: int, time: int) -> Int32s:
         """All items of a user's events strictly before ``time``, oldest first; none for a user of -1."""
         return self.events_before(user_id, time).item_ids_H
 
@@ -249,7 +246,7 @@ class EventLog:
 
     # ------------------------------------------------------------- what came next
 
-    def followers_before(self, item_id: int, time: int) -> tuple[Ints, int]:
+    def followers_before(self, item_id: int, time: int) -> tuple[Int64s, int]:
         """What users did next after ``item_id``, strictly before ``time``.
 
         Returns:
@@ -344,7 +341,7 @@ class EventLog:
         )
 
 
-def history_state(item_ids_H: Ints, times_H: Ints | None = None, time: int | None = None) -> UserState:
+def history_state(item_ids_H: Int64s, times_H: Int64s | None = None, time: int | None = None) -> UserState:
     """The state that an explicit history gives, oldest first; what it does not say is NaN.
 
     With times, entries that are not strictly before ``time`` are left out.
@@ -366,7 +363,7 @@ def history_state(item_ids_H: Ints, times_H: Ints | None = None, time: int | Non
     return UserState(recent_H, unrated_H, len(item_ids_H), windows, rating_sum, first, last)
 
 
-def _running(values_N: npt.NDArray[np.float32]) -> Floats:
+def _running(values_N: Float32s) -> Float64s:
     """N + 1 entries: the total before each position. Exact: see RATING_STEP."""
     return np.append(0.0, np.cumsum(values_N, dtype=np.float64))
 
@@ -382,7 +379,7 @@ def _checked_span(span: int, owners: int) -> int:
 
 
 def _check_events(
-    users_N: Ints, items_N: Ints, ratings_N: Floats, times_N: Ints, num_users: int, num_items: int
+    users_N: Int64s, items_N: Int64s, ratings_N: Float64s, times_N: Int64s, num_users: int, num_items: int
 ) -> None:
     lengths: Sequence[int] = (len(users_N), len(items_N), len(ratings_N), len(times_N))
     if len(set(lengths)) > 1:

@@ -8,11 +8,11 @@ Shapes: B queries, U users, N events.
 """
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from recray.arrays import Bools, Int64s
 from recray.batch import EvalExamples, Jagged, QueryBatch
-from recray.features.log import DAY_S, EventLog, Ints
+from recray.features.log import DAY_S, EventLog
 from recray.schema import DataError
 
 
@@ -21,7 +21,7 @@ def day_queries(
     start: int,
     stop: int,
     *,
-    users_U: npt.NDArray[np.bool_] | None = None,
+    users_U: Bools | None = None,
     max_queries: int | None = None,
     seed: int = 0,
 ) -> EvalExamples:
@@ -68,7 +68,7 @@ def _moments(
     log: EventLog,
     start: int,
     stop: int,
-    users_U: npt.NDArray[np.bool_] | None,
+    users_U: Bools | None,
     max_queries: int | None,
     seed: int,
 ) -> list[tuple[int, int]]:
@@ -84,6 +84,6 @@ def _moments(
     return list(zip(users_N[first].tolist(), times_N[first].tolist(), strict=True))
 
 
-def _jagged(rows: tuple[Ints, ...]) -> Jagged:
+def _jagged(rows: tuple[Int64s, ...]) -> Jagged:
     offsets_B = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     return Jagged(torch.from_numpy(np.concatenate(rows)), torch.from_numpy(offsets_B))

@@ -16,11 +16,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from recray.arrays import Float32s, Float64s, Int64s
 from recray.features.candidates import POPULAR, RETRIEVER
-from recray.features.log import DAY_S, RECENT_EVENTS, EventLog, Ints, ItemState, UserState, history_state
+from recray.features.log import DAY_S, RECENT_EVENTS, EventLog, ItemState, UserState, history_state
 from recray.schema import DataError
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 Value: TypeAlias = Any  # an array over the K candidates, or one number for all of them
 Group = Literal["user", "item", "user x item", "context", "retrieval"]
 
@@ -47,21 +47,21 @@ class RankingQuery:
 
     user_id: int
     time: int
-    candidate_ids_K: Ints
-    retrieval_scores_K: npt.NDArray[np.float32]
+    candidate_ids_K: Int64s
+    retrieval_scores_K: Float32s
     sources_K: npt.NDArray[np.integer[Any]]
-    history_ids: Ints | None = None
-    history_times: Ints | None = None
+    history_ids: Int64s | None = None
+    history_times: Int64s | None = None
 
 
 class Taste(NamedTuple):
     """How the genres of K candidates meet those of the user's last RECENT_EVENTS events."""
 
-    num_genres_K: Floats  # of the candidate
-    shared_K: Floats  # pairs (event, genre) that have a genre of the candidate
-    shared_recent_K: Floats  # the same, recent events weighing more
-    shared_ratings_K: Floats  # the same, weighted by the user's rating
-    shared_last_K: Floats  # genres in common with the last event
+    num_genres_K: Float64s  # of the candidate
+    shared_K: Float64s  # pairs (event, genre) that have a genre of the candidate
+    shared_recent_K: Float64s  # the same, recent events weighing more
+    shared_ratings_K: Float64s  # the same, weighted by the user's rating
+    shared_last_K: Float64s  # genres in common with the last event
     num_events: int
     recent_weight: float  # the weights of all events together
     num_genres_last: float
@@ -333,7 +333,7 @@ def from_popular(known: Known) -> Value:
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
 
-def compute(log: EventLog, query: RankingQuery) -> npt.NDArray[np.float32]:
+def compute(log: EventLog, query: RankingQuery) -> Float32s:
     """features_KF, float32, NaN where missing; columns are FEATURE_NAMES, rows the candidates.
 
     Raises:
@@ -364,7 +364,7 @@ def _look_up(log: EventLog, query: RankingQuery) -> Known:
     return Known(log, query, user, item, _taste(log, user, query.candidate_ids_K))
 
 
-def _taste(log: EventLog, user: UserState, candidate_ids_K: Ints) -> Taste:
+def _taste(log: EventLog, user: UserState, candidate_ids_K: Int64s) -> Taste:
     count = len(user.item_ids_H)
     weights_4H = np.zeros((4, count))
     weights_4H[0] = 1.0

@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from recray.data.row_table import RowTable
+from recray.data.rows.table import RowTable
 from recray.eval.clicks import Clicks
 from recray.eval.evaluate import Evaluation
 from recray.launch import launch

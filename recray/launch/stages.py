@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recray import paths
+from recray.bundles.retriever import RANKERS, load_ranker
 from recray.contract import Scorer
 from recray.eval.evaluate import Evaluation
 from recray.launch import launch, run_name
@@ -21,7 +22,6 @@ from recray.recipes.retrieval import (
     restore,
 )
 from recray.store import Bundle, Store
-from recray.store.contents import RANKERS, load_ranker
 from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)

@@ -11,20 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from recray.arrays import Float32s, Int64s
 from recray.batch import KeyedJagged, RankingBatch
 from recray.config import from_dict, to_dict
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.models.gbdt import check_feature_names
 from recray.schema import DataError, RowSchema, SparseFeature
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 ITEM = "item_id"
 
 
@@ -45,7 +43,7 @@ class DLRMRanker:
     def feature_names(self) -> tuple[str, ...]:
         return self.schema.dense
 
-    def score(self, features_KF: Floats, item_ids_K: Ints) -> Floats:
+    def score(self, features_KF: Float32s, item_ids_K: Int64s) -> Float32s:
         """scores_K, float32: logits, comparable within one call.
 
         Raises:
@@ -61,10 +59,10 @@ class DLRMRanker:
         sparse = KeyedJagged((ITEM,), ids_K, torch.ones(1, len(ids_K), dtype=torch.int64))
         with torch.inference_mode():
             batch = RankingBatch(torch.from_numpy(features_KF), sparse, torch.zeros(len(ids_K)))
-            scores_K: Floats = self._model.score(batch).numpy()
+            scores_K: Float32s = self._model.score(batch).numpy()
         return scores_K
 
-    def explain(self, features_KF: Floats, item_ids_K: Ints) -> Floats:
+    def explain(self, features_KF: Float32s, item_ids_K: Int64s) -> Float32s:
         """contributions_KF, float32: how much each score would lose with the feature at its training mean.
 
         One feature at a time, so that what features do together is not shared out among them.
@@ -74,7 +72,7 @@ class DLRMRanker:
         columns = np.arange(width)
         changed_FKF[columns, :, columns] = self._model.scaler.mean_F.numpy()[:, None]
         without = self.score(changed_FKF.reshape(-1, width), np.tile(item_ids_K, width))
-        contributions_KF: Floats = (
+        contributions_KF: Float32s = (
             self.score(features_KF, item_ids_K)[:, None] - without.reshape(width, count).T
         )
         return np.ascontiguousarray(contributions_KF)

@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import xgboost
 
+from recray.arrays import Float32s, Int64s
 from recray.config import ConfigError, from_dict, to_dict
 from recray.schema import DataError
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 Curve = dict[str, list[float]]  # e.g. "validation ndcg@10": one value per round
 OnRound = Callable[[int, dict[str, float]], None]  # (rounds done, this round's metrics)
 
@@ -33,9 +31,9 @@ logger = logging.getLogger(__name__)
 class RankingRows(NamedTuple):
     """Candidates of many queries, each query's rows side by side."""
 
-    features_NF: Floats
-    labels_N: Floats  # relevance: 0, 1, or a small grade
-    query_ids_N: npt.NDArray[np.int64]
+    features_NF: Float32s
+    labels_N: Float32s  # relevance: 0, 1, or a small grade
+    query_ids_N: Int64s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +140,7 @@ class GBDTRanker:
         booster.set_attr(config=json.dumps(to_dict(config)), curve=json.dumps(_flat(results)))
         return GBDTRanker(booster, config.num_threads)
 
-    def score(self, features_KF: Floats, item_ids_K: Ints | None = None) -> Floats:
+    def score(self, features_KF: Float32s, item_ids_K: Int64s | None = None) -> Float32s:
         """scores_K, float32: margins, comparable within one call. Trees do not look at item ids.
 
         Raises:
@@ -151,12 +149,12 @@ class GBDTRanker:
         self._check_columns(features_KF)
         if not len(features_KF):
             return np.empty(0, np.float32)
-        scores_K: Floats = self._booster.inplace_predict(
+        scores_K: Float32s = self._booster.inplace_predict(
             features_KF, predict_type="margin", validate_features=False
         )
         return scores_K
 
-    def explain(self, features_KF: Floats, item_ids_K: Ints | None = None) -> Floats:
+    def explain(self, features_KF: Float32s, item_ids_K: Int64s | None = None) -> Float32s:
         """contributions_KF, float32: how much each feature moved each score (SHAP values).
 
         A row's sum and a constant (the mean score of the training rows) make the score. Lundberg et al.,
@@ -164,7 +162,7 @@ class GBDTRanker:
         """
         self._check_columns(features_KF)
         matrix = xgboost.DMatrix(features_KF, feature_names=list(self.feature_names), nthread=1)
-        contributions_KF: Floats = self._booster.predict(matrix, pred_contribs=True)[:, :-1]
+        contributions_KF: Float32s = self._booster.predict(matrix, pred_contribs=True)[:, :-1]
         return np.ascontiguousarray(contributions_KF)
 
     def gains(self) -> dict[str, float]:
@@ -200,7 +198,7 @@ class GBDTRanker:
             check_feature_names(tuple(booster.feature_names or ()), tuple(feature_names), str(path))
         return GBDTRanker(booster, num_threads)
 
-    def _check_columns(self, features_KF: Floats) -> None:
+    def _check_columns(self, features_KF: Float32s) -> None:
         if features_KF.ndim != 2 or features_KF.shape[1] != len(self.feature_names):
             raise DataError(
                 f"features of shape {features_KF.shape} for a ranker of {len(self.feature_names)} features: "
@@ -286,9 +284,9 @@ def _matrix(
     )
 
 
-def _runs(query_ids_N: npt.NDArray[np.int64], what: str) -> npt.NDArray[np.int64]:
+def _runs(query_ids_N: Int64s, what: str) -> Int64s:
     """Query ids as 0, 1, 2... in order of their rows: XGBoost wants them sorted."""
-    runs_N: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(np.diff(query_ids_N) != 0)])
+    runs_N: Int64s = np.concatenate([[0], np.cumsum(np.diff(query_ids_N) != 0)])
     if runs_N[-1] + 1 != len(np.unique(query_ids_N)):
         raise DataError(f"the {what} rows of a query are not side by side; sort them by query id")
     return runs_N

@@ -18,11 +18,11 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recray.arrays import Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.config import ConfigError
 from recray.schema import DataError, FeatureSchema
@@ -92,7 +92,7 @@ class ItemKNN(nn.Module):
                 logger.info("neighbours of %d of %d items", stop, num_items)
         self._index()
 
-    def _taken(self, user_ids_N: npt.NDArray[np.int64], item_ids_N: npt.NDArray[np.int64]) -> sp.csr_array:
+    def _taken(self, user_ids_N: Int64s, item_ids_N: Int64s) -> sp.csr_array:
         """The binary user-item matrix, float32."""
         num_items = len(self.neighbor_ids_IK)
         for name, ids_N, limit in (("user", user_ids_N, None), ("item", item_ids_N, num_items)):
@@ -110,15 +110,15 @@ class ItemKNN(nn.Module):
         self,
         by_item: sp.csr_array,
         taken: sp.csr_array,
-        norms_I: npt.NDArray[np.float32],
+        norms_I: Float32s,
         start: int,
         stop: int,
-    ) -> npt.NDArray[np.float32]:
+    ) -> Float32s:
         """Similarities of items ``start`` to ``stop`` to all others, 0 to themselves."""
         together = (by_item[start:stop] @ taken).toarray()
         together[np.arange(stop - start), np.arange(start, stop)] = 0
         scale = np.outer(norms_I[start:stop], norms_I) + np.float32(self.config.shrink + 1e-6)
-        cosine: npt.NDArray[np.float32] = together / scale
+        cosine: Float32s = together / scale
         return cosine
 
     def _index(self) -> None:
@@ -136,7 +136,7 @@ class ItemKNN(nn.Module):
 
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI, float32: sums of similarities to the history, in which repeats count once."""
-        scores_BI: npt.NDArray[np.float32] = (self._histories(queries.history) @ self._votes).toarray()
+        scores_BI: Float32s = (self._histories(queries.history) @ self._votes).toarray()
         return torch.from_numpy(scores_BI).to(self.similarities_IK.device)
 
     def _histories(self, history: Jagged) -> sp.csr_array:
@@ -155,9 +155,7 @@ def _index_loaded(model: ItemKNN, incompatible_keys: object) -> None:
     model._index()
 
 
-def _most_similar(
-    similarities: npt.NDArray[np.float32], k: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def _most_similar(similarities: Float32s, k: int) -> tuple[Int64s, Float32s]:
     """The k largest of each row, best first, lower column first among equals: columns and values."""
     num_columns = similarities.shape[1]
     # The bits of a float that is not negative order as the float does. With the column behind them

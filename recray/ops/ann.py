@@ -13,12 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from recray.arrays import Float32s, Int64s
 from recray.config import ConfigError, from_dict, to_dict
 
-Vectors = npt.NDArray[np.float32]
 MIN_ITEMS_IVF_PQ = 256  # a product quantizer of 8 bits has 256 centroids to place
 
 
@@ -52,8 +51,8 @@ class IndexConfig:
 class SearchResult(NamedTuple):
     """Best first; where an index finds fewer than k, ids are -1 and scores -inf."""
 
-    item_ids_BK: npt.NDArray[np.int64]
-    scores_BK: Vectors
+    item_ids_BK: Int64s
+    scores_BK: Float32s
 
 
 class Index:
@@ -71,7 +70,7 @@ class Index:
     def dim(self) -> int:
         return int(self._index.d)
 
-    def search(self, query_BD: Vectors, k: int) -> SearchResult:
+    def search(self, query_BD: Float32s, k: int) -> SearchResult:
         """The k items of largest inner product.
 
         Raises:
@@ -97,7 +96,7 @@ def load_index(path: Path) -> Index:
     )
 
 
-def build_index(item_ID: Vectors, config: IndexConfig, seed: int = 0) -> Index:
+def build_index(item_ID: Float32s, config: IndexConfig, seed: int = 0) -> Index:
     """An index over float32 item vectors.
 
     Raises:
@@ -113,18 +112,18 @@ def build_index(item_ID: Vectors, config: IndexConfig, seed: int = 0) -> Index:
     return Index(index, config)
 
 
-def _exact(item_ID: Vectors, config: IndexConfig, seed: int) -> Any:
+def _exact(item_ID: Float32s, config: IndexConfig, seed: int) -> Any:
     return faiss.IndexFlatIP(item_ID.shape[1])
 
 
-def _hnsw(item_ID: Vectors, config: IndexConfig, seed: int) -> Any:
+def _hnsw(item_ID: Float32s, config: IndexConfig, seed: int) -> Any:
     index = faiss.IndexHNSWFlat(item_ID.shape[1], config.hnsw_links, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = config.hnsw_ef_construction
     index.hnsw.efSearch = config.hnsw_ef_search
     return index
 
 
-def _ivf_pq(item_ID: Vectors, config: IndexConfig, seed: int) -> Any:
+def _ivf_pq(item_ID: Float32s, config: IndexConfig, seed: int) -> Any:
     num_items, dim = item_ID.shape
     if num_items < MIN_ITEMS_IVF_PQ:
         raise ConfigError(
@@ -147,14 +146,14 @@ def _ivf_pq(item_ID: Vectors, config: IndexConfig, seed: int) -> Any:
     return index
 
 
-def search_exact(query_BD: Vectors, item_ID: Vectors, k: int) -> SearchResult:
+def search_exact(query_BD: Float32s, item_ID: Float32s, k: int) -> SearchResult:
     """The plain PyTorch twin of ``Index.search``: every inner product, then the k largest."""
     scores_BI = torch.from_numpy(query_BD) @ torch.from_numpy(item_ID).T
     scores_BK, item_ids_BK = scores_BI.topk(k)
     return SearchResult(item_ids_BK.numpy(), scores_BK.numpy())
 
 
-def recall_against_exact(index: Index, query_BD: Vectors, item_ID: Vectors, k: int) -> float:
+def recall_against_exact(index: Index, query_BD: Float32s, item_ID: Float32s, k: int) -> float:
     """Mean share of the exact top k that the index returns in its top k."""
     found_BK = index.search(query_BD, k).item_ids_BK
     exact_BK = search_exact(query_BD, item_ID, k).item_ids_BK

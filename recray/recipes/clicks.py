@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from recray import checkpoint
 from recray.batch import RankingBatch
+from recray.bundles.weights import save_model
 from recray.config import ConfigError, nearest, to_dict
-from recray.data.row_batches import MemoryRows, StreamedRows
-from recray.data.row_table import DenseStats, Part, RowTable
-from recray.data.rows import ensure_rows
+from recray.data.batches.rows import MemoryRows, StreamedRows
+from recray.data.row_source import Part
+from recray.data.rows.prepare import load_or_prepare_rows
+from recray.data.rows.table import DenseStats, RowTable
 from recray.data.sources import absolute
 from recray.eval.clicks import Clicks, click_sums, metrics_of_sums
 from recray.eval.evaluate import Evaluation, sums
@@ -27,7 +29,6 @@ from recray.recipes.retrieval import MIN_STEPS, bundle_name
 from recray.schema import ProtocolCard
 from recray.store.bundle import Bundle
 from recray.store.store import Store
-from recray.store.weights import save_model
 from recray.train.context import Context
 from recray.train.loop import BatchSource, LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig
@@ -166,7 +167,7 @@ def open_rows(data: RowsConfig) -> RowTable:
     Raises:
         DataError: their raw files are not at hand; says where to put them.
     """
-    return ensure_rows(data.dataset, **({"sessions": "user"} if data.sessions else {}))
+    return load_or_prepare_rows(data.dataset, **({"sessions": "user"} if data.sessions else {}))
 
 
 def new_dlrm(run: DLRMRun, table: RowTable, placement: Placement = Placement()) -> DLRM:  # noqa: B008 - frozen

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from recray import checkpoint
-from recray.data.row_batches import MemoryRows
+from recray.data.batches.rows import MemoryRows
 from recray.data.row_block import RowBlock
-from recray.data.row_tally import PartTally
+from recray.data.rows.tally import PartTally
 from recray.eval.sessions import session_ndcg
 from recray.features.examples import load_examples
 from recray.features.ranking import FEATURE_NAMES

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 
 from recray import checkpoint, models
+from recray.bundles.codes import MODEL, read_codes
 from recray.config import ConfigError
-from recray.data.sequences import SequenceBatches
+from recray.data.batches.sequences import SequenceBatches
 from recray.models.decoder import Decoder, DecoderConfig
 from recray.recipes.retrieval import (
     DataConfig,
@@ -21,7 +22,6 @@ from recray.recipes.retrieval import (
 from recray.schema import SemanticSchema
 from recray.semantic_ids import SemanticIds
 from recray.store import Bundle, Store, StoreError
-from recray.store.codes import MODEL, read_codes
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig

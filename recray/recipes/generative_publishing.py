@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from recray import models
+from recray.bundles.codes import read_codes, read_titles
+from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative, write_generative
 from recray.config import ConfigError, to_dict
-from recray.data.examples import item_counts
+from recray.data.events.examples import item_counts
 from recray.eval.evaluate import Evaluation
 from recray.models.decoder import Decoder
 from recray.recipes.generative import DecoderRun, coded, schema_of
@@ -17,8 +19,6 @@ from recray.recipes.ranking import event_log
 from recray.recipes.retrieval import bundle_name
 from recray.semantic_ids import SemanticIds
 from recray.store import Bundle, Store
-from recray.store.codes import read_codes, read_titles
-from recray.store.generative import GenerativeFiles, load_decoder, read_generative, write_generative
 
 
 def publish_decoder(run: DecoderRun, model: Decoder, evaluation: Evaluation, store: Store) -> Bundle:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from recray.batch import EvalExamples, Jagged, QueryBatch
 from recray.config import ConfigError
 from recray.contract import Retriever, VectorRetriever
-from recray.data.examples import eval_examples, item_counts
-from recray.data.neighbours import GraphBatches, WholeGraph, pairs_to_predict, require_one_layer
-from recray.data.pairs import PairBatches
+from recray.data.batches.neighbours import GraphBatches, WholeGraph, pairs_to_predict, require_one_layer
+from recray.data.batches.pairs import PairBatches
+from recray.data.events.examples import eval_examples, item_counts
 from recray.eval.evaluate import Evaluation, evaluate
 from recray.eval.links import Links, PairScores, auc_sum, draw_links
 from recray.models.gat import GATConfig
@@ -107,7 +107,7 @@ def train_gat(run: GATRun, context: Context) -> Retriever:
     data = prepared(run.data)
     model = new_model(run, data.dataset)
     # PyTorch Geometric takes seconds to import, and whoever lists the presets does not need it.
-    from recray.data.graph import describe, neighbourhoods, user_item_graph
+    from recray.data.batches.graph import describe, neighbourhoods, user_item_graph
 
     graph = user_item_graph(data.dataset, data.split, seed=run.seed)
     edges = neighbourhoods(graph)

@@ -5,7 +5,7 @@ from typing import Any
 
 from recray.config import ConfigError
 from recray.contract import Retriever
-from recray.data.pairs import PairBatches
+from recray.data.batches.pairs import PairBatches
 from recray.models.ncf import NCFConfig
 from recray.recipes.retrieval import DataConfig, batch_size_for, new_model, prepared, validation
 from recray.train.context import Context

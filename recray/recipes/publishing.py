@@ -7,27 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from recray.arrays import Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
+from recray.bundles.retriever import RetrieverFiles, read_retriever, write_retriever
+from recray.bundles.weights import load_model
 from recray.config import ConfigError, to_dict
 from recray.contract import VectorRetriever, reads_history
-from recray.data.examples import item_counts
-from recray.data.side_features import encode_side_features
+from recray.data.events.examples import item_counts
+from recray.data.events.side_features import encode_side_features
 from recray.eval.evaluate import Evaluation
 from recray.features.log import EventLog
 from recray.ops.ann import Index, IndexConfig, build_index, recall_against_exact
 from recray.recipes.ranking import event_log
 from recray.recipes.retrieval import bundle_name, model_name, prepared
 from recray.store.bundle import Bundle
-from recray.store.contents import RetrieverFiles, read_retriever, write_retriever
 from recray.store.store import Store
-from recray.store.weights import load_model
 
 log = logging.getLogger(__name__)
 RECALL_QUERIES, RECALL_AT = 1000, 100
-Vectors = npt.NDArray[np.float32]
 
 
 def publish_retriever(
@@ -69,7 +68,7 @@ def publish_retriever(
     )
 
 
-def user_vectors(model: VectorRetriever, num_users: int, chunk: int = 8192) -> Vectors:
+def user_vectors(model: VectorRetriever, num_users: int, chunk: int = 8192) -> Float32s:
     """user_UD: the query vector of every user id, without a history."""
     parts = []
     for start in range(0, num_users, chunk):
@@ -78,7 +77,7 @@ def user_vectors(model: VectorRetriever, num_users: int, chunk: int = 8192) -> V
     return torch.cat(parts).numpy()
 
 
-def query_sample(model: VectorRetriever, files: RetrieverFiles) -> Vectors:
+def query_sample(model: VectorRetriever, files: RetrieverFiles) -> Float32s:
     """Query vectors of a seeded sample of known users: their own, or what the model makes of the log."""
     count = len(files.users)
     users_B = np.random.default_rng(0).choice(count, min(RECALL_QUERIES, count), replace=False)
@@ -88,7 +87,7 @@ def query_sample(model: VectorRetriever, files: RetrieverFiles) -> Vectors:
     return model.query_vectors(_latest(files.log, users_B)).numpy()
 
 
-def _latest(log: EventLog, users_B: npt.NDArray[np.int64]) -> QueryBatch:
+def _latest(log: EventLog, users_B: Int64s) -> QueryBatch:
     """These users, asking right after the last event of the log."""
     time = int(log.timestamps_N.max()) + 1
     events = [log.events_before(int(user), time) for user in users_B]
@@ -98,7 +97,7 @@ def _latest(log: EventLog, users_B: npt.NDArray[np.int64]) -> QueryBatch:
 
 
 def measured_index(
-    item_ID: Vectors, query_BD: Vectors, config: IndexConfig
+    item_ID: Float32s, query_BD: Float32s, config: IndexConfig
 ) -> tuple[Index, dict[str, float]]:
     """An index, and its recall against exact search for these queries."""
     began = time.perf_counter()

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from recray.batch import EvalExamples, QueryBatch
+from recray.bundles.retriever import RANKERS, RetrieverFiles, read_retriever, write_ranker
+from recray.bundles.weights import load_model
 from recray.config import ConfigError, to_dict
 from recray.contract import Scorer, reads_history
-from recray.data.dataset import Dataset
-from recray.data.examples import eval_examples, item_counts
+from recray.data.events.dataset import Dataset
+from recray.data.events.examples import eval_examples, item_counts
 from recray.eval.evaluate import Evaluation, evaluate
 from recray.features.candidates import (
     CandidateConfig,
@@ -44,9 +46,7 @@ from recray.models.dlrm import DLRMConfig
 from recray.models.gbdt import GBDTConfig
 from recray.recipes.retrieval import DataConfig, Prepared, bundle_name, prepared
 from recray.store.bundle import Bundle
-from recray.store.contents import RANKERS, RetrieverFiles, read_retriever, write_ranker
 from recray.store.store import Store
-from recray.store.weights import load_model
 from recray.train.boosted import train_boosted
 from recray.train.context import Context
 from recray.train.loop import LoopConfig

@@ -14,15 +14,15 @@ from recray import checkpoint, models
 from recray.batch import EvalExamples, QueryBatch
 from recray.config import ConfigError
 from recray.contract import Retriever
-from recray.data.dataset import Dataset
-from recray.data.examples import eval_examples, item_counts
-from recray.data.ideal import IdealRanker
-from recray.data.pairs import PairBatches
-from recray.data.prepare import ensure
-from recray.data.row_table import RowTable
-from recray.data.side_features import encode_side_features
+from recray.data.batches.pairs import PairBatches
+from recray.data.events.dataset import Dataset
+from recray.data.events.examples import eval_examples, item_counts
+from recray.data.events.ideal import IdealRanker
+from recray.data.events.prepare import load_or_prepare
+from recray.data.events.side_features import encode_side_features
+from recray.data.events.splits import Split, split_by_name
+from recray.data.rows.table import RowTable
 from recray.data.sources import absolute
-from recray.data.splits import Split, split_by_name
 from recray.eval.evaluate import Evaluation, evaluate, sums
 from recray.eval.generated import GeneratedScores, measurable
 from recray.models.item_knn import ItemKNNConfig
@@ -127,7 +127,7 @@ def prepared(data: DataConfig) -> Prepared:
     Raises:
         DataError: its raw files are not at hand; says where to put them.
     """
-    dataset = ensure(data.dataset, k_core=data.k_core)
+    dataset = load_or_prepare(data.dataset, k_core=data.k_core)
     return Prepared(dataset, split_by_name(dataset, data.split))
 
 

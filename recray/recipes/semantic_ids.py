@@ -8,25 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from torch import nn
 
 from recray import checkpoint
+from recray.arrays import Float32s
 from recray.batch import ContentBatch
-from recray.config import ConfigError, from_dict, to_dict
-from recray.data.content import ContentConfig, ItemContent, item_content, load_encoder
-from recray.data.dataset import Dataset
-from recray.eval.semantic_ids import CodeQuality, code_quality
-from recray.models.quantizer import QuantizerConfig
-from recray.models.rqvae import RQVAE, RQVAEConfig
-from recray.recipes.retrieval import MIN_STEPS, DataConfig, bundle_name, prepared
-from recray.recipes.semantic_page import render
-from recray.schema import DataError
-from recray.semantic_ids import SemanticIds, disambiguate
-from recray.store.bundle import Bundle
-from recray.store.codes import (
+from recray.bundles.codes import (
     ENCODER,
     HISTORY,
     MODEL,
@@ -37,9 +26,20 @@ from recray.store.codes import (
     write_codes,
     write_titles,
 )
+from recray.bundles.weights import load_model, save_model
+from recray.config import ConfigError, from_dict, to_dict
+from recray.data.content.vectors import ContentConfig, ItemContent, item_content, load_encoder
+from recray.data.events.dataset import Dataset
+from recray.eval.semantic_ids import CodeQuality, code_quality
+from recray.models.quantizer import QuantizerConfig
+from recray.models.rqvae import RQVAE, RQVAEConfig
+from recray.recipes.retrieval import MIN_STEPS, DataConfig, bundle_name, prepared
+from recray.recipes.semantic_page import render
+from recray.schema import DataError
+from recray.semantic_ids import SemanticIds, disambiguate
+from recray.store.bundle import Bundle
 from recray.store.manifest import StoreError
 from recray.store.store import Store
-from recray.store.weights import load_model, save_model
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums, TrainingError, fit
 from recray.train.optim import OptimConfig
@@ -312,9 +312,7 @@ def publish_semantic_ids(bundle: Bundle, store: Store, extra: pl.DataFrame | Non
     )
 
 
-def assign(
-    model: RQVAE, vectors_IF: npt.NDArray[np.float32]
-) -> tuple[SemanticIds, CodeQuality, dict[str, float]]:
+def assign(model: RQVAE, vectors_IF: Float32s) -> tuple[SemanticIds, CodeQuality, dict[str, float]]:
     """Semantic ids of these items, disambiguated; quality and metrics are of the codes before that.
 
     Items without content count: all of them have the codes of the zero vector and collide.

@@ -4,15 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from recray.data.html_page import BLUE, GREY, ORANGE, THOUSANDS, figures, page, table
-from recray.data.quality import Check
+from recray.arrays import Float64s
+from recray.data.report.check import Check
+from recray.data.report.page import BLUE, GREY, ORANGE, THOUSANDS, figures, page, table
 from recray.eval.semantic_ids import CodeQuality, collision_sizes
 from recray.semantic_ids import SemanticIds
-
-Floats = npt.NDArray[np.float64]
 
 USAGE_WANTED, COLLISIONS_WANTED = 0.9, 0.05
 _COLORS = (BLUE, ORANGE, "#3f8f5b", "#8a5fa8", "#b5493b", GREY)
@@ -120,5 +118,5 @@ def _draw_shares(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _series(history: Sequence[Mapping[str, float]], name: str) -> tuple[Floats, Floats]:
+def _series(history: Sequence[Mapping[str, float]], name: str) -> tuple[Float64s, Float64s]:
     return np.array([row["epoch"] for row in history]), np.array([row[name] for row in history])

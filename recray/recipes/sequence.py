@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from recray.config import ConfigError
 from recray.contract import Retriever
-from recray.data.dataset import Dataset
-from recray.data.sequences import SequenceBatches
+from recray.data.batches.sequences import SequenceBatches
+from recray.data.events.dataset import Dataset
 from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS
 from recray.models.next_item import NextItemLoss
 from recray.models.sasrec import SASRecConfig

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recray.arrays import Int64s
 from recray.serve.requests import RecommendRequest, RequestError
-
-Ids = npt.NDArray[np.int64]
 
 UNKNOWN_USER = -1
 
@@ -22,11 +20,11 @@ class Query:
     """A request in the words of the model: row numbers and unix seconds."""
 
     user_id: int  # UNKNOWN_USER where the raw id is not known
-    history_ids: Ids | None  # None: the client sent none or an empty one, the log's is used
-    exclude_ids: Ids
+    history_ids: Int64s | None  # None: the client sent none or an empty one, the log's is used
+    exclude_ids: Int64s
     time: int
     k: int
-    history_times: Ids | None = None  # unix seconds; None: the history is from just before ``time``
+    history_times: Int64s | None = None  # unix seconds; None: the history is from just before ``time``
 
 
 class Catalogue:
@@ -72,7 +70,7 @@ class Catalogue:
             history_times = None
         return Query(user_row, history_ids, exclude_ids, time, request.k, history_times)
 
-    def _rows(self, field: str, raw_ids: Sequence[str | int]) -> Ids:
+    def _rows(self, field: str, raw_ids: Sequence[str | int]) -> Int64s:
         rows = [self._item_rows.get(str(raw)) for raw in raw_ids]
         if None in rows:
             wrong = _shown(str(raw_ids[rows.index(None)]))

@@ -6,12 +6,13 @@ Shapes: U users, I items, L levels, D width of a code's embedding, K candidates.
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
+from recray.arrays import Float32s, Int64s
+from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative
 from recray.config import ConfigError
-from recray.features.candidates import GENERATIVE, Candidates, Ids, popular_first, popular_only
+from recray.features.candidates import GENERATIVE, Candidates, popular_first, popular_only
 from recray.features.log import EventLog
 from recray.models.decoder import Decoder
 from recray.serve.catalogue import UNKNOWN_USER, Query
@@ -20,9 +21,6 @@ from recray.serve.generator import Generator, GeneratorConfig
 from recray.serve.searchers import history_of
 from recray.serve.stages import Retrieved, seen_by
 from recray.store import Bundle
-from recray.store.generative import GenerativeFiles, load_decoder, read_generative
-
-Vector = npt.NDArray[np.float32]
 
 NOTHING = Candidates(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8))
 
@@ -74,8 +72,8 @@ class GenerativeSource:
     def __init__(
         self,
         generator: Generator,
-        user_rows_U: Ids,
-        further_ids: Ids,
+        user_rows_U: Int64s,
+        further_ids: Int64s,
         log: EventLog | None,
         own_log: EventLog | None,
         config: GeneratorConfig,
@@ -83,7 +81,7 @@ class GenerativeSource:
         self._generator, self._user_rows_U, self._further_ids = generator, user_rows_U, further_ids
         self._log, self._own_log, self._config = log, own_log, config
 
-    def propose(self, query: Query, seen_ids: Ids) -> Candidates:
+    def propose(self, query: Query, seen_ids: Int64s) -> Candidates:
         user = UNKNOWN_USER if query.user_id == UNKNOWN_USER else int(self._user_rows_U[query.user_id])
         history_ids = history_of(query, self._log).item_ids_H
         if self._log is None:  # a retriever may have none, the decoder its own
@@ -94,13 +92,13 @@ class GenerativeSource:
         return self._generator.generate(user, history_ids, excluded_ids, query.time, self._config.items)
 
 
-def code_vectors(model: Decoder, files: GenerativeFiles) -> Vector:
+def code_vectors(model: Decoder, files: GenerativeFiles) -> Float32s:
     """item_ID: the embeddings of each item's content codes, summed and scaled to length 1."""
     codes_IL = torch.from_numpy(files.codes.content_codes())
     first_L = model.get_buffer("first_L")[: codes_IL.shape[1]]
     with torch.inference_mode():
         summed_ID = torch.nn.functional.embedding_bag(codes_IL + first_L, model.codes.weight, mode="sum")
-        unit_ID: Vector = torch.nn.functional.normalize(summed_ID.float(), dim=1).numpy()
+        unit_ID: Float32s = torch.nn.functional.normalize(summed_ID.float(), dim=1).numpy()
     return unit_ID
 
 
@@ -116,7 +114,7 @@ def load_generative(
     return GenerativeRetrieval(files, load_decoder(bundle, files.codes), event_log, config)
 
 
-def load_code_vectors(bundle: Bundle) -> Vector:
+def load_code_vectors(bundle: Bundle) -> Float32s:
     """item_ID of a decoder's bundle, see ``code_vectors``."""
     files = read_generative(bundle)
     return code_vectors(load_decoder(bundle, files.codes), files)

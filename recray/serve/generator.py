@@ -7,13 +7,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from recray.arrays import Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.config import ConfigError
 from recray.contract import Generative
-from recray.features.candidates import COLD, GENERATIVE, Candidates, Ids
+from recray.features.candidates import COLD, GENERATIVE, Candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,12 @@ class Generator:
         item_counts_I: training events of each item; those without are cold.
     """
 
-    def __init__(self, model: Generative, item_counts_I: Ids, config: GeneratorConfig) -> None:
+    def __init__(self, model: Generative, item_counts_I: Int64s, config: GeneratorConfig) -> None:
         self._model, self._config = model, config
         self.is_cold_I = item_counts_I == 0
         self._warm_ids = torch.from_numpy(np.flatnonzero(~self.is_cold_I))
 
-    def generate(self, user_id: int, history_ids: Ids, seen_ids: Ids, time: int, k: int) -> Candidates:
+    def generate(self, user_id: int, history_ids: Int64s, seen_ids: Int64s, time: int, k: int) -> Candidates:
         """The k items (or all that are left) that follow a history, best first, by log probability.
 
         Args:
@@ -69,9 +69,7 @@ class Generator:
         sources_K = np.where(self.is_cold_I[item_ids_K], GENERATIVE | COLD, GENERATIVE).astype(np.uint8)
         return Candidates(item_ids_K, scores_K, sources_K)
 
-    def _with_cold(
-        self, item_ids_2K: Ids, scores_2K: npt.NDArray[np.float32], kept_cold: int
-    ) -> tuple[Ids, npt.NDArray[np.float32]]:
+    def _with_cold(self, item_ids_2K: Int64s, scores_2K: Float32s, kept_cold: int) -> tuple[Int64s, Float32s]:
         """The first row's items, its last warm ones given up for the second row's best cold ones."""
         best, cold = item_ids_2K
         is_new_K = (cold >= 0) & ~np.isin(cold, best)
@@ -88,7 +86,7 @@ class Generator:
         return item_ids_K[order_K], scores_K[order_K]
 
 
-def _repeated(user_id: int, history_ids: Ids, time: int, times: int) -> QueryBatch:
+def _repeated(user_id: int, history_ids: Int64s, time: int, times: int) -> QueryBatch:
     history = _jagged([torch.from_numpy(history_ids)] * times)
     request_times_B = torch.full((times,), time)
     # Clients send no times with a history, so its events count as just before the request.

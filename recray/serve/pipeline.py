@@ -7,9 +7,17 @@ import logging
 import time
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from recray.arrays import Float32s, Int64s, UInt8s
+from recray.bundles.decoder import read_generative
+from recray.bundles.retriever import (
+    read_candidate_config,
+    read_catalogue,
+    read_item_vectors,
+    read_log,
+    read_ranker,
+    read_retriever,
+)
+from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, CandidateConfig, Candidates
 from recray.features.log import EVENT_FILE, EventLog
@@ -23,22 +31,10 @@ from recray.serve.requests import RecommendRequest
 from recray.serve.searchers import new_searcher
 from recray.serve.stages import Ranking, Reranking, Retrieval, RetrievalStage, Retrieved
 from recray.store import Bundle, Reference, Store
-from recray.store.contents import (
-    read_candidate_config,
-    read_catalogue,
-    read_item_vectors,
-    read_log,
-    read_ranker,
-    read_retriever,
-)
-from recray.store.generative import read_generative
-from recray.store.weights import load_model
 
 log = logging.getLogger(__name__)
 
 TOP_REASONS = 3
-
-Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -121,8 +117,8 @@ def load_retrieval(
 class Explanation:
     """Why the items of an answer stand where they stand."""
 
-    features_KF: Vector
-    contributions_KF: Vector
+    features_KF: Float32s
+    contributions_KF: Float32s
     candidates: Candidates
 
 
@@ -130,9 +126,9 @@ class Explanation:
 class Ranked:
     """The K items to show, best first."""
 
-    item_ids_K: npt.NDArray[np.int64]
-    scores_K: Vector
-    sources_K: npt.NDArray[np.uint8]
+    item_ids_K: Int64s
+    scores_K: Float32s
+    sources_K: UInt8s
     explanation: Explanation | None
 
 

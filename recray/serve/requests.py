@@ -10,9 +10,10 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.types import StrictBool, StrictInt
+
+from recray.arrays import Int64s
 
 MAX_K = 500
 MAX_HISTORY = 1_000
@@ -48,7 +49,7 @@ class RecommendRequest(BaseModel):
         """The request time, unix seconds."""
         return int(time.time()) if self.request_time is None else self.request_time
 
-    def times_of_history(self, request_time: int) -> npt.NDArray[np.int64] | None:
+    def times_of_history(self, request_time: int) -> Int64s | None:
         """``history_times``, or None where the client sent none.
 
         Raises:

@@ -6,25 +6,24 @@ Shapes: U users, I items, D vector dim, H events of a history.
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from recray.arrays import Int64s
 from recray.batch import Jagged, QueryBatch
+from recray.bundles.retriever import RetrieverFiles
 from recray.contract import Retriever, VectorRetriever, reads_history
 from recray.features.candidates import Searchable, by_scores
 from recray.features.log import EventLog
 from recray.serve.catalogue import UNKNOWN_USER, Query
-from recray.store.contents import RetrieverFiles
 
 Fallback = Literal["history", "popular"]
-Ids = npt.NDArray[np.int64]
 
 
 class History(NamedTuple):
     """What a user did before a request, oldest first."""
 
-    item_ids_H: Ids
-    times_H: Ids  # unix seconds
+    item_ids_H: Int64s
+    times_H: Int64s  # unix seconds
 
 
 class Searcher(Protocol):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from recray.arrays import Float32s, Int64s
 from recray.contract import Scorer
 from recray.features.candidates import CandidateConfig, Candidates, Searchable, gather, popular_first
 from recray.features.log import EventLog
@@ -19,9 +20,6 @@ from recray.features.ranking import RankingQuery, compute
 from recray.serve.catalogue import UNKNOWN_USER, Query
 from recray.serve.clock import StageClock
 from recray.serve.searchers import Fallback, Searcher
-
-Vector = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,11 @@ class RetrievalStage(Protocol):
 class Source(Protocol):
     """One more proposer of candidates."""
 
-    def propose(self, query: Query, seen_ids: Ids) -> Candidates:
+    def propose(self, query: Query, seen_ids: Int64s) -> Candidates:
         """Unseen items of the retriever's catalogue with their source bits; may be none."""
 
 
-def seen_by(query: Query, log: EventLog | None) -> Ids:
+def seen_by(query: Query, log: EventLog | None) -> Int64s:
     """Items that must not come back: excluded, in the history, or in the log of the user."""
     seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
     if query.history_ids is not None:
@@ -69,7 +67,7 @@ class Retrieval:
     def __init__(
         self,
         searcher: Searcher,
-        item_counts_I: Ids,
+        item_counts_I: Int64s,
         log: EventLog | None,
         config: CandidateConfig,
         also: Source | None = None,
@@ -103,12 +101,12 @@ class Retrieval:
     def _gather(
         self,
         asked: Searchable | None,
-        seen_ids: Ids,
+        seen_ids: Int64s,
         config: CandidateConfig,
         clock: StageClock,
         also: Candidates | None = None,
     ) -> Candidates:
-        def search(query_BD: Vector, k: int) -> Ids:
+        def search(query_BD: Float32s, k: int) -> Int64s:
             assert asked is not None
             clock.lap("filter")
             item_ids_BK = asked.search(query_BD, k)
@@ -133,7 +131,7 @@ class Ranking:
     def __init__(self, log: EventLog, ranker: Scorer) -> None:
         self._log, self._ranker = log, ranker
 
-    def features(self, query: Query, candidates: Candidates) -> Vector:
+    def features(self, query: Query, candidates: Candidates) -> Float32s:
         """features_KF, columns as in ``FEATURE_NAMES``."""
         known = query.user_id if query.user_id < self._log.num_users else UNKNOWN_USER
         ranking_query = RankingQuery(
@@ -147,10 +145,10 @@ class Ranking:
         )
         return compute(self._log, ranking_query)
 
-    def score(self, features_KF: Vector, item_ids_K: Ids) -> Vector:
+    def score(self, features_KF: Float32s, item_ids_K: Int64s) -> Float32s:
         return self._ranker.score(features_KF, item_ids_K)
 
-    def explain(self, features_KF: Vector, item_ids_K: Ids) -> Vector:
+    def explain(self, features_KF: Float32s, item_ids_K: Int64s) -> Float32s:
         """contributions_KF: what each feature added to each score."""
         return self._ranker.explain(features_KF, item_ids_K)
 
@@ -158,18 +156,18 @@ class Ranking:
 class Reranking:
     """The last word on the order: the ranker's, or similar items spread out."""
 
-    def __init__(self, item_ID: Vector | None = None, diversity: float = 0.0) -> None:
+    def __init__(self, item_ID: Float32s | None = None, diversity: float = 0.0) -> None:
         """``diversity`` above 0, up to 1, needs the item vectors."""
         self._item_ID, self._diversity = item_ID, diversity
 
-    def order(self, candidates: Candidates, scores_K: Vector, k: int) -> Ids:
+    def order(self, candidates: Candidates, scores_K: Float32s, k: int) -> Int64s:
         """Positions of the k items to show; ties keep the order of retrieval."""
         if self._item_ID is None or self._diversity == 0.0:
             return np.argsort(-scores_K, kind="stable")[:k]
         return spread_out(scores_K, self._item_ID[candidates.item_ids_K], k, self._diversity)
 
 
-def spread_out(scores_K: Vector, vectors_KD: Vector, k: int, diversity: float) -> Ids:
+def spread_out(scores_K: Float32s, vectors_KD: Float32s, k: int, diversity: float) -> Int64s:
     """Positions of k items chosen one by one: the best of (1 - d) * score - d * similarity to those chosen.
 
     Maximal marginal relevance: Carbonell & Goldstein, SIGIR 1998,

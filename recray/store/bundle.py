@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recray.config import nearest
-from recray.store.manifest import BundleManifest, Reference, StoreError, file_sha256, read_manifest
+from recray.folders import file_sha256
+from recray.store.manifest import BundleManifest, Reference, StoreError, read_manifest
 
 
 @dataclass(frozen=True)

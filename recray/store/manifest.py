@@ -120,8 +120,3 @@ def _from_json(values: dict[str, Any]) -> BundleManifest:
         "files": {path: FileEntry(**entry) for path, entry in values["files"].items()},
     }
     return BundleManifest(**{**values, **parsed})
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,17 +4,16 @@
 and state cannot disagree. The file is replaced in one rename: a reader sees all of it or the one before.
 """
 
-import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from recray import folders
 from recray.config import nearest
+from recray.folders import write_whole
 from recray.store.manifest import StoreError
 
 NAMES = ("production", "candidate", "shadow")
@@ -63,34 +62,12 @@ def stacks(moves: list[Move]) -> dict[str, list[int]]:
 def write_moves(folder: Path, moves: list[Move]) -> None:
     """Replaces the names file in one step. The caller holds ``locked(folder)``."""
     content = json.dumps({"moves": [asdict(move) for move in moves]}, indent=1).encode()
-    temporary = folder / f".{NAMES_FILE}"
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, folder / NAMES_FILE)
-    fsync_folder(folder)
+    write_whole(folder / NAMES_FILE, content)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds an application's folder against other publishers and promoters, in any process.
-
-    Released by the kernel when the holder dies. Readers take no lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def fsync_folder(folder: Path) -> None:
-    """Makes renames inside ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Holds an application's folder against other publishers and promoters, in any process."""
+    return folders.locked(folder / ".lock")
 
 
 def now() -> str:

@@ -7,14 +7,14 @@ long as its publisher's process. So a staging folder that can be locked belongs 
 import contextlib
 import fcntl
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from recray.store.manifest import MANIFEST_FILE, FileEntry, StoreError, file_sha256
-from recray.store.names import fsync_folder, locked
+from recray.folders import file_sha256, fsync
+from recray.store.manifest import MANIFEST_FILE, FileEntry, StoreError
+from recray.store.names import locked
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +64,11 @@ def seal_files(folder: Path) -> dict[str, FileEntry]:
             raise StoreError(f"{name} is written by the store; give your file another name")
         if path.suffix in PICKLED:
             raise StoreError(f"{name}: pickled formats are refused; write weights as .safetensors")
-        fsync_file(path)
+        fsync(path)
         path.chmod(0o444)
         entries[name] = FileEntry(size_bytes=path.stat().st_size, sha256=file_sha256(path))
     if not entries:
         raise StoreError("`write` put no file into the folder it was given; write the weights into it")
     for inner in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        fsync_folder(inner)
+        fsync(inner)
     return entries
-
-
-def fsync_file(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

@@ -15,12 +15,12 @@ from typing import Any
 
 from recray import paths
 from recray.config import nearest
+from recray.folders import fsync, put
 from recray.schema import ProtocolCard, Schema
-from recray.store import names as moves_file
 from recray.store.bundle import Bundle, open_folder
 from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
-from recray.store.names import Move, check_name, locked
-from recray.store.staging import fsync_file, seal_files, staging
+from recray.store.names import Move, check_name, locked, now, read_moves, stacks, write_moves
+from recray.store.staging import seal_files, staging
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Store:
                     metrics=dict(metrics or {}),
                     requires=dict(requires or {}),
                     parent=parent,
-                    created_at=moves_file.now(),
+                    created_at=now(),
                     files=files,
                 ).sealed()
                 published = _commit(staged, manifest, folder / "versions")
@@ -139,11 +139,11 @@ class Store:
     def names(self, name: str) -> dict[str, int]:
         """Where each name of this application points."""
         self._check_known(name)
-        return {n: stack[-1] for n, stack in moves_file.stacks(self.history(name)).items() if stack}
+        return {n: stack[-1] for n, stack in stacks(self.history(name)).items() if stack}
 
     def history(self, name: str) -> list[Move]:
         """Every promotion and rollback of this application, oldest first."""
-        return moves_file.read_moves(self._application_folder(name))
+        return read_moves(self._application_folder(name))
 
     def promote(self, name: str, version: int, to: str = "production") -> None:
         """Points a name at a version, after reading the version and all it requires in full.
@@ -157,12 +157,12 @@ class Store:
             needed.verify()
         folder = self._application_folder(name)
         with locked(folder):
-            moves = moves_file.read_moves(folder)
-            current = moves_file.stacks(moves).get(to, [])
+            moves = read_moves(folder)
+            current = stacks(moves).get(to, [])
             if current[-1:] == [version]:
                 return
-            move = Move(name=to, version=version, action="promote", at=moves_file.now())
-            moves_file.write_moves(folder, [*moves, move])
+            move = Move(name=to, version=version, action="promote", at=now())
+            write_moves(folder, [*moves, move])
         log.info("%s: %s is now version %d", name, to, version)
 
     def rollback(self, name: str, of: str = "production") -> int:
@@ -175,13 +175,13 @@ class Store:
         self._check_known(name)
         folder = self._application_folder(name)
         with locked(folder):
-            moves = moves_file.read_moves(folder)
-            stack = moves_file.stacks(moves).get(of, [])
+            moves = read_moves(folder)
+            stack = stacks(moves).get(of, [])
             if len(stack) < 2:
                 stands = f"it stands on version {stack[0]}" if stack else "it was never promoted"
                 raise StoreError(f"{name!r}: {of} has no earlier version to roll back to; {stands}")
-            move = Move(name=of, version=stack[-2], action="rollback", at=moves_file.now())
-            moves_file.write_moves(folder, [*moves, move])
+            move = Move(name=of, version=stack[-2], action="rollback", at=now())
+            write_moves(folder, [*moves, move])
         log.info("%s: %s is back on version %d", name, of, move.version)
         return move.version
 
@@ -223,11 +223,10 @@ def _commit(staged: Path, manifest: BundleManifest, versions: Path) -> Path:
     """Writes the manifest last, then makes the folder visible in one rename."""
     path = staged / MANIFEST_FILE
     path.write_text(json.dumps(manifest.to_json(), indent=1))
-    fsync_file(path)
+    fsync(path)
     path.chmod(0o444)
-    moves_file.fsync_folder(staged)
+    fsync(staged)
     versions.mkdir(exist_ok=True)
     published = versions / str(manifest.version)
-    os.rename(staged, published)  # fails where that version exists: no version is ever replaced
-    moves_file.fsync_folder(versions)
+    put(staged, published)  # fails where that version exists: no version is ever replaced
     return published

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recray.data.dataset import Dataset, Manifest
+from recray.data.events.dataset import Dataset, Manifest
 from recray.data.source import ABSOLUTE_TIMES
 
 Row = tuple[int, int, int]  # user id, item id, unix seconds

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from recray.batch import RankingBatch
 from recray.data.row_block import MultiHot, RowBlock
-from recray.data.row_source import RawRows
-from recray.data.row_table import Part, RowTable
-from recray.data.rows import prepare_rows
+from recray.data.row_source import Part, RawRows
+from recray.data.rows.prepare import prepare_rows
+from recray.data.rows.table import RowTable
 from recray.schema import RowSchema, SparseFeature
 
 SPARSE = (SparseFeature(name="one", size=50), SparseFeature(name="many", size=9, multi_hot=True))

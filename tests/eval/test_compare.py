@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from rich.console import Console
 from scipy import stats
 
+from recray.arrays import Float64s, Int64s
 from recray.config import ConfigError
 from recray.eval.compare import Row, aggregate, compare, plot, table, to_json
 from recray.eval.evaluate import Evaluation
@@ -21,7 +21,7 @@ CARD = ProtocolCard(
 NUM_USERS = 300
 
 
-def evaluation(values: npt.NDArray[np.float64], *, users: npt.NDArray[np.int64] | None = None) -> Evaluation:
+def evaluation(values: Float64s, *, users: Int64s | None = None) -> Evaluation:
     users = np.arange(len(values)) if users is None else users
     per_query = {"ndcg@10": values, "hit@10": np.ceil(values)}
     return Evaluation(card=CARD, per_query=per_query, scalars={"coverage@10": 0.25}, user_ids_U=users)

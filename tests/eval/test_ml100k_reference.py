@@ -13,15 +13,15 @@ counting interactions by hand on the very split that RecBole made gives 0.0848 a
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
+from recray.arrays import Int64s
 from recray.batch import EvalExamples, QueryBatch
-from recray.data.dataset import Dataset
-from recray.data.examples import eval_examples, item_counts
-from recray.data.prepare import ensure
-from recray.data.splits import Split, leave_one_out
+from recray.data.events.dataset import Dataset
+from recray.data.events.examples import eval_examples, item_counts
+from recray.data.events.prepare import load_or_prepare
+from recray.data.events.splits import Split, leave_one_out
 from recray.eval.compare import compare
 from recray.eval.evaluate import Evaluation, evaluate
 from recray.models.item_knn import ItemKNN, ItemKNNConfig
@@ -38,7 +38,7 @@ Protocol = tuple[Dataset, Split, EvalExamples, ProtocolCard]
 def protocol() -> Protocol:
     if not any((folder / "ml-100k.zip").exists() for folder in raw_dirs()):
         pytest.skip(f"ml-100k.zip not found in {', '.join(map(str, raw_dirs()))}")
-    dataset = ensure("ml-100k")
+    dataset = load_or_prepare("ml-100k")
     split = leave_one_out(dataset)
     return dataset, split, *eval_examples(dataset, split, "test")
 
@@ -71,7 +71,7 @@ def test_popularity_is_that_of_counting_interactions(protocol: Protocol) -> None
     assert found["ndcg@10"] == pytest.approx(0.0441, abs=0.002)
 
 
-def batch_counts(protocol: Protocol, seed: int) -> npt.NDArray[np.int64]:
+def batch_counts(protocol: Protocol, seed: int) -> Int64s:
     """Items counted as RecBole's Pop does: once per batch of 1,024 positives and as many negatives."""
     dataset, split, *_ = protocol
     rng = np.random.default_rng(seed)

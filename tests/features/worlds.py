@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from recray.arrays import Int64s
 from recray.features.items import Items
 from recray.features.log import DAY_S, EventLog
 
@@ -77,5 +77,5 @@ def interesting_times(world: World) -> list[int]:
     ]
 
 
-def int64(values: list[int]) -> npt.NDArray[np.int64]:
+def int64(values: list[int]) -> Int64s:
     return np.array(values, np.int64)

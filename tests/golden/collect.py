@@ -18,8 +18,9 @@ from unittest import mock
 
 import torch
 
+from recray.bundles.retriever import load_ranker
 from recray.config import override
-from recray.data.examples import eval_examples
+from recray.data.events.examples import eval_examples
 from recray.launch import launch
 from recray.launch.semantic_ids import train_codebooks
 from recray.launch.stages import train_retriever
@@ -31,7 +32,6 @@ from recray.recipes.ranking import RankerRun, RankerTask
 from recray.recipes.retrieval import prepared
 from recray.recipes.semantic_ids import publish_semantic_ids
 from recray.store import Store
-from recray.store.contents import load_ranker
 from recray.train.context import Context, LaunchConfig, Progress
 
 FILE = Path(__file__).with_name("losses.json")

@@ -11,7 +11,7 @@ import torch
 
 from recray import checkpoint
 from recray.batch import RankingBatch
-from recray.data.row_batches import MemoryRows
+from recray.data.batches.rows import MemoryRows
 from recray.launch import RunResult, launch
 from recray.ops.embedding_bags import EmbeddingConfig, Placement
 from recray.train.context import Context, LaunchConfig

@@ -9,7 +9,7 @@ import torch
 
 from recray.config import ConfigError, from_dict, to_dict
 from recray.contract import CountLearner, Generative, PairLearner, Retriever, VectorRetriever
-from recray.data.neighbours import WholeGraph
+from recray.data.batches.neighbours import WholeGraph
 from recray.models import MODELS, build, config_of
 from tests.planted import (
     NUM_ITEMS,

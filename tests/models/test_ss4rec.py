@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recray.data.sequences import SequenceBatches
+from recray.data.batches.sequences import SequenceBatches
 from recray.models.ss4rec import S5, Mamba, SS4Rec, SS4RecConfig
 from recray.schema import FeatureSchema
 from recray.train.context import Context

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.eval.clicks import Clicks
 from recray.eval.evaluate import Evaluation
@@ -27,7 +28,6 @@ from recray.recipes.clicks import (
 from recray.recipes.comparison import compare_models
 from recray.schema import DataError, RowSchema
 from recray.store import Store
-from recray.store.weights import load_model
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recray.bundles.retriever import read_retriever
 from recray.config import ConfigError
 from recray.eval.compare import to_json
 from recray.features.candidates import CandidateConfig
@@ -22,7 +23,6 @@ from recray.recipes.retrieval import DataConfig, TwoTowerRun, bundle_name, prepa
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
 from recray.store import Store
-from recray.store.contents import read_retriever
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig

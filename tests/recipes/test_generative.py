@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 import torch
 
+from recray.bundles.codes import CODES, LEVELS, write_codes
+from recray.bundles.decoder import load_decoder, read_generative, write_generative
 from recray.config import ConfigError
-from recray.data.examples import eval_examples
+from recray.data.events.examples import eval_examples
 from recray.launch import launch
 from recray.launch.generative import train_generative
 from recray.models.decoder import Decoder, DecoderConfig
@@ -22,8 +24,6 @@ from recray.semantic_ids import SemanticIds, disambiguate
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
 from recray.store import Bundle, Store, StoreError
-from recray.store.codes import CODES, LEVELS, write_codes
-from recray.store.generative import load_decoder, read_generative, write_generative
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig

@@ -13,6 +13,8 @@ import torch.multiprocessing as mp
 pytest.importorskip("torch_geometric")
 
 from recray import checkpoint
+from recray.bundles.retriever import read_retriever
+from recray.bundles.weights import load_model
 from recray.config import ConfigError, override
 from recray.launch.stages import train_retriever
 from recray.models.gat import GATConfig
@@ -22,8 +24,6 @@ from recray.recipes import RECIPES, comparison, preset
 from recray.recipes.graph import GATRun, link_metrics, measure_parts, part_links, train_gat
 from recray.recipes.retrieval import DataConfig, TwoTowerRun, new_model, prepared, restore, train_pairs
 from recray.store import Store
-from recray.store.contents import read_retriever
-from recray.store.weights import load_model
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from recray.batch import Jagged, QueryBatch
+from recray.bundles.retriever import read_retriever
+from recray.bundles.weights import load_model
 from recray.contract import VectorRetriever, reads_history
-from recray.data.examples import eval_examples
+from recray.data.events.examples import eval_examples
 from recray.features.candidates import POPULAR, CandidateConfig
 from recray.launch.stages import train_ranker, train_retriever
 from recray.models.gat import GATConfig
@@ -30,8 +32,6 @@ from recray.recipes.sequence import SASRecRun, SS4RecRun
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
 from recray.store import Store
-from recray.store.contents import read_retriever
-from recray.store.weights import load_model
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 import torch
 
+from recray.bundles.codes import HISTORY, QUALITY, REPORT, RUN, read_codes, read_json
 from recray.config import ConfigError
-from recray.data.content import ContentConfig
+from recray.data.content.vectors import ContentConfig
 from recray.launch.semantic_ids import train_codebooks
 from recray.models.quantizer import QuantizerConfig
 from recray.models.rqvae import RQVAE, RQVAEConfig
@@ -28,7 +29,6 @@ from recray.recipes.semantic_ids import (
 )
 from recray.schema import DataError
 from recray.store.bundle import Bundle
-from recray.store.codes import HISTORY, QUALITY, REPORT, RUN, read_codes, read_json
 from recray.store.manifest import StoreError
 from recray.store.store import Store
 from recray.train.context import Context, LaunchConfig

@@ -6,12 +6,12 @@ import torch
 
 from recray import models
 from recray.batch import Jagged, QueryBatch
+from recray.bundles.decoder import GenerativeFiles, write_generative
 from recray.config import to_dict
 from recray.models.decoder import Decoder, DecoderConfig
 from recray.schema import SemanticSchema
 from recray.semantic_ids import SemanticIds, disambiguate
 from recray.store import Bundle, Store
-from recray.store.generative import GenerativeFiles, write_generative
 from tests.serve.world import NOW, NUM_ITEMS, NUM_USERS, World
 
 DECODER = "tiny-decoder"

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recray.bundles.retriever import read_log, read_retriever
 from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, POPULAR
 from recray.features.candidates import RETRIEVER as BY_VECTOR
@@ -21,7 +22,6 @@ from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest, RequestError
 from recray.serve.service import FusedService, ServiceConfig, follow
 from recray.store import Store, StoreError
-from recray.store.contents import read_log, read_retriever
 from tests.serve.generative_world import DECODER, decoder, exact_scores, publish_decoder, semantic_ids
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recray.bundles.retriever import RANKERS, read_log, read_retriever
 from recray.features.candidates import Candidates, Searchable, gather, popular_first
 from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
 from recray.models.gbdt import GBDTRanker
@@ -13,7 +14,6 @@ from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest, RequestError
 from recray.serve.stages import Reranking, spread_out
 from recray.store import Store
-from recray.store.contents import RANKERS, read_log, read_retriever
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World, publish_retriever
 
 

@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from recray import models
+from recray.arrays import Int64s
 from recray.batch import Jagged, QueryBatch
+from recray.bundles.retriever import RetrieverFiles, read_retriever, write_retriever
+from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.contract import VectorRetriever
 from recray.features.log import EventLog
@@ -19,8 +21,6 @@ from recray.schema import FeatureSchema
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest, RequestError
 from recray.store import Bundle, Store, StoreError
-from recray.store.contents import RetrieverFiles, read_retriever, write_retriever
-from recray.store.weights import load_model
 from tests.serve import successor
 from tests.serve.world import (
     APPLICATION,
@@ -49,7 +49,7 @@ def publish(
     world: World,
     name: str,
     log: EventLog | None = None,
-    user_counts_U: npt.NDArray[np.int64] | None = None,
+    user_counts_U: Int64s | None = None,
 ) -> Bundle:
     """A retriever of this kind, untrained or counted, as ``publishing`` would publish it."""
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ import torch
 
 from recray import models
 from recray.batch import Jagged, QueryBatch
+from recray.bundles.retriever import RetrieverFiles, write_ranker, write_retriever
 from recray.config import to_dict
 from recray.features.candidates import CandidateConfig
 from recray.features.items import item_features
@@ -18,7 +19,6 @@ from recray.models.two_tower import TwoTowerConfig
 from recray.ops.ann import IndexConfig, build_index
 from recray.schema import FeatureSchema
 from recray.store import Bundle, Store
-from recray.store.contents import RetrieverFiles, write_ranker, write_retriever
 
 NUM_USERS, NUM_ITEMS, NUM_EVENTS, DIM = 40, 300, 2_000, 16
 NOW = 1_700_000_000

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recray.bundles.weights import load_arrays, save_arrays
 from recray.store import Bundle, Store, StoreError
 from recray.store.hub import pull_bundle, push_bundle
 from recray.store.manifest import MANIFEST_FILE
-from recray.store.weights import load_arrays, save_arrays
 from tests.store.hub_server import HubServer, hub_server
 
 pytest.importorskip("huggingface_hub")

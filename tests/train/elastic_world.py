@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from recray import checkpoint
 from recray.batch import RankingBatch
-from recray.data.row_batches import MemoryRows
+from recray.data.batches.rows import MemoryRows
 from recray.data.row_block import MultiHot, RowBlock
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.ops.embedding_bags import EmbeddingConfig, Placement

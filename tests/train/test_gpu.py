@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recray.data.row_batches import MemoryRows
+from recray.data.batches.rows import MemoryRows
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.ops.embedding_bags import EmbeddingConfig, Placement
 from recray.train.context import Context

@@ -1,86 +1,70 @@
-"""Every raw data set that has a name, and the reader that fits a file."""
+"""Every raw data set that has a name, and the reader that fits a file: the one registry of both kinds."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from recray.config import ConfigError, from_dict, nearest
+from recray.data.row_source import RowSource
 from recray.data.source import Source
-from recray.data.sources.amazon import CATEGORIES, URL, AmazonReviews, is_amazon
-from recray.data.sources.movielens import VARIANTS, MovieLens
+from recray.data.sources.amazon import AmazonReviews, is_amazon
+from recray.data.sources.criteo import Criteo
+from recray.data.sources.letor import Letor, is_letor
+from recray.data.sources.movielens import MovieLens
 from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
 from recray.data.sources.synthetic import Synthetic
+from recray.data.sources.synthetic_clicks import SyntheticClicks
 from recray.data.sources.tables import Table
 from recray.schema import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo:
-    """A line of ``recray datasets``."""
+    """A line of ``recray datasets``, and the reader behind it."""
 
     name: str
     text: str
     licence: str
-    size_bytes: int | None  # of the raw archive; 0: nothing to fetch; None: not known
-    url: str | None  # None: generated, or to be fetched by hand
-    raw_file: str | None  # looked for in the raw folders; None: generated
-    build: Callable[[], Source]
+    reader: type[Any]
+    fields: Mapping[str, Any] = field(default_factory=dict)  # of the reader, beside the name
+    holds: Literal["interactions", "rows"] = "interactions"
+
+    def build(self, options: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """A ``Source`` or, where it holds rows to rank, a ``RowSource``.
+
+        Raises:
+            ConfigError: an option that the reader does not have.
+        """
+        return from_dict(self.reader, {"name": self.name, **self.fields, **options})
 
 
 def _movielens(name: str, text: str) -> SourceInfo:
-    variant = VARIANTS[name]
-    return SourceInfo(
-        name=name,
-        text=text,
-        licence="GroupLens: research use, no redistribution",
-        size_bytes=variant.size_bytes,
-        url=variant.url(name),
-        raw_file=f"{name}.zip",
-        build=lambda: MovieLens(name=name),
-    )
+    licence = "GroupLens: research use, no redistribution"
+    return SourceInfo(name=name, text=text, licence=licence, reader=MovieLens)
 
 
-def _amazon(name: str, text: str, size_bytes: int) -> SourceInfo:
-    return SourceInfo(
-        name=name,
-        text=text,
-        licence="research use",
-        size_bytes=size_bytes,
-        url=None,
-        raw_file=f"{name}/sequences_with_gaps.txt",
-        build=lambda: SequenceText(name=name),
-    )
+def _amazon(name: str, text: str, reader: type[Any] = AmazonReviews) -> SourceInfo:
+    return SourceInfo(name=name, text=text, licence="research use", reader=reader)
 
 
-def _amazon_2014(name: str, text: str) -> SourceInfo:
-    file = f"reviews_{CATEGORIES[name]}_5.json.gz"
-    return SourceInfo(
-        name=name,
-        text=text,
-        licence="research use",
-        size_bytes=None,
-        url=f"{URL}/{file}",
-        raw_file=file,
-        build=lambda: AmazonReviews(name=name),
-    )
+def _criteo(name: str, text: str, **fields: Any) -> SourceInfo:
+    licence = "Criteo: non-commercial, no redistribution"
+    return SourceInfo(name=name, text=text, licence=licence, reader=Criteo, fields=fields, holds="rows")
 
-
-_SYNTHETIC = SourceInfo(
-    name="synthetic",
-    text="planted tastes, drift, sessions and film-like items; the best possible answer is known",
-    licence="generated",
-    size_bytes=0,
-    url=None,
-    raw_file=None,
-    build=Synthetic,
-)
 
 SOURCES: dict[str, SourceInfo] = {
     info.name: info
     for info in (
-        _SYNTHETIC,
+        SourceInfo(
+            name="synthetic",
+            text="planted tastes, drift, sessions and film-like items; the best possible answer is known",
+            licence="generated",
+            reader=Synthetic,
+        ),
         _movielens("ml-100k", "MovieLens 100K: 100,000 ratings, 943 users, 1,682 films, 1998"),
         _movielens(
             "ml-latest-small", "MovieLens latest-small: 100,836 ratings, 610 users, 9,724 films, 2018"
@@ -91,17 +75,41 @@ SOURCES: dict[str, SourceInfo] = {
         _amazon(
             "amazon-beauty",
             "Amazon 2014 Beauty, 5-core: 198,502 actions, 22,363 users, 12,101 items",
-            2_081_944,
+            SequenceText,
         ),
         _amazon(
             "amazon-sports",
             "Amazon 2014 Sports, 5-core: 296,337 actions, 35,598 users, 18,357 items",
-            3_134_970,
+            SequenceText,
         ),
-        _amazon_2014("amazon-2014-beauty", "Amazon 2014 Beauty, 5-core, from the raw reviews and items"),
-        _amazon_2014("amazon-2014-sports", "Amazon 2014 Sports, 5-core, from the raw reviews and items"),
-        _amazon_2014(
+        _amazon("amazon-2014-beauty", "Amazon 2014 Beauty, 5-core, from the raw reviews and items"),
+        _amazon("amazon-2014-sports", "Amazon 2014 Sports, 5-core, from the raw reviews and items"),
+        _amazon(
             "amazon-toys", "Amazon 2014 Toys, 5-core: 167,597 reviews, 19,412 users, 11,924 items, with text"
+        ),
+        SourceInfo(
+            name="synthetic-clicks",
+            text="generated lines in Criteo's format; the best possible prediction is known",
+            licence="generated",
+            reader=SyntheticClicks,
+            holds="rows",
+        ),
+        _criteo(
+            "criteo-sample", "Criteo display ads: 7,200 + 409 + 391 lines of the Kaggle set", min_count=3
+        ),
+        _criteo("criteo-kaggle", "Criteo display ads, Kaggle 2014: 45,840,617 lines of seven days"),
+        _criteo(
+            "criteo-1tb",
+            "Criteo 1TB click logs: 4.4 billion lines of 24 days",
+            ids="hashed",
+            buckets=1_000_000,
+        ),
+        SourceInfo(
+            name="ltr-lightgbm",
+            text="LightGBM's ranking example: 201 + 50 queries, 3,773 rows, 300 features, grades 0-4",
+            licence="research use",
+            reader=Letor,
+            holds="rows",
         ),
     )
 }
@@ -114,8 +122,13 @@ _READERS: dict[str, Callable[[Path], Source]] = {
 }
 
 
-def is_registered(name: str) -> bool:
-    return name in SOURCES
+def names(holds: Literal["interactions", "rows"]) -> list[str]:
+    """Names of the registered data sets of a kind."""
+    return [name for name, info in SOURCES.items() if info.holds == holds]
+
+
+def is_registered(name: str, holds: Literal["interactions", "rows"] = "interactions") -> bool:
+    return name in SOURCES and SOURCES[name].holds == holds
 
 
 def source_of(name_or_path: str) -> Source:
@@ -129,7 +142,8 @@ def source_of(name_or_path: str) -> Source:
         DataError: a file that no reader fits, or none at that path.
     """
     if is_registered(name_or_path):
-        return SOURCES[name_or_path].build()
+        source: Source = SOURCES[name_or_path].build()
+        return source
     file, _, query = name_or_path.partition("?")
     path = Path(file).expanduser()
     if is_amazon(path) and not query:
@@ -143,7 +157,27 @@ def source_of(name_or_path: str) -> Source:
             f"{path}: no reader for it; there is one for {', '.join(_READERS)}, and for Amazon's files by "
             "their names (reviews_Beauty_5.json.gz, ratings_Beauty.csv)"
         )
-    raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
+    raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, names('interactions'))}")
+
+
+def row_source_of(name_or_path: str, options: Mapping[str, Any]) -> RowSource:
+    """The source of rows to rank of that name, or the reader that fits what lies at that path.
+
+    Raises:
+        ConfigError: neither a known name nor a path, or an option that the source does not have.
+        DataError: no such path.
+    """
+    if is_registered(name_or_path, "rows"):
+        registered: RowSource = SOURCES[name_or_path].build(options)
+        return registered
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        if path.name != name_or_path:
+            raise DataError(f"{path} does not exist")
+        raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
+    if path.is_dir() and is_letor(path, options):
+        return from_dict(Letor, {"name": path.name, "path": path, **options})
+    return from_dict(Criteo, {"name": path.stem, "path": path, **options})
 
 
 def absolute(name_or_path: str) -> str:

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from recray.arrays import Int32s, Int64s, UInt32s
 from recray.config import ConfigError
-from recray.data.row_block import Ids, Int32s, RowBlock
-from recray.data.sources.criteo_text import CATEGORIES, DENSE, Category, ClickLines, UInt32s
+from recray.data.row_block import Ids, RowBlock
+from recray.data.sources.criteo_text import CATEGORIES, DENSE, Category, ClickLines
 from recray.schema import RowSchema, SparseFeature
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ def encode(schema: RowSchema, encoding: Encoding, lines: ClickLines) -> RowBlock
 
 class ValueCounts(NamedTuple):
     values: UInt32s  # ascending
-    counts: Counts
+    counts: Int64s
 
 
 def count_values(lines: ClickLines) -> list[ValueCounts]:

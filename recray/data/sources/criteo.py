@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recray.data.row_block import RowBlock
-from recray.data.row_source import Malformed, RawRows
-from recray.data.row_table import Part
+from recray.data.row_source import Malformed, Part, RawRows
 from recray.data.sources.click_ids import (
     ClickOptions,
     Encoding,

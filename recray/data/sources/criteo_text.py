@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from recray.arrays import Bools, Float32s, UInt32s
 from recray.data.parallel import in_parallel
-from recray.data.row_block import Floats
 from recray.data.row_source import Malformed
 from recray.data.sources.text_blocks import TextBlock
 from recray.schema import DataError
@@ -27,8 +26,6 @@ DENSE = tuple(f"I{n}" for n in range(1, 14))
 CATEGORIES = tuple(f"C{n}" for n in range(1, 27))
 COLUMNS = (LABEL, *DENSE, *CATEGORIES)
 CHECK_AFTER = 1_000_000  # lines after which the share of malformed ones means something
-UInt32s = npt.NDArray[np.uint32]
-Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
 _PARSE = {"delimiter": "\t", "quote_char": False, "newlines_in_values": False, "ignore_empty_lines": False}
@@ -40,14 +37,14 @@ class Category(NamedTuple):
     """One category column; the values of rows without one mean nothing."""
 
     values_N: UInt32s
-    missing_N: Mask
+    missing_N: Bools
 
 
 class ClickLines(NamedTuple):
     """The valid rows of one block of text."""
 
-    labels_N: Floats
-    dense_NF: Floats  # NaN where missing
+    labels_N: Float32s
+    dense_NF: Float32s  # NaN where missing
     categories: tuple[Category, ...]
 
 

@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recray.arrays import Bools, Float32s, Int64s
 from recray.config import ConfigError
-from recray.data.row_block import Floats, Int64s, RowBlock
+from recray.data.row_block import RowBlock
 from recray.data.row_source import RawRows
 from recray.data.sources.raw_files import find_raw, fingerprint, require_file, where_to_put
 from recray.schema import DataError, RowSchema
-
-Mask = npt.NDArray[np.bool_]
 
 MAX_FEATURES = 100_000  # rows are dense: each takes 4 bytes per feature number
 MAX_GRADE = 30  # a grade's gain is 2^grade - 1
 
 
 class _Lists(NamedTuple):
-    dense_NF: Floats
-    labels_N: Floats
+    dense_NF: Float32s
+    labels_N: Float32s
     offsets_S: Int64s
 
 
@@ -147,7 +145,7 @@ def _numbers(path: Path, texts: pl.Series, lines_N: Int64s, what: str, dtype: ty
     return numbers
 
 
-def _refuse(path: Path, bad_N: Mask, texts: pl.Series, lines_N: Int64s, what: str, way_out: str) -> None:
+def _refuse(path: Path, bad_N: Bools, texts: pl.Series, lines_N: Int64s, what: str, way_out: str) -> None:
     if bad_N.any():
         at = int(bad_N.argmax())
         raise DataError(f"{path}, line {lines_N[at] + 1}: {what} {texts[at]!r} {way_out}")

@@ -14,10 +14,10 @@ import polars as pl
 
 from recray import paths
 from recray.config import ConfigError, nearest
-from recray.data.download import download
 from recray.data.source import RawTables, no_side_table
 from recray.data.sources.archive import Archive, open_archive, verify_checksum
 from recray.data.sources.delimited import Layout, Role, read_events
+from recray.data.sources.download import download
 from recray.data.sources.raw_files import find_raw, fingerprint, require_file, where_to_put
 from recray.schema import DataError
 

@@ -17,14 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
+from recray.arrays import Bools, Float32s, Int64s, UInt32s
 from recray.config import ConfigError
 from recray.data.parallel import in_parallel
-from recray.data.row_block import Floats
-from recray.data.row_source import RawRows
-from recray.data.row_table import Part
+from recray.data.row_source import Part, RawRows
 from recray.data.sources.click_ids import ClickOptions
 from recray.data.sources.criteo import Blocks, click_rows
-from recray.data.sources.criteo_text import CATEGORIES, COLUMNS, DENSE, UInt32s
+from recray.data.sources.criteo_text import CATEGORIES, COLUMNS, DENSE
 from recray.data.sources.text_blocks import TextBlock
 
 BLOCK_ROWS = 32_768
@@ -36,20 +35,20 @@ _SHARES: dict[Part, tuple[float, float]] = {"train": (0, 0.8), "validation": (0.
 class Truth(NamedTuple):
     """What decides about clicks; columns of F integers, C categories."""
 
-    spread_F: Floats  # log scale of the integers
-    dense_weight_F: Floats
-    missing_F: Floats  # shares
-    missing_C: Floats
-    values: tuple[Floats, ...]  # per category [size, 1 + FACTORS]: weight, and vector of its pair
+    spread_F: Float32s  # log scale of the integers
+    dense_weight_F: Float32s
+    missing_F: Float32s  # shares
+    missing_C: Float32s
+    values: tuple[Float32s, ...]  # per category [size, 1 + FACTORS]: weight, and vector of its pair
 
 
 class Drawn(NamedTuple):
     """Some lines before they are text."""
 
     labels_N: npt.NDArray[np.int8]
-    dense_NF: Floats  # whole numbers, NaN where missing
-    values_NC: npt.NDArray[np.int64]  # -1 where missing
-    log_odds_N: Floats  # of a click: no model can do better than this
+    dense_NF: Float32s  # whole numbers, NaN where missing
+    values_NC: Int64s  # -1 where missing
+    log_odds_N: Float32s  # of a click: no model can do better than this
 
     def rows(self, rows: slice) -> "Drawn":
         return Drawn(self.labels_N[rows], self.dense_NF[rows], self.values_NC[rows], self.log_odds_N[rows])
@@ -169,7 +168,7 @@ def _to_text(drawn: Drawn) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _hex(values_N: UInt32s, missing_N: npt.NDArray[np.bool_]) -> pa.Array:
+def _hex(values_N: UInt32s, missing_N: Bools) -> pa.Array:
     """Eight hex digits each, spread over the bytes of a 64-bit word by halves."""
     words_N = values_N.astype(np.uint64)
     for bits, mask in ((16, 0x0000FFFF0000FFFF), (8, 0x00FF00FF00FF00FF), (4, 0x0F0F0F0F0F0F0F0F)):

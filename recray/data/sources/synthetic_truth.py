@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from recray.arrays import Bools, Float32s, Int64s
 from recray.config import ConfigError
 from recray.data.sources.synthetic_words import GENRES, MOODS
 
@@ -27,9 +28,6 @@ OCCUPATIONS = ("artist", "clerk", "driver", "engineer", "farmer", "nurse", "stud
 _MIN_EVENTS = 6
 _SESSION_PAUSE_S = 4 * 3600
 _MAX_SESSION_EVENTS = 20
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,29 +59,29 @@ class SyntheticConfig:
 
 
 class Items(NamedTuple):
-    factors_ID: Floats  # norm 1
-    genres_I2: Ints  # rows of GENRES; the second is -1 where an item has one genre
-    moods_I: Ints  # rows of MOODS, the one nearest to the factors
-    popularity_I: Floats  # log of the Zipf weight
-    released_I: Ints  # unix seconds
+    factors_ID: Float32s  # norm 1
+    genres_I2: Int64s  # rows of GENRES; the second is -1 where an item has one genre
+    moods_I: Int64s  # rows of MOODS, the one nearest to the factors
+    popularity_I: Float32s  # log of the Zipf weight
+    released_I: Int64s  # unix seconds
 
 
 class Users(NamedTuple):
-    first_taste_UD: Floats
-    last_taste_UD: Floats
-    joined_U: Ints  # unix seconds
-    ages_U: Ints
-    genders_U: Ints
-    occupations_U: Ints
+    first_taste_UD: Float32s
+    last_taste_UD: Float32s
+    joined_U: Int64s  # unix seconds
+    ages_U: Int64s
+    genders_U: Int64s
+    occupations_U: Int64s
 
 
 class Sessions(NamedTuple):
     """By user and then by time."""
 
-    user_ids_S: Ints
-    starts_S: Ints  # unix seconds
-    sizes_S: Ints
-    tastes_SD: Floats  # norm 1
+    user_ids_S: Int64s
+    starts_S: Int64s  # unix seconds
+    sizes_S: Int64s
+    tastes_SD: Float32s  # norm 1
 
 
 class Truth(NamedTuple):
@@ -96,10 +94,10 @@ class Truth(NamedTuple):
 class Events(NamedTuple):
     """In the order of sessions, within a session in the order of choice."""
 
-    session_ids_N: Ints
-    item_ids_N: Ints
-    ratings_N: Floats
-    timestamps_N: Ints
+    session_ids_N: Int64s
+    item_ids_N: Int64s
+    ratings_N: Float32s
+    timestamps_N: Int64s
 
 
 @lru_cache(maxsize=4)
@@ -113,7 +111,7 @@ def plant(config: SyntheticConfig) -> Truth:
     return Truth(config, items, users, _plant_sessions(config, users, np.random.default_rng(seeds[2])))
 
 
-def _plant_items(config: SyntheticConfig, genre_GD: Floats, rng: np.random.Generator) -> Items:
+def _plant_items(config: SyntheticConfig, genre_GD: Float32s, rng: np.random.Generator) -> Items:
     size = config.num_items
     genres_I2 = np.stack([rng.integers(len(GENRES), size=size), rng.integers(len(GENRES), size=size)], axis=1)
     single_I = (rng.random(size) < 0.4) | (genres_I2[:, 0] == genres_I2[:, 1])
@@ -136,7 +134,7 @@ def _plant_items(config: SyntheticConfig, genre_GD: Floats, rng: np.random.Gener
     )
 
 
-def _plant_users(config: SyntheticConfig, genre_GD: Floats, rng: np.random.Generator) -> Users:
+def _plant_users(config: SyntheticConfig, genre_GD: Float32s, rng: np.random.Generator) -> Users:
     size = config.num_users
     ages_U = rng.integers(len(AGES), size=size)
     genders_U, occupations_U = (
@@ -147,7 +145,7 @@ def _plant_users(config: SyntheticConfig, genre_GD: Floats, rng: np.random.Gener
     groups = [_unit(rng.normal(size=(n, config.dim))) for n in (len(AGES), len(GENDERS), len(OCCUPATIONS))]
     demographic_UD = groups[0][ages_U] + groups[1][genders_U] + groups[2][occupations_U]
 
-    def draw_taste() -> Floats:
+    def draw_taste() -> Float32s:
         liked_UG = rng.dirichlet(np.full(len(GENRES), 0.15), size=size).astype(np.float32)
         return _unit(
             _unit(np.einsum("ug,gd->ud", liked_UG, genre_GD))
@@ -181,13 +179,13 @@ def _plant_sessions(config: SyntheticConfig, users: Users, rng: np.random.Genera
     starts_S = joined_S + ((end_s - joined_S) * rng.random(len(user_ids_S))).astype(np.int64)
     starts_S = _spaced(starts_S[np.lexsort((starts_S, user_ids_S))], user_ids_S, counts_U)
     progress_S1 = ((starts_S - joined_S) / (end_s - joined_S)).astype(np.float32)[:, None]
-    own_SD: Floats = (1 - progress_S1) * users.first_taste_UD[user_ids_S]
+    own_SD: Float32s = (1 - progress_S1) * users.first_taste_UD[user_ids_S]
     own_SD += progress_S1 * users.last_taste_UD[user_ids_S]
     focus_SD = _unit(rng.normal(size=own_SD.shape))
     return Sessions(user_ids_S, starts_S, sizes_S, _unit(_unit(own_SD) + config.session_focus * focus_SD))
 
 
-def _spaced(starts_S: Ints, user_ids_S: Ints, counts_U: Ints) -> Ints:
+def _spaced(starts_S: Int64s, user_ids_S: Int64s, counts_U: Int64s) -> Int64s:
     """Pushes sessions apart, so that one user's sessions never overlap."""
     turns_S = session_turns(user_ids_S, counts_U)
     slack_S = starts_S - turns_S * _SESSION_PAUSE_S
@@ -197,13 +195,13 @@ def _spaced(starts_S: Ints, user_ids_S: Ints, counts_U: Ints) -> Ints:
     return slack_S + turns_S * _SESSION_PAUSE_S
 
 
-def session_turns(user_ids_S: Ints, counts_U: Ints) -> Ints:
+def session_turns(user_ids_S: Int64s, counts_U: Int64s) -> Int64s:
     """0 for each user's first session, 1 for the second..."""
     first_U = np.cumsum(counts_U) - counts_U
     return np.arange(len(user_ids_S)) - first_U[user_ids_S]
 
 
-def session_scores(truth: Truth, sessions: Ints) -> Floats:
+def session_scores(truth: Truth, sessions: Int64s) -> Float32s:
     """scores_SI of every item in these sessions; -inf before its release."""
     config, items = truth.config, truth.items
     age_SI = (truth.sessions.starts_S[sessions][:, None] - items.released_I).astype(np.float32) / DAY_S
@@ -238,8 +236,8 @@ def draw_events(truth: Truth) -> Events:
 
 
 def _draw_turn(
-    truth: Truth, now: Ints, seen_UI: npt.NDArray[np.bool_], low: int, rng: np.random.Generator
-) -> tuple[Ints, Ints]:
+    truth: Truth, now: Int64s, seen_UI: Bools, low: int, rng: np.random.Generator
+) -> tuple[Int64s, Int64s]:
     rows = truth.sessions.user_ids_S[now] - low
     noisy_SI = session_scores(truth, now)
     noisy_SI += rng.gumbel(size=noisy_SI.shape)
@@ -257,7 +255,7 @@ def _draw_turn(
 
 
 def _with_ratings_and_times(
-    truth: Truth, session_ids_N: Ints, item_ids_N: Ints, rng: np.random.Generator
+    truth: Truth, session_ids_N: Int64s, item_ids_N: Int64s, rng: np.random.Generator
 ) -> Events:
     size = len(session_ids_N)
     likes_N = (truth.sessions.tastes_SD[session_ids_N] * truth.items.factors_ID[item_ids_N]).sum(axis=1)
@@ -283,7 +281,7 @@ def _with_ratings_and_times(
     )
 
 
-def _unit(rows_ND: npt.NDArray[Any]) -> Floats:
+def _unit(rows_ND: npt.NDArray[Any]) -> Float32s:
     norms_N1 = np.linalg.norm(rows_ND, axis=-1, keepdims=True)
-    unit_ND: Floats = (rows_ND / np.maximum(norms_N1, 1e-12)).astype(np.float32)
+    unit_ND: Float32s = (rows_ND / np.maximum(norms_N1, 1e-12)).astype(np.float32)
     return unit_ND

@@ -1,0 +1,172 @@
+"""What is inside the bundles that are served: a retriever's files, and a ranker's.
+
+Writers and readers stand side by side, so that file and column names exist once.
+
+Shapes: U users, I items, D vector dim.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from torch import nn
+
+from recray.arrays import Float32s, Int64s
+from recray.bundles.weights import load_arrays, save_arrays, save_model
+from recray.config import from_dict, nearest, to_dict
+from recray.contract import Scorer
+from recray.features.candidates import CandidateConfig
+from recray.features.log import EVENT_FILE, ITEM_FILE, EventLog
+from recray.features.ranking import FEATURE_NAMES
+from recray.models.dlrm_ranker import DLRMRanker
+from recray.models.gbdt import GBDTRanker
+from recray.ops.ann import Index, load_index
+from recray.store.bundle import Bundle
+from recray.store.manifest import StoreError
+
+USERS, ITEMS = "users.parquet", "items.parquet"
+INDEX = "index.faiss"
+ITEM_VECTORS, USER_VECTORS = "item_vectors.safetensors", "user_vectors.safetensors"
+RANKERS = {"gbdt": "ranker.ubj", "dlrm": "ranker.safetensors"}  # model -> its one file
+CANDIDATES = "candidates.json"
+COUNT_COLUMN = "train_count"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieverFiles:
+    """All that answers a retrieval."""
+
+    users: pl.DataFrame  # raw_id (str) and side columns; row = user id
+    items: pl.DataFrame  # raw_id (str), title where known, side columns; row = item id
+    item_counts_I: Int64s  # training interactions of each item: what "popular" means
+    item_ID: Float32s | None  # None: the model has no vectors, it scores the whole catalogue
+    user_UD: Float32s | None  # query vectors of known users, where they depend on the user id alone
+    index: Index | None  # over item_ID
+    log: EventLog | None = None  # what known users did: what they have seen, and what some models read
+    user_counts_U: Int64s | None = None  # training interactions of each user; None: all count as trained
+
+    def trained(self, user_ids: Int64s | int) -> Int64s:
+        """The ids, -1 where the user has no training interaction: nothing was learnt of it."""
+        if self.user_counts_U is None:
+            return np.asarray(user_ids)
+        return np.where(self.user_counts_U[user_ids] > 0, user_ids, -1)
+
+
+def write_retriever(folder: Path, model: nn.Module, files: RetrieverFiles) -> None:
+    """Fills a bundle's folder: the body of the ``write`` that ``Store.publish`` calls."""
+    save_model(model, folder)
+    users = files.users
+    if files.user_counts_U is not None:
+        users = users.with_columns(pl.Series(COUNT_COLUMN, files.user_counts_U))
+    users.write_parquet(folder / USERS)
+    files.items.with_columns(pl.Series(COUNT_COLUMN, files.item_counts_I)).write_parquet(folder / ITEMS)
+    if files.item_ID is not None:
+        save_arrays(folder / ITEM_VECTORS, {"item_ID": files.item_ID})
+    if files.user_UD is not None:
+        save_arrays(folder / USER_VECTORS, {"user_UD": files.user_UD})
+    if files.index is not None:
+        files.index.save(folder / INDEX)
+    if files.log is not None:
+        files.log.save(folder)
+
+
+def read_catalogue(bundle: Bundle) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(users, items) of a retriever bundle, without its vectors and index."""
+    return pl.read_parquet(bundle.path(USERS)), pl.read_parquet(bundle.path(ITEMS))
+
+
+def read_retriever(bundle: Bundle) -> RetrieverFiles:
+    """Everything ``write_retriever`` wrote, but the model (``load_model``).
+
+    Raises:
+        StoreError: a file is missing or damaged, or two files disagree on the catalogue's size.
+    """
+    users, items = read_catalogue(bundle)
+    has_vectors = ITEM_VECTORS in bundle.manifest.files
+    has_counts = COUNT_COLUMN in users.columns
+    files = RetrieverFiles(
+        users=users.drop(COUNT_COLUMN, strict=False),
+        items=items.drop(COUNT_COLUMN),
+        item_counts_I=items[COUNT_COLUMN].cast(pl.Int64).to_numpy(),
+        item_ID=read_item_vectors(bundle) if has_vectors else None,
+        user_UD=_user_vectors(bundle),
+        index=load_index(bundle.path(INDEX)) if has_vectors else None,
+        log=read_log(bundle) if EVENT_FILE in bundle.manifest.files else None,
+        user_counts_U=users[COUNT_COLUMN].cast(pl.Int64).to_numpy() if has_counts else None,
+    )
+    sizes = {ITEMS: len(items)}
+    if files.item_ID is not None and files.index is not None:
+        sizes |= {ITEM_VECTORS: len(files.item_ID), INDEX: files.index.num_items}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{file} {size}" for file, size in sizes.items())
+        raise StoreError(f"{bundle.reference}: its files disagree on the number of items: {found}")
+    if files.user_UD is not None and len(files.user_UD) != len(users):
+        raise StoreError(
+            f"{bundle.reference}: {len(files.user_UD)} user vectors but {len(users)} users in {USERS}"
+        )
+    return files
+
+
+def read_item_vectors(bundle: Bundle) -> Float32s:
+    """item_ID of a retriever bundle.
+
+    Raises:
+        StoreError: its model scores the catalogue without vectors.
+    """
+    if ITEM_VECTORS not in bundle.manifest.files:
+        kind = bundle.manifest.model
+        raise StoreError(
+            f"{bundle.reference}: {kind!r} has no item vectors: no index, and diversity only at 0"
+        )
+    return load_arrays(bundle.path(ITEM_VECTORS))["item_ID"].astype(np.float32, copy=False)
+
+
+def _user_vectors(bundle: Bundle) -> Float32s | None:
+    if USER_VECTORS not in bundle.manifest.files:
+        return None
+    return load_arrays(bundle.path(USER_VECTORS))["user_UD"].astype(np.float32, copy=False)
+
+
+def write_ranker(
+    folder: Path, model: str, ranker: Scorer, log: EventLog, candidates: CandidateConfig
+) -> None:
+    """Fills the bundle of a ranker; ``model`` is a name in ``RANKERS``."""
+    ranker.save(folder / RANKERS[model])
+    log.save(folder)
+    (folder / CANDIDATES).write_text(json.dumps(to_dict(candidates)))
+
+
+def load_ranker(model: str, path: Path) -> Scorer:
+    """A ranker of that model, checked against the features that this code computes.
+
+    Raises:
+        DataError: the file is damaged, or its ranker was trained on other features.
+    """
+    return DLRMRanker.load(path, FEATURE_NAMES) if model == "dlrm" else GBDTRanker.load(path, FEATURE_NAMES)
+
+
+def read_ranker(bundle: Bundle) -> Scorer:
+    """The ranker of a bundle.
+
+    Raises:
+        StoreError: a bundle without one, or of a model that this version does not know.
+        DataError: as ``load_ranker``.
+    """
+    model = bundle.manifest.model
+    if model not in RANKERS:
+        raise StoreError(f"{bundle.reference} is a {model!r}, no ranker{nearest(model, RANKERS)}")
+    return load_ranker(model, bundle.path(RANKERS[model]))
+
+
+def read_log(bundle: Bundle) -> EventLog:
+    """The point-in-time event log of a ranker bundle."""
+    for file in (EVENT_FILE, ITEM_FILE):
+        bundle.path(file)
+    return EventLog.load(bundle.folder)
+
+
+def read_candidate_config(bundle: Bundle) -> CandidateConfig:
+    """How many candidates a ranker bundle wants, by source."""
+    return from_dict(CandidateConfig, json.loads(bundle.path(CANDIDATES).read_text()))

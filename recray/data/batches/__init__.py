@@ -1,0 +1,1 @@
+"""What models train on: batches that are a pure function of epoch and step."""

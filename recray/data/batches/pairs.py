@@ -1,0 +1,107 @@
+"""Observed (user, item) pairs in shuffled batches, the same for any number of workers."""
+
+import numpy as np
+import torch
+
+from recray.arrays import Bools, Int64s
+from recray.batch import PairBatch
+from recray.config import ConfigError
+from recray.data.batches.negatives import UnobservedItems
+from recray.data.events.dataset import Dataset
+
+
+class PairBatches:
+    """Every pair of the mask exactly once per epoch.
+
+    The order of an epoch is a pure function of (seed, epoch), so a run resumes at any step without
+    replaying, and workers agree without talking: each takes a contiguous slice of the global batch.
+
+    Args:
+        mask_N: the interactions to train on.
+        global_batch_size: pairs per step over all workers, at most; the steps of an epoch are equally
+            long to within one pair, so that none is too short to hold negatives.
+        recency: weigh a pair by 0.1 + exp(-later / recency), where ``later`` counts the user's newer
+            interactions in the mask: taste drifts, and what is asked for is the next item. 0: all alike.
+        negatives: items drawn for each pair, evenly, that its user has no interaction with in the mask; a
+            pure function of (seed, epoch, step). 0: none.
+
+    Raises:
+        DataError: negatives are asked for, and a user has interacted with every item.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        mask_N: Bools,
+        global_batch_size: int,
+        seed: int = 0,
+        *,
+        recency: float = 0.0,
+        negatives: int = 0,
+    ) -> None:
+        if global_batch_size < 1:
+            raise ConfigError(f"global_batch_size must be at least 1, got {global_batch_size}")
+        if min(recency, negatives) < 0:
+            raise ConfigError(f"recency and negatives must not be negative, got {recency} and {negatives}")
+        self.global_batch_size = global_batch_size
+        self.seed = seed
+        self._user_ids_N = torch.from_numpy(dataset.user_ids_N[mask_N])
+        self._item_ids_N = torch.from_numpy(dataset.item_ids_N[mask_N])
+        counts_I = torch.bincount(self._item_ids_N, minlength=dataset.num_items)
+        # log q of Yi et al. 2019, section 3: in-batch negatives arrive at the rate of their popularity.
+        self.item_logq_I = torch.log(counts_I / max(len(self), 1)).float()
+        self._weight_N = _recency_weights(self._user_ids_N, recency) if recency else None
+        self._negatives, self._unobserved = negatives, None
+        if negatives:
+            observed = self._user_ids_N.numpy(), self._item_ids_N.numpy()
+            self._unobserved = UnobservedItems(*observed, dataset.num_users, dataset.num_items)
+        self._epoch = -1
+        self._order_N = np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._user_ids_N)
+
+    def num_steps(self) -> int:
+        """Global batches in an epoch."""
+        return -(-len(self) // self.global_batch_size)
+
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
+        """This worker's part of a global batch; empty only where there are fewer pairs than workers."""
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank must be in 0..{world_size - 1}, got {rank}")
+        rows = torch.from_numpy(self.rows(epoch, step))
+        size = len(rows)
+        mine = slice(size * rank // world_size, size * (rank + 1) // world_size)
+        user_ids_B, item_ids_B = self._user_ids_N[rows[mine]], self._item_ids_N[rows[mine]]
+        weight_B = None if self._weight_N is None else self._weight_N[rows[mine]]
+        negative_ids_BK = None
+        if self._unobserved is not None:
+            # Drawn for the whole batch, so that they do not depend on the number of workers.
+            users_B, seed = self._user_ids_N[rows].numpy(), (self.seed, epoch, step)
+            drawn_BK = self._unobserved.draw(users_B, self._negatives, seed)
+            negative_ids_BK = torch.from_numpy(drawn_BK)[mine]
+        logq_B = self.item_logq_I[item_ids_B]
+        return PairBatch(user_ids_B, item_ids_B, logq_B, weight_B, size, negative_ids_BK)
+
+    def rows(self, epoch: int, step: int) -> Int64s:
+        """Which interactions a global batch has, counted within the mask."""
+        if not 0 <= step < self.num_steps():
+            raise ConfigError(f"step must be in 0..{self.num_steps() - 1}, got {step}")
+        start, stop = (len(self) * s // self.num_steps() for s in (step, step + 1))
+        return self._order(epoch)[start:stop]
+
+    def _order(self, epoch: int) -> Int64s:
+        if epoch != self._epoch:
+            self._order_N = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+            self._epoch = epoch
+        return self._order_N
+
+
+def _recency_weights(user_ids_N: torch.Tensor, recency: float) -> torch.Tensor:
+    """0.1 + exp(-later / recency) of each pair; ``user_ids_N`` is in order of time."""
+    users_N = user_ids_N.numpy()
+    order_N = np.argsort(users_N, kind="stable")
+    ends_U = np.cumsum(np.bincount(users_N))
+    later_N = np.empty(len(users_N), np.int64)
+    later_N[order_N] = ends_U[users_N[order_N]] - 1 - np.arange(len(users_N))
+    return torch.from_numpy((0.1 + np.exp(-later_N / recency)).astype(np.float32))

@@ -1,0 +1,1 @@
+"""What items say about themselves, as vectors that are kept with the data set."""

@@ -1,0 +1,1 @@
+"""Ray Data as the executor of reads."""

@@ -1,0 +1,1 @@
+"""Data sets of interactions: prepared, described, split, and asked for evaluation."""

@@ -1,0 +1,126 @@
+"""Raw files to a prepared data set, atomically (``folder.py``)."""
+
+import dataclasses
+import json
+import logging
+import time
+from pathlib import Path
+
+import polars as pl
+
+from recray import paths
+from recray.data.events.clean import Events, Tidy, tidy_up
+from recray.data.events.dataset import (
+    INTERACTIONS,
+    ITEMS,
+    QUALITY,
+    QUALITY_PAGE,
+    USERS,
+    Dataset,
+    Manifest,
+    content_hash,
+    load_dataset,
+    now,
+    read_manifest,
+    write_manifest,
+)
+from recray.data.events.quality import measure
+from recray.data.events.quality_page import render
+from recray.data.source import RawTables, Source
+from recray.data.sources import is_registered, source_of
+from recray.folders import build_once, digest, file_sha256, require_same
+
+log = logging.getLogger(__name__)
+
+
+def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
+    """Writes the data set folder and loads it; where it is already there, only loads it.
+
+    Safe to kill at any moment and to run several times at once.
+
+    Raises:
+        DataError: the raw files are missing or wrong, nothing is left after ``k_core``, or the
+            folder holds something else.
+    """
+    folder = folder.absolute()
+    build_once(
+        folder,
+        lambda prepared: _is_prepared(prepared, source, k_core),
+        lambda target, scratch: _build(source, k_core, target, scratch),
+    )
+    return load_dataset(folder)
+
+
+def load_or_prepare(name: str, *, k_core: int = 0) -> Dataset:
+    """The data set of a registered name, or of a file, prepared first where it is missing.
+
+    A file gets a folder of its own for each state that it is in, so an edited file is prepared anew.
+
+    Raises:
+        ConfigError: there is neither a data set nor a file of that name.
+        DataError: the raw files are missing (the message says where to put them) or wrong.
+    """
+    source = source_of(name)
+    stem = source.name if is_registered(name) else f"{source.name}-{digest(source.options())}"
+    folder = paths.datasets_dir() / (f"{stem}-{k_core}core" if k_core else stem)
+    return prepare(source, folder, k_core=k_core)
+
+
+def _is_prepared(folder: Path, source: Source, k_core: int) -> bool:
+    manifest = read_manifest(folder)
+    found = {**manifest.options, "source": manifest.source, "k_core": manifest.k_core}
+    require_same(folder, found, {"source": source.reader, "k_core": k_core, **source.options()})
+    return True
+
+
+def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
+    """Writes the complete folder, manifest last."""
+    started = time.monotonic()
+    log.info("%s: reading", source.name)
+    raw = source.read(scratch)
+    num_read = len(raw.interactions)
+    log.info("%s: %s rows read in %.1f s", source.name, f"{num_read:,}", time.monotonic() - started)
+    tidy = tidy_up(raw.interactions, minimum)
+    users, items = _side_table(tidy.raw_users, raw.users), _side_table(tidy.raw_items, raw.items)
+    raw = dataclasses.replace(
+        raw, interactions=raw.interactions.clear(), users=users.clear(), items=items.clear()
+    )
+    log.info("%s: %s interactions kept; writing", source.name, f"{len(tidy.events.user_ids_N):,}")
+    _write_tables(target, tidy.events, users, items)
+    _write_quality(target, source, raw, tidy, users, items)
+    manifest = Manifest(
+        name=source.name,
+        source=source.reader,
+        num_users=len(users),
+        num_items=len(items),
+        num_interactions=len(tidy.events.user_ids_N),
+        k_core=minimum,
+        options={**source.options(), "times": raw.times, "raw_files": raw.files},
+        hash=content_hash(tidy.events, [users, items]),
+        created_at=now(),
+        files={name: file_sha256(target / name) for name in (INTERACTIONS, USERS, ITEMS)},
+    )
+    write_manifest(target, manifest)
+    log.info("%s: prepared in %.1f s", source.name, time.monotonic() - started)
+
+
+def _write_tables(target: Path, events: Events, users: pl.DataFrame, items: pl.DataFrame) -> None:
+    columns = dict(zip(("user_id", "item_id", "rating", "timestamp"), events, strict=True))
+    pl.DataFrame(columns).write_parquet(target / INTERACTIONS)
+    users.write_parquet(target / USERS)
+    items.write_parquet(target / ITEMS)
+
+
+def _write_quality(
+    target: Path, source: Source, raw: RawTables, tidy: Tidy, users: pl.DataFrame, items: pl.DataFrame
+) -> None:
+    quality = measure(
+        source.name, tidy.rows, tidy.events, users, items, rating_range=raw.rating_range, times=raw.times
+    )
+    (target / QUALITY).write_text(json.dumps(quality.to_json(), indent=2), encoding="utf-8")
+    (target / QUALITY_PAGE).write_text(render(quality, tidy.events), encoding="utf-8")
+
+
+def _side_table(raw_ids: pl.Series, table: pl.DataFrame) -> pl.DataFrame:
+    first = table.unique("raw_id", keep="first", maintain_order=True)
+    return raw_ids.to_frame().join(first, on="raw_id", how="left", maintain_order="left")

@@ -1,0 +1,238 @@
+"""What is in the data and what is odd about it: numbers and checks, from counts over all rows.
+
+Nothing is sampled: every figure is an aggregate, so 25 million rows take seconds. ``quality_page.py``
+draws it.
+"""
+
+import datetime
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recray.arrays import Float32s, Int32s, Int64s
+from recray.data.events.clean import Events, Rows
+from recray.data.report.check import Check, check
+from recray.data.source import ABSOLUTE_TIMES
+
+FEW = 5  # interactions below which a user or item counts as cold
+TRAIN_SHARE = 0.8  # of the default global-time split; who appears only later is cold there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """Interactions per user or per item."""
+
+    count: int
+    lowest: int
+    median: float
+    mean: float
+    highest: int
+    below_few: int  # how many have fewer than ``FEW``
+    gini: float  # 0: all have the same number, towards 1: few have all
+    top_percent_share: float  # of all interactions, held by the most active 1 %
+    top_tenth_share: float
+    cold_at_split: int  # how many appear only in the last fifth of the interactions
+    quantiles: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """The report, JSON-ready through ``to_json``."""
+
+    name: str
+    rows: Rows
+    kept: int
+    ratings: dict[str, Any]
+    time: dict[str, Any]
+    users: Activity
+    items: Activity
+    density: float  # share of user-item pairs that interact
+    missing: dict[str, float]  # share of empty values of each side column
+    checks: tuple[Check, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"rows": self.rows._asdict()}
+
+
+def measure(
+    name: str,
+    rows: Rows,
+    events: Events,
+    users: pl.DataFrame,
+    items: pl.DataFrame,
+    *,
+    rating_range: tuple[float, float] | None,
+    times: str,
+) -> Quality:
+    """All figures of the report. Columns are read, never copied whole more than one at a time."""
+    num_rows = len(events.user_ids_N)
+    quality = Quality(
+        name=name,
+        rows=rows,
+        kept=num_rows,
+        ratings=_ratings(events.ratings_N, rating_range),
+        time=_time(events, times),
+        users=_activity(events.user_ids_N, len(users)),
+        items=_activity(events.item_ids_N, len(items)),
+        density=num_rows / (len(users) * len(items)),
+        missing=_missing("user", users) | _missing("item", items),
+        checks=(),
+    )
+    return Quality(**{**quality.__dict__, "checks": tuple(_checks(quality))})
+
+
+def _ratings(ratings_N: Float32s, limits: tuple[float, float] | None) -> dict[str, Any]:
+    values, counts = np.unique(ratings_N, return_counts=True)
+    outside = 0
+    if limits is not None:
+        outside = int(counts[(values < limits[0]) | (values > limits[1])].sum())
+    return {
+        "lowest": float(values[0]),
+        "highest": float(values[-1]),
+        "mean": float(np.average(values.astype(np.float64), weights=counts)),
+        "distinct": len(values),
+        "allowed": list(limits) if limits else None,
+        "outside": outside,
+        "histogram": _histogram(values, counts),
+    }
+
+
+def _histogram(values: Float32s, counts: Int64s, most: int = 20) -> dict[str, int]:
+    """Count per value, or per equal interval where there are many values."""
+    if len(values) <= most:
+        return {f"{value:g}": int(count) for value, count in zip(values, counts, strict=True)}
+    heights, edges = np.histogram(values.astype(np.float64), bins=most, weights=counts)
+    return {f"{edge:.3g}": int(height) for edge, height in zip(edges, heights, strict=False)}
+
+
+def _time(events: Events, times: str) -> dict[str, Any]:
+    times_N = events.timestamps_N
+    first, last = int(times_N[0]), int(times_N[-1])
+    heights, edges = np.histogram(times_N, bins=60)
+    is_absolute = times == ABSOLUTE_TIMES
+    return {
+        "meaning": times,
+        "first": _iso(first) if is_absolute else first,
+        "last": _iso(last) if is_absolute else last,
+        "distinct": int((np.diff(times_N) > 0).sum()) + 1,
+        "ties_within_users": _ties(events) / len(times_N),
+        "histogram": {"starts": [int(e) for e in edges[:-1]], "counts": [int(h) for h in heights]},
+    }
+
+
+def _iso(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
+def _ties(events: Events) -> int:
+    """Interactions at the same second as another one of the same user that precedes it."""
+    span = int(events.timestamps_N[-1] - events.timestamps_N[0]) + 1
+    moments_N = events.user_ids_N.astype(np.int64) * span
+    moments_N += events.timestamps_N
+    moments_N.sort()
+    return int((moments_N[1:] == moments_N[:-1]).sum())
+
+
+def _activity(ids_N: Int32s, size: int) -> Activity:
+    counts = np.sort(np.bincount(ids_N, minlength=size))
+    early = np.bincount(ids_N[: int(len(ids_N) * TRAIN_SHARE)], minlength=size)
+    quantiles = np.quantile(counts, [0.05, 0.25, 0.75, 0.95])
+    return Activity(
+        count=size,
+        lowest=int(counts[0]),
+        median=float(np.median(counts)),
+        mean=float(counts.mean()),
+        highest=int(counts[-1]),
+        below_few=int((counts < FEW).sum()),
+        gini=_gini(counts),
+        top_percent_share=_top_share(counts, 0.01),
+        top_tenth_share=_top_share(counts, 0.1),
+        cold_at_split=int((early == 0).sum()),
+        quantiles={f"p{p}": float(q) for p, q in zip((5, 25, 75, 95), quantiles, strict=True)},
+    )
+
+
+def _gini(ascending: Int64s) -> float:
+    """Gini coefficient by the rank formula, Damgaard and Weiner, Ecology 81(4), 2000."""
+    size = len(ascending)
+    ranks = 2 * np.arange(1, size + 1) - size - 1
+    return float((ranks * ascending).sum() / (size * ascending.sum()))
+
+
+def _top_share(ascending: Int64s, share: float) -> float:
+    top = max(1, round(len(ascending) * share))
+    return float(ascending[-top:].sum() / ascending.sum())
+
+
+def _missing(prefix: str, table: pl.DataFrame) -> dict[str, float]:
+    return {f"{prefix}.{c.name}": c.null_count() / max(len(c), 1) for c in table if c.name != "raw_id"}
+
+
+def _checks(quality: Quality) -> list[Check]:
+    rows, ratings, time = quality.rows, quality.ratings, quality.time
+    return [
+        check(
+            "Exact duplicates",
+            f"{rows.exact_duplicates:,} rows were copies of an earlier one and were dropped",
+            warning=rows.exact_duplicates > 0.01 * rows.read,
+            note=rows.exact_duplicates > 0,
+            fine="no row is a copy of another",
+        ),
+        check(
+            "Repeated pairs",
+            f"{rows.repeated_pairs:,} interactions repeat a user and item at another time or rating; "
+            "they are kept",
+            note=rows.repeated_pairs > 0,
+            fine="each user meets each item at most once",
+        ),
+        check(
+            "Rating range",
+            f"{ratings['outside']:,} ratings lie outside {ratings['allowed']}",
+            warning=ratings["outside"] > 0,
+            fine=f"all ratings lie between {ratings['lowest']:g} and {ratings['highest']:g}",
+        ),
+        check(
+            "Order of time",
+            f"{rows.out_of_order:,} raw rows are earlier than the row before; the data set is sorted",
+            note=rows.out_of_order > 0,
+            fine="the raw file is in order of time",
+        ),
+        check(
+            "Equal times",
+            f"{time['ties_within_users']:.1%} of the interactions fall into the same second as the user's "
+            "one before; they keep the order of the raw file",
+            warning=time["ties_within_users"] > 0.2,
+            note=time["ties_within_users"] > 0,
+            fine="no user has two interactions in the same second",
+        ),
+        *_cold_checks(quality),
+    ]
+
+
+def _cold_checks(quality: Quality) -> list[Check]:
+    groups = (("users", quality.users), ("items", quality.items))
+    few = [
+        check(
+            f"Cold {kind}",
+            f"{activity.below_few:,} of {activity.count:,} {kind} have fewer than {FEW} interactions; "
+            "k_core drops them",
+            warning=activity.below_few > 0.5 * activity.count,
+            note=activity.below_few > 0,
+            fine=f"all {kind} have at least {FEW} interactions",
+        )
+        for kind, activity in groups
+    ]
+    late = [
+        check(
+            f"New {kind}",
+            f"{activity.cold_at_split:,} of {activity.count:,} {kind} appear only in the last fifth of the "
+            "interactions; under a global-time split nothing is known about them",
+            warning=activity.cold_at_split > 0.5 * activity.count,
+            note=activity.cold_at_split > 0,
+            fine=f"all {kind} appear in the first four fifths of the interactions",
+        )
+        for kind, activity in groups
+    ]
+    return few + late

@@ -1,0 +1,141 @@
+"""The quality report of a data set of interactions as one HTML page."""
+
+import datetime
+import html
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import NullLocator
+
+from recray.arrays import Int64s
+from recray.data.events.clean import Events
+from recray.data.events.quality import Quality
+from recray.data.report.page import BLUE, GREY, ORANGE, THOUSANDS, figures, page, table
+from recray.data.source import ABSOLUTE_TIMES
+
+
+def render(quality: Quality, events: Events) -> str:
+    """The page: counts, checks, activity, plots."""
+    lead = (
+        f"{quality.kept:,} of {quality.rows.read:,} raw rows kept. Every figure is over all rows; "
+        "the same numbers are in quality.json."
+    )
+    sections = [_activity_table(quality), figures(_plots(quality, events))]
+    if quality.missing:
+        shares = [(column, f"{share:.1%}") for column, share in quality.missing.items()]
+        sections.append(table("Side columns", ("column", "empty"), shares))
+    return page(quality.name, lead, _tiles(quality), quality.checks, "\n".join(sections))
+
+
+def _tiles(quality: Quality) -> dict[str, str]:
+    time, ratings = quality.time, quality.ratings
+    return {
+        "interactions": f"{quality.kept:,}",
+        "users": f"{quality.users.count:,}",
+        "items": f"{quality.items.count:,}",
+        "density": f"{quality.density:.3%}",
+        "mean rating": f"{ratings['mean']:.2f}" if ratings["distinct"] > 1 else "none",
+        "first to last": f"{time['first']:.10} – {time['last']:.10}"
+        if time["meaning"] == ABSOLUTE_TIMES
+        else html.escape(time["meaning"]),
+    }
+
+
+def _activity_table(quality: Quality) -> str:
+    head = ("", "fewest", "median", "mean", "most", "Gini", "share of the top 1 %", "share of the top 10 %")
+    rows = [
+        (
+            kind,
+            f"{a.lowest:,}",
+            f"{a.median:,.0f}",
+            f"{a.mean:,.1f}",
+            f"{a.highest:,}",
+            f"{a.gini:.2f}",
+            f"{a.top_percent_share:.1%}",
+            f"{a.top_tenth_share:.1%}",
+        )
+        for kind, a in (("per user", quality.users), ("per item", quality.items))
+    ]
+    return table("Interactions per user and per item", head, rows)
+
+
+def _plots(quality: Quality, events: Events) -> dict[str, Callable[[Axes], None]]:
+    users, items = np.bincount(events.user_ids_N), np.bincount(events.item_ids_N)
+    plots: dict[str, Callable[[Axes], None]] = {
+        "Interactions over time": lambda axes: _draw_time(axes, quality),
+        "Long tail: interactions by rank": lambda axes: _draw_ranks(axes, users, items),
+        "How many have how many": lambda axes: _draw_activity(axes, users, items),
+        "Share of interactions held by the most popular items": lambda axes: _draw_concentration(axes, items),
+    }
+    if quality.ratings["distinct"] > 1:
+        plots["Ratings"] = lambda axes: _draw_ratings(axes, quality)
+    return plots
+
+
+def _logarithmic(set_scale: Callable[[str], None], axis: Axis) -> None:
+    set_scale("log")
+    axis.set_major_formatter(THOUSANDS)
+    axis.set_minor_locator(NullLocator())
+
+
+def _draw_time(axes: Axes, quality: Quality) -> None:
+    starts, counts = (np.array(quality.time["histogram"][key]) for key in ("starts", "counts"))
+    width = float(starts[1] - starts[0]) if len(starts) > 1 else 1.0
+    axes.stairs(counts, np.append(starts, starts[-1] + width), color=BLUE, fill=True)
+    axes.set_ylabel("interactions")
+    axes.yaxis.set_major_formatter(THOUSANDS)
+    if quality.time["meaning"] == ABSOLUTE_TIMES:
+        ticks = np.linspace(starts[0], starts[-1] + width, 5)
+        days = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime("%b %Y") for t in ticks]
+        axes.set_xticks(ticks, days)
+    else:
+        axes.set_xlabel(quality.time["meaning"])
+
+
+def _draw_ranks(axes: Axes, users: Int64s, items: Int64s) -> None:
+    for counts, color, name in ((items, BLUE, "items"), (users, ORANGE, "users")):
+        # A few hundred points tell the same as millions on a logarithmic axis.
+        ranks = np.unique(np.geomspace(1, len(counts), 300).astype(np.int64))
+        axes.plot(ranks, np.sort(counts)[::-1][ranks - 1], color=color, label=name)
+    axes.set(xlabel="rank", ylabel="interactions")
+    _logarithmic(axes.set_xscale, axes.xaxis)
+    _logarithmic(axes.set_yscale, axes.yaxis)
+    axes.legend(frameon=False)
+
+
+def _draw_activity(axes: Axes, users: Int64s, items: Int64s) -> None:
+    top = max(int(users.max()), int(items.max()), 2)
+    edges = np.geomspace(1, top + 1, 31)
+    for counts, color, name in ((items, BLUE, "items"), (users, ORANGE, "users")):
+        heights, _ = np.histogram(counts, bins=edges)
+        axes.stairs(heights, edges, color=color, label=name, fill=True, alpha=0.35)
+        axes.stairs(heights, edges, color=color)
+    axes.set(xlabel="interactions", ylabel="number of users or items")
+    _logarithmic(axes.set_xscale, axes.xaxis)
+    axes.yaxis.set_major_formatter(THOUSANDS)
+    axes.legend(frameon=False)
+
+
+def _draw_concentration(axes: Axes, items: Int64s) -> None:
+    held = np.cumsum(np.sort(items)[::-1]) / items.sum()
+    points = np.unique(np.linspace(0, len(held) - 1, 300).astype(np.int64))
+    share = (points + 1) / len(held)
+    axes.plot(100 * share, 100 * held[points], color=BLUE)
+    axes.fill_between(100 * share, 100 * held[points], color=BLUE, alpha=0.12)
+    axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
+    axes.set(
+        xlabel="% of items, most popular first", ylabel="% of interactions", xlim=(0, 100), ylim=(0, 102)
+    )
+
+
+def _draw_ratings(axes: Axes, quality: Quality) -> None:
+    histogram = quality.ratings["histogram"]
+    places = range(len(histogram))
+    axes.bar(places, list(histogram.values()), color=BLUE, width=0.8)
+    axes.set_xticks(places, list(histogram))
+    axes.set(xlabel="rating", ylabel="interactions")
+    axes.yaxis.set_major_formatter(THOUSANDS)
+    if len(histogram) > 10:
+        axes.tick_params(axis="x", rotation=60, labelsize=8)

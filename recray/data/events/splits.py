@@ -1,0 +1,142 @@
+"""Which interactions are for training, validation and test: masks, never copies.
+
+Interactions are in order of time with ties in the order of the raw file, and every split keeps that.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recray.arrays import Bools
+from recray.config import ConfigError, nearest
+from recray.data.events.dataset import Dataset
+from recray.data.source import TIMES_PER_USER
+from recray.schema import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Three disjoint masks over the interactions that together cover them."""
+
+    name: str  # with its numbers, e.g. "global-time(0.8,0.1,0.1)"; goes onto the protocol card
+    train_N: Bools
+    validation_N: Bools
+    test_N: Bools
+
+
+def leave_one_out(dataset: Dataset) -> Split:
+    """Each user's last interaction is the test, the one before is the validation.
+
+    Users with fewer than three interactions stay in training whole: nothing could be learned about
+    them otherwise.
+    """
+    num_rows = len(dataset)
+    order_N = np.argsort(dataset.user_ids_N, kind="stable")  # by user, each in order of time
+    counts_U = np.bincount(dataset.user_ids_N, minlength=dataset.num_users)
+    last_U = (np.cumsum(counts_U) - 1)[counts_U >= 3]
+    validation_N, test_N = np.zeros(num_rows, dtype=bool), np.zeros(num_rows, dtype=bool)
+    test_N[order_N[last_U]] = True
+    validation_N[order_N[last_U - 1]] = True
+    return Split(
+        name="leave-one-out", train_N=~(validation_N | test_N), validation_N=validation_N, test_N=test_N
+    )
+
+
+def global_time(dataset: Dataset, train: float = 0.8, validation: float = 0.1) -> Split:
+    """One moment ends the training data, a later one the validation data, for all users alike.
+
+    The moments are the times of the interactions at the given fractions; whatever happened at a
+    moment belongs to what follows it, so equal times never straddle a boundary.
+
+    Raises:
+        ConfigError: the fractions leave nothing for training or test.
+        DataError: the times are not comparable between users, or too many are equal.
+    """
+    test = _rest(train, validation)
+    if dataset.manifest.options.get("times") == TIMES_PER_USER:
+        raise DataError(
+            f"{dataset.name} has {TIMES_PER_USER}, which are not comparable between users: "
+            "use the leave-one-out or the random split"
+        )
+    times_N, num_rows = dataset.timestamps_N, len(dataset)
+    first_validation = times_N[min(int(num_rows * train), num_rows - 1)]
+    first_test = times_N[min(int(num_rows * (train + validation)), num_rows - 1)]
+    before_validation, before_test = np.searchsorted(times_N, [first_validation, first_test])
+    rows_N = np.arange(num_rows)
+    split = Split(
+        name=f"global-time({train:g},{validation:g},{test:g})",
+        train_N=rows_N < before_validation,
+        validation_N=(rows_N >= before_validation) & (rows_N < before_test),
+        test_N=rows_N >= before_test,
+    )
+    _require_parts(dataset, split, validation)
+    return split
+
+
+def random_ratio(dataset: Dataset, train: float = 0.8, validation: float = 0.1, seed: int = 0) -> Split:
+    """Each interaction falls into a part by chance, in exact proportion over the whole data set.
+
+    Raises:
+        ConfigError: the fractions leave nothing for training or test.
+        DataError: there are too few interactions for the fractions.
+    """
+    test = _rest(train, validation)
+    num_rows = len(dataset)
+    order_N = np.random.default_rng(seed).permutation(num_rows)
+    end_train, end_validation = round(num_rows * train), round(num_rows * (train + validation))
+    parts_N = np.full(num_rows, 2, dtype=np.int8)
+    parts_N[order_N[:end_validation]] = 1
+    parts_N[order_N[:end_train]] = 0
+    split = Split(
+        name=f"random({train:g},{validation:g},{test:g},seed={seed})",
+        train_N=parts_N == 0,
+        validation_N=parts_N == 1,
+        test_N=parts_N == 2,
+    )
+    _require_parts(dataset, split, validation)
+    return split
+
+
+SPLITS: dict[str, Callable[[Dataset], Split]] = {
+    "leave-one-out": leave_one_out,
+    "global-time": global_time,
+    "random": random_ratio,
+}
+
+
+def split_by_name(dataset: Dataset, name: str) -> Split:
+    """The split of that name with its default fractions.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name not in SPLITS:
+        raise ConfigError(f"no split {name!r}{nearest(name, SPLITS)}")
+    return SPLITS[name](dataset)
+
+
+def _rest(train: float, validation: float) -> float:
+    test = round(1 - train - validation, 12)
+    if not (math.isfinite(test) and train > 0 and validation >= 0 and test > 0):
+        raise ConfigError(
+            f"train={train} and validation={validation} leave {test:g} for the test: "
+            "train and what is left must be above 0, validation not below it"
+        )
+    return test
+
+
+def _require_parts(dataset: Dataset, split: Split, validation: float) -> None:
+    sizes = {
+        "train": int(split.train_N.sum()),
+        "validation": int(split.validation_N.sum()) if validation else 1,
+        "test": int(split.test_N.sum()),
+    }
+    for part, size in sizes.items():
+        if size == 0:
+            raise DataError(
+                f"{split.name} of {dataset.name} leaves no interaction for {part} "
+                f"({len(dataset)} interactions at {len(np.unique(dataset.timestamps_N))} distinct times): "
+                "choose other fractions or another split"
+            )

@@ -1,0 +1,1 @@
+"""What preparation reports: checks, and the page that shows them."""

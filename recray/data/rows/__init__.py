@@ -1,0 +1,1 @@
+"""Rows to rank: prepared, described and read block by block."""

@@ -1,0 +1,60 @@
+"""Where rows to rank come from: files of rows, or a data set of interactions whose ratings become clicks."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from recray.config import ConfigError, from_dict
+from recray.data import sources
+from recray.data.events.prepare import load_or_prepare
+from recray.data.row_source import RowSource
+from recray.data.rows.ratings import RatingsAsRows
+from recray.data.sources.criteo import is_click_log
+from recray.data.sources.tables import Table
+
+
+def options_of(name_or_path: str) -> tuple[str, dict[str, Any]]:
+    """Name and options of ``criteo-kaggle?ids=hashed&buckets=1000``, written as in a web address."""
+    name, _, query = name_or_path.partition("?")
+    return name, {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+
+
+def _value(text: str) -> Any:
+    """A number where it is one."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def rows_of(name_or_path: str, options: Mapping[str, Any]) -> RowSource:
+    """The source of that name, or the reader that fits what lies at that path.
+
+    Raises:
+        ConfigError: neither a known name nor a path, or an option that the source does not have.
+        DataError: no reader fits.
+    """
+    if sources.is_registered(name_or_path):
+        return from_dict(RatingsAsRows, {"dataset": load_or_prepare(name_or_path), **options})
+    path = Path(name_or_path).expanduser()
+    if path.suffix in (*sources.TABLES, ".inter") and not is_click_log(path):
+        return _ratings_in(path, options)
+    source = sources.row_source_of(name_or_path, {k: v for k, v in options.items() if k != "sessions"})
+    if "sessions" in options:
+        raise ConfigError(
+            f"sessions={options['sessions']!r}: only ratings become lists, and {name_or_path} has none: "
+            "leave it out, or name a data set of ratings such as ml-1m"
+        )
+    return source
+
+
+def _ratings_in(path: Path, options: Mapping[str, Any]) -> RowSource:
+    """Rows of a file of interactions; options of the table and of the rows stand side by side."""
+    columns = {f.name for f in fields(Table)} - {"path"} if path.suffix in sources.TABLES else set()
+    query = urlencode({key: value for key, value in options.items() if key in columns})
+    others = {key: value for key, value in options.items() if key not in columns}
+    dataset = load_or_prepare(f"{path}?{query}" if query else str(path))
+    return from_dict(RatingsAsRows, {"dataset": dataset, **others})

@@ -1,0 +1,207 @@
+"""The prepared folder of rows to rank: its format, and how it is read.
+
+``manifest.json``, ``quality.json``, ``quality.html`` and per part (train, validation, test) the shards
+``<part>-00000.parquet``: up to 64 row groups of up to 4,096 rows, sessions whole. One float32 column
+per dense feature (NaN where missing), int32 (a list where multi-hot) per sparse feature, ``label``
+float32 and, where rows come in sessions, ``session`` int64. ``row_writer.py`` writes it.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recray.config import ConfigError, from_dict, nearest, to_dict
+from recray.data.events.dataset import MANIFEST
+from recray.data.row_block import RowBlock
+from recray.data.row_source import PARTS
+from recray.schema import DataError, RowSchema
+
+KIND, FORMAT = "rows", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One Parquet file of a part."""
+
+    file: str
+    size_bytes: int
+    rows: tuple[int, ...]  # of each row group
+    units: tuple[int, ...]  # sessions, or rows, of each row group
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartInfo:
+    name: str
+    rows: int
+    units: int  # sessions, or rows where they stand alone
+    positives: int  # rows with a label above 0
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseStats:
+    """Of a dense column over the training part, missing values left out."""
+
+    name: str
+    low: float
+    high: float
+    mean: float
+    std: float
+    missing: float  # share of the rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowManifest:
+    """What the folder holds. Written last: a folder without it is not prepared."""
+
+    name: str
+    source: str  # the reader that made it, e.g. "criteo"
+    schema: RowSchema
+    split: str  # for protocol cards
+    parts: tuple[PartInfo, ...]
+    dense: tuple[DenseStats, ...]  # in the order of the schema; fitted on train only
+    options: dict[str, Any]
+    hash: str  # sha256 over the columns of all parts, whatever the files' bytes are
+    created_at: str  # ISO 8601, UTC
+    kind: str = KIND
+    format: int = FORMAT
+
+
+class RowGroup(NamedTuple):
+    """Where a row group of a part is."""
+
+    file: str
+    place: int  # within the file
+    rows: int
+    units: int
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """A prepared folder; nothing of it is in memory but the manifest."""
+
+    folder: Path
+    manifest: RowManifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def schema(self) -> RowSchema:
+        return self.manifest.schema
+
+    @property
+    def hash(self) -> str:
+        return self.manifest.hash
+
+    @property
+    def dense(self) -> tuple[DenseStats, ...]:
+        """Statistics of the training part, per dense column."""
+        return self.manifest.dense
+
+    def num_rows(self, part: str) -> int:
+        return self.info(part).rows
+
+    def num_units(self, part: str) -> int:
+        """Sessions, or rows where they stand alone."""
+        return self.info(part).units
+
+    def info(self, part: str) -> PartInfo:
+        """
+        Raises:
+            ConfigError: there is no such part.
+        """
+        for info in self.manifest.parts:
+            if info.name == part:
+                return info
+        raise ConfigError(f"no part {part!r} of {self.name}{nearest(part, PARTS)}")
+
+    def groups(self, part: str) -> list[RowGroup]:
+        """Every row group of a part, in the order of the source."""
+        return [
+            RowGroup(shard.file, place, rows, units)
+            for shard in self.info(part).shards
+            for place, (rows, units) in enumerate(zip(shard.rows, shard.units, strict=True))
+        ]
+
+    def read(self, part: str) -> RowBlock:
+        """The whole part in memory, in the order of the source."""
+        return RowBlock.concat([RowBlock.empty(self.schema), *self.blocks(part)])
+
+    def blocks(self, part: str) -> Iterator[RowBlock]:
+        """The part shard by shard."""
+        for shard in self.info(part).shards:
+            with open_shard(self.folder / shard.file) as file:
+                yield RowBlock.from_table(self.schema, file.read())
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[pq.ParquetFile]:
+    """A shard for reading; checksums of its pages are verified as they are read.
+
+    Raises:
+        DataError: the file is missing, or its bytes are not the ones that were written.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{path} is missing or damaged ({reason}): delete {path.parent} and prepare it again"
+        ) from error
+
+
+def load_rows(folder: Path) -> RowTable:
+    """
+    Raises:
+        DataError: the folder is not a prepared folder of rows, or a file of it is missing or cut off.
+    """
+    manifest = read_row_manifest(folder)
+    for info in manifest.parts:
+        for shard in info.shards:
+            path = folder / shard.file
+            size = path.stat().st_size if path.is_file() else -1
+            if size != shard.size_bytes:
+                found = "is missing" if size < 0 else f"has {size} bytes, manifest says {shard.size_bytes}"
+                raise DataError(f"{path} {found}: delete {folder} and prepare it again")
+    return RowTable(folder, manifest)
+
+
+def read_row_manifest(folder: Path) -> RowManifest:
+    """
+    Raises:
+        DataError: there is none, or it is not one that this version can read.
+    """
+    path = folder / MANIFEST
+    again = f"delete {folder} and prepare it again"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{folder} is not prepared: it has no {MANIFEST}; prepare it first") from None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): {again}") from error
+    if not is_row_manifest(values):
+        raise DataError(f"{folder} holds no rows to rank: choose another folder, or {again}")
+    if values.get("format") != FORMAT:
+        raise DataError(f"{path} has format {values.get('format')}, this version reads {FORMAT}: {again}")
+    try:
+        return from_dict(RowManifest, values)
+    except ConfigError as error:
+        raise DataError(f"{path} is damaged ({error}): {again}") from error
+
+
+def is_row_manifest(values: Any) -> bool:
+    return isinstance(values, dict) and values.get("kind") == KIND
+
+
+def write_row_manifest(folder: Path, manifest: RowManifest) -> None:
+    text = json.dumps(to_dict(manifest), ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,129 @@
+"""Files and folders that appear whole or not at all, whoever is killed and however often they are asked for.
+
+Everything is written beside its target, which one rename then puts in place: readers see all of it or
+what was there before. A lock file (released by the system when its holder dies) lets one process write
+while others wait, and lets the next one remove what a killed one left behind.
+"""
+
+import fcntl
+import glob
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recray.schema import DataError
+
+log = logging.getLogger(__name__)
+
+
+def build_once(
+    folder: Path, is_prepared: Callable[[Path], bool], build: Callable[[Path, Path], None]
+) -> None:
+    """Has ``build(target, scratch)`` fill two empty folders and renames the target to ``folder``.
+
+    Args:
+        is_prepared: whether ``folder``, which exists and is not empty, is what is wanted; raises
+            where it holds something else.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f".{folder.name}.lock", f"{folder} is being prepared by another process"):
+        if folder.exists() and any(folder.iterdir()) and is_prepared(folder):
+            return
+        _remove_leftovers(folder)
+        work = Path(tempfile.mkdtemp(prefix=_work_prefix(folder), dir=folder.parent))
+        try:
+            target, scratch = work / "dataset", work / "scratch"
+            target.mkdir()
+            scratch.mkdir()
+            build(target, scratch)
+            for path in [*target.rglob("*"), target]:
+                fsync(path)
+            put(target, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        DataError: a wanted option is another one in the folder's manifest.
+    """
+    differing = [
+        f"{key} is {found.get(key)!r}, wanted {value!r}"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
+    if differing:
+        raise DataError(
+            f"{folder} holds another data set ({'; '.join(differing)}): delete it or choose another folder"
+        )
+
+
+def digest(options: Mapping[str, Any]) -> str:
+    """Eight letters that tell one state of a source's options from another."""
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _work_prefix(folder: Path) -> str:
+    return f".{folder.name}.preparing-"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.parent.glob(glob.escape(_work_prefix(folder)) + "*"):
+        log.info("removing %s, left by a preparation that was interrupted", path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def locked(file: Path, why: str = "") -> Iterator[None]:
+    """Holds a lock file against all other processes; who has to wait logs ``why``, where it is given.
+
+    Released by the kernel when the holder dies. Readers take no lock.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if why:
+                log.info("%s; waiting", why)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def put(staged: Path, path: Path) -> None:
+    """Gives what was written beside its place that place, in one rename that survives a power cut."""
+    os.rename(staged, path)
+    fsync(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces a file in one step: a reader sees all of it or the one before."""
+    staged = path.with_name(f".{path.name}.new")
+    with staged.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(staged, path)
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Makes a file's content, or the renames inside a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,36 @@
+"""The registry of data sets and the choice of a reader by suffix."""
+
+from pathlib import Path
+
+import pytest
+
+from recray.config import ConfigError
+from recray.data.sources import SOURCES, is_registered, row_source_of, source_of
+from recray.data.sources.amazon import AmazonReviews
+from recray.data.sources.recbole import RecBole
+from recray.data.sources.sequences_text import SequenceText
+from recray.data.sources.synthetic import Synthetic
+from recray.data.sources.tables import Table
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_every_entry_builds_the_source_of_its_name(name: str) -> None:
+    info = SOURCES[name]
+    found = source_of(name) if info.holds == "interactions" else row_source_of(name, {})
+    assert info.name == info.build().name == found.name == name
+    assert hasattr(found, "read" if info.holds == "interactions" else "rows")
+
+
+def test_a_file_gets_the_reader_of_its_suffix() -> None:
+    kinds = {"a.csv": Table, "a.tsv": Table, "a.parquet": Table, "a.inter": RecBole, "a.txt": SequenceText}
+    assert {name: type(source_of(name)) for name in kinds} == kinds
+    assert isinstance(source_of("synthetic"), Synthetic)
+    assert isinstance(source_of("ratings_Beauty.csv"), AmazonReviews)
+    assert isinstance(source_of("ratings_Beauty.csv?user=a"), Table)
+    assert source_of(str(Path("some") / "folder" / "a.csv")).name == "a"
+
+
+def test_an_unknown_name_names_the_nearest() -> None:
+    assert not is_registered("ml-1")
+    with pytest.raises(ConfigError, match="did you mean 'ml-1m'"):
+        source_of("ml-1")

@@ -1,11 +1,13 @@
 """Configs: dotted overrides, JSON round trips, and errors that name the nearest setting."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from recray.config import ConfigError, from_dict, override, to_dict
+from recray.config import ELASTIC, ConfigError, from_dict, override, settings, to_dict, value_at
 from recray.schema import Feature, FeatureSchema, ProtocolCard
 
 
@@ -39,12 +41,73 @@ def test_override_by_dotted_path_leaves_the_original_alone() -> None:
         ({"steps.more": 1}, "no setting 'steps.more' in int"),
         ({"steps": "many"}, "steps must be int, got 'many'"),
         ({"steps": True}, "steps must be int, got True"),
+        ({"optim.betas": [0.9]}, r"optim.betas must be tuple\[float, float\], got \[0.9\]"),
+        ({"optim": {"lr": "fast"}}, "optim.lr must be float, got 'fast'"),
+        ({"optim": {"lrr": 1.0}}, r"no setting 'optim.lrr' in Optim, did you mean 'lr'\?"),
+        ({"optim.": 1}, "no setting 'optim.' in Optim"),
         ({"kind": "c"}, "kind must be one of a, b, got 'c'"),
     ],
 )
 def test_override_refuses_what_does_not_fit(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         override(Run(), changes)
+
+
+@dataclass(frozen=True)
+class Levels:
+    sizes: tuple[int, ...] = (8, 8)
+    count: int = 2
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != self.count:
+            raise ConfigError(f"{self.count} levels, and sizes of {len(self.sizes)}")
+
+
+def test_changes_that_need_each_other_are_made_at_once() -> None:
+    assert override(Levels(), {"count": 1, "sizes": [4]}) == Levels((4,), 1)
+    both = override(Run(), {"optim": Optim(lr=2.0), "optim.betas": (0.0, 0.1)})
+    assert both.optim == Optim(2.0, (0.0, 0.1))
+
+
+@dataclass(frozen=True)
+class Tables:
+    backend: str = field(default="torch", metadata={ELASTIC: True})
+    root: Path = Path("a/b")
+
+    def lasting(self) -> dict[str, int]:
+        return {"blocks": len(self.backend)}
+
+
+@dataclass(frozen=True)
+class Whole:
+    run: Run = field(default_factory=Run)
+    tables: Tables = field(default_factory=Tables)
+
+
+def test_settings_are_flat_and_ready_for_json() -> None:
+    found = settings(Whole())
+    assert found == {
+        "run.optim.lr": 1e-3,
+        "run.optim.betas": [0.9, 0.999],
+        "run.kind": "a",
+        "run.steps": 10,
+        "run.name": None,
+        "tables.backend": "torch",
+        "tables.root": "a/b",
+    }
+    assert override(Whole(Run(steps=3), Tables("x")), json.loads(json.dumps(found))) == Whole()
+    lasting = settings(Whole(), elastic=False)
+    assert lasting["tables.blocks"] == 5
+    assert "tables.backend" not in lasting
+
+
+def test_value_at_a_path() -> None:
+    assert value_at(Whole(), "run.optim.lr") == 1e-3
+    assert value_at(Whole(), "tables") == Tables()
+    with pytest.raises(ConfigError, match=r"no setting 'run.optim.lrr' in Optim, did you mean 'lr'\?"):
+        value_at(Whole(), "run.optim.lrr")
+    with pytest.raises(ConfigError, match="no setting 'run.steps.real' in int"):
+        value_at(Whole(), "run.steps.real")
 
 
 def test_json_round_trip_of_nested_configs() -> None:
@@ -58,6 +121,8 @@ def test_from_dict_names_what_is_wrong() -> None:
         from_dict(Run, {"stepz": 1})
     with pytest.raises(ConfigError, match="Feature: .*missing.*'name'"):
         from_dict(Feature, {"kind": "ids", "size": 1, "width": 1})
+    with pytest.raises(ConfigError, match=r"Run must be a mapping of settings, got \['steps'\]"):
+        from_dict(Run, ["steps"])
 
 
 def test_schema_and_card_round_trip() -> None:

@@ -1,0 +1,29 @@
+"""Presets: every complete run that comes with recray can be written down as JSON and read again."""
+
+import json
+from typing import Any
+
+import pytest
+
+from recray.config import from_dict, override, settings, to_dict
+from recray.recipes import RECIPES
+from recray.recipes.clicks import LAMBDARANK_PRESETS
+from recray.recipes.ranking import RankerRun
+
+RUNS = {
+    f"{model}/{name}": run
+    for model, presets in [*((m, r.presets) for m, r in RECIPES.items()), ("lambdarank", LAMBDARANK_PRESETS)]
+    for name, (_, run) in presets.items()
+} | {"ranker": RankerRun()}
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())
+def test_a_run_returns_from_json_as_it_was(run: Any) -> None:
+    again = from_dict(type(run), json.loads(json.dumps(to_dict(run))))
+    assert again == run
+    assert repr(again) == repr(run)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())
+def test_a_run_is_its_flat_settings(run: Any) -> None:
+    assert override(run, json.loads(json.dumps(settings(run)))) == run

@@ -12,7 +12,8 @@ import tyro
 from recray.bundles.codes import REPORT
 from recray.cli.jobs import run_job
 from recray.cli.show import show_codes
-from recray.recipes.semantic_ids import publish_semantic_ids, read_items
+from recray.data.content.further_items import read_items
+from recray.pipelines.semantic_ids import publish_semantic_ids
 from recray.store import Store
 
 

@@ -9,7 +9,7 @@ import tyro
 
 from recray.cli.jobs import run_job
 from recray.ops.ann import IndexConfig
-from recray.recipes.publishing import reindex
+from recray.pipelines.reindex import reindex
 from recray.store import Store
 
 

@@ -10,10 +10,9 @@ import httpx
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation, show_gain, show_recommendations
 from recray.eval.compare import Row
-from recray.launch.stages import train_ranker, train_retriever
-from recray.ops.ann import IndexConfig
-from recray.recipes import demo
-from recray.recipes.comparison import compare_models
+from recray.pipelines import demo
+from recray.pipelines.compare import compare_models
+from recray.recipes.ranker import MeasuredStages
 from recray.serve.session import serving
 from recray.store import Store
 from recray.train.context import LaunchConfig
@@ -33,9 +32,9 @@ def main(job: Demo) -> None:
     store, launch = Store(), LaunchConfig(workers=job.workers)
     with serving(job.port) as session:  # one Ray for all that follows; stopped at the end
         # Retrieval: two towers on Ray Train, their vectors in a FAISS index, published as one version.
-        retriever = train_retriever(demo.retriever_run(job.dataset), launch, IndexConfig(), store)
+        retriever = demo.train_on("two_tower", job.dataset, launch, store)
         # Ranking: XGBoost on the retriever's candidates and point-in-time features.
-        ranker = train_ranker(demo.ranker_run(job.dataset), launch, store)
+        ranker = demo.train_on("gbdt_ranker", job.dataset, launch, store)
         # Promotion is what replicas follow; the ranker's version brings its retriever along.
         store.promote(ranker.bundle.manifest.name, ranker.bundle.manifest.version)
         url = session.start(ranker.bundle.manifest.name)
@@ -44,8 +43,9 @@ def main(job: Demo) -> None:
             answer = httpx.post(f"{url}/recommend", json={**question, "user_id": user})
             show_recommendations(user, answer.raise_for_status().json())
     others = compare_models(job.dataset, demo.SPLIT, demo.baselines(job.dataset), seeds=1)
-    first = Row("two_tower", 0, ranker.result.retriever)
-    both = Row("two_tower + xgboost", 0, ranker.result.ranker)
+    assert isinstance(ranker.measured, MeasuredStages)
+    first = Row("two_tower", 0, ranker.measured.retriever)
+    both = Row("two_tower + xgboost", 0, ranker.measured.ranker)
     show_evaluation([*others, first, both])
     show_gain(both, first)
     print(f"published {retriever.bundle.reference} and {ranker.bundle.reference}; see `recray versions`")

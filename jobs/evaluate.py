@@ -13,7 +13,7 @@ from recray.cli.show import show_evaluation
 from recray.config import ConfigError
 from recray.eval.compare import plot, to_json
 from recray.peers.recbole import read_rows
-from recray.recipes.comparison import compare_models
+from recray.pipelines.compare import compare_models
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import tyro
 
 from recray.cli.jobs import run_job
-from recray.recipes.generative_publishing import extend
+from recray.pipelines.extend_decoder import extend
 from recray.store import Store
 
 

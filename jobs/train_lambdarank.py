@@ -3,33 +3,7 @@
 python jobs/train_lambdarank.py ltr-lightgbm --model.ndcg-at 5 --launch.workers 2
 """
 
-from dataclasses import dataclass, field
-from typing import Annotated
-
-import tyro
-
-from recray.cli.jobs import run_preset_job
-from recray.cli.show import show_summary
-from recray.launch.rows import train_dlrm
-from recray.recipes.clicks import LAMBDARANK_PRESETS, DLRMRun
-from recray.store import Store
-from recray.train.context import LaunchConfig
-
-
-@dataclass(frozen=True)
-class TrainLambdaRank:
-    """A run, and where it happens."""
-
-    run: Annotated[DLRMRun, tyro.conf.arg(name="")] = field(default_factory=DLRMRun)
-    launch: LaunchConfig = field(default_factory=LaunchConfig)
-
-
-def main(job: TrainLambdaRank) -> None:
-    trained = train_dlrm(job.run, job.launch, Store())
-    show_summary("lambdarank", trained.evaluation.summary(), trained.evaluation.card)
-    print(f"published {trained.bundle.reference}")
-
+from recray.cli.training import run_training
 
 if __name__ == "__main__":
-    presets = {name: (text, TrainLambdaRank(run=run)) for name, (text, run) in LAMBDARANK_PRESETS.items()}
-    run_preset_job(main, presets, __doc__)
+    run_training("lambdarank", __doc__)

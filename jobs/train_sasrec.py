@@ -1,9 +1,9 @@
-"""Train a SASRec on Ray Train workers and publish it, ready to be searched by query vector.
+"""Train SASRec on what users did in order, and publish it, ready to be searched.
 
-python jobs/train_sasrec.py ml-100k --optim.lr 1e-3 --launch.workers 2
+python jobs/train_sasrec.py ml-100k --model.max-items 200 --launch.workers 2
 """
 
-from recray.cli.retrievers import run_retriever_job
+from recray.cli.training import run_training
 
 if __name__ == "__main__":
-    run_retriever_job("sasrec", __doc__)
+    run_training("sasrec", __doc__)

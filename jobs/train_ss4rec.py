@@ -1,9 +1,9 @@
-"""Train an SS4Rec on Ray Train workers and publish it, ready to be searched by query vector.
+"""Train SS4Rec on what users did and when, and publish it, ready to be searched.
 
-python jobs/train_ss4rec.py ml-1m --model.num-blocks 2 --launch.where local
+python jobs/train_ss4rec.py ml-100k --launch.workers 2
 """
 
-from recray.cli.retrievers import run_retriever_job
+from recray.cli.training import run_training
 
 if __name__ == "__main__":
-    run_retriever_job("ss4rec", __doc__)
+    run_training("ss4rec", __doc__)

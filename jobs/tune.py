@@ -12,7 +12,7 @@ from recray.cli import Listing, render
 from recray.cli.jobs import run_job
 from recray.config import override
 from recray.launch.ray_tune import search
-from recray.recipes import preset, recipe
+from recray.recipes import RECIPES, run_for
 from recray.train.context import LaunchConfig
 
 
@@ -32,9 +32,10 @@ class Tune:
 def main(config: Tune) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     space = importlib.import_module(f"tune_spaces.{config.model}")
-    run = override(preset(config.model, config.dataset), {"loop.epochs": config.epochs})
+    recipe = RECIPES[config.model]
+    run = override(run_for(recipe, config.dataset), {"loop.epochs": config.epochs})
     trials = search(
-        recipe(config.model).train,
+        recipe.work,
         run,
         space.SPACE,
         space.GOAL,
@@ -45,9 +46,8 @@ def main(config: Tune) -> None:
     )
     rows = [{space.GOAL: round(t.score, 4), "epochs": t.epoch, **t.changes} for t in trials]
     render(Listing(f"{len(rows)} trials, best first", rows), as_json=False)
-    changes = {"data.dataset": config.dataset, **trials[0].changes}
-    best = " ".join(f"--{path} {value}" for path, value in changes.items())
-    print(f"train the best with: python jobs/train_{config.model}.py synthetic {best}")
+    best = " ".join(f"--{path} {value}" for path, value in trials[0].changes.items())
+    print(f"train the best with: python jobs/train_{config.model}.py {config.dataset} {best}")
 
 
 if __name__ == "__main__":

@@ -110,6 +110,20 @@ class Saver:
             written.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
 
 
+@contextmanager
+def saved(model: nn.Module) -> Iterator[Path]:
+    """A checkpoint of a model that was made in one pass, by one process; removed afterwards.
+
+    ``load_model`` reads it; there is nothing to continue from it.
+    """
+    with tempfile.TemporaryDirectory(prefix="recray-checkpoint-") as name, _one_process_is_fine():
+        dcp_save(
+            {"model": _staged(model.state_dict())}, checkpoint_id=name, planner=_SavePlanner(), no_dist=True
+        )
+        (Path(name) / PROGRESS).write_text("{}")
+        yield Path(name)
+
+
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Restores model and optimizers in place, on any number of workers and with either table backend.
 

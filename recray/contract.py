@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from recray.arrays import Float32s, Int64s
-from recray.batch import Generated, Jagged, PairBatch, QueryBatch
+from recray.batch import FeatureTables, Generated, Jagged, PairBatch, QueryBatch
 
 
 class TopK(NamedTuple):
@@ -55,6 +55,14 @@ class Generative(Retriever, Protocol):
         self, queries: QueryBatch, k: int, *, beams: int | None = None, exclude: Jagged | None = None
     ) -> Generated:
         """The k best items that beam search finds, without those excluded."""
+
+
+@runtime_checkable
+class ReadsSideFeatures(Protocol):
+    """Knows users and items by their side columns too."""
+
+    def set_side_features(self, tables: FeatureTables) -> None:
+        """Fills them in; they are part of the state dict from then on."""
 
 
 @runtime_checkable

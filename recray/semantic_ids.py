@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from recray.arrays import Int64s
-from recray.schema import DataError
+from recray.schema import DataError, SemanticSchema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,12 @@ class SemanticIds:
         header = f"{self.sizes} {self.disambiguated} {self.codes_IL.shape}"
         codes = np.ascontiguousarray(self.codes_IL, dtype="<i8")
         return hashlib.sha256(header.encode() + codes.tobytes()).hexdigest()
+
+    def schema(self, num_users: int) -> SemanticSchema:
+        """What a generative retriever over this map is built for."""
+        return SemanticSchema(
+            num_users=num_users, num_items=self.num_items, code_sizes=self.sizes, codes_digest=self.digest
+        )
 
     @cached_property
     def _items(self) -> dict[tuple[int, ...], list[int]]:

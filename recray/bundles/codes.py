@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +21,7 @@ from recray.store.manifest import StoreError
 CODES, LEVELS = "codes.parquet", "codes.json"
 REPORT, QUALITY = "report.html", "quality.json"
 TITLES = "titles.parquet"  # of further items, where they have any
-RUN, HISTORY, ENCODER = "run.json", "history.json", "encoder"
+ENCODER = "encoder"
 MODEL = "semantic_ids"  # what the manifest of a map calls its model
 
 
@@ -104,11 +103,6 @@ def read_titles(bundle: Bundle) -> pl.DataFrame:
     if TITLES in bundle.manifest.files:
         return pl.read_parquet(bundle.path(TITLES))
     return pl.DataFrame(schema={"raw_id": pl.String, "title": pl.String})
-
-
-def read_json(bundle: Bundle, file: str) -> Any:
-    """One of the JSON files of a bundle."""
-    return json.loads(bundle.path(file).read_text())
 
 
 def _columns(ids: SemanticIds) -> dict[str, pl.Series]:

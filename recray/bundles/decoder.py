@@ -8,7 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import torch
+from torch import Tensor
 
+from recray import models
 from recray.arrays import Int64s
 from recray.bundles.codes import read_codes, write_codes
 from recray.bundles.retriever import COUNT_COLUMN, ITEMS, USERS, read_log
@@ -92,3 +94,20 @@ def _schema(bundle: Bundle) -> SemanticSchema:
             "jobs/train_decoder.py"
         )
     return schema
+
+
+def with_codes(model: Decoder, config: object, ids: SemanticIds, num_users: int) -> Decoder:
+    """The same weights over all items of a map."""
+    served = models.build("decoder", config, ids.schema(num_users))
+    assert isinstance(served, Decoder)
+    state: dict[str, Tensor] = {**model.state_dict(), "codes_IL": torch.from_numpy(ids.codes_IL)}
+    served.load_state_dict(state)
+    return served.eval()
+
+
+def with_further_items(items: pl.DataFrame, raw_ids: list[str], titles: pl.DataFrame) -> pl.DataFrame:
+    """The items table with a row for every further raw id, of which at most the title is known."""
+    further = pl.DataFrame({"raw_id": pl.Series(raw_ids[len(items) :], dtype=pl.String)})
+    if "title" in items.columns:
+        further = further.join(titles, on="raw_id", how="left", maintain_order="left")
+    return pl.concat([items.with_columns(pl.col("raw_id").cast(pl.String)), further], how="diagonal")

@@ -64,16 +64,20 @@ class Models:
 
 @dataclass(frozen=True)
 class Versions:
-    """Published versions, and the names that point at them."""
+    """Published versions, and the names that point at them; or all that one version says of itself."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """A bundle's name; empty lists all of them."""
+    version: Annotated[str, tyro.conf.Positional] = ""
+    """A number, a name such as production, or latest: card, metrics, settings, and what made it."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> Listing:
-        from recray.cli.catalogue import versions
+        from recray.cli.catalogue import version, versions
 
+        if self.version:
+            return Listing(f"{self.name} {self.version}", version(self.name, self.version))
         return Listing(f"versions of {self.name}" if self.name else "versions", versions(self.name))
 
 

@@ -1,11 +1,10 @@
-"""Rows of ``recray datasets``, ``recray models`` and ``recray versions``."""
+"""Rows of ``recray datasets``, ``recray models``, ``recray versions`` and of one version."""
 
 from typing import Any
 
 from recray.data.events.dataset import MANIFEST, read_manifest
 from recray.data.rows.table import read_row_manifest
 from recray.data.sources import SOURCES
-from recray.models import CONTENT_MODELS, MODELS, ROW_MODELS
 from recray.paths import datasets_dir
 from recray.recipes import RECIPES
 from recray.store.store import Store
@@ -36,14 +35,10 @@ def _prepared(name: str) -> str:
 
 
 def models() -> list[dict[str, Any]]:
-    """Registered models and their presets."""
+    """What can be trained, and the presets of each."""
     return [
-        {
-            "name": name,
-            "what": entry.summary,
-            "presets": list(RECIPES[name].presets) if name in RECIPES else [],
-        }
-        for name, entry in (MODELS | CONTENT_MODELS | ROW_MODELS).items()
+        {"name": name, "what": recipe.summary, "presets": list(recipe.presets)}
+        for name, recipe in RECIPES.items()
     ]
 
 
@@ -71,3 +66,31 @@ def versions(name: str = "") -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def version(name: str, which: str) -> list[dict[str, Any]]:
+    """All that one version says of itself, a line each: what it is, how it was measured, what made it."""
+    manifest = Store().open(name, which).manifest
+    said: dict[str, Any] = {
+        "version": f"{manifest.name} {manifest.version}",
+        "model": manifest.model,
+        "created": manifest.created_at,
+        "digest": manifest.digest,
+        "requires": [str(reference) for reference in manifest.requires.values()],
+        "parent": manifest.parent or "",
+    }
+    if manifest.card:
+        said |= {f"card.{key}": value for key, value in manifest.card.to_json().items()}
+    said |= {f"metrics.{key}": value for key, value in manifest.metrics.items()}
+    if manifest.run:
+        run = {key: value for key, value in manifest.run.items() if key != "settings"}
+        said |= _flat(run, "run.") | _flat(manifest.run["settings"], "")
+    return [{"what": key, "value": value} for key, value in said.items() if value not in ("", [], None)]
+
+
+def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Nested values by dotted path: as the command line takes settings."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

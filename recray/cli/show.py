@@ -1,5 +1,6 @@
 """Tables that a person reads: metrics side by side, recommendations with their reasons."""
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from recray.eval.bootstrap import Interval
+from recray.eval.clicks import Clicks
 from recray.eval.compare import PairedDifference, Row, compare, table
+from recray.eval.evaluate import Evaluation
+from recray.recipes.ranker import MeasuredStages
+from recray.recipes.rqvae import MeasuredCodes
 from recray.schema import ProtocolCard
+from recray.train.run import Measured
 
 SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
 LOG_WIDTH = 120  # where output is no terminal
@@ -18,6 +24,34 @@ LOG_WIDTH = 120  # where output is no terminal
 
 def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+@functools.singledispatch
+def show(measured: Measured, model: str, seed: int) -> None:
+    """What was measured, as a person reads it."""
+    raise TypeError(f"nothing shows a {type(measured).__name__}")
+
+
+@show.register
+def _(measured: Evaluation, model: str, seed: int) -> None:
+    show_evaluation([Row(model, seed, measured)])
+
+
+@show.register
+def _(measured: Clicks, model: str, seed: int) -> None:
+    show_summary(model, measured.summary(), measured.card)
+
+
+@show.register
+def _(measured: MeasuredCodes, model: str, seed: int) -> None:
+    show_codes(measured.means())
+
+
+@show.register
+def _(measured: MeasuredStages, model: str, seed: int) -> None:
+    retriever, both = (Row("retriever", seed, measured.retriever), Row(f"+ {model}", seed, measured.ranker))
+    show_evaluation([retriever, both])
+    show_gain(both, retriever)
 
 
 def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:

@@ -2,20 +2,21 @@
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 
 from recray import paths
 from recray.config import ConfigError
-from recray.launch import RunResult, Task
+from recray.folders import put
+from recray.launch.runs import RunResult, Task
 from recray.track import history
 from recray.track.console import ConsoleProgress
 from recray.train.context import Context, LaunchConfig
 
+R = TypeVar("R")
 METRICS = "metrics.json"  # what a checkpoint was reported with
 
 
@@ -42,7 +43,7 @@ class _Keeper:
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(checkpoint, staged)
         (staged / METRICS).write_text(json.dumps(metrics))
-        os.rename(staged, self.folder / f"checkpoint_{number:06d}")
+        put(staged, self.folder / f"checkpoint_{number:06d}")
         for old in set(self.checkpoints()[:-1]) - set(self.best_first()[: self.keep]):
             shutil.rmtree(old)
 
@@ -50,7 +51,7 @@ class _Keeper:
         return history.read(self.folder)[-1]
 
 
-def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
+def run(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
     """Runs the task here, resuming a run of this name.
 
     Raises:

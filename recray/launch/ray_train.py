@@ -6,7 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray.train
@@ -16,16 +16,17 @@ import torch
 
 from recray import paths
 from recray.config import ConfigError
-from recray.launch import RunResult, Task
+from recray.launch.runs import RunResult, Task
 from recray.schema import DataError
 from recray.track import history
 from recray.track.console import ConsoleProgress, setup_logging
 from recray.train.context import Context, LaunchConfig
 
+R = TypeVar("R")
 NO_SCORE = -1e30  # below every score; infinity would not survive Ray's JSON
 
 
-def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
+def run(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
     """Runs the task on PyTorch workers; a run of this name that was interrupted is continued.
 
     Raises:
@@ -36,13 +37,13 @@ def run(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
     return _run(ray.train.torch.TorchTrainer, {"torch_config": backend}, task, config, launch, name)
 
 
-def run_boosted(task: Task, config: Any, launch: LaunchConfig, name: str) -> RunResult:
+def run_boosted(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
     """As ``run``, on workers that are joined by XGBoost's communicator instead of PyTorch's."""
     return _run(ray.train.xgboost.XGBoostTrainer, {}, task, config, launch, name)
 
 
 def _run(
-    trainer: Any, backend: dict[str, Any], task: Task, config: Any, launch: LaunchConfig, name: str
+    trainer: Any, backend: dict[str, Any], task: Task[R], config: R, launch: LaunchConfig, name: str
 ) -> RunResult:
     if not ray.is_initialized():
         ray.init(log_to_driver=True, logging_level=logging.WARNING)

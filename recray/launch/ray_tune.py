@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import ray
 import torch
@@ -10,12 +10,15 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from recray import paths
-from recray.config import ConfigError, override
-from recray.launch import Task, run_name
+from recray.config import Config, ConfigError, override, value_at
+from recray.launch.runs import Task, run_name
 from recray.track.console import setup_logging
 from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)
+
+
+R = TypeVar("R", bound=Config)
 
 
 class Trial(NamedTuple):
@@ -27,8 +30,8 @@ class Trial(NamedTuple):
 
 
 def search(
-    task: Task,
-    run: Any,
+    task: Task[R],
+    run: R,
     space: dict[str, Any],
     goal: str,
     launch: LaunchConfig,
@@ -48,7 +51,7 @@ def search(
         ConfigError: a path of the space names no setting of the run, or no trial reported anything.
     """
     for path in space:
-        override(run, {path: _value_of(run, path)})  # a misspelt path fails here, not in every trial
+        override(run, {path: value_at(run, path)})  # a misspelt path fails here, not in every trial
     if not ray.is_initialized():
         ray.init(logging_level=logging.WARNING)
     name, metric = run_name(launch, f"tune-{title}"), f"best_{goal}"
@@ -78,14 +81,7 @@ def search(
     return sorted(trials, key=lambda trial: -trial.score)
 
 
-def _value_of(run: Any, path: str) -> Any:
-    """The present value at a dotted path; None where there is none, which ``override`` then refuses."""
-    for part in path.split("."):
-        run = getattr(run, part, None)
-    return run
-
-
-def _trial(changes: dict[str, Any], *, task: Task, run: Any, launch: LaunchConfig) -> None:
+def _trial(changes: dict[str, Any], *, task: Task[R], run: R, launch: LaunchConfig) -> None:
     """One trial: a worker of its own, which resumes where Tune paused or lost it."""
     setup_logging(logging.WARNING)
     torch.set_num_threads(launch.cpus_per_worker)

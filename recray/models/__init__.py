@@ -1,4 +1,4 @@
-"""Model name -> (config, model), imported lazily: all that a replica needs to rebuild a bundle."""
+"""Model name -> (config, model), imported when asked for: all that a replica needs to rebuild a bundle."""
 
 import importlib
 from collections.abc import Mapping
@@ -16,56 +16,28 @@ class ModelEntry:
     module: str
     config: str
     model: str
-    summary: str
 
 
-MODELS = {  # retrievers
-    "popularity": ModelEntry(
-        "recray.models.popularity", "PopularityConfig", "Popularity", "most interactions first"
-    ),
-    "item_knn": ModelEntry(
-        "recray.models.item_knn", "ItemKNNConfig", "ItemKNN", "cosine item neighbourhoods (Deshpande 2004)"
-    ),
-    "two_tower": ModelEntry(
-        "recray.models.two_tower", "TwoTowerConfig", "TwoTower", "in-batch softmax with logQ (Yi et al. 2019)"
-    ),
-    "ncf": ModelEntry("recray.models.ncf", "NCFConfig", "NCF", "NeuMF: factors and an MLP (He et al. 2017)"),
-    "sasrec": ModelEntry(
-        "recray.models.sasrec", "SASRecConfig", "SASRec", "causal transformer (Kang & McAuley 2018)"
-    ),
-    "ss4rec": ModelEntry(
-        "recray.models.ss4rec", "SS4RecConfig", "SS4Rec", "S5 in continuous time, and Mamba (Xiao 2025)"
-    ),
-    "gat": ModelEntry(
-        "recray.models.gat", "GATConfig", "GAT", "graph attention over users and items (Brody et al. 2022)"
-    ),
-    "decoder": ModelEntry(
-        "recray.models.decoder",
-        "DecoderConfig",
-        "Decoder",
-        "generates semantic ids (TIGER, Rajput 2023)",
-    ),
+MODELS: Mapping[str, ModelEntry] = {
+    "popularity": ModelEntry("popularity", "PopularityConfig", "Popularity"),
+    "item_knn": ModelEntry("item_knn", "ItemKNNConfig", "ItemKNN"),
+    "two_tower": ModelEntry("two_tower", "TwoTowerConfig", "TwoTower"),
+    "ncf": ModelEntry("ncf", "NCFConfig", "NCF"),
+    "gat": ModelEntry("gat", "GATConfig", "GAT"),
+    "sasrec": ModelEntry("sasrec", "SASRecConfig", "SASRec"),
+    "ss4rec": ModelEntry("ss4rec", "SS4RecConfig", "SS4Rec"),
+    "decoder": ModelEntry("decoder", "DecoderConfig", "Decoder"),
+    "rqvae": ModelEntry("rqvae", "RQVAEConfig", "RQVAE"),
+    "dlrm": ModelEntry("dlrm", "DLRMConfig", "DLRM"),
 }
-ROW_MODELS = {
-    "dlrm": ModelEntry(
-        "recray.models.dlrm", "DLRMConfig", "DLRM", "clicks, or sessions by LambdaRank (Naumov et al. 2019)"
-    ),
-}
-"""Models that score rows, not the catalogue."""
-CONTENT_MODELS = {
-    "rqvae": ModelEntry(
-        "recray.models.rqvae", "RQVAEConfig", "RQVAE", "item content to semantic ids (Rajput et al. 2023)"
-    ),
-}
-"""Models of what items are, not of who likes them."""
+"""Networks that a bundle's config, schema and weights rebuild; ``recipes`` says what can be trained."""
 
 
 def _load(name: str, attribute: str) -> Any:
-    known = MODELS | ROW_MODELS | CONTENT_MODELS
-    if name not in known:
-        raise ConfigError(f"no model {name!r}{nearest(name, known)}")
-    entry = known[name]
-    return getattr(importlib.import_module(entry.module), getattr(entry, attribute))
+    if name not in MODELS:
+        raise ConfigError(f"no model {name!r}{nearest(name, MODELS)}")
+    entry = MODELS[name]
+    return getattr(importlib.import_module(f"recray.models.{entry.module}"), getattr(entry, attribute))
 
 
 def config_of(name: str) -> type[Any]:

@@ -32,6 +32,7 @@ from recray.batch import QueryBatch
 from recray.config import ConfigError
 from recray.data.events.atomic_files import side_fields, write_atomic_files
 from recray.data.events.examples import Target, eval_examples, item_counts
+from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.data.events.splits import split_by_name
 from recray.eval.compare import Row, to_json
 from recray.eval.evaluate import Evaluation, evaluate
@@ -39,7 +40,6 @@ from recray.eval.protocol import require_same_card
 from recray.folders import build_once
 from recray.peers import recbole_worker
 from recray.peers.recbole_worker import FIXED, OPTIONS, Epoch, Scores
-from recray.recipes.retrieval import DataConfig, Prepared, prepared
 from recray.schema import ProtocolCard
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def read_rows(paths: Sequence[Path], dataset: str, split: str, k: int) -> list[R
     """
     rows = [read_row(path) for path in paths]
     if rows:
-        data = prepared(DataConfig(dataset=dataset)).dataset
+        data = open_split(DataConfig(dataset=dataset)).dataset
         _, card = eval_examples(data, split_by_name(data, split), "test")
     for path, (_, _, evaluation) in zip(paths, rows, strict=True):
         if f"ndcg@{k}" not in evaluation.per_query:
@@ -223,7 +223,7 @@ def train_recbole(run: RecBoleRun, save: Callable[[RecBoleResult], None] = lambd
             before its first epoch had ended.
         DataError: the data set is not at hand.
     """
-    data = prepared(DataConfig(dataset=run.dataset))
+    data = open_split(DataConfig(dataset=run.dataset))
     history: list[EpochRecord] = []
     result: RecBoleResult | None = None
     finished = False
@@ -270,7 +270,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
-def _epochs(run: RecBoleRun, data: Prepared) -> Generator[Epoch]:
+def _epochs(run: RecBoleRun, data: SplitData) -> Generator[Epoch]:
     """The epochs of a Ray task in RecBole's environment, as they end; closing it ends the task."""
     runtime_env = environment(run.threads)
     if not ray.is_initialized():
@@ -297,7 +297,7 @@ def _epochs(run: RecBoleRun, data: Prepared) -> Generator[Epoch]:
             ray.cancel(references, force=True)
 
 
-def _order(run: RecBoleRun, data: Prepared) -> recbole_worker.Order:
+def _order(run: RecBoleRun, data: SplitData) -> recbole_worker.Order:
     columns = {"inter": ["user_id", "item_id", "timestamp"]}
     if run.side_features:
         columns["user"] = ["user_id", *side_fields(data.dataset.users)]
@@ -325,7 +325,7 @@ def _require_room(run: RecBoleRun) -> None:
             raise ConfigError(f"{needed} {kind} are asked for, the Ray cluster has {have.get(kind, 0):g}")
 
 
-def _measured(run: RecBoleRun, data: Prepared, epoch: Epoch, history: list[EpochRecord]) -> RecBoleResult:
+def _measured(run: RecBoleRun, data: SplitData, epoch: Epoch, history: list[EpochRecord]) -> RecBoleResult:
     assert epoch.test is not None
     return RecBoleResult(
         run=run,
@@ -337,7 +337,7 @@ def _measured(run: RecBoleRun, data: Prepared, epoch: Epoch, history: list[Epoch
     )
 
 
-def _evaluate(scores: Scores, data: Prepared, target: Target) -> Evaluation:
+def _evaluate(scores: Scores, data: SplitData, target: Target) -> Evaluation:
     """recray's measure of RecBole's scores, for the users and under the card of every other model."""
     examples, card = eval_examples(data.dataset, data.split, target)
     row_U = np.full(data.dataset.num_users, -1)
@@ -355,7 +355,7 @@ def _evaluate(scores: Scores, data: Prepared, target: Target) -> Evaluation:
     return evaluate(score_items, examples, card, item_counts(data.dataset, data.split.train_N), ks=(10,))
 
 
-def _record(epoch: Epoch, data: Prepared, history: list[EpochRecord]) -> EpochRecord:
+def _record(epoch: Epoch, data: SplitData, history: list[EpochRecord]) -> EpochRecord:
     before_s = history[-1].elapsed_s if history else 0.0
     return EpochRecord(
         epoch=len(history) + 1,

@@ -1,55 +1,76 @@
-"""Model name -> recipe: the only room that joins data, model, evaluation and loop for training."""
+"""What can be trained, by name: the only room that joins data, model, evaluation and loop.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+A recipe is imported when it is first asked for.
+"""
 
-from recray.config import ConfigError, nearest
-from recray.recipes import clicks, generative, graph, ncf, retrieval, semantic_ids, sequence
-from recray.train.context import Context
+import importlib
+import logging
+from collections.abc import Iterator, Mapping
 
+from recray.config import ConfigError, nearest, settings
+from recray.train.run import AnyRecipe, Run
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained."""
+log = logging.getLogger(__name__)
 
-    presets: dict[str, tuple[str, Any]]
-    """Preset name -> (one line about it, complete run config)."""
-    train: Callable[[Any, Context], object]
-    """(run config, context) -> the trained model, its best weights in a checkpoint; run by every worker."""
-
-
-RECIPES: dict[str, Recipe] = {
-    "popularity": Recipe(retrieval.COUNT_PRESETS["popularity"], retrieval.train_counts),
-    "item_knn": Recipe(retrieval.COUNT_PRESETS["item_knn"], retrieval.train_counts),
-    "two_tower": Recipe(retrieval.TWO_TOWER_PRESETS, retrieval.train_pairs),
-    "ncf": Recipe(ncf.NCF_PRESETS, ncf.train_ncf),
-    "gat": Recipe(graph.GAT_PRESETS, graph.train_gat),
-    "sasrec": Recipe(sequence.SASREC_PRESETS, sequence.train_sequence),
-    "ss4rec": Recipe(sequence.SS4REC_PRESETS, sequence.train_sequence),
-    "s5": Recipe(sequence.halves("s5"), sequence.train_sequence),
-    "mamba": Recipe(sequence.halves("mamba"), sequence.train_sequence),
-    "ideal": Recipe({"synthetic": ("the planted truth", retrieval.IdealRun())}, retrieval.reveal_ideal),
-    "rqvae": Recipe(semantic_ids.RQVAE_PRESETS, semantic_ids.train_rqvae),
-    "decoder": Recipe(generative.DECODER_PRESETS, generative.train_decoder),
-    "dlrm": Recipe(clicks.DLRM_PRESETS, clicks.train_rows),
+_PLACES = {
+    "popularity": "counting.POPULARITY",
+    "item_knn": "counting.ITEM_KNN",
+    "two_tower": "pairs.TWO_TOWER",
+    "ncf": "pairs.NCF",
+    "gat": "graph.GRAPH_ATTENTION",
+    "sasrec": "sequence.SASREC",
+    "ss4rec": "sequence.SS4REC",
+    "s5": "sequence.S5",
+    "mamba": "sequence.MAMBA",
+    "decoder": "decoder.DECODER",
+    "rqvae": "rqvae.RQVAE_RECIPE",
+    "dlrm": "dlrm.DLRM_RECIPE",
+    "lambdarank": "dlrm.LAMBDARANK",
+    "gbdt_ranker": "ranker.GBDT_RANKER",
+    "dlrm_ranker": "ranker.DLRM_RANKER",
+    "ideal": "ideal.IDEAL",
 }
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of a model.
+class _Recipes(Mapping[str, AnyRecipe]):
+    """Recipes by name, in the order of the list above."""
+
+    def __getitem__(self, name: str) -> AnyRecipe:
+        if name not in _PLACES:
+            raise ConfigError(f"no recipe for model {name!r}{nearest(name, _PLACES)}")
+        module, attribute = _PLACES[name].split(".")
+        found: AnyRecipe = getattr(importlib.import_module(f"recray.recipes.{module}"), attribute)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+RECIPES: Mapping[str, AnyRecipe] = _Recipes()
+
+
+def run_for(recipe: AnyRecipe, dataset: str) -> Run:
+    """The run of a model for a data set: its preset, else the model's own defaults at the size of the data.
+
+    Never another data set's preset; where there is none, the log says which settings were taken.
 
     Raises:
-        ConfigError: no model of this name can be trained.
+        ConfigError, DataError: there is no such data.
     """
-    if name not in RECIPES:
-        raise ConfigError(f"no recipe for model {name!r}{nearest(name, RECIPES)}")
-    return RECIPES[name]
-
-
-def preset(model: str, dataset: str) -> Any:
-    """The run config of a model for a data set: its preset, or the first preset pointed at that data."""
-    presets = recipe(model).presets
-    if dataset in presets:
-        return presets[dataset][1]
-    return retrieval.for_dataset(next(iter(presets.values()))[1], dataset)
+    if dataset in recipe.presets:
+        preset: Run = recipe.presets[dataset][1]
+        return preset
+    run: Run = recipe.default(dataset)
+    taken = settings(run)
+    plain = settings(type(run)())
+    differing = ", ".join(f"{k} {v}" for k, v in taken.items() if v != plain.get(k) and k != "data.dataset")
+    log.info(
+        "%s has no preset for %s; by the size of the data: %s",
+        recipe.name,
+        dataset,
+        differing or "its defaults",
+    )
+    return run

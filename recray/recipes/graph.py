@@ -5,7 +5,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,24 +15,23 @@ from torch import Tensor, nn
 from recray.batch import EvalExamples, Jagged, QueryBatch
 from recray.config import ConfigError
 from recray.contract import Retriever, VectorRetriever
-from recray.data.batches.neighbours import GraphBatches, WholeGraph, pairs_to_predict, require_one_layer
+from recray.data.batches.neighbours import (
+    GraphBatches,
+    Neighbourhoods,
+    WholeGraph,
+    pairs_to_predict,
+    require_one_layer,
+)
 from recray.data.batches.pairs import PairBatches
 from recray.data.events.examples import eval_examples, item_counts
+from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.evaluate import Evaluation, evaluate
 from recray.eval.links import Links, PairScores, auc_sum, draw_links
-from recray.models.gat import GATConfig
-from recray.recipes.retrieval import (
-    DataConfig,
-    Prepared,
-    batch_size_for,
-    evaluate_retriever,
-    new_model,
-    prepared,
-    validation,
-)
+from recray.models.gat import GAT, GATConfig
+from recray.recipes.pairs import loop_for
+from recray.recipes.retriever import GradientRecipe, GradientRun, evaluate_retriever
 from recray.train.context import Context
-from recray.train.loop import LoopConfig, Sums, fit
-from recray.train.optim import OptimConfig
+from recray.train.loop import LoopConfig, Sums
 
 Part = Literal["train", "validation", "test"]
 Parts = dict[str, dict[str, float]]  # metrics by name, of each part
@@ -40,13 +40,10 @@ TRAINING_USERS = 5000  # at most, whose training items are ranked
 
 
 @dataclass(frozen=True, kw_only=True)
-class GATRun:
+class GATRun(GradientRun):
     """Train a graph attention network on users and items."""
 
-    data: DataConfig = field(default_factory=DataConfig)
     model: GATConfig = field(default_factory=GATConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
     fanouts: tuple[int, ...] = (16,)
     """Neighbours of a node, at most, from the last layer (around the pairs) to the first."""
     newest: bool | None = None
@@ -56,12 +53,9 @@ class GATRun:
     """The user of a training pair hears what came before it only; for one layer. None: as the split wants."""
     recency: float = 10.0
     """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike."""
-    validation_users: int = 0
-    """Users that validation ranks for, drawn once by the seed; 0: all of them."""
-    seed: int = 0
-    """Of the initial weights, the order of the data, the neighbours and dropout."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.fanouts) != self.model.layers or min(self.fanouts) < 1:
             raise ConfigError(
                 f"fanouts must be one number of at least 1 for each of model.layers {self.model.layers}, "
@@ -74,70 +68,85 @@ class GATRun:
                 f"newest needs the same fanout in every layer, got {self.fanouts}: users are served from as "
                 "many of their newest neighbours in each; make them equal, or give newest False"
             )
-        if self.validation_users < 0:
-            raise ConfigError(f"validation_users must not be negative, got {self.validation_users}")
 
     def settled(self, choice: bool | None) -> bool:
         """``newest`` or ``causal``; None is whether the split has an order."""
         return self.data.split != "random" if choice is None else choice
 
 
-def _preset(dataset: str, **changes: Any) -> GATRun:
-    return GATRun(data=DataConfig(dataset=dataset), **changes)
+class GraphData(SplitData):
+    """A split and, made when first asked for, the graph of its training part."""
+
+    @cached_property
+    def _made(self) -> tuple[Neighbourhoods, str]:
+        # PyTorch Geometric takes seconds to import, and whoever restores a model does not need it.
+        from recray.data.batches.graph import describe, neighbourhoods, user_item_graph
+
+        graph = user_item_graph(self)
+        return neighbourhoods(graph), describe(graph)
+
+    @property
+    def edges(self) -> Neighbourhoods:
+        return self._made[0]
+
+    @property
+    def about_edges(self) -> str:
+        """How many messages there are, for the notes of a run."""
+        return self._made[1]
 
 
-_LARGE = LoopConfig(batch_size=8192, epochs=10, patience=2)
-GAT_PRESETS: dict[str, tuple[str, GATRun]] = {
-    "synthetic": ("generated data with a known truth; needs no download", _preset("synthetic")),
-    "ml-100k": ("MovieLens 100K", _preset("ml-100k", loop=LoopConfig(epochs=30))),
-    "ml-1m": ("MovieLens 1M", _preset("ml-1m", loop=LoopConfig(epochs=7, patience=2))),
-    "custom": ("your own events: --data.dataset FILE", _preset("events.csv")),
-    "ml-25m": ("MovieLens 25M", _preset("ml-25m", loop=_LARGE, validation_users=5000)),
-    "amazon-beauty": ("Amazon Reviews 2014, Beauty", _preset("amazon-beauty")),
-    "amazon-sports": ("Amazon Reviews 2014, Sports and Outdoors", _preset("amazon-sports")),
-}
-
-
-def train_gat(run: GATRun, context: Context) -> Retriever:
-    """Trains on the pairs of the training part with their neighbours, validates on the validation part.
+class GATRecipe(GradientRecipe[GATRun, GraphData]):
+    """Pairs of the training part with their neighbours.
 
     Before each validation the vectors of all users and items are computed over the whole graph; they are
     in the checkpoint. Reported beside the ranking: ``link_auc`` of the validation part.
     """
-    data = prepared(run.data)
-    model = new_model(run, data.dataset)
-    # PyTorch Geometric takes seconds to import, and whoever lists the presets does not need it.
-    from recray.data.batches.graph import describe, neighbourhoods, user_item_graph
 
-    graph = user_item_graph(data.dataset, data.split, seed=run.seed)
-    edges = neighbourhoods(graph)
-    batch_size = batch_size_for(run.loop, int(data.split.train_N.sum()))
-    pairs = PairBatches(data.dataset, data.split.train_N, batch_size, run.seed, recency=run.recency)
-    newest, causal = run.settled(run.newest), run.settled(run.causal)
-    batches = GraphBatches(pairs, edges, fanouts=run.fanouts, newest=newest, causal=causal)
-    whole = WholeGraph(edges, run.fanouts[0] if newest else 0)
-    ranked = validation(data, context, users=run.validation_users, seed=run.seed)
-    linked = link_validation(data, context)
+    def open(self, run: GATRun) -> GraphData:
+        data = open_split(run.data)
+        return GraphData(data.dataset, data.split)
 
-    def validate(module: Any) -> Sums:
-        module.refresh(whole)
-        return {**ranked(module), **linked(module)}
+    def reads_side_features(self, run: GATRun) -> bool:
+        return run.model.side_features
 
-    fit(
-        model,
-        batches,
-        validate,
-        config=run.loop,
-        optim=run.optim,
-        context=context,
-        seed=run.seed,
-        data=f"{data.dataset.name} {data.dataset.hash[:12]}, {describe(graph)}",
-    )
-    trained: Retriever = model
-    return trained
+    def batches(self, run: GATRun, data: GraphData) -> GraphBatches:
+        size = run.loop.batch_size_for(int(data.split.train_N.sum()))
+        pairs = PairBatches(data.dataset, data.split.train_N, size, run.seed, recency=run.recency)
+        newest, causal = run.settled(run.newest), run.settled(run.causal)
+        return GraphBatches(pairs, data.edges, fanouts=run.fanouts, newest=newest, causal=causal)
+
+    def identity(self, run: GATRun, data: GraphData) -> str:
+        return f"{super().identity(run, data)}, {data.about_edges}"
+
+    def validation(self, run: GATRun, data: GraphData, context: Context) -> Callable[[nn.Module], Sums]:
+        whole = WholeGraph(data.edges, run.fanouts[0] if run.settled(run.newest) else 0)
+        ranked, linked = super().validation(run, data, context), link_validation(data, context)
+
+        def validate(model: nn.Module) -> Sums:
+            assert isinstance(model, GAT)
+            model.refresh(whole)
+            return {**ranked(model), **linked(model)}
+
+        return validate
 
 
-def part_links(data: Prepared, part: Part) -> Links:
+def _preset(dataset: str, loop: LoopConfig = LoopConfig()) -> GATRun:  # noqa: B008 - frozen
+    return GATRun(data=DataConfig(dataset=dataset), loop=loop)
+
+
+GRAPH_ATTENTION = GATRecipe(
+    "gat",
+    {
+        "synthetic": ("generated data with a known truth; needs no download", _preset("synthetic")),
+        "ml-100k": ("MovieLens 100K", _preset("ml-100k", LoopConfig(epochs=30))),
+        "ml-1m": ("MovieLens 1M", _preset("ml-1m", LoopConfig(epochs=7, patience=2))),
+    },
+    "graph attention over users and items (Brody et al. 2022)",
+    sized=lambda size: GATRun(loop=loop_for(size), validation_users=size.validation_users),
+)
+
+
+def part_links(data: SplitData, part: Part) -> Links:
     """The pairs to predict in a part of the split, and as many that occur in no part.
 
     Raises:
@@ -150,18 +159,19 @@ def part_links(data: Prepared, part: Part) -> Links:
     return draw_links(pairs_2N, observed_2N, dataset.num_users, dataset.num_items)
 
 
-def link_validation(data: Prepared, context: Context) -> Callable[[nn.Module], Sums]:
+def link_validation(data: SplitData, context: Context) -> Callable[[nn.Module], Sums]:
     """This rank's share of ``link_auc``, of the validation part."""
     links = part_links(data, "validation")
 
-    def validate(model: Any) -> Sums:
+    def validate(model: nn.Module) -> Sums:
+        assert isinstance(model, VectorRetriever)
         score = _pair_scores(model, data, context.device)
         return {"link_auc": auc_sum(score, links, context.rank, context.world_size)}
 
     return validate
 
 
-def link_metrics(model: VectorRetriever, data: Prepared) -> dict[Part, float]:
+def link_metrics(model: VectorRetriever, data: SplitData) -> dict[Part, float]:
     """Link AUC of every part of the split, of any retriever whose vectors depend on the user's id."""
     score = _pair_scores(model, data, torch.device("cpu"))
     return {
@@ -169,7 +179,9 @@ def link_metrics(model: VectorRetriever, data: Prepared) -> dict[Part, float]:
     }
 
 
-def measure_parts(model: Any, data: Prepared, metrics: tuple[str, ...] = ("hit@10", "ndcg@10")) -> Parts:
+def measure_parts(
+    model: VectorRetriever, data: SplitData, metrics: tuple[str, ...] = ("hit@10", "ndcg@10")
+) -> Parts:
     """``link_auc`` and metrics of the full ranking, of every part of the split.
 
     Training items are ranked among all items, held-out ones among those that the user has not seen.
@@ -186,7 +198,7 @@ def measure_parts(model: Any, data: Prepared, metrics: tuple[str, ...] = ("hit@1
     return found
 
 
-def training_ranking(model: Any, data: Prepared, ks: tuple[int, ...] = (10,)) -> Evaluation:
+def training_ranking(model: Retriever, data: SplitData, ks: tuple[int, ...] = (10,)) -> Evaluation:
     """Full ranking of the training items of up to 5000 users, nothing filtered: what is remembered."""
     dataset, train_N = data.dataset, data.split.train_N
     _, card = eval_examples(dataset, data.split, "validation")
@@ -203,7 +215,7 @@ def training_ranking(model: Any, data: Prepared, ks: tuple[int, ...] = (10,)) ->
     return evaluate(model.score_items, examples, card, item_counts(dataset, train_N), ks=ks)
 
 
-def _pair_scores(model: Any, data: Prepared, device: torch.device) -> PairScores:
+def _pair_scores(model: VectorRetriever, data: SplitData, device: torch.device) -> PairScores:
     """Inner products of the vectors of users, known by their ids alone, and items."""
     item_ID = model.item_vectors().cpu()
     user_ids_U = torch.arange(data.dataset.num_users)

@@ -15,7 +15,7 @@ from recray.config import ConfigError
 from recray.schema import ProtocolCard, Schema, schema_from_json
 
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class StoreError(ConfigError):
@@ -57,6 +57,7 @@ class BundleManifest:
     parent: int | None  # version that this one was trained from
     created_at: str  # ISO 8601, UTC
     files: dict[str, FileEntry]  # relative path -> entry, sorted
+    run: dict[str, Any] | None = None  # settings, code, data, duration: what made it; see ``RunRecord``
     format: int = FORMAT
     digest: str = field(default="")
 
@@ -101,17 +102,20 @@ def read_manifest(folder: Path) -> BundleManifest:
     path = folder / MANIFEST_FILE
     try:
         values = json.loads(path.read_bytes())
-        manifest = _from_json(values)
+        found = values["format"]
+        manifest = _from_json(values) if found == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path}: not a readable bundle manifest ({error}); publish it again") from error
+    if manifest is None:
+        raise StoreError(
+            f"{path} has format {found!r}, this version of recray reads {FORMAT}: publish it again"
+        )
     if manifest.computed_digest() != manifest.digest:
         raise StoreError(f"{path}: changed after it was published (digest differs); publish it again")
     return manifest
 
 
 def _from_json(values: dict[str, Any]) -> BundleManifest:
-    if values.get("format") != FORMAT:
-        raise StoreError(f"format {values.get('format')!r}, this version of recray reads {FORMAT}")
     schema, card = values["schema"], values["card"]
     parsed = {
         "schema": schema_from_json(schema) if schema else None,

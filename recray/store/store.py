@@ -39,17 +39,19 @@ class Store:
         write: Callable[[Path], None],
         *,
         model: str,
-        config: dict[str, Any],
+        config: Mapping[str, Any],
         schema: Schema | None = None,
         card: ProtocolCard | None = None,
         metrics: Mapping[str, Any] | None = None,
         requires: Mapping[str, Reference] | None = None,
         parent: int | None = None,
+        run: Mapping[str, Any] | None = None,
     ) -> Bundle:
         """Makes a new version of what ``write`` puts into the folder it is given.
 
         Nothing is visible until the end, and no name moves. Publishers do not wait for each other
-        while they write. ``requires`` names the bundles that this one works with, by role.
+        while they write. ``requires`` names the bundles that this one works with, by role; ``run`` is all
+        that is needed to make it again.
 
         Raises:
             StoreError: a bad name, no files, a pickled file, or a required bundle that is not here.
@@ -74,6 +76,7 @@ class Store:
                     parent=parent,
                     created_at=now(),
                     files=files,
+                    run=dict(run) if run else None,
                 ).sealed()
                 published = _commit(staged, manifest, folder / "versions")
         log.info("published %s", manifest.reference)

@@ -30,6 +30,7 @@ from recray.train.optim import OptimConfig, build_optimizer, learning_rate
 log = logging.getLogger(__name__)
 Sums = Mapping[str, tuple[float, float]]  # metric -> (sum, count): reduced over workers, divided once
 PROGRESS_EVERY_S = 0.5
+MIN_STEPS = 20  # per epoch, where there is data for it
 
 
 class TrainingError(ConfigError):
@@ -90,6 +91,13 @@ class LoopConfig:
                 raise ConfigError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
         if min(self.patience, self.checkpoint_every_steps) < 0:
             raise ConfigError("loop.patience and loop.checkpoint_every_steps must not be negative")
+
+    def batch_size_for(self, count: int, *, least: int = 64) -> int:
+        """The batch size for ``count`` rows: smaller than asked for where the data is small.
+
+        Else an epoch would be a step or two, and early stopping counts epochs.
+        """
+        return min(self.batch_size, max(least, count // MIN_STEPS))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules. The rate is a pure function of the step: nothing to checkpoint."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -34,6 +34,12 @@ class OptimConfig:
             raise ConfigError(f"optim.lr must be positive, got {self.lr}")
         if min(self.weight_decay, self.warmup_steps, self.max_grad_norm) < 0:
             raise ConfigError("optim.weight_decay, warmup_steps and max_grad_norm must not be negative")
+
+
+def fitted_to(config: OptimConfig, total_steps: int) -> OptimConfig:
+    """The same with a warm-up of at most a tenth of the run: one that fills a short run would never reach
+    the rate that was asked for."""
+    return replace(config, warmup_steps=min(config.warmup_steps, total_steps // 10))
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

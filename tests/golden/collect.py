@@ -13,34 +13,24 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
 
-from recray.bundles.retriever import load_ranker
 from recray.config import override
 from recray.data.events.examples import eval_examples
-from recray.launch import launch
-from recray.launch.semantic_ids import train_codebooks
-from recray.launch.stages import train_retriever
-from recray.ops.ann import IndexConfig
-from recray.recipes import preset, ranking, recipe
-from recray.recipes.clicks import LAMBDARANK_PRESETS, train_rows
-from recray.recipes.dlrm_ranking import train_network
-from recray.recipes.ranking import RankerRun, RankerTask
-from recray.recipes.retrieval import prepared
-from recray.recipes.semantic_ids import publish_semantic_ids
+from recray.pipelines.semantic_ids import publish_semantic_ids
+from recray.pipelines.train import fit, train
+from recray.recipes import RECIPES, run_for
 from recray.store import Store
 from recray.train.context import Context, LaunchConfig, Progress
+from recray.train.run import AnyRecipe, Run
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 20
 QUERIES = 20
 LOCAL = LaunchConfig(where="local")
-BY_STEPS = ("two_tower", "ncf", "gat", "sasrec", "ss4rec", "s5", "mamba", "rqvae", "decoder", "dlrm")
 BY_SCORES = ("popularity", "item_knn", "ideal")
-RECIPES = (*BY_STEPS, "lambdarank", "ranker_dlrm", "ranker_gbdt", *BY_SCORES)
 
 
 class _EnoughError(Exception):
@@ -73,18 +63,27 @@ class World:
 
     def numbers(self, name: str) -> list[float]:
         """The golden numbers of a recipe."""
+        recipe = RECIPES[name]
         if name in BY_SCORES:
-            return self._scores(name)
+            return self._scores(recipe, run_for(recipe, "synthetic"))
         if name == "decoder":
             self._once("codes", self._publish_codes)
-        if name.startswith("ranker"):
+        if name.endswith("_ranker"):
             self._once("retriever", self._publish_retriever)
-            return self._ranker(name.removeprefix("ranker_"))
-        if name == "lambdarank":
-            run = override(LAMBDARANK_PRESETS["ml-1m"][1], {"data.dataset": "synthetic"})
-            return losses(lambda context: train_rows(run, context))
-        run = preset(name, "synthetic")
-        return losses(lambda context: recipe(name).train(run, context))
+        run = self._run(recipe)
+        if name == "gbdt_ranker":
+            ranker = fit(recipe, run, LOCAL).model.ranker
+            return [value for values in ranker.curve.values() for value in values]
+        return losses(lambda context: recipe.work(run, context))
+
+    def _run(self, recipe: AnyRecipe) -> Run:
+        if recipe.name == "lambdarank":
+            return override(recipe.presets["ml-1m"][1], {"data.dataset": "synthetic"})
+        smaller = {
+            "gbdt_ranker": {"model.rounds": STEPS, "holdout": 0.1},
+            "dlrm_ranker": {"loop.epochs": 1, "loop.batch_size": 16},
+        }
+        return override(run_for(recipe, "synthetic"), smaller.get(recipe.name, {}))
 
     def _once(self, what: str, make: Callable[[], object]) -> None:
         if what not in self._made:
@@ -92,35 +91,24 @@ class World:
             self._made.add(what)
 
     def _publish_codes(self) -> None:
-        run = override(preset("rqvae", "synthetic"), {"loop.epochs": 2})
-        publish_semantic_ids(train_codebooks(run, LOCAL, self.store), self.store)
+        run = override(run_for(RECIPES["rqvae"], "synthetic"), {"loop.epochs": 2})
+        publish_semantic_ids(train(RECIPES["rqvae"], run, LOCAL, self.store).bundle, self.store)
 
     def _publish_retriever(self) -> None:
-        run = override(preset("two_tower", "synthetic"), {"loop.epochs": 1})
-        train_retriever(run, LOCAL, IndexConfig(kind="exact"), self.store)
+        changes = {"loop.epochs": 1, "index.kind": "exact"}
+        train(
+            RECIPES["two_tower"],
+            override(run_for(RECIPES["two_tower"], "synthetic"), changes),
+            LOCAL,
+            self.store,
+        )
 
-    def _ranker(self, kind: str) -> list[float]:
-        run = override(RankerRun(), {"ranker": kind, "gbdt.rounds": STEPS, "holdout": 0.1, "loop.epochs": 1})
-        run = override(run, {"loop.batch_size": 16})
-        stages = ranking.open_two_stage(run, self.store)
-        with tempfile.TemporaryDirectory() as folder:
-            ranking.write_examples(run, stages, Path(folder))
-            task = RankerTask(run, Path(folder), stages.data.dataset.num_items)
-            if kind == "dlrm":
-                return losses(lambda context: train_network(task, context))
-            done = launch(ranking.train_trees, task, LOCAL, "golden")
-            ranker: Any = load_ranker("gbdt", done.checkpoint / "ranker.ubj")
-            return [value for values in ranker.curve.values() for value in values]
-
-    def _scores(self, name: str) -> list[float]:
-        run = preset(name, "synthetic")
-        model: Any = recipe(name).train(run, Context())
-        data = prepared(run.data)
+    def _scores(self, recipe: AnyRecipe, run: Run) -> list[float]:
+        data = recipe.open(run)
+        model = recipe.work(run, Context(), data=data)
         queries = eval_examples(data.dataset, data.split, "test")[0].queries.slice(0, QUERIES)
         scores_BI = model.score_items(queries).double()
-        weights_I = torch.arange(
-            scores_BI.shape[1], dtype=torch.float64
-        ).sin()  # every item counts, each its own
+        weights_I = torch.arange(scores_BI.shape[1], dtype=torch.float64).sin()  # each item its own
         return [float(value) for value in scores_BI @ weights_I]
 
 

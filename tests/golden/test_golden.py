@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.golden.collect import FILE, RECIPES, World, machine, one_thread
+from recray.recipes import RECIPES
+from tests.golden.collect import FILE, World, machine, one_thread
 
 GOLDEN = json.loads(FILE.read_text())
 

@@ -12,16 +12,14 @@ from torch_geometric.data import HeteroData
 
 from recray.arrays import Bools
 from recray.data.batches.neighbours import Neighbourhoods, pairs_to_predict
-from recray.data.events.dataset import Dataset
-from recray.data.events.side_features import encode_side_features
-from recray.data.events.splits import Split
+from recray.data.events.split_data import SplitData
 from recray.schema import Feature
 
 RATES, RATED_BY = ("user", "rates", "item"), ("item", "rated_by", "user")
 NODE_FEATURES = 32  # width of x
 
 
-def user_item_graph(dataset: Dataset, split: Split, *, seed: int = 0) -> HeteroData:
+def user_item_graph(data: SplitData, *, seed: int = 0) -> HeteroData:
     """The graph of a split.
 
     Node types ``user`` and ``item``: ``x`` float32 [nodes, 32] and ``features``, what it was made of. Side
@@ -36,7 +34,8 @@ def user_item_graph(dataset: Dataset, split: Split, *, seed: int = 0) -> HeteroD
     them (``pairs_to_predict``).
     """
     graph = HeteroData()
-    schema, tables = encode_side_features(dataset)
+    dataset, split = data.dataset, data.split
+    schema, tables = data.side
     generator = torch.Generator().manual_seed(seed)
     sides = (
         ("user", dataset.num_users, schema.user, tables.user),

@@ -42,13 +42,16 @@ def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
         DataError: the raw files are missing or wrong, nothing is left after ``k_core``, or the
             folder holds something else.
     """
-    folder = folder.absolute()
+    _prepare(source, folder.absolute(), k_core)
+    return load_dataset(folder.absolute())
+
+
+def _prepare(source: Source, folder: Path, k_core: int) -> None:
     build_once(
         folder,
         lambda prepared: _is_prepared(prepared, source, k_core),
         lambda target, scratch: _build(source, k_core, target, scratch),
     )
-    return load_dataset(folder)
 
 
 def load_or_prepare(name: str, *, k_core: int = 0) -> Dataset:
@@ -60,10 +63,20 @@ def load_or_prepare(name: str, *, k_core: int = 0) -> Dataset:
         ConfigError: there is neither a data set nor a file of that name.
         DataError: the raw files are missing (the message says where to put them) or wrong.
     """
+    return prepare(*_located(name, k_core), k_core=k_core)
+
+
+def prepared_manifest(name: str, *, k_core: int = 0) -> Manifest:
+    """As ``load_or_prepare``, but only what the folder says of itself: nothing is read into memory."""
+    source, folder = _located(name, k_core)
+    _prepare(source, folder, k_core)
+    return read_manifest(folder)
+
+
+def _located(name: str, k_core: int) -> tuple[Source, Path]:
     source = source_of(name)
     stem = source.name if is_registered(name) else f"{source.name}-{digest(source.options())}"
-    folder = paths.datasets_dir() / (f"{stem}-{k_core}core" if k_core else stem)
-    return prepare(source, folder, k_core=k_core)
+    return source, paths.datasets_dir() / (f"{stem}-{k_core}core" if k_core else stem)
 
 
 def _is_prepared(folder: Path, source: Source, k_core: int) -> bool:

@@ -1,0 +1,43 @@
+"""Train GAT and the two-tower on one graph, and measure both by links and by ranking, part by part.
+
+python jobs/compare_links.py --data.dataset ml-100k --data.split random
+"""
+
+from dataclasses import dataclass, field
+
+from recray.cli.jobs import run_job
+from recray.cli.show import show_evaluation, show_parts
+from recray.config import override
+from recray.contract import VectorRetriever
+from recray.data.events.split_data import DataConfig
+from recray.eval.compare import Row
+from recray.pipelines.train import fit
+from recray.recipes import RECIPES, run_for
+from recray.recipes.graph import measure_parts
+from recray.recipes.retriever import evaluate_retriever
+from recray.train.context import LaunchConfig
+
+
+@dataclass(frozen=True)
+class CompareLinks:
+    data: DataConfig = field(default_factory=DataConfig)
+    models: tuple[str, ...] = ("gat", "two_tower")
+    """Retrievers whose vectors depend on the user's id."""
+    seed: int = 0
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+
+def main(job: CompareLinks) -> None:
+    rows = []
+    for name in job.models:
+        run = run_for(RECIPES[name], job.data.dataset)
+        changed = {"data.split": job.data.split, "data.k_core": job.data.k_core, "seed": job.seed}
+        fitted = fit(RECIPES[name], override(run, changed), job.launch)
+        assert isinstance(fitted.model, VectorRetriever), f"{name} has no vectors"
+        show_parts(f"{name}: links and ranking", measure_parts(fitted.model, fitted.data))
+        rows.append(Row(name, job.seed, evaluate_retriever(fitted.model, fitted.data)))
+    show_evaluation(rows)
+
+
+if __name__ == "__main__":
+    run_job(main, CompareLinks, __doc__)

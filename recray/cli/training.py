@@ -1,0 +1,100 @@
+"""The job that everything which can be trained shares: a run from the command line, trained and published.
+
+python jobs/train_sasrec.py ml-100k                    # a preset
+python jobs/train_sasrec.py events.csv --optim.lr 1e-3 # any data: the model's defaults at its size
+python jobs/train_sasrec.py --from events-sasrec:3     # a published version's run again
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from recray.cli import guarded
+from recray.cli.show import show
+from recray.config import ConfigError, from_dict
+from recray.pipelines.train import train
+from recray.recipes import RECIPES, run_for
+from recray.store import Store, run_record
+from recray.track.console import setup_logging
+from recray.train.context import LaunchConfig
+from recray.train.run import AnyRecipe, Run
+
+HELP = {"-h", "--help"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, where it happens, and whether its result is put into production."""
+
+    run: Run
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    promote: bool = False
+    """Point `production` at the new version."""
+
+
+def run_training(name: str, description: str | None) -> None:
+    """Does all of it; the process then ends with its status."""
+    setup_logging()
+    raise SystemExit(guarded(lambda: _work(name, description, sys.argv[1:])))
+
+
+def _work(name: str, description: str | None, args: Sequence[str]) -> None:
+    job = parse(RECIPES[name], description, args)
+    store = Store()
+    trained = train(RECIPES[name], job.run, job.launch, store)
+    manifest = trained.bundle.manifest
+    show(trained.measured, name, job.run.seed)
+    recall = {key: value for key, value in manifest.metrics.items() if key.startswith("index_recall")}
+    print(f"published {trained.bundle.reference}" + "".join(f"; {k} {v:.4f}" for k, v in recall.items()))
+    if job.promote:
+        store.promote(manifest.name, manifest.version)
+        print(f"production of {manifest.name} is now version {manifest.version}")
+
+
+def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Job:
+    """The job that a command line asks for: a preset, a data set or a version first, then what differs."""
+    presets = {key: (text, _job(run)) for key, (text, run) in recipe.presets.items()}
+    if args and args[0] == "--from":
+        return _with(_again(recipe, args[1] if len(args) > 1 else ""), description, args[2:])
+    other = args[0] if args and not args[0].startswith("-") and args[0] not in presets else ""
+    if not other:
+        job: Job = tyro.extras.overridable_config_cli(presets, description=description, args=args)
+        return job
+    # Help needs no data; and what is wrong with a name is said by whoever opens it.
+    run = next(iter(recipe.presets.values()))[1] if HELP & set(args) else run_for(recipe, other)
+    return _with(_job(run), description, args[1:])
+
+
+def _again(recipe: AnyRecipe, reference: str) -> Job:
+    """The run of a published version.
+
+    Raises:
+        ConfigError: no version is named, or another recipe made it.
+    """
+    name, _, version = reference.rpartition(":")
+    if not name:
+        raise ConfigError(
+            f"--from {reference}: name a version as NAME:NUMBER, as `recray versions` lists them"
+        )
+    record = run_record(Store().open(name, version))
+    if record.recipe != recipe.name:
+        raise ConfigError(f"{reference} was made by {record.recipe!r}: repeat it with that recipe's job")
+    kind = type(next(iter(recipe.presets.values()))[1])
+    return _job(from_dict(kind, record.settings))
+
+
+def _with(job: Job, description: str | None, args: Sequence[str]) -> Job:
+    changed: Job = tyro.cli(type(job), default=job, description=description, args=args)
+    return changed
+
+
+def _job(run: Run) -> Job:
+    """A job for this kind of run: its settings stand on the command line without a prefix."""
+    typed = (("run", Annotated[type(run), tyro.conf.arg(name="")]),)
+    kind: Any = make_dataclass(type(run).__name__, typed, bases=(Job,), frozen=True)
+    kind.__doc__ = Job.__doc__
+    job: Job = kind(run)
+    return job

@@ -1,0 +1,76 @@
+"""The data of a run: which data set, and which part of it is held out."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from recray.batch import FeatureTables
+from recray.config import ConfigError
+from recray.data.events.dataset import Dataset
+from recray.data.events.prepare import load_or_prepare
+from recray.data.events.side_features import encode_side_features
+from recray.data.events.splits import Split, split_by_name
+from recray.data.sources import absolute
+from recray.schema import FeatureSchema
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, and which part of it is held out."""
+
+    dataset: str = "synthetic"
+    """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file."""
+    split: Literal["leave-one-out", "global-time", "random"] = "leave-one-out"
+    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows."""
+    k_core: int = 0
+    """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        if self.k_core < 0:
+            raise ConfigError(f"k_core must not be negative, got {self.k_core}")
+        # Workers have working directories of their own.
+        object.__setattr__(self, "dataset", absolute(self.dataset))
+
+
+class SideFeatures(NamedTuple):
+    """Side columns of users and items, encoded."""
+
+    schema: FeatureSchema
+    tables: FeatureTables
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """A data set and its split."""
+
+    dataset: Dataset
+    split: Split
+
+    @cached_property
+    def side(self) -> SideFeatures:
+        """Encoded when first asked for, once."""
+        return SideFeatures(*encode_side_features(self.dataset))
+
+    @property
+    def bare_schema(self) -> FeatureSchema:
+        """The catalogue, for models that know users and items by their ids alone."""
+        return FeatureSchema(num_users=self.dataset.num_users, num_items=self.dataset.num_items)
+
+    def sizes(self) -> str:
+        """Users, items, interactions and the parts of the split, for a person."""
+        d, split = self.dataset, self.split
+        parts = "/".join(
+            f"{int(mask_N.sum()):,}" for mask_N in (split.train_N, split.validation_N, split.test_N)
+        )
+        counts = f"{d.num_users:,} users, {d.num_items:,} items, {len(d):,} interactions"
+        return f"{counts}; {split.name}: {parts}"
+
+
+def open_split(data: DataConfig) -> SplitData:
+    """The data set of a config, prepared first where it is missing.
+
+    Raises:
+        DataError: its raw files are not at hand; says where to put them.
+    """
+    dataset = load_or_prepare(data.dataset, k_core=data.k_core)
+    return SplitData(dataset, split_by_name(dataset, data.split))

@@ -1,0 +1,75 @@
+"""What launchers share: the work of a run, its name, what it was started as, and what it leaves behind."""
+
+import json
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+from recray import paths
+from recray.config import Config, ConfigError, settings
+from recray.folders import write_whole
+from recray.track import history
+from recray.train.context import Context, LaunchConfig
+
+R = TypeVar("R", contravariant=True)
+
+
+class Task(Protocol[R]):
+    """Work for every worker; must report at least one checkpoint."""
+
+    def __call__(self, run: R, context: Context, /) -> object: ...
+
+
+class RunResult(NamedTuple):
+    """What a finished run leaves behind: its best checkpoint (the last where none has a score)."""
+
+    name: str
+    checkpoint: Path
+    metrics: dict[str, float]
+
+    def history(self) -> list[dict[str, float]]:
+        """All that it reported, oldest first."""
+        return history.read(paths.runs_dir() / self.name)
+
+
+def run_name(config: LaunchConfig, title: str) -> str:
+    """The run's name: the one asked for, else a new one that no other run has."""
+    return config.run or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+
+
+def claim(name: str, run: Config, where: str) -> None:
+    """Notes what a run is in its folder; one of this name that got somewhere as something else is refused.
+
+    Raises:
+        ConfigError: a bad name, or an earlier run under it had other settings.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"launch.run {name!r} cannot name a run: use letters, digits, '.', '_' and '-'")
+    path = paths.runs_dir() / name / "run.json"
+    current = {**settings(run, elastic=False), "launch.where": where}
+    earlier = _read(path)
+    if earlier and any(path.parent.glob("checkpoint_*")):
+        changed = [
+            f"{key} was {earlier.get(key)}, now {current.get(key)}"
+            for key in sorted(earlier.keys() | current.keys())
+            if earlier.get(key) != current.get(key)
+        ]
+        if changed:
+            raise ConfigError(
+                f"run {name!r} was started with other settings ({'; '.join(changed)}): "
+                "continue it with its own, or choose another launch.run"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(current, indent=1).encode())
+
+
+def _read(path: Path) -> dict[str, object]:
+    """The settings that a run was started with; none where it never was, or was cut off in noting them."""
+    try:
+        found: dict[str, object] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found

@@ -1,0 +1,1 @@
+"""What a job calls: from data to a published version, from models to a table, from a version to another."""

@@ -1,0 +1,366 @@
+"""DLRM on rows to rank: clicks by BCE, sessions by LambdaRank."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias, TypedDict, Unpack
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from recray import checkpoint
+from recray.batch import RankingBatch
+from recray.bundles.naming import bundle_name
+from recray.bundles.weights import save_model
+from recray.config import ConfigError, nearest, to_dict
+from recray.data.batches.rows import MemoryRows, StreamedRows
+from recray.data.row_source import PARTS, Part
+from recray.data.rows.prepare import load_or_prepare_rows
+from recray.data.rows.table import DenseStats, RowTable
+from recray.data.sources import absolute
+from recray.eval.clicks import Clicks, click_sums, metrics_of_sums
+from recray.eval.evaluate import Evaluation, sums
+from recray.eval.sessions import evaluate_sessions
+from recray.models.dlrm import DLRM, DLRMConfig
+from recray.ops.embedding_bags import EmbeddingConfig, Placement
+from recray.schema import DataError, ProtocolCard
+from recray.store import Draft
+from recray.train.context import Context
+from recray.train.loop import LoopConfig, Sums, fit
+from recray.train.optim import OptimConfig
+from recray.train.run import DataFacts, Measured, Presets, TorchRecipe
+
+log = logging.getLogger(__name__)
+KS = (1, 3, 5, 10)  # of the NDCG of sessions
+LOWER_IS_BETTER = ("logloss", "normalised_entropy")
+SCORED_UNITS = 1024  # rows or sessions scored together, where no run says how many
+Reader: TypeAlias = Literal["memory", "threads", "ray"]
+Batches: TypeAlias = MemoryRows | StreamedRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsConfig:
+    """Which rows, and how they reach the workers."""
+
+    dataset: str = "synthetic-clicks"
+    """A registered data set (`recray datasets`), or the path of a file or folder."""
+    sessions: bool = False
+    """Ratings become one list per user, in place of clicks; queries of ranking data are sessions anyway."""
+    reader: Reader = "memory"
+    """memory: all of it in every worker. threads, ray: streamed from disk, by the worker or by Ray Data."""
+
+    def __post_init__(self) -> None:
+        # Workers have working directories of their own.
+        object.__setattr__(self, "dataset", absolute(self.dataset))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DLRMRun:
+    """Train a DLRM."""
+
+    data: RowsConfig = field(default_factory=RowsConfig)
+    model: DLRMConfig = field(default_factory=DLRMConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(metric="auc"))
+    seed: int = 0
+    """Of the initial weights, the order of the data and dropout."""
+
+    def __post_init__(self) -> None:
+        metric, goal = self.loop.metric, "min" if self.loop.metric in LOWER_IS_BETTER else "max"
+        known = ("auc", *LOWER_IS_BETTER, *(f"ndcg@{k}" for k in KS))
+        if metric not in known:
+            raise ConfigError(f"no loop.metric {metric!r} to go by{nearest(metric, known)}")
+        if self.loop.goal != goal:
+            raise ConfigError(
+                f"{metric} is better when {'lower' if goal == 'min' else 'higher'}: set loop.goal {goal}"
+            )
+
+
+@dataclass(frozen=True)
+class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
+    """Rows of the training part, from memory or streamed; tables cut over the workers."""
+
+    sessions: bool = False
+    """Whether data without a preset is taken as sessions, to be ordered by LambdaRank."""
+
+    def default(self, dataset: str) -> DLRMRun:
+        run = DLRMRun(data=RowsConfig(dataset=dataset, sessions=self.sessions), optim=OptimConfig(lr=1e-3))
+        table = open_rows(run.data)
+        rows = table.num_rows("train")
+        if table.schema.sessions:
+            loop = _loop("ndcg@10", 20, 16, 4)
+            return replace(run, model=replace(_SMALL, loss="lambdarank", unknown=0.3), loop=loop)
+        if rows > 1_000_000:  # once over the data: ids seen twice are learnt by heart
+            return replace(run, loop=_loop("auc", 1, 2048, save_every=2000))
+        return replace(
+            run, model=replace(_SMALL, unknown=0.3), loop=_loop("auc", 10, min(2048, max(256, rows // 100)))
+        )
+
+    def open(self, run: DLRMRun) -> RowTable:
+        """The rows, prepared first where they are missing.
+
+        Raises:
+            DataError: their raw files are not at hand, or a part has nothing to tell apart.
+        """
+        table = open_rows(run.data)
+        for info in table.manifest.parts:
+            alike = "not relevant" if info.positives == 0 else "clicks" if info.positives == info.rows else ""
+            if alike and not (table.schema.sessions and info.positives):
+                raise DataError(
+                    f"{table.name}: all {info.rows:,} rows of the {info.name} part are {alike}: nothing can "
+                    "be learnt from them or measured on them; choose another split, or bring more rows"
+                )
+        return table
+
+    def facts(self, data: RowTable) -> DataFacts:
+        parts = "/".join(f"{data.num_rows(part):,}" for part in PARTS)
+        return DataFacts(data.name, data.hash, f"{data.manifest.split}; rows: {parts}")
+
+    def loop(self, run: DLRMRun) -> LoopConfig:
+        return run.loop
+
+    def new(self, run: DLRMRun, data: RowTable, context: Context = Context()) -> DLRM:  # noqa: B008 - frozen
+        """With this worker's part of the tables; equal seeds give equal weights on any number of workers."""
+        placement = Placement(context.rank, context.world_size, context.device)
+        model = DLRM(run.model, data.schema, placement, seed=run.seed)
+        set_dense_stats(model, data.dense)
+        return model
+
+    def fit(self, run: DLRMRun, data: RowTable, model: DLRM, context: Context) -> None:
+        """Trains on the training part, validates on the validation part; see ``train.loop.fit``."""
+        if context.rank == 0 and model.embeddings is not None:
+            log.info(model.embeddings.describe())
+        batch_size = run.loop.batch_size_for(data.num_units("train"))
+        fit(
+            model,
+            _batches(run, data, "train", batch_size),
+            _validation(run, data, context),
+            config=run.loop,
+            optim=run.optim,
+            context=context,
+            seed=run.seed,
+            data=f"{data.name} {data.hash[:12]}",
+        )
+
+    def restore(self, run: DLRMRun, data: RowTable, folder: Path) -> DLRM:
+        """Whole in this process, whatever it was trained on: with the plain tables, which need nothing
+        installed; weights have the same names."""
+        model = self.new(in_one_process(run), data)
+        checkpoint.load_model(folder, model)
+        return model.eval()
+
+    def measure(self, run: DLRMRun, data: RowTable, model: DLRM, part: Part = "test") -> Clicks | Evaluation:
+        return evaluate_rows(model, data, part)
+
+    def draft(self, run: DLRMRun, data: RowTable, model: DLRM, measured: Measured) -> Draft:
+        """``bundles.weights.load_model`` rebuilds it."""
+        return Draft(
+            name=bundle_name(data.name, "dlrm"),
+            write=lambda folder: save_model(model, folder),
+            model="dlrm",
+            config=to_dict(in_one_process(run).model),
+            schema=data.schema,
+            card=measured.card,
+            metrics=measured.means(),
+        )
+
+
+def open_rows(data: RowsConfig) -> RowTable:
+    """The rows of a config, prepared first where they are missing.
+
+    Raises:
+        DataError: their raw files are not at hand; says where to put them.
+    """
+    return load_or_prepare_rows(data.dataset, **({"sessions": "user"} if data.sessions else {}))
+
+
+def set_dense_stats(model: DLRM, dense: Sequence[DenseStats]) -> None:
+    """Tells the model what the training part holds of each dense column."""
+    stats_4F = torch.tensor([[s.low, s.high, s.mean, s.std] for s in dense]).reshape(-1, 4).T
+    model.set_dense_stats(*stats_4F)
+
+
+def _batches(run: DLRMRun, table: RowTable, part: Part, batch_size: int) -> Batches:
+    shuffle = part == "train"
+    if run.data.reader == "memory":
+        return MemoryRows(table.read(part), batch_size, run.seed, shuffle=shuffle)
+    return StreamedRows(table, part, batch_size, run.seed, shuffle=shuffle, reader=run.data.reader)
+
+
+def _validation(run: DLRMRun, table: RowTable, context: Context) -> Callable[[nn.Module], Sums]:
+    """This rank's share of the validation metrics; every rank takes a share of every batch."""
+    source = _batches(run, table, "validation", run.loop.batch_size)
+
+    def batches() -> Iterator[RankingBatch]:
+        for step in range(source.num_steps()):
+            yield source.batch(0, step, context.rank, context.world_size).to(context.device)
+
+    def validate(model: nn.Module) -> Sums:
+        assert isinstance(model, DLRM)
+        if table.schema.sessions:
+            return sums(_session_metrics(model, batches(), row_card(table, "validation")))
+        counted = sum((_click_sums(model, batch) for batch in batches()), torch.zeros(()))
+        if context.world_size > 1:
+            dist.all_reduce(counted)
+        # AUC is no mean of the workers' AUCs: it is computed from all counts, on every worker alike.
+        return {name: (value, 1.0) for name, value in metrics_of_sums(counted).items()}
+
+    return validate
+
+
+def _click_sums(model: DLRM, batch: RankingBatch) -> Tensor:
+    return click_sums(model.score(batch), _clicks(batch.labels_B, model.config))
+
+
+def _clicks(labels_B: Tensor, config: DLRMConfig) -> Tensor:
+    return (labels_B >= config.positive_grade).to(torch.float32)
+
+
+def _session_metrics(model: DLRM, batches: Iterator[RankingBatch], card: ProtocolCard) -> Evaluation:
+    scores, labels, lengths = [], [], [torch.zeros(1, dtype=torch.int64)]
+    for batch in batches:
+        assert batch.offsets_S is not None
+        scores.append(model.score(batch).cpu())
+        labels.append(batch.labels_B.cpu())
+        lengths.append(batch.offsets_S.diff().cpu())
+    scores_N, grades_N = (torch.cat(parts).double().numpy() for parts in (scores, labels))
+    return evaluate_sessions(scores_N, grades_N, torch.cat(lengths).cumsum(0).numpy(), card, KS)
+
+
+def evaluate_rows(model: DLRM, table: RowTable, part: Part = "test") -> Clicks | Evaluation:
+    """NDCG of each session; where rows stand alone, what is needed for click metrics with intervals."""
+    model.eval()
+    with torch.no_grad():
+        if table.schema.sessions:
+            return _session_metrics(model, _whole_part(table, part), row_card(table, part))
+        scored = [(model.score(b), _clicks(b.labels_B, model.config)) for b in _whole_part(table, part)]
+    logits_N, labels_N = (torch.cat(parts).double().numpy() for parts in zip(*scored, strict=True))
+    card = row_card(table, part)
+    return Clicks(card=card, logits_N=logits_N, labels_N=labels_N, units_N=np.arange(len(labels_N)))
+
+
+def _whole_part(table: RowTable, part: Part) -> Iterator[RankingBatch]:
+    for block in table.blocks(part):
+        for start in range(0, block.num_units, SCORED_UNITS):
+            yield block.slice(start, min(start + SCORED_UNITS, block.num_units)).to_batch()
+
+
+def row_card(table: RowTable, part: Part) -> ProtocolCard:
+    """The protocol of what is measured on a part."""
+    threshold = table.manifest.options.get("threshold")
+    return ProtocolCard(
+        dataset=table.name,
+        dataset_hash=table.hash,
+        split=table.manifest.split,
+        target=part,
+        relevance="as labelled" if threshold is None else f"rating>={threshold:g}",
+        k_core=0,
+        candidates="sessions as recorded" if table.schema.sessions else "rows as recorded",
+        seen="kept",
+    )
+
+
+def in_one_process(run: DLRMRun) -> DLRMRun:
+    """The same model with the plain tables."""
+    embedding = replace(run.model.embedding, backend="torch", sharding="auto")
+    return replace(run, model=replace(run.model, embedding=embedding))
+
+
+class _Changes(TypedDict, total=False):
+    model: DLRMConfig
+    optim: OptimConfig
+    loop: LoopConfig
+
+
+def _run(
+    dataset: str, *, sessions: bool = False, reader: Reader = "memory", **changes: Unpack[_Changes]
+) -> DLRMRun:
+    return DLRMRun(data=RowsConfig(dataset=dataset, sessions=sessions, reader=reader), **changes)
+
+
+def _loop(metric: str, epochs: int, batch_size: int, patience: int = 2, save_every: int = 0) -> LoopConfig:
+    return LoopConfig(
+        metric=metric,
+        epochs=epochs,
+        batch_size=batch_size,
+        patience=patience,
+        checkpoint_every_steps=save_every,
+    )
+
+
+_SMALL = DLRMConfig(
+    embedding=EmbeddingConfig(lr=0.005), bottom=(64,), top=(64, 32), dropout=0.2, dense="standard"
+)
+# Once over the data: ids seen twice are learnt by heart.
+_CRITEO: _Changes = {"optim": OptimConfig(lr=1e-3), "loop": _loop("auc", 1, 2048, save_every=2000)}
+_DLRM: Presets[DLRMRun] = {
+    "synthetic": (
+        "generated clicks with a known truth; needs no download",
+        _run("synthetic-clicks", **_CRITEO),
+    ),
+    "ml-1m": (
+        "MovieLens 1M, ratings of at least 4 as clicks",
+        _run(
+            "ml-1m",
+            # A user's latest items say more than the user's id, and say it of new users too.
+            model=replace(_SMALL, ignore=("user_id",)),
+            optim=OptimConfig(lr=1e-3),
+            loop=_loop("auc", 4, 2048),
+        ),
+    ),
+    "criteo-sample": (
+        "8,000 rows of Criteo: all steps in seconds",
+        _run(
+            "criteo-sample",
+            model=replace(_SMALL, unknown=0.3),
+            optim=OptimConfig(lr=1e-3),
+            loop=_loop("auc", 20, 256, 5),
+        ),
+    ),
+    "criteo-kaggle": (
+        "Criteo Kaggle: 45 million rows, the original's defaults",
+        _run("criteo-kaggle", reader="ray", **_CRITEO),
+    ),
+    "criteo-1tb": (
+        "Criteo Terabyte: 4 billion rows, the widths of MLPerf",
+        _run(
+            "criteo-1tb",
+            reader="ray",
+            model=DLRMConfig(embedding_dim=128, bottom=(512, 256), top=(1024, 1024, 512, 256)),
+            optim=OptimConfig(lr=1e-3, warmup_steps=2000, schedule="linear"),
+            loop=_loop("auc", 1, 65_536, save_every=2000),
+        ),
+    ),
+}
+
+_LAMBDARANK: Presets[DLRMRun] = {
+    "ltr-lightgbm": (
+        "LightGBM's ranking example: 201 queries, 300 features, grades 0 to 4",
+        _run(
+            "ltr-lightgbm",
+            model=DLRMConfig(
+                embedding_dim=128, bottom=(), top=(64,), dropout=0.5, dense="none", loss="lambdarank"
+            ),
+            optim=OptimConfig(lr=1e-3, weight_decay=0.1),
+            loop=_loop("ndcg@10", 40, 16, 8),
+        ),
+    ),
+    "ml-1m": (
+        "MovieLens 1M: a list per user, graded by rating",
+        _run(
+            "ml-1m",
+            sessions=True,
+            model=replace(_SMALL, embedding=EmbeddingConfig(lr=0.01), unknown=0.5, loss="lambdarank"),
+            optim=OptimConfig(lr=1e-3),
+            loop=_loop("ndcg@10", 8, 16),
+        ),
+    ),
+}
+
+DLRM_RECIPE = DLRMRecipe("dlrm", _DLRM, "clicks, or sessions by LambdaRank (Naumov et al. 2019)")
+LAMBDARANK = DLRMRecipe(
+    "lambdarank", _LAMBDARANK, "DLRM that orders sessions (LambdaRank, Burges 2010)", sessions=True
+)

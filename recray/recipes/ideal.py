@@ -1,0 +1,60 @@
+"""The planted truth of generated data, as a model in a table: the best that anybody could do."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recray.config import ConfigError
+from recray.data.events.ideal import IdealRanker
+from recray.data.events.split_data import DataConfig, SplitData, open_split
+from recray.eval.evaluate import Evaluation
+from recray.recipes.retriever import evaluate_retriever
+from recray.store import Draft
+from recray.train.context import Context
+from recray.train.run import DataFacts, Measured, Part, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdealRun:
+    """Nothing to train: the truth that the synthetic data was made from."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    seed: int = 0
+    """Unused: the truth is what it is."""
+
+
+class IdealRecipe(Recipe[IdealRun, SplitData, IdealRanker]):
+    """Reveals what the generator planted; raises DataError on data without a planted truth."""
+
+    ranks_catalogue = True
+    distributed = False
+
+    def default(self, dataset: str) -> IdealRun:
+        return IdealRun(data=DataConfig(dataset=dataset))
+
+    def open(self, run: IdealRun) -> SplitData:
+        return open_split(run.data)
+
+    def facts(self, data: SplitData) -> DataFacts:
+        return DataFacts(data.dataset.name, data.dataset.hash, data.sizes())
+
+    def new(self, run: IdealRun, data: SplitData, context: Context = Context()) -> IdealRanker:  # noqa: B008
+        times_N = data.dataset.timestamps_N[data.split.test_N]
+        span_s = int(times_N[-1] - times_N[0]) if run.data.split == "global-time" else 0
+        return IdealRanker(data.dataset, span_s)
+
+    def fit(self, run: IdealRun, data: SplitData, model: IdealRanker, context: Context) -> None:
+        """It is known already."""
+
+    def restore(self, run: IdealRun, data: SplitData, folder: Path) -> IdealRanker:
+        return self.new(run, data)
+
+    def measure(self, run: IdealRun, data: SplitData, model: IdealRanker, part: Part = "test") -> Evaluation:
+        return evaluate_retriever(model, data, part)
+
+    def draft(self, run: IdealRun, data: SplitData, model: IdealRanker, measured: Measured) -> Draft:
+        raise ConfigError("the planted truth is to be compared with (jobs/evaluate.py), not to be served")
+
+
+IDEAL = IdealRecipe(
+    "ideal", {"synthetic": ("the planted truth", IdealRun())}, "the truth that generated data was made from"
+)

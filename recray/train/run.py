@@ -1,0 +1,152 @@
+"""What a run is, and what its recipe does with it: the one life of everything that recray trains.
+
+    open -> new -> fit (by every worker) -> restore -> measure -> draft -> a version in the store
+
+A run is a value: a frozen dataclass with all that decides the outcome. A recipe is a family's way through
+that life; ``pipelines.train`` walks it for all of them. Neither knows where the workers are.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from torch import nn
+
+from recray import checkpoint
+from recray.config import Config
+from recray.schema import ProtocolCard
+from recray.store import Draft
+from recray.train.context import Context
+from recray.train.loop import LoopConfig
+
+Part = Literal["validation", "test"]
+
+
+class DataChoice(Protocol):
+    """Which data: what every run's ``data`` says at least."""
+
+    @property
+    def dataset(self) -> str:
+        """A registered data set, or a path."""
+
+
+class Run(Config, Protocol):
+    """A frozen dataclass of settings that ``config.from_dict`` reads back."""
+
+    @property
+    def data(self) -> DataChoice: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+class Measured(Protocol):
+    """Metrics of a trained model."""
+
+    @property
+    def card(self) -> ProtocolCard | None:
+        """What they were measured under; None where no protocol is needed to read them."""
+
+    def means(self) -> dict[str, float]: ...
+
+
+class DataFacts(NamedTuple):
+    """What is said of opened data: before a run, in its log, and of a version, in its manifest."""
+
+    name: str
+    hash: str
+    text: str  # sizes, for a person
+
+
+R = TypeVar("R", bound=Run)
+D = TypeVar("D")
+M = TypeVar("M")
+Presets: TypeAlias = Mapping[str, tuple[str, R]]
+"""Name -> (one line about it, a complete run): the cases of which more is known than a size."""
+
+
+@dataclass(frozen=True)
+class Recipe(ABC, Generic[R, D, M]):
+    """How one kind of model lives; instances are values, so that workers can be handed one."""
+
+    name: str
+    """What it is asked for by: jobs, tables of results, ``recray models``."""
+    presets: Presets[R]
+    summary: str
+    """One line about it, with its paper."""
+    distributed: ClassVar[bool] = True
+    """Whether several workers do it faster than one."""
+    ranks_catalogue: ClassVar[bool] = False
+    """Whether it is a retriever: what tables of full rankings compare."""
+    communicator: ClassVar[Literal["torch", "xgboost"]] = "torch"
+    """What joins several workers."""
+
+    @abstractmethod
+    def default(self, dataset: str) -> R:
+        """A run for any data: the model's own defaults at the size of the data, which is prepared if missing.
+
+        Raises:
+            ConfigError, DataError: there is no such data.
+        """
+
+    @abstractmethod
+    def open(self, run: R) -> D:
+        """The data of a run, prepared first where it is missing, and whether the run can be done on it.
+
+        Raises:
+            ConfigError, DataError: it cannot; before any worker starts.
+        """
+
+    @abstractmethod
+    def facts(self, data: D) -> DataFacts: ...
+
+    @abstractmethod
+    def new(self, run: R, data: D, context: Context = Context()) -> M:  # noqa: B008 - frozen
+        """The untrained model, as much of it as this worker holds; equal seeds give equal weights."""
+
+    @abstractmethod
+    def fit(self, run: R, data: D, model: M, context: Context) -> None:
+        """Trains in place; called by every worker. Reports at least one checkpoint."""
+
+    @abstractmethod
+    def restore(self, run: R, data: D, folder: Path) -> M:
+        """The model of a checkpoint, whole in this process, ready to be asked."""
+
+    @abstractmethod
+    def measure(self, run: R, data: D, model: M, part: Part = "test") -> Measured: ...
+
+    @abstractmethod
+    def draft(self, run: R, data: D, model: M, measured: Measured) -> Draft:
+        """What a version of it consists of.
+
+        Raises:
+            ConfigError: it is not made to be served.
+        """
+
+    def loop(self, run: R) -> LoopConfig | None:
+        """How the run goes over its data; None where it does in one pass, and draws nothing at random."""
+        return None
+
+    def work(self, run: R, context: Context, *, data: D | None = None) -> M:
+        """All that one worker does; opens the data unless it is handed on."""
+        data = self.open(run) if data is None else data
+        model = self.new(run, data, context)
+        self.fit(run, data, model, context)
+        return model
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+class TorchRecipe(Recipe[R, D, Net]):
+    """A recipe whose model is a PyTorch module: its checkpoints are those of ``recray.checkpoint``."""
+
+    def restore(self, run: R, data: D, folder: Path) -> Net:
+        model = self.new(run, data)
+        checkpoint.load_model(folder, model)
+        return model.eval()
+
+
+AnyRecipe: TypeAlias = Recipe[Any, Any, Any]

@@ -13,7 +13,6 @@ Settings are chosen on validation, all figures are of the test part. The last li
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,20 +37,8 @@ from recray.eval.clicks import Clicks, difference, summary
 from recray.eval.compare import compare
 from recray.eval.evaluate import Evaluation
 from recray.eval.sessions import evaluate_sessions
-from recray.launch import launch
-from recray.launch.rows import train_dlrm
-from recray.recipes.clicks import (
-    DLRM_PRESETS,
-    KS,
-    LAMBDARANK_PRESETS,
-    DLRMRun,
-    evaluate_rows,
-    open_rows,
-    restore_dlrm,
-    row_card,
-    train_rows,
-)
-from recray.store import Store
+from recray.pipelines.train import fit
+from recray.recipes.dlrm import DLRM_RECIPE, KS, LAMBDARANK, DLRMRun, open_rows, row_card
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 
@@ -76,8 +63,8 @@ def dlrm_scores(run: DLRMRun, seeds: int) -> list[Any]:
     found = []
     for seed in range(seeds):
         seeded = replace(run, seed=seed)
-        done = launch(train_rows, seeded, LOCAL, "quality")
-        found.append(evaluate_rows(restore_dlrm(seeded, done.checkpoint), open_rows(run.data)))
+        fitted = fit(DLRM_RECIPE, seeded, LOCAL)
+        found.append(DLRM_RECIPE.measure(seeded, fitted.data, fitted.model))
         print(f"  seed {seed}: {found[-1].means()}", flush=True)
     return found
 
@@ -86,7 +73,7 @@ def dlrm_scores(run: DLRMRun, seeds: int) -> list[Any]:
 
 
 def clicks(seeds: int) -> dict[str, Any]:
-    run = DLRM_PRESETS["ml-1m"][1]
+    run = DLRM_RECIPE.presets["ml-1m"][1]
     table = open_rows(run.data)
     blocks: Blocks = {part: table.read(part) for part in PARTS}
     users_N = _users(table, blocks["test"])
@@ -216,7 +203,7 @@ def _one_hot(block: RowBlock, ignore: Sequence[str]) -> list[sp.csr_matrix]:
 
 
 def queries(seeds: int) -> dict[str, Any]:
-    run = LAMBDARANK_PRESETS["ltr-lightgbm"][1]
+    run = LAMBDARANK.presets["ltr-lightgbm"][1]
     table = open_rows(run.data)
     blocks: Blocks = {part: table.read(part) for part in PARTS}
     ours = _mean_of(dlrm_scores(run, seeds))
@@ -277,7 +264,7 @@ def _mean_of(runs: Sequence[Evaluation]) -> Evaluation:
 
 
 def lists(seeds: int) -> dict[str, Any]:
-    run = LAMBDARANK_PRESETS["ml-1m"][1]
+    run = LAMBDARANK.presets["ml-1m"][1]
     by_click = replace(run, model=replace(run.model, loss="bce", positive_grade=3.0))  # ratings of 4 and 5
     listwise, pointwise = (_mean_of(_at_its_best(each, seeds)) for each in (run, by_click))
     return {
@@ -294,9 +281,9 @@ def _at_its_best(run: DLRMRun, seeds: int) -> list[Evaluation]:
         validated, tested = [], []
         for seed in range(seeds):
             seeded = override(run, {"model.embedding.lr": rate, "seed": seed})
-            done = launch(train_rows, seeded, LOCAL, "quality")
-            validated.append(done.metrics["best_ndcg@10"])
-            tested.append(evaluate_rows(restore_dlrm(seeded, done.checkpoint), open_rows(run.data)))
+            fitted = fit(LAMBDARANK, seeded, LOCAL)
+            validated.append(fitted.done.metrics["best_ndcg@10"])
+            tested.append(LAMBDARANK.measure(seeded, fitted.data, fitted.model))
         print(f"  {run.model.loss}, tables at {rate}: validation {validated}", flush=True)
         found[float(np.mean(validated))] = [each for each in tested if isinstance(each, Evaluation)]
     return found[max(found)]
@@ -306,12 +293,7 @@ def _at_its_best(run: DLRMRun, seeds: int) -> list[Evaluation]:
 
 
 def criteo(seeds: int) -> dict[str, Any]:
-    run = DLRM_PRESETS["criteo-sample"][1]
-    with tempfile.TemporaryDirectory() as folder:
-        found = [
-            train_dlrm(replace(run, seed=seed), LOCAL, Store(Path(folder))).evaluation
-            for seed in range(seeds)
-        ]
+    found = dlrm_scores(DLRM_RECIPE.presets["criteo-sample"][1], seeds)
     return _intervals(summary([each for each in found if isinstance(each, Clicks)]))
 
 

@@ -11,7 +11,6 @@ of content can tell those apart. The last line is one JSON object.
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,9 @@ import numpy as np
 import torch
 
 from recray.config import override
-from recray.launch import launch
-from recray.recipes import preset
-from recray.recipes.semantic_ids import RQVAERun, content_of, measure, restore, train_rqvae
+from recray.pipelines.train import fit
+from recray.recipes import run_for
+from recray.recipes.rqvae import RQVAE_RECIPE, RQVAERun
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 
@@ -45,13 +44,9 @@ VARIANTS: dict[str, dict[str, Any]] = {  # name -> what it changes in the preset
 
 def trained(run: RQVAERun) -> dict[str, float]:
     """Metrics of a run's best weights, over every item that has content."""
-    content = content_of(run)[1]
-    began = time.perf_counter()
-    done = launch(train_rqvae, run, LaunchConfig(where="local"), "semantic-ids")
-    seconds = time.perf_counter() - began
-    model, _ = restore(run, done.checkpoint)
-    quality, metrics = measure(model, torch.from_numpy(content.vectors_IF[content.covered_I]))
-    return {**metrics, "usage": min(quality.usage_L), "train_s": seconds}
+    fitted = fit(RQVAE_RECIPE, run, LaunchConfig(where="local"))
+    found = RQVAE_RECIPE.measure(run, fitted.data, fitted.model)
+    return {**found.means(), "usage": min(found.quality.usage_L), "train_s": fitted.duration_s}
 
 
 def variant(run: RQVAERun, changes: Mapping[str, Any], seeds: int) -> dict[str, dict[str, float]]:
@@ -66,7 +61,7 @@ def variant(run: RQVAERun, changes: Mapping[str, Any], seeds: int) -> dict[str, 
 
 def identical(run: RQVAERun) -> float:
     """Share of the items whose content vector another item has too."""
-    vectors_IF = content_of(run)[1].vectors_IF.round(5)
+    vectors_IF = RQVAE_RECIPE.open(run).content.vectors_IF.round(5)
     _, shared = np.unique(vectors_IF, axis=0, return_counts=True)
     return float(shared[shared > 1].sum() / len(vectors_IF))
 
@@ -91,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     setup_logging(30)
     torch.set_num_threads(1)
-    run = replace(preset("rqvae", options.dataset), alarm=0.0)  # what collapses is a row like any other
+    run = replace(run_for(RQVAE_RECIPE, options.dataset), alarm=0.0)  # what collapses is a row like any other
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for name in options.only:
         rows[name] = variant(run, VARIANTS[name], options.seeds)

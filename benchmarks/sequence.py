@@ -27,9 +27,7 @@ from recray.data.batches.sequences import SequenceBatches
 from recray.models import build
 from recray.ops.scans import Backend, s5_scan, selective_scan
 from recray.peers.recbole import RecBoleRun, train_recbole
-from recray.recipes import preset
-from recray.recipes.retrieval import new_model, prepared
-from recray.recipes.sequence import train_sequence
+from recray.recipes import RECIPES
 from recray.schema import FeatureSchema
 from recray.train.context import Context
 from recray.train.optim import build_optimizer
@@ -168,7 +166,7 @@ def memory(rows: int = 16) -> dict[str, Any]:
 
 def _peak_bytes(name: str, rows: int, length: int) -> int:
     torch.set_num_threads(1)
-    run = preset(name, DATASET)
+    run = RECIPES[name].presets[DATASET][1]
     model = build(name, replace(run.model, max_items=length), FeatureSchema(num_users=rows, num_items=1682))
     _train_on(model, rows, 2)
     before = _high_water_bytes()
@@ -210,9 +208,9 @@ def epochs(rounds: int) -> dict[str, Any]:
 
 
 def _epoch_s(name: str, epoch: int) -> float:
-    run = preset(name, DATASET)
-    data = prepared(run.data)
-    model = new_model(run, data.dataset).train()
+    run = RECIPES[name].presets[DATASET][1]
+    data = RECIPES[name].open(run)
+    model = RECIPES[name].new(run, data).train()
     batches = SequenceBatches(data.dataset, data.split.train_N, run.loop.batch_size, run.model.max_items)
     optimizer = build_optimizer(model, run.optim)
     began = time.perf_counter()
@@ -237,11 +235,11 @@ def _time_to(name: str, quality: float) -> tuple[float, float]:
         if found[-1] >= quality:
             raise _ReachedError
 
-    run = preset(name, DATASET)
-    prepared(run.data)
+    run = RECIPES[name].presets[DATASET][1]
+    RECIPES[name].open(run)
     began = time.perf_counter()
     try:
-        train_sequence(run, Context(report=report))
+        RECIPES[name].work(run, Context(report=report))
     except _ReachedError:
         return time.perf_counter() - began, found[-1]
     raise SystemExit(f"{name} did not reach {quality:.4f}, it reached {max(found):.4f}")

@@ -25,8 +25,7 @@ from recray.batch import RankingBatch
 from recray.data.batches.rows import StreamedRows
 from recray.launch import launch
 from recray.models.dlrm import DLRMConfig
-from recray.ops.embedding_bags import Placement
-from recray.recipes.clicks import DLRMRun, RowsConfig, new_dlrm, open_rows
+from recray.recipes.dlrm import DLRM_RECIPE, DLRMRun, RowsConfig, open_rows
 from recray.track.console import setup_logging
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, fit
@@ -82,11 +81,11 @@ def train(run: DLRMRun, context: Context) -> None:
     assert run.data.reader != "memory"
     source = Watched(StreamedRows(table, "train", run.loop.batch_size, run.seed, reader=run.data.reader))
     started_s = time.perf_counter()
-    model = new_dlrm(run, table, Placement(context.rank, context.world_size, context.device))
+    model = DLRM_RECIPE.new(run, table, context)
     fit(
         model,
         source,
-        lambda _: {"none": (0.0, 1.0)},
+        lambda _: {run.loop.metric: (0.0, 1.0)},
         config=run.loop,
         optim=run.optim,
         context=Context(context.rank, context.world_size, context.device, progress=context.progress),
@@ -121,7 +120,7 @@ def main() -> None:
     run = DLRMRun(
         data=RowsConfig(dataset=dataset, reader=reader),
         model=DLRMConfig(embedding_dim=8, bottom=(32,), top=(32,)),
-        loop=LoopConfig(epochs=1, batch_size=args.batch, patience=0, metric="none"),
+        loop=LoopConfig(epochs=1, batch_size=args.batch, patience=0, metric="auc"),
     )
     began_s = time.perf_counter()
     table = open_rows(run.data)

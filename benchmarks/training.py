@@ -20,8 +20,9 @@ from torch import nn
 
 from recray.batch import PairBatch
 from recray.data.batches.pairs import PairBatches
+from recray.data.events.split_data import DataConfig
 from recray.launch import launch
-from recray.recipes.retrieval import DataConfig, TwoTowerRun, new_model, prepared
+from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
 from recray.track.console import setup_logging
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, Sums, fit
@@ -54,14 +55,14 @@ class Clocked:
 
 def timed(run: TwoTowerRun, context: Context) -> None:
     """Trains without validation and reports samples/s as the run's only metric."""
-    data = prepared(run.data)
+    data = TWO_TOWER.open(run)
     source = Clocked(PairBatches(data.dataset, data.split.train_N, run.loop.batch_size, run.seed))
 
     def no_validation(_: nn.Module) -> Sums:
         return {run.loop.metric: (0.0, 1.0)}
 
     fit(
-        new_model(run, data.dataset),
+        TWO_TOWER.new(run, data),
         source,
         no_validation,
         config=run.loop,

@@ -56,19 +56,25 @@ def _work(name: str, description: str | None, args: Sequence[str]) -> None:
 
 def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Job:
     """The job that a command line asks for: a preset, a data set or a version first, then what differs."""
+    first, *rest = args or [""]
+    if HELP & set(rest):  # needs neither data nor a store
+        return _with(_job(_some(recipe)), description, ["--help"])
+    if first == "--from":
+        return _with(_job(_again(recipe, rest[0] if rest else "")), description, rest[1:])
+    if first and not first.startswith("-") and first not in recipe.presets:
+        return _with(_job(run_for(recipe, first)), description, rest)
     presets = {key: (text, _job(run)) for key, (text, run) in recipe.presets.items()}
-    if args and args[0] == "--from":
-        return _with(_again(recipe, args[1] if len(args) > 1 else ""), description, args[2:])
-    other = args[0] if args and not args[0].startswith("-") and args[0] not in presets else ""
-    if not other:
-        job: Job = tyro.extras.overridable_config_cli(presets, description=description, args=args)
-        return job
-    # Help needs no data; and what is wrong with a name is said by whoever opens it.
-    run = next(iter(recipe.presets.values()))[1] if HELP & set(args) else run_for(recipe, other)
-    return _with(_job(run), description, args[1:])
+    job: Job = tyro.extras.overridable_config_cli(presets, description=description, args=args)
+    return job
 
 
-def _again(recipe: AnyRecipe, reference: str) -> Job:
+def _some(recipe: AnyRecipe) -> Run:
+    """One of its runs, to know their kind by."""
+    run: Run = next(iter(recipe.presets.values()))[1]
+    return run
+
+
+def _again(recipe: AnyRecipe, reference: str) -> Run:
     """The run of a published version.
 
     Raises:
@@ -82,8 +88,7 @@ def _again(recipe: AnyRecipe, reference: str) -> Job:
     record = run_record(Store().open(name, version))
     if record.recipe != recipe.name:
         raise ConfigError(f"{reference} was made by {record.recipe!r}: repeat it with that recipe's job")
-    kind = type(next(iter(recipe.presets.values()))[1])
-    return _job(from_dict(kind, record.settings))
+    return from_dict(type(_some(recipe)), record.settings)
 
 
 def _with(job: Job, description: str | None, args: Sequence[str]) -> Job:

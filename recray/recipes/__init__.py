@@ -6,11 +6,13 @@ A recipe is imported when it is first asked for.
 import importlib
 import logging
 from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from recray.config import ConfigError, nearest, settings
-from recray.train.run import AnyRecipe, Run
+from recray.train.run import AnyRecipe, Recipe, Run
 
 log = logging.getLogger(__name__)
+R = TypeVar("R", bound=Run)
 
 _PLACES = {
     "popularity": "counting.POPULARITY",
@@ -52,7 +54,7 @@ class _Recipes(Mapping[str, AnyRecipe]):
 RECIPES: Mapping[str, AnyRecipe] = _Recipes()
 
 
-def run_for(recipe: AnyRecipe, dataset: str) -> Run:
+def run_for(recipe: Recipe[R, Any, Any], dataset: str) -> R:
     """The run of a model for a data set: its preset, else the model's own defaults at the size of the data.
 
     Never another data set's preset; where there is none, the log says which settings were taken.
@@ -61,9 +63,8 @@ def run_for(recipe: AnyRecipe, dataset: str) -> Run:
         ConfigError, DataError: there is no such data.
     """
     if dataset in recipe.presets:
-        preset: Run = recipe.presets[dataset][1]
-        return preset
-    run: Run = recipe.default(dataset)
+        return recipe.presets[dataset][1]
+    run = recipe.default(dataset)
     taken = settings(run)
     plain = settings(type(run)())
     differing = ", ".join(f"{k} {v}" for k, v in taken.items() if v != plain.get(k) and k != "data.dataset")

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from recray.recipes.clicks import LAMBDARANK_PRESETS
+from recray.recipes.ranking import RankerRun
 
 from recray.config import from_dict, override, settings, to_dict
 from recray.recipes import RECIPES
-from recray.recipes.clicks import LAMBDARANK_PRESETS
-from recray.recipes.ranking import RankerRun
 
 RUNS = {
     f"{model}/{name}": run

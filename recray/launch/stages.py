@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recray import paths
-from recray.bundles.retriever import RANKERS, load_ranker
+from recray.bundles.ranker import RANKERS, load_ranker
 from recray.contract import Scorer
 from recray.eval.evaluate import Evaluation
 from recray.launch import launch, run_name

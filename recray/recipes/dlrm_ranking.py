@@ -11,12 +11,13 @@ from recray.data.row_block import RowBlock
 from recray.data.rows.tally import PartTally
 from recray.eval.sessions import session_ndcg
 from recray.features.examples import load_examples
-from recray.features.ranking import FEATURE_NAMES
+from recray.features.ranking import chosen
 from recray.models.dlrm import DLRM
 from recray.models.dlrm_ranker import ITEM, DLRMRanker, ranker_schema
 from recray.ops.embedding_bags import Placement
 from recray.recipes.clicks import set_dense_stats
 from recray.recipes.ranking import HOLDOUT, TRAIN, RankerTask
+from recray.schema import RowSchema
 from recray.train.context import Context
 from recray.train.loop import Sums, fit
 
@@ -24,8 +25,8 @@ from recray.train.loop import Sums, fit
 def train_network(task: RankerTask, context: Context) -> None:
     """Trains on the training queries and validates, by NDCG@10, on those of the users held out."""
     run, train = task.run, _rows(task, TRAIN)
-    model = _new_model(task, Placement(context.rank, context.world_size, context.device))
-    tally = PartTally(len(FEATURE_NAMES))
+    model = _new_model(task, train.schema, Placement(context.rank, context.world_size, context.device))
+    tally = PartTally(len(train.schema.dense))
     tally.add(train)
     set_dense_stats(model, tally.dense_stats(train.schema))
     held_out = _rows(task, HOLDOUT)
@@ -56,13 +57,13 @@ def train_network(task: RankerTask, context: Context) -> None:
 
 def restore(task: RankerTask, folder: Path) -> DLRMRanker:
     """The ranker with the best weights of a run's checkpoint."""
-    model = _new_model(task, Placement())
+    schema = ranker_schema(chosen(task.run.features), task.num_items)
+    model = _new_model(task, schema, Placement())
     checkpoint.load_model(folder, model)
-    return DLRMRanker(model, task.run.dlrm, ranker_schema(FEATURE_NAMES, task.num_items))
+    return DLRMRanker(model, task.run.dlrm, schema)
 
 
-def _new_model(task: RankerTask, placement: Placement) -> DLRM:
-    schema = ranker_schema(FEATURE_NAMES, task.num_items)
+def _new_model(task: RankerTask, schema: RowSchema, placement: Placement) -> DLRM:
     return DLRM(task.run.dlrm, schema, placement, seed=task.run.seed)
 
 
@@ -72,5 +73,5 @@ def _rows(task: RankerTask, file: str) -> RowBlock:
     starts = np.flatnonzero(np.diff(examples.query_ids_N, prepend=-1))
     ids = {ITEM: (examples.item_ids_N + 1).astype(np.int32)}
     offsets_S = np.append(starts, len(examples.labels_N)).astype(np.int64)
-    schema = ranker_schema(FEATURE_NAMES, task.num_items)
+    schema = ranker_schema(examples.feature_names, task.num_items)
     return RowBlock(schema, examples.features_NF, ids, examples.labels_N, offsets_S)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from recray.batch import EvalExamples, QueryBatch
-from recray.bundles.retriever import RANKERS, RetrieverFiles, read_retriever, write_ranker
+from recray.bundles.ranker import RANKERS, write_ranker
+from recray.bundles.retriever import RetrieverFiles, read_retriever
 from recray.bundles.weights import load_model
 from recray.config import ConfigError, to_dict
 from recray.contract import Scorer, reads_history
@@ -41,7 +42,7 @@ from recray.features.examples import (
 from recray.features.items import item_features
 from recray.features.log import EventLog
 from recray.features.queries import day_queries
-from recray.features.ranking import compute
+from recray.features.ranking import chosen, compute
 from recray.models.dlrm import DLRMConfig
 from recray.models.gbdt import GBDTConfig
 from recray.recipes.retrieval import DataConfig, Prepared, bundle_name, prepared
@@ -69,6 +70,8 @@ class RankerRun:
     retriever_version: str = "latest"
     """Its version: a number, a name such as production, or latest."""
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    features: tuple[str, ...] = ()
+    """Names of the ranking features that the ranker is to go by; none: all there are."""
     ranker: Literal["gbdt", "dlrm"] = "gbdt"
     """gbdt: boosted trees, set by gbdt. dlrm: a network, set by dlrm, optim and loop. Same features."""
     gbdt: GBDTConfig = field(default_factory=GBDTConfig)
@@ -83,6 +86,7 @@ class RankerRun:
     """Of the negatives, the users held out, and a DLRM's weights and order of data."""
 
     def __post_init__(self) -> None:
+        chosen(self.features)
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
         if self.ranker == "dlrm" and not self.held_out:
@@ -154,7 +158,7 @@ class TwoStage:
         scores_BI = self.score_items(queries).clone()
         floor_B = scores_BI.amax(dim=1) + 1.0
         for b, candidates in enumerate(self.candidates(queries)):
-            features_KF = compute(self.log, ranking_query(queries, b, candidates))
+            features_KF = compute(self.log, ranking_query(queries, b, candidates), ranker.feature_names)
             scores_K = ranker.score(features_KF, candidates.item_ids_K)
             above_K = torch.from_numpy(scores_K - scores_K.min()) + floor_B[b]
             scores_BI[b, torch.from_numpy(candidates.item_ids_K)] = above_K
@@ -224,16 +228,17 @@ def write_examples(run: RankerRun, stages: TwoStage, folder: Path) -> None:
         examples.queries,
         stages.candidates(examples.queries),
         examples.targets,
+        chosen(run.features),
         negatives=run.negatives or None,
         seed=run.seed,
     )
     folder.mkdir(parents=True, exist_ok=True)
     held_out_N = _held_out(examples.queries.user_ids_B.numpy()[rows.query_ids_N], run)
-    train = _only(rows, ~held_out_N)
+    train = rows.select(~held_out_N)
     # Quantised before it is dealt out: the trees are then the same for any number of workers.
     save_examples(quantized(train) if run.ranker == "gbdt" else train, folder / TRAIN)
     if run.held_out:
-        save_examples(_only(rows, held_out_N), folder / HOLDOUT)
+        save_examples(rows.select(held_out_N), folder / HOLDOUT)
 
 
 def training_queries(run: RankerRun, stages: TwoStage) -> EvalExamples:
@@ -255,10 +260,6 @@ def _held_out(user_ids_N: np.ndarray, run: RankerRun) -> np.ndarray:
     users = np.unique(user_ids_N)
     count = round(run.held_out * len(users))
     return np.isin(user_ids_N, np.random.default_rng(run.seed).choice(users, count, replace=False))
-
-
-def _only(rows: RankingExamples, mask_N: np.ndarray) -> RankingExamples:
-    return RankingExamples(*(values[mask_N] for values in rows))
 
 
 def train_trees(task: RankerTask, context: Context) -> None:

@@ -18,7 +18,7 @@ from unittest import mock
 
 import torch
 
-from recray.bundles.retriever import load_ranker
+from recray.bundles.ranker import load_ranker
 from recray.config import override
 from recray.data.events.examples import eval_examples
 from recray.launch import launch

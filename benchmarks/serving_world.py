@@ -15,12 +15,13 @@ import torch
 
 from recray import models
 from recray.arrays import Float32s, Float64s, Int64s
-from recray.bundles.retriever import RetrieverFiles, write_ranker, write_retriever
+from recray.bundles.ranker import write_ranker
+from recray.bundles.retriever import RetrieverFiles, write_retriever
 from recray.config import to_dict
 from recray.features.candidates import CandidateConfig, Searchable, gather, popular_first
 from recray.features.items import item_features
 from recray.features.log import EventLog
-from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
+from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.models.gbdt import GBDTConfig, GBDTRanker, RankingRows
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.ops.ann import IndexConfig, build_index
@@ -84,7 +85,7 @@ def publish_world(root: Path, size: WorldSize) -> None:
         schema=schema,
     )
     trees = GBDTConfig(rounds=size.trees, max_depth=size.depth, num_threads=2)
-    ranker = GBDTRanker.fit(trees, _ranking_rows(world, files, size), FEATURE_NAMES)
+    ranker = GBDTRanker.fit(trees, _ranking_rows(world, files, size), tuple(FEATURES))
     store.publish(
         APPLICATION,
         lambda folder: write_ranker(folder, "gbdt", ranker, world.log, CANDIDATES),
@@ -165,7 +166,7 @@ def _ranking_rows(world: World, files: RetrieverFiles, size: WorldSize) -> Ranki
             world.log.seen_before(user, NOW).astype(np.int64),
             CANDIDATES,
         )
-        features.append(compute(world.log, RankingQuery(user, NOW, *found)))
+        features.append(compute(world.log, RankingQuery(user, NOW, *found), tuple(FEATURES)))
         taste_K = 3 * found.scores_K + np.log1p(world.item_counts_I[found.item_ids_K])
         labels.append((rng.random(len(taste_K)) < 0.1 * taste_K / taste_K.mean()).astype(np.float32))
         query_ids.append(np.full(len(taste_K), query))

@@ -13,7 +13,8 @@ from torch import Tensor
 from recray import models
 from recray.arrays import Int64s
 from recray.bundles.codes import read_codes, write_codes
-from recray.bundles.retriever import COUNT_COLUMN, ITEMS, USERS, read_log
+from recray.bundles.log import read_log
+from recray.bundles.retriever import COUNT_COLUMN, ITEMS, USERS
 from recray.bundles.weights import load_model, save_model
 from recray.features.log import EVENT_FILE, EventLog
 from recray.models.decoder import Decoder

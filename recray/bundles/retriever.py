@@ -1,11 +1,10 @@
-"""What is inside the bundles that are served: a retriever's files, and a ranker's.
+"""What is inside the bundle of a retriever.
 
 Writers and readers stand side by side, so that file and column names exist once.
 
 Shapes: U users, I items, D vector dim.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +13,9 @@ import polars as pl
 from torch import nn
 
 from recray.arrays import Float32s, Int64s
+from recray.bundles.log import read_log
 from recray.bundles.weights import load_arrays, save_arrays, save_model
-from recray.config import from_dict, nearest, to_dict
-from recray.contract import Scorer
-from recray.features.candidates import CandidateConfig
-from recray.features.log import EVENT_FILE, ITEM_FILE, EventLog
-from recray.features.ranking import FEATURE_NAMES
-from recray.models.dlrm_ranker import DLRMRanker
-from recray.models.gbdt import GBDTRanker
+from recray.features.log import EVENT_FILE, EventLog
 from recray.ops.ann import Index, load_index
 from recray.store.bundle import Bundle
 from recray.store.manifest import StoreError
@@ -29,8 +23,6 @@ from recray.store.manifest import StoreError
 USERS, ITEMS = "users.parquet", "items.parquet"
 INDEX = "index.faiss"
 ITEM_VECTORS, USER_VECTORS = "item_vectors.safetensors", "user_vectors.safetensors"
-RANKERS = {"gbdt": "ranker.ubj", "dlrm": "ranker.safetensors"}  # model -> its one file
-CANDIDATES = "candidates.json"
 COUNT_COLUMN = "train_count"
 
 
@@ -127,46 +119,3 @@ def _user_vectors(bundle: Bundle) -> Float32s | None:
     if USER_VECTORS not in bundle.manifest.files:
         return None
     return load_arrays(bundle.path(USER_VECTORS))["user_UD"].astype(np.float32, copy=False)
-
-
-def write_ranker(
-    folder: Path, model: str, ranker: Scorer, log: EventLog, candidates: CandidateConfig
-) -> None:
-    """Fills the bundle of a ranker; ``model`` is a name in ``RANKERS``."""
-    ranker.save(folder / RANKERS[model])
-    log.save(folder)
-    (folder / CANDIDATES).write_text(json.dumps(to_dict(candidates)))
-
-
-def load_ranker(model: str, path: Path) -> Scorer:
-    """A ranker of that model, checked against the features that this code computes.
-
-    Raises:
-        DataError: the file is damaged, or its ranker was trained on other features.
-    """
-    return DLRMRanker.load(path, FEATURE_NAMES) if model == "dlrm" else GBDTRanker.load(path, FEATURE_NAMES)
-
-
-def read_ranker(bundle: Bundle) -> Scorer:
-    """The ranker of a bundle.
-
-    Raises:
-        StoreError: a bundle without one, or of a model that this version does not know.
-        DataError: as ``load_ranker``.
-    """
-    model = bundle.manifest.model
-    if model not in RANKERS:
-        raise StoreError(f"{bundle.reference} is a {model!r}, no ranker{nearest(model, RANKERS)}")
-    return load_ranker(model, bundle.path(RANKERS[model]))
-
-
-def read_log(bundle: Bundle) -> EventLog:
-    """The point-in-time event log of a ranker bundle."""
-    for file in (EVENT_FILE, ITEM_FILE):
-        bundle.path(file)
-    return EventLog.load(bundle.folder)
-
-
-def read_candidate_config(bundle: Bundle) -> CandidateConfig:
-    """How many candidates a ranker bundle wants, by source."""
-    return from_dict(CandidateConfig, json.loads(bundle.path(CANDIDATES).read_text()))

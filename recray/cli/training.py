@@ -57,12 +57,12 @@ def _work(name: str, description: str | None, args: Sequence[str]) -> None:
 def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Job:
     """The job that a command line asks for: a preset, a data set or a version first, then what differs."""
     first, *rest = args or [""]
-    if HELP & set(rest):  # needs neither data nor a store
-        return _with(_job(_some(recipe)), description, ["--help"])
+    asks_help = bool(HELP & set(rest))  # which needs neither data nor a store
     if first == "--from":
-        return _with(_job(_again(recipe, rest[0] if rest else "")), description, rest[1:])
+        run = _some(recipe) if asks_help else _again(recipe, rest[0] if rest else "")
+        return _with(_job(run), description, rest[1:])
     if first and not first.startswith("-") and first not in recipe.presets:
-        return _with(_job(run_for(recipe, first)), description, rest)
+        return _with(_job(_some(recipe) if asks_help else run_for(recipe, first)), description, rest)
     presets = {key: (text, _job(run)) for key, (text, run) in recipe.presets.items()}
     job: Job = tyro.extras.overridable_config_cli(presets, description=description, args=args)
     return job

@@ -129,8 +129,3 @@ def _scored(sources_I: UInt8s, query_D: Float32s, item_ID: Float32s) -> Candidat
     order_K = np.argsort(-scores_K, kind="stable")
     item_ids_K = item_ids_K[order_K]
     return Candidates(item_ids_K, scores_K[order_K], sources_I[item_ids_K])
-
-
-def source_names(mask: int) -> list[str]:
-    """The sources in a mask: 3 -> ["retriever", "popular"]."""
-    return [name for bit, name in enumerate(SOURCES) if mask >> bit & 1]

@@ -21,10 +21,11 @@ from recray.arrays import Bools, Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.features.candidates import Candidates
 from recray.features.log import EventLog
-from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
+from recray.features.ranking import RankingQuery, compute
 from recray.schema import DataError
 
 PROGRESS_EVERY_S = 2.0
+KEYS = ("query_id", "item_id", "label")  # a file's first columns; the others are features
 _ROWS_PER_GROUP = 100_000  # a worker skips groups that hold none of its queries
 
 logger = logging.getLogger(__name__)
@@ -33,10 +34,21 @@ logger = logging.getLogger(__name__)
 class RankingExamples(NamedTuple):
     """Candidates of many queries, each query's rows side by side, queries in ascending order."""
 
-    features_NF: Float32s  # columns are ranking.FEATURE_NAMES
+    feature_names: tuple[str, ...]  # of the F columns
+    features_NF: Float32s
     labels_N: Float32s  # relevance: 0 where not a target, else 1 or the grade
     query_ids_N: Int64s  # position of the query in its batch
     item_ids_N: Int64s
+
+    def select(self, rows: Bools | Int64s) -> "RankingExamples":
+        """Some of the rows."""
+        return RankingExamples(
+            self.feature_names,
+            self.features_NF[rows],
+            self.labels_N[rows],
+            self.query_ids_N[rows],
+            self.item_ids_N[rows],
+        )
 
 
 def ranking_query(queries: QueryBatch, b: int, candidates: Candidates) -> RankingQuery:
@@ -63,6 +75,7 @@ def ranking_examples(
     queries: QueryBatch,
     candidates: Sequence[Candidates],
     targets: Jagged,
+    feature_names: Sequence[str],
     *,
     grades_N: Float32s | None = None,
     negatives: int | None = None,
@@ -75,6 +88,7 @@ def ranking_examples(
         log: all events; what happened at a query's request time or later is not looked at.
         candidates: of each query, in the order of the batch.
         targets: items that each query should find; those that are no candidates leave no row.
+        feature_names: the columns to make.
         grades_N: positive relevance of each target, one per value of ``targets``; 1 without it.
         negatives: keep so many candidates of each query that are not targets, drawn without replacement
             (features are computed before, so ranks and gaps are those of the full list); None keeps all.
@@ -92,7 +106,7 @@ def ranking_examples(
         labels_K = _labels(candidates[b].item_ids_K, targets, b, grades_N)
         if keep_unanswered or labels_K.any():
             rows = _kept_rows(labels_K, negatives, (seed, b))
-            features_KF = compute(log, ranking_query(queries, b, candidates[b]))
+            features_KF = compute(log, ranking_query(queries, b, candidates[b]), feature_names)
             parts[b] = (features_KF[rows], labels_K[rows], candidates[b].item_ids_K[rows])
         if time.monotonic() - shown > PROGRESS_EVERY_S:
             shown = time.monotonic()
@@ -100,15 +114,17 @@ def ranking_examples(
             logger.info("ranking features: %d of %d queries, %.0f/s", done + 1, len(candidates), rate)
     if not parts:
         raise DataError("no query has a target among its candidates: more candidates or a better retriever")
-    return _joined(parts)
+    return _joined(parts, tuple(feature_names))
 
 
-def _joined(parts: dict[int, tuple[Float32s, Float32s, Int64s]]) -> RankingExamples:
+def _joined(
+    parts: dict[int, tuple[Float32s, Float32s, Int64s]], feature_names: tuple[str, ...]
+) -> RankingExamples:
     ids = sorted(parts)
     features, labels, items = zip(*(parts[b] for b in ids), strict=True)
     query_ids_N = np.repeat(np.array(ids, np.int64), [len(part) for part in labels])
     return RankingExamples(
-        np.concatenate(features), np.concatenate(labels), query_ids_N, np.concatenate(items)
+        feature_names, np.concatenate(features), np.concatenate(labels), query_ids_N, np.concatenate(items)
     )
 
 
@@ -188,18 +204,13 @@ def share(examples: RankingExamples, rank: int, world_size: int) -> RankingExamp
     """The whole queries that ``deal`` gives to this rank."""
     if world_size == 1:
         return examples
-    mine_N = deal(examples.query_ids_N, world_size) == rank
-    return RankingExamples(*(values[mine_N] for values in examples))
+    return examples.select(deal(examples.query_ids_N, world_size) == rank)
 
 
 def save_examples(examples: RankingExamples, path: Path) -> None:
     """One Parquet file: query_id, item_id, label, and a column per feature."""
-    columns = {
-        "query_id": examples.query_ids_N,
-        "item_id": examples.item_ids_N,
-        "label": examples.labels_N,
-    }
-    columns |= {name: examples.features_NF[:, f] for f, name in enumerate(FEATURE_NAMES)}
+    columns = dict(zip(KEYS, (examples.query_ids_N, examples.item_ids_N, examples.labels_N), strict=True))
+    columns |= dict(zip(examples.feature_names, examples.features_NF.T, strict=True))
     pq.write_table(pa.table(columns), path, row_group_size=_ROWS_PER_GROUP)
 
 
@@ -207,15 +218,14 @@ def load_examples(path: Path, rank: int = 0, world_size: int = 1) -> RankingExam
     """What ``save_examples`` wrote, or this rank's whole queries of it (see ``deal``).
 
     Raises:
-        DataError: the file is missing, or holds other features than this code computes.
+        DataError: the file is missing, or is no file of ranking examples.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; write it with save_examples")
     file = pq.ParquetFile(path)
-    wanted = ["query_id", "item_id", "label", *FEATURE_NAMES]
-    if file.schema_arrow.names != wanted:
-        names = sorted(set(file.schema_arrow.names) ^ set(wanted)) or "their order"
-        raise DataError(f"{path}: its columns differ from this code's features ({names}); make it again")
+    keys, feature_names = file.schema_arrow.names[: len(KEYS)], file.schema_arrow.names[len(KEYS) :]
+    if tuple(keys) != KEYS:
+        raise DataError(f"{path}: begins with {keys} instead of {KEYS}: no ranking examples, make it again")
     query_ids_N = file.read(["query_id"])["query_id"].to_numpy()
     worker_N = deal(query_ids_N, world_size)
     parts, start = [], 0
@@ -223,12 +233,8 @@ def load_examples(path: Path, rank: int = 0, world_size: int = 1) -> RankingExam
         stop = start + file.metadata.row_group(group).num_rows
         mine = worker_N[start:stop] == rank
         if mine.any():
-            parts.append(_rows(file.read_row_group(group), mine))
+            parts.append([column.to_numpy()[mine] for column in file.read_row_group(group).columns])
         start = stop
-    return RankingExamples(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-
-
-def _rows(table: pa.Table, mine: Bools) -> RankingExamples:
-    columns = [table[name].to_numpy()[mine] for name in FEATURE_NAMES]
-    query_ids, item_ids, labels = (table[name].to_numpy()[mine] for name in ("query_id", "item_id", "label"))
-    return RankingExamples(np.stack(columns, axis=1), labels, query_ids, item_ids)
+    query_ids_N, item_ids_N, labels_N, *columns = map(np.concatenate, zip(*parts, strict=True))
+    features_NF = np.stack(columns, axis=1)
+    return RankingExamples(tuple(feature_names), features_NF, labels_N, query_ids_N, item_ids_N)

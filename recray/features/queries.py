@@ -12,7 +12,8 @@ import torch
 
 from recray.arrays import Bools, Int64s
 from recray.batch import EvalExamples, Jagged, QueryBatch
-from recray.features.log import DAY_S, EventLog
+from recray.features.log import EventLog
+from recray.features.past import DAY_S
 from recray.schema import DataError
 
 

@@ -20,7 +20,6 @@ from recray.arrays import Float32s, Int64s
 from recray.batch import KeyedJagged, RankingBatch
 from recray.config import from_dict, to_dict
 from recray.models.dlrm import DLRM, DLRMConfig
-from recray.models.gbdt import check_feature_names
 from recray.schema import DataError, RowSchema, SparseFeature
 
 ITEM = "item_id"
@@ -52,7 +51,7 @@ class DLRMRanker:
         if features_KF.ndim != 2 or features_KF.shape[1] != len(self.feature_names):
             raise DataError(
                 f"features of shape {features_KF.shape} for a ranker of {len(self.feature_names)} features: "
-                "compute them with the code that the ranker was trained with"
+                "compute those that its feature_names say"
             )
         known_K = (item_ids_K >= 0) & (item_ids_K < self.schema.sparse[0].size - 1)
         ids_K = torch.from_numpy(np.where(known_K, item_ids_K + 1, 0))
@@ -84,20 +83,15 @@ class DLRMRanker:
         safetensors.torch.save_file(tensors, path, metadata=header)
 
     @staticmethod
-    def load(path: Path, feature_names: Sequence[str] | None = None) -> "DLRMRanker":
+    def load(path: Path) -> "DLRMRanker":
         """The ranker that ``save`` wrote.
 
-        Args:
-            feature_names: what the caller computes, in its order; checked against the model's own.
-
         Raises:
-            DataError: the file is missing or no ranker, or the features differ (first difference named).
+            DataError: the file is missing or no ranker.
         """
         header, tensors = _read(path)
         config = from_dict(DLRMConfig, json.loads(header["config"]))
         schema = RowSchema.from_json(json.loads(header["schema"]))
-        if feature_names is not None:
-            check_feature_names(schema.dense, tuple(feature_names), str(path))
         model = DLRM(config, schema)
         try:
             model.load_state_dict(tensors)

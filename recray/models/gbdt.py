@@ -178,14 +178,13 @@ class GBDTRanker:
         self._booster.save_model(path)
 
     @staticmethod
-    def load(path: Path, feature_names: Sequence[str] | None = None, *, num_threads: int = 1) -> "GBDTRanker":
+    def load(path: Path, *, num_threads: int = 1) -> "GBDTRanker":
         """The ranker that ``save`` wrote.
 
         Args:
-            feature_names: what the caller computes, in its order; checked against the model's own.
             num_threads: threads per call of ``score``; one is fastest for a few hundred rows.
         Raises:
-            DataError: the file is missing or no ranker, or the features differ (first difference named).
+            DataError: the file is missing or no ranker.
         """
         if not path.is_file():
             raise DataError(f"{path}: no such file; a ranker bundle holds one, see GBDTRanker.save")
@@ -194,32 +193,14 @@ class GBDTRanker:
             booster.load_model(path)
         except xgboost.core.XGBoostError as error:
             raise DataError(f"{path}: not an XGBoost model in UBJSON: {error}") from error
-        if feature_names is not None:
-            check_feature_names(tuple(booster.feature_names or ()), tuple(feature_names), str(path))
         return GBDTRanker(booster, num_threads)
 
     def _check_columns(self, features_KF: Float32s) -> None:
         if features_KF.ndim != 2 or features_KF.shape[1] != len(self.feature_names):
             raise DataError(
                 f"features of shape {features_KF.shape} for a ranker of {len(self.feature_names)} features: "
-                "compute them with the code that the ranker was trained with"
+                "compute those that its feature_names say"
             )
-
-
-def check_feature_names(model: tuple[str, ...], computed: tuple[str, ...], where: str) -> None:
-    """Raises DataError where two lists of features differ, naming the first difference."""
-    if model == computed:
-        return
-    missing = sorted(set(model) - set(computed)) or "none"
-    unknown = sorted(set(computed) - set(model)) or "none"
-    place = next((i for i, (a, b) in enumerate(zip(model, computed, strict=False)) if a != b), None)
-    order = (
-        f"; column {place} is {model[place]!r} there, {computed[place]!r} here" if place is not None else ""
-    )
-    raise DataError(
-        f"{where}: the ranker was trained on other features than this code computes (only in the ranker: "
-        f"{missing}; only here: {unknown}{order}); train the ranker again or serve it with its own version"
-    )
 
 
 class _Round(xgboost.callback.TrainingCallback):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from torch import nn
 
 from recray import checkpoint
 from recray.bundles.naming import bundle_name
-from recray.bundles.retriever import RANKERS, write_ranker
+from recray.bundles.ranker import RANKERS, write_ranker
 from recray.config import Config, ConfigError, to_dict
 from recray.contract import Scorer
 from recray.data.batches.rows import MemoryRows
@@ -28,7 +28,7 @@ from recray.features.examples import (
     RankingExamples,
     load_examples,
 )
-from recray.features.ranking import FEATURE_NAMES
+from recray.features.ranking import chosen
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.models.dlrm_ranker import ITEM, DLRMRanker, ranker_schema
 from recray.models.gbdt import GBDTConfig, GBDTRanker
@@ -36,7 +36,7 @@ from recray.ops.embedding_bags import Placement
 from recray.recipes.dlrm import set_dense_stats
 from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData, RankerRun
 from recray.recipes.two_stage import TwoStage
-from recray.schema import ProtocolCard
+from recray.schema import ProtocolCard, RowSchema
 from recray.store import Draft
 from recray.train.boosted import train_boosted
 from recray.train.context import Context
@@ -194,7 +194,7 @@ class GBDTRankerRecipe(RankerRecipe[GBDTRankerRun, Forest]):
 
     def restore(self, run: GBDTRankerRun, data: RankerData, folder: Path) -> Forest:
         model = Forest()
-        model.ranker = GBDTRanker.load(folder / RANKERS[self.model_name], FEATURE_NAMES)
+        model.ranker = GBDTRanker.load(folder / RANKERS[self.model_name])
         return model
 
     def scorer(self, run: GBDTRankerRun, data: RankerData, model: Forest) -> Scorer:
@@ -218,11 +218,15 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
 
     def new(self, run: DLRMRankerRun, data: RankerData, context: Context = Context()) -> DLRM:  # noqa: B008
         placement = Placement(context.rank, context.world_size, context.device)
-        return DLRM(run.model, ranker_schema(FEATURE_NAMES, data.num_items), placement, seed=run.seed)
+        return DLRM(run.model, self.schema(run, data), placement, seed=run.seed)
+
+    def schema(self, run: DLRMRankerRun, data: RankerData) -> RowSchema:
+        """The features that it goes by, and the item itself."""
+        return ranker_schema(chosen(run.features), data.num_items)
 
     def fit(self, run: DLRMRankerRun, data: RankerData, model: DLRM, context: Context) -> None:
         train = _rows(data, TRAIN)
-        tally = PartTally(len(FEATURE_NAMES))
+        tally = PartTally(len(train.schema.dense))
         tally.add(train)
         set_dense_stats(model, tally.dense_stats(train.schema))
         fit(
@@ -241,7 +245,7 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
         return model.eval()
 
     def scorer(self, run: DLRMRankerRun, data: RankerData, model: DLRM) -> Scorer:
-        return DLRMRanker(model, run.model, ranker_schema(FEATURE_NAMES, data.num_items))
+        return DLRMRanker(model, run.model, self.schema(run, data))
 
 
 def _ndcg_of(held_out: RowBlock, context: Context) -> Callable[[nn.Module], Sums]:
@@ -267,7 +271,7 @@ def _rows(data: RankerData, file: str) -> RowBlock:
     starts = np.flatnonzero(np.diff(examples.query_ids_N, prepend=-1))
     ids = {ITEM: (examples.item_ids_N + 1).astype(np.int32)}
     offsets_S = np.append(starts, len(examples.labels_N)).astype(np.int64)
-    schema = ranker_schema(FEATURE_NAMES, data.num_items)
+    schema = ranker_schema(examples.feature_names, data.num_items)
     return RowBlock(schema, examples.features_NF, ids, examples.labels_N, offsets_S)
 
 

@@ -21,9 +21,9 @@ from recray.config import ConfigError, to_dict
 from recray.data.events.examples import eval_examples
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.features.candidates import CandidateConfig
-from recray.features.examples import RankingExamples, quantized, ranking_examples, save_examples
+from recray.features.examples import quantized, ranking_examples, save_examples
 from recray.features.queries import day_queries
-from recray.features.ranking import FEATURE_NAMES
+from recray.features.ranking import chosen
 from recray.folders import build_once, digest
 from recray.recipes.two_stage import TwoStage
 from recray.schema import FeatureSchema, SemanticSchema
@@ -44,6 +44,8 @@ class RankerRun:
     retriever_version: str = "latest"
     """Its version: a number, a name such as production, or latest."""
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    features: tuple[str, ...] = ()
+    """Names of the ranking features that the ranker is to go by; none: all there are."""
     negatives: int = 50
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.0
@@ -52,6 +54,7 @@ class RankerRun:
     """Of the negatives, the users held out, and a network's weights and order of data."""
 
     def __post_init__(self) -> None:
+        chosen(self.features)
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
         if self.negatives < 0:
@@ -79,7 +82,7 @@ class RankerData:
             "seed": run.seed,
             "negatives": run.negatives,
             "holdout": run.holdout,
-            "features": FEATURE_NAMES,
+            "features": chosen(run.features),
             "quantized": quantize,
         }
         self.folder = paths.runs_dir() / "examples" / f"{self.bundle.manifest.name}-{digest(said)}"
@@ -124,15 +127,16 @@ def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
         examples.queries,
         stages.candidates(examples.queries),
         examples.targets,
+        chosen(run.features),
         negatives=run.negatives or None,
         seed=run.seed,
     )
     held_out_N = _held_out(examples.queries.user_ids_B.numpy()[rows.query_ids_N], run)
-    train = _only(rows, ~held_out_N)
+    train = rows.select(~held_out_N)
     # Quantised before it is dealt out: the trees are then the same for any number of workers.
     save_examples(quantized(train) if quantize else train, folder / TRAIN)
     if run.holdout:
-        save_examples(_only(rows, held_out_N), folder / HOLDOUT)
+        save_examples(rows.select(held_out_N), folder / HOLDOUT)
     (folder / QUERIES).write_text(json.dumps({"queries": len(np.unique(rows.query_ids_N))}))
 
 
@@ -155,9 +159,3 @@ def _held_out(user_ids_N: Int64s, run: RankerRun) -> Bools:
     users = np.unique(user_ids_N)
     count = round(run.holdout * len(users))
     return np.isin(user_ids_N, np.random.default_rng(run.seed).choice(users, count, replace=False))
-
-
-def _only(rows: RankingExamples, mask_N: Bools) -> RankingExamples:
-    return RankingExamples(
-        rows.features_NF[mask_N], rows.labels_N[mask_N], rows.query_ids_N[mask_N], rows.item_ids_N[mask_N]
-    )

@@ -85,7 +85,7 @@ class TwoStage:
         scores_BI = self.score_items(queries).clone()
         floor_B = scores_BI.amax(dim=1) + 1.0
         for b, candidates in enumerate(self.candidates(queries)):
-            features_KF = compute(self.log, ranking_query(queries, b, candidates))
+            features_KF = compute(self.log, ranking_query(queries, b, candidates), ranker.feature_names)
             scores_K = ranker.score(features_KF, candidates.item_ids_K)
             above_K = torch.from_numpy(scores_K - scores_K.min()) + floor_B[b]
             scores_BI[b, torch.from_numpy(candidates.item_ids_K)] = above_K

@@ -9,19 +9,13 @@ from dataclasses import dataclass
 
 from recray.arrays import Float32s, Int64s, UInt8s
 from recray.bundles.decoder import read_generative
-from recray.bundles.retriever import (
-    read_candidate_config,
-    read_catalogue,
-    read_item_vectors,
-    read_log,
-    read_ranker,
-    read_retriever,
-)
+from recray.bundles.log import read_log
+from recray.bundles.ranker import read_candidate_config, read_ranker
+from recray.bundles.retriever import read_catalogue, read_item_vectors, read_retriever
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, CandidateConfig, Candidates
 from recray.features.log import EVENT_FILE, EventLog
-from recray.features.ranking import FEATURE_NAMES
 from recray.serve import answers
 from recray.serve.catalogue import Catalogue, Query
 from recray.serve.clock import StageClock
@@ -117,6 +111,7 @@ def load_retrieval(
 class Explanation:
     """Why the items of an answer stand where they stand."""
 
+    feature_names: tuple[str, ...]
     features_KF: Float32s
     contributions_KF: Float32s
     candidates: Candidates
@@ -150,7 +145,8 @@ class RankStages:
         explanation = None
         if explain and self._ranking and features_KF is not None:
             contributions_KF = self._ranking.explain(features_KF[best], candidates.item_ids_K[best])
-            explanation = Explanation(features_KF[best], contributions_KF, candidates)
+            names = self._ranking.feature_names
+            explanation = Explanation(names, features_KF[best], contributions_KF, candidates)
             clock.lap("explain")
         return Ranked(candidates.item_ids_K[best], scores_K[best], candidates.sources_K[best], explanation)
 
@@ -211,13 +207,13 @@ def _source(mask: int, by_vector: str) -> str:
 
 def _explain(result: answers.Recommendations, explanation: Explanation, catalogue: Catalogue) -> None:
     """Adds features and reasons to the items, and what a replay needs."""
+    names = explanation.feature_names
     rows = zip(explanation.features_KF.tolist(), explanation.contributions_KF.tolist(), strict=True)
     for item, (values, contributions) in zip(result["items"], rows, strict=True):
-        item["features"] = dict(zip(FEATURE_NAMES, values, strict=True))
+        item["features"] = dict(zip(names, values, strict=True))
         strongest = sorted(range(len(values)), key=lambda f: -abs(contributions[f]))[:TOP_REASONS]
         item["why"] = [
-            {"feature": FEATURE_NAMES[f], "value": values[f], "contribution": contributions[f]}
-            for f in strongest
+            {"feature": names[f], "value": values[f], "contribution": contributions[f]} for f in strongest
         ]
     candidates = explanation.candidates
     result["candidates"] = {

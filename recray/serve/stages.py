@@ -130,9 +130,10 @@ class Ranking:
 
     def __init__(self, log: EventLog, ranker: Scorer) -> None:
         self._log, self._ranker = log, ranker
+        self.feature_names = ranker.feature_names
 
     def features(self, query: Query, candidates: Candidates) -> Float32s:
-        """features_KF, columns as in ``FEATURE_NAMES``."""
+        """features_KF, columns as in ``feature_names``."""
         known = query.user_id if query.user_id < self._log.num_users else UNKNOWN_USER
         ranking_query = RankingQuery(
             known,
@@ -143,7 +144,7 @@ class Ranking:
             query.history_ids,
             query.history_times,
         )
-        return compute(self._log, ranking_query)
+        return compute(self._log, ranking_query, self.feature_names)
 
     def score(self, features_KF: Float32s, item_ids_K: Int64s) -> Float32s:
         return self._ranker.score(features_KF, item_ids_K)

@@ -7,10 +7,9 @@ calls it with everything.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from recray.features.examples import RankingExamples
-from recray.features.ranking import FEATURE_NAMES
 from recray.models.gbdt import GBDTConfig, GBDTRanker, RankingRows
 
 OnRound = Callable[[int, dict[str, float]], None]
@@ -24,7 +23,6 @@ def train_boosted(
     config: GBDTConfig,
     *,
     evaluation: RankingExamples | None = None,
-    feature_names: Sequence[str] = FEATURE_NAMES,
     on_round: OnRound | None = None,
     rank: int = 0,
 ) -> GBDTRanker:
@@ -48,7 +46,7 @@ def train_boosted(
     ranker = GBDTRanker.fit(
         config,
         _rows(train),
-        feature_names,
+        train.feature_names,
         evaluation=None if evaluation is None else _rows(evaluation),
         on_round=report,
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -22,12 +23,13 @@ from recray.features.examples import (
     share,
 )
 from recray.features.queries import day_queries
-from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
+from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.schema import DataError
 from tests.features.worlds import DAYS, NUM_ITEMS, START, int64, make_world
 from tests.features.worlds import World as LogWorld
 
 DAY_S = 86_400
+NAMES = tuple(FEATURES)
 
 
 def make_batch(world: LogWorld, seed: int = 0) -> tuple[EvalExamples, list[Candidates]]:
@@ -44,7 +46,7 @@ def make_batch(world: LogWorld, seed: int = 0) -> tuple[EvalExamples, list[Candi
 def test_rows_are_what_compute_gives_with_targets_labelled() -> None:
     world = make_world()
     (queries, targets), candidates = make_batch(world)
-    rows = ranking_examples(world.log, queries, candidates, targets, keep_unanswered=True)
+    rows = ranking_examples(world.log, queries, candidates, targets, NAMES, keep_unanswered=True)
     assert len(np.unique(rows.query_ids_N)) == len(candidates)
     for b, one in enumerate(candidates):
         mine = rows.query_ids_N == b
@@ -55,7 +57,7 @@ def test_rows_are_what_compute_gives_with_targets_labelled() -> None:
             one.scores_K,
             one.sources_K,
         )
-        assert rows.features_NF[mine].tobytes() == compute(world.log, query).tobytes()
+        assert rows.features_NF[mine].tobytes() == compute(world.log, query, NAMES).tobytes()
         assert rows.item_ids_N[mine].tolist() == one.item_ids_K.tolist()
         wanted = set(targets.row(b).tolist())
         assert rows.labels_N[mine].tolist() == [float(i in wanted) for i in one.item_ids_K.tolist()]
@@ -64,20 +66,22 @@ def test_rows_are_what_compute_gives_with_targets_labelled() -> None:
 def test_a_query_s_rows_do_not_depend_on_the_batch() -> None:
     world = make_world()
     (queries, targets), candidates = make_batch(world)
-    rows = ranking_examples(world.log, queries, candidates, targets, negatives=2)
-    alone = ranking_examples(world.log, queries.slice(0, 5), candidates[:5], targets.slice(0, 5), negatives=2)
+    rows = ranking_examples(world.log, queries, candidates, targets, NAMES, negatives=2)
+    alone = ranking_examples(
+        world.log, queries.slice(0, 5), candidates[:5], targets.slice(0, 5), NAMES, negatives=2
+    )
     first = rows.query_ids_N < 5
-    for whole, part in zip(rows, alone, strict=True):
+    for whole, part in zip(rows[1:], alone[1:], strict=True):
         assert whole[first].tobytes() == part.tobytes()
 
 
 def test_sampling_keeps_all_positives_and_drops_queries_without_any() -> None:
     world = make_world()
     (queries, targets), candidates = make_batch(world)
-    full = ranking_examples(world.log, queries, candidates, targets)
-    few = ranking_examples(world.log, queries, candidates, targets, negatives=3, seed=1)
-    again = ranking_examples(world.log, queries, candidates, targets, negatives=3, seed=1)
-    assert all(a.tobytes() == b.tobytes() for a, b in zip(few, again, strict=True))
+    full = ranking_examples(world.log, queries, candidates, targets, NAMES)
+    few = ranking_examples(world.log, queries, candidates, targets, NAMES, negatives=3, seed=1)
+    again = ranking_examples(world.log, queries, candidates, targets, NAMES, negatives=3, seed=1)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(few[1:], again[1:], strict=True))
     assert set(few.query_ids_N) == set(full.query_ids_N) < set(range(len(candidates)))
     for query in np.unique(full.query_ids_N):
         kept, all_rows = few.query_ids_N == query, full.query_ids_N == query
@@ -92,7 +96,7 @@ def test_grades_become_labels() -> None:
     world = make_world()
     (queries, targets), candidates = make_batch(world)
     grades_N = (1.0 + targets.values_N.numpy() % 3).astype(np.float32)
-    rows = ranking_examples(world.log, queries, candidates, targets, grades_N=grades_N)
+    rows = ranking_examples(world.log, queries, candidates, targets, NAMES, grades_N=grades_N)
     hit = rows.labels_N > 0
     np.testing.assert_array_equal(rows.labels_N[hit], 1.0 + rows.item_ids_N[hit] % 3)
 
@@ -117,12 +121,12 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     world = make_world()
     (queries, targets), candidates = make_batch(world)
     with pytest.raises(DataError, match="candidate lists"):
-        ranking_examples(world.log, queries, candidates[1:], targets)
+        ranking_examples(world.log, queries, candidates[1:], targets, NAMES)
     with pytest.raises(DataError, match="1 grades"):
-        ranking_examples(world.log, queries, candidates, targets, grades_N=np.ones(1, np.float32))
+        ranking_examples(world.log, queries, candidates, targets, NAMES, grades_N=np.ones(1, np.float32))
     nothing = Jagged.from_rows([[]] * len(candidates))
     with pytest.raises(DataError, match="no query has a target"):
-        ranking_examples(world.log, queries, candidates, nothing)
+        ranking_examples(world.log, queries, candidates, nothing, NAMES)
     with pytest.raises(DataError, match="2 queries cannot be dealt to 3 workers"):
         deal(int64([0, 0, 1]), 3)
     with pytest.raises(DataError, match="no such file"):
@@ -146,11 +150,11 @@ def test_queries_stay_whole_and_workers_get_about_equal_rows(lengths: list[int],
 def many_examples(num_queries: int, rows_per_query: int) -> RankingExamples:
     rng = np.random.default_rng(0)
     count = num_queries * rows_per_query
-    features_NF = rng.random((count, len(FEATURE_NAMES)), dtype=np.float32)
+    features_NF = rng.random((count, len(NAMES)), dtype=np.float32)
     features_NF[rng.random(features_NF.shape) < 0.1] = np.nan
     labels_N = rng.integers(0, 2, count).astype(np.float32)
     query_ids_N = np.repeat(np.arange(num_queries), rows_per_query)
-    return RankingExamples(features_NF, labels_N, query_ids_N, rng.integers(0, 99, count))
+    return RankingExamples(NAMES, features_NF, labels_N, query_ids_N, rng.integers(0, 99, count))
 
 
 def test_quantized_features_take_few_values_each_at_most_the_raw_one() -> None:
@@ -176,22 +180,30 @@ def test_files_give_each_worker_its_own_whole_queries(tmp_path: Path) -> None:
     examples = many_examples(700, 150)  # more than one row group
     save_examples(examples, tmp_path / "rows.parquet")
     assert pq.ParquetFile(tmp_path / "rows.parquet").num_row_groups > 1
-    for values, loaded in zip(examples, load_examples(tmp_path / "rows.parquet"), strict=True):
+    whole = load_examples(tmp_path / "rows.parquet")
+    assert whole.feature_names == NAMES
+    for values, loaded in zip(examples[1:], whole[1:], strict=True):
         assert values.tobytes() == loaded.tobytes()
     seen: list[int] = []
     for rank in range(3):
         part = load_examples(tmp_path / "rows.parquet", rank, 3)
-        for mine, loaded in zip(share(examples, rank, 3), part, strict=True):
+        for mine, loaded in zip(share(examples, rank, 3)[1:], part[1:], strict=True):
             assert mine.tobytes() == loaded.tobytes()
         seen += np.unique(part.query_ids_N).tolist()
     assert sorted(seen) == list(range(700))
 
 
-def test_files_of_other_features_are_refused(tmp_path: Path) -> None:
-    save_examples(many_examples(2, 3), tmp_path / "rows.parquet")
-    table = pq.read_table(tmp_path / "rows.parquet").rename_columns(
-        ["query_id", "item_id", "label", "old_feature", *FEATURE_NAMES[1:]]
-    )
-    pq.write_table(table, tmp_path / "rows.parquet")
-    with pytest.raises(DataError, match=f"{FEATURE_NAMES[-1]}|old_feature"):
+def test_a_file_says_itself_which_features_it_holds(tmp_path: Path) -> None:
+    """Also some that this code does not know: they were made, and can be learnt from."""
+    whole = many_examples(2, 3)
+    names = ("item_events", "yesterdays_feature")
+    save_examples(whole._replace(feature_names=names, features_NF=whole.features_NF[:, :2]), tmp_path / "few")
+    few = load_examples(tmp_path / "few")
+    assert few.feature_names == names
+    assert few.features_NF.tobytes() == whole.features_NF[:, :2].tobytes()
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user_id": [1], "rating": [2.0]}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"begins with \['user_id', 'rating'\] .* no ranking examples"):
         load_examples(tmp_path / "rows.parquet")

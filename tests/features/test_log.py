@@ -7,15 +7,8 @@ import polars as pl
 import pytest
 
 from recray.features.items import MAX_GENRES, item_features, item_frame
-from recray.features.log import (
-    DAY_S,
-    FOLLOW_SOURCES,
-    FOLLOW_STEPS,
-    RECENT_EVENTS,
-    WINDOWS_DAYS,
-    EventLog,
-    history_state,
-)
+from recray.features.log import FOLLOW_SOURCES, FOLLOW_STEPS, EventLog
+from recray.features.past import DAY_S, RECENT_EVENTS, brought_history
 from recray.schema import DataError
 from tests.features.worlds import (
     NUM_ITEMS,
@@ -29,6 +22,7 @@ from tests.features.worlds import (
     make_world,
 )
 
+WINDOWS_DAYS = (7, 30, 90)
 ALL_ITEMS = np.arange(NUM_ITEMS)
 
 
@@ -42,12 +36,14 @@ def test_item_states_match_a_slow_loop(seed: int) -> None:
             own = [event for event in before if event.item == item]
             assert state.events_K[item] == len(own)
             assert state.rating_sum_K[item] == sum(event.rating for event in own)
-            for w, days in enumerate(WINDOWS_DAYS):
+            for days in WINDOWS_DAYS:
                 recent = sum(event.time >= midnight - days * DAY_S for event in own)
-                assert state.window_events_WK[w, item] == recent
+                assert state.events_since(days)[item] == recent
             if own:
                 assert state.first_time_K[item] == min(event.time for event in own)
                 assert state.last_time_K[item] == max(event.time for event in own)
+            else:
+                assert np.isnan([state.first_time_K[item], state.last_time_K[item]]).all()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -64,15 +60,16 @@ def test_user_states_match_a_slow_loop(seed: int) -> None:
             assert events.item_ids_H.tolist() == [event.item for event in own]
             assert events.times_H.tolist() == [event.time for event in own]
             assert state.ratings_H.tolist() == [event.rating for event in own]
-            assert state.num_events == len(own)
-            assert state.rating_sum == sum(event.rating for event in own)
-            assert state.window_events_W == tuple(
-                float(sum(event.time >= midnight - days * DAY_S for event in own)) for days in WINDOWS_DAYS
-            )
+            past = state.past
+            assert past.events_K.tolist() == [len(own)]
+            assert past.rating_sum_K.tolist() == [sum(event.rating for event in own)]
+            for days in WINDOWS_DAYS:
+                recent = sum(event.time >= midnight - days * DAY_S for event in own)
+                assert past.events_since(days).tolist() == [recent]
             if own:
-                assert (state.first_time, state.last_time) == (own[0].time, own[-1].time)
+                assert (past.first_time_K[0], past.last_time_K[0]) == (own[0].time, own[-1].time)
             else:
-                assert np.isnan([state.first_time, state.last_time]).all()
+                assert np.isnan([past.first_time_K, past.last_time_K]).all()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -113,31 +110,15 @@ def test_mean_rating_before() -> None:
 def test_taste_is_read_from_the_latest_events() -> None:
     events = [Event(0, i % NUM_ITEMS, 1.0, START + i) for i in range(RECENT_EVENTS + 30)]
     state = make_log(events).user_before(0, START + 10**6)
-    assert state.num_events == RECENT_EVENTS + 30
+    assert state.past.events_K[0] == RECENT_EVENTS + 30
     assert state.item_ids_H.tolist() == [event.item for event in events[30:]]
-
-
-def test_extended_log_equals_the_log_built_at_once() -> None:
-    world = make_world()
-    for cut in (0, 60, len(world.events)):
-        new = [Event(NUM_USERS + 1, 3, 2.0, START + 50), *world.events[cut:]]
-        extended = make_log(world.events[:cut]).extended(*zip(*new, strict=True))
-        columns = zip(*world.events[:cut], *new, strict=True)
-        whole = EventLog(*columns, num_users=NUM_USERS + 2, num_items=NUM_ITEMS, items=make_items())
-        assert extended.num_users == NUM_USERS + 2
-        assert extended.events().equals(whole.events())
-        time = START + 100 * DAY_S
-        for mine, theirs in zip(
-            extended.items_before(ALL_ITEMS, time), whole.items_before(ALL_ITEMS, time), strict=True
-        ):
-            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_an_empty_log_knows_nothing() -> None:
     log = make_log([])
     state = log.items_before(ALL_ITEMS, START)
     assert not state.events_K.any()
-    assert log.user_before(0, START).num_events == 0
+    assert log.user_before(0, START).past.events_K[0] == 0
     assert log.followers_before(0, START)[1] == 0
     assert np.isnan(log.mean_rating_before(START))
 
@@ -211,10 +192,12 @@ def test_other_mistakes_are_named(tmp_path: Path) -> None:
 
 
 def test_explicit_history_leaves_out_what_is_not_older_than_the_request() -> None:
-    state = history_state(int64([4, 5, 6]), int64([START - 5, START - 1, START]), START)
+    state = brought_history(int64([4, 5, 6]), int64([START - 5, START - 1, START]), START)
+    past = state.past
     assert state.item_ids_H.tolist() == [4, 5]
-    assert (state.first_time, state.last_time, state.num_events) == (START - 5, START - 1, 2)
+    assert (past.first_time_K[0], past.last_time_K[0], past.events_K[0]) == (START - 5, START - 1, 2)
+    assert past.events_since(7).tolist() == [2]
     assert np.isnan(state.ratings_H).all()
-    untimed = history_state(int64([4, 5, 6]))
-    assert untimed.num_events == 3
-    assert np.isnan([untimed.first_time, *untimed.window_events_W]).all()
+    untimed = brought_history(int64([4, 5, 6])).past
+    assert untimed.events_K.tolist() == [3]
+    assert np.isnan([untimed.first_time_K, untimed.last_time_K, untimed.events_since(7)]).all()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recray.features.log import DAY_S
+from recray.features.past import DAY_S
 from recray.features.queries import day_queries
 from recray.schema import DataError
 from tests.features.worlds import DAYS, NUM_USERS, START, make_world

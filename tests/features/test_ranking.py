@@ -2,7 +2,6 @@
 
 import datetime
 import math
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recray.features.candidates import POPULAR, RETRIEVER
-from recray.features.log import DAY_S
-from recray.features.ranking import FEATURE_NAMES, FEATURES, RankingQuery, compute, describe
+from recray.features.past import DAY_S
+from recray.features.ranking import (
+    EVENT_FEATURES,
+    FEATURES,
+    KnownOfEvents,
+    RankingQuery,
+    chosen,
+    compute,
+    compute_of_events,
+    describe,
+)
+from recray.features.ranking.known import KnownOfQuery
 from recray.schema import DataError
 from tests.features.worlds import (
     DAYS,
@@ -26,6 +35,8 @@ from tests.features.worlds import (
     make_log,
     make_world,
 )
+
+NAMES = tuple(FEATURES)
 
 
 def make_query(user: int, time: int, seed: int = 0, **changes: object) -> RankingQuery:
@@ -149,10 +160,10 @@ def test_every_feature_matches_its_slow_definition(seed: int) -> None:
     for time in interesting_times(world):
         for user in (0, 3, NUM_USERS - 1, -1):
             query = make_query(user, time, seed)
-            features_KF, expected = compute(world.log, query), slow_features(world, query)
+            features_KF, expected = compute(world.log, query, NAMES), slow_features(world, query)
             assert features_KF.dtype == np.float32
-            assert set(expected) == set(FEATURE_NAMES)
-            for f, name in enumerate(FEATURE_NAMES):
+            assert set(expected) == set(NAMES)
+            for f, name in enumerate(NAMES):
                 np.testing.assert_allclose(
                     features_KF[:, f], np.float32(expected[name]), rtol=1e-5, atol=1e-6, err_msg=name
                 )
@@ -179,11 +190,11 @@ def test_events_at_the_request_time_or_later_change_no_bit(
 ) -> None:
     query = make_query(user, time)
     known = [event for event in past if event.time < time]
-    expected = compute(make_log(known), query)
+    expected = compute(make_log(known), query, NAMES)
     grown = list(known)
     for event, delay, place in delays:  # later events anywhere in the file
         grown.insert(place % (len(grown) + 1), event._replace(time=time + delay))
-    assert compute(make_log(grown), query).tobytes() == expected.tobytes()
+    assert compute(make_log(grown), query, NAMES).tobytes() == expected.tobytes()
 
 
 def test_the_event_itself_is_not_seen() -> None:
@@ -191,16 +202,16 @@ def test_the_event_itself_is_not_seen() -> None:
     event = world.events[70]
     query = make_query(event.user, event.time)
     without = [e for e in world.events if e.time != event.time]
-    assert compute(world.log, query).tobytes() == compute(make_log(without), query).tobytes()
+    assert compute(world.log, query, NAMES).tobytes() == compute(make_log(without), query, NAMES).tobytes()
 
 
 def test_a_query_gives_the_same_bits_whatever_was_asked_before() -> None:
     world = make_world()
     query = make_query(2, START + 60 * DAY_S)
-    expected = compute(make_world().log, query).tobytes()
+    expected = compute(make_world().log, query, NAMES).tobytes()
     for time in interesting_times(world) * 3:  # more days than the log keeps in its cache
-        compute(world.log, make_query(1, time, seed=time % 7))
-        assert compute(world.log, query).tobytes() == expected
+        compute(world.log, make_query(1, time, seed=time % 7), NAMES)
+        assert compute(world.log, query, NAMES).tobytes() == expected
 
 
 def test_rows_follow_their_candidates() -> None:
@@ -212,37 +223,37 @@ def test_rows_follow_their_candidates() -> None:
         retrieval_scores_K=query.retrieval_scores_K[order],
         sources_K=query.sources_K[order],
     )
-    assert compute(world.log, shuffled).tobytes() == compute(world.log, query)[order].tobytes()
+    assert compute(world.log, shuffled, NAMES).tobytes() == compute(world.log, query, NAMES)[order].tobytes()
 
 
 def test_unknown_users_are_described_by_the_history_they_bring() -> None:
     world, time = make_world(), START + 80 * DAY_S
     own = [event for event in world.before(time) if event.user == 2]
     ids, times = int64([e.item for e in own]), int64([e.time for e in own])
-    known = compute(world.log, make_query(2, time))
-    brought = compute(world.log, make_query(-1, time, history_ids=ids, history_times=times))
-    needs_ratings = [FEATURE_NAMES.index(name) for name in ("user_mean_rating", "genre_mean_rating")]
+    known = compute(world.log, make_query(2, time), NAMES)
+    brought = compute(world.log, make_query(-1, time, history_ids=ids, history_times=times), NAMES)
+    needs_ratings = [NAMES.index(name) for name in ("user_mean_rating", "genre_mean_rating")]
     assert np.isnan(brought[:, needs_ratings]).all()
-    rest = np.delete(np.arange(len(FEATURE_NAMES)), needs_ratings)
+    rest = np.delete(np.arange(len(NAMES)), needs_ratings)
     assert brought[:, rest].tobytes() == known[:, rest].tobytes()
-    untimed = compute(world.log, make_query(-1, time, history_ids=ids))
-    assert np.isnan(untimed[:, FEATURE_NAMES.index("user_days_since_last")]).all()
-    affinity = FEATURE_NAMES.index("genre_affinity_recent")
+    untimed = compute(world.log, make_query(-1, time, history_ids=ids), NAMES)
+    assert np.isnan(untimed[:, NAMES.index("user_days_since_last")]).all()
+    affinity = NAMES.index("genre_affinity_recent")
     assert untimed[:, affinity].tobytes() == known[:, affinity].tobytes()
 
 
 def test_a_history_overrides_what_the_log_knows() -> None:
     world, time = make_world(), START + 80 * DAY_S
-    overridden = compute(world.log, make_query(2, time, history_ids=int64([3])))
-    assert (overridden[:, FEATURE_NAMES.index("user_events")] == 1).all()
+    overridden = compute(world.log, make_query(2, time, history_ids=int64([3])), NAMES)
+    assert (overridden[:, NAMES.index("user_events")] == 1).all()
 
 
 def test_scores_may_be_missing_and_lists_short() -> None:
     world, query = make_world(), make_query(1, START + 80 * DAY_S)
     scores_K = query.retrieval_scores_K.copy()
     scores_K[3] = np.nan
-    features_KF = compute(world.log, replace(query, retrieval_scores_K=scores_K))
-    column = {name: features_KF[:, f] for f, name in enumerate(FEATURE_NAMES)}
+    features_KF = compute(world.log, replace(query, retrieval_scores_K=scores_K), NAMES)
+    column = {name: features_KF[:, f] for f, name in enumerate(NAMES)}
     assert np.isnan(column["retrieval_score"][3])
     assert np.isnan(column["retrieval_gap"][3])
     assert column["retrieval_rank"][3] == len(scores_K)
@@ -253,7 +264,7 @@ def test_scores_may_be_missing_and_lists_short() -> None:
         retrieval_scores_K=np.empty(0, np.float32),
         sources_K=np.empty(0, np.uint8),
     )
-    assert compute(world.log, nothing).shape == (0, len(FEATURE_NAMES))
+    assert compute(world.log, nothing, NAMES).shape == (0, len(NAMES))
 
 
 @pytest.mark.parametrize(
@@ -268,14 +279,76 @@ def test_scores_may_be_missing_and_lists_short() -> None:
 )
 def test_wrong_queries_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        compute(make_world().log, make_query(0, START, **changes))
+        compute(make_world().log, make_query(0, START, **changes), NAMES)
 
 
 def test_the_table_of_features_is_complete() -> None:
-    assert max(Counter(FEATURE_NAMES).values()) == 1
-    assert {feature.group for feature in FEATURES} == {"user", "item", "user x item", "context", "retrieval"}
-    for feature in FEATURES:
+    groups = {"user", "item", "user x item", "context", "retrieval", "list"}
+    assert {feature.group for feature in FEATURES.values()} == groups
+    for name, feature in FEATURES.items():
+        assert name == feature.name
         assert feature.unit
         assert feature.text.endswith(".")
         assert "\n" not in feature.text
         assert f"`{feature.name}`" in describe()
+
+
+def test_the_columns_asked_for_come_in_that_order_and_no_others() -> None:
+    world = make_world()
+    for time in interesting_times(world):
+        query = make_query(2, time)
+        whole = compute(world.log, query, NAMES)
+        for f, name in enumerate(NAMES):
+            assert compute(world.log, query, (name,)).tobytes() == whole[:, f : f + 1].tobytes()
+        backwards = compute(world.log, query, NAMES[::-1])
+        assert backwards.tobytes() == whole[:, ::-1].tobytes()
+    assert compute(world.log, query, ()).shape == (NUM_ITEMS - 2, 0)
+
+
+def test_only_what_the_columns_need_is_looked_up() -> None:
+    known = KnownOfQuery(make_world().log, make_query(2, START + 80 * DAY_S))
+    looked_up = {"history", "item", "mean_rating", "taste"}
+    for name in ("hour_of_day", "item_age", "retrieval_score", "retrieval_rank", "from_popular"):
+        FEATURES[name].define(known)
+    assert not looked_up & vars(known).keys()
+    FEATURES["item_events_30d_rank"].define(known)
+    assert looked_up & vars(known).keys() == {"item"}
+    FEATURES["item_mean_rating_rank"].define(known)
+    assert looked_up & vars(known).keys() == {"item", "mean_rating"}
+
+
+def test_unknown_features_are_refused_with_the_nearest_name() -> None:
+    world, query = make_world(), make_query(2, START)
+    with pytest.raises(DataError, match=r"no ranking feature 'item_evnts', did you mean 'item_events'\?"):
+        compute(world.log, query, ("hour_of_day", "item_evnts"))
+    with pytest.raises(DataError, match="no ranking feature 'user_evnts', did you mean 'user_events"):
+        chosen(("user_evnts",))
+    with pytest.raises(DataError, match="named twice in item_events, item_events"):
+        chosen(("item_events", "item_events"))
+    with pytest.raises(DataError, match="no ranking feature 'retrieval_rank'"):
+        compute_of_events(KnownOfEvents(world.log), ("retrieval_rank",))
+    assert chosen() == NAMES
+    assert chosen(("item_age", "user_events")) == ("item_age", "user_events")
+
+
+@given(past=st.lists(events, min_size=1, max_size=60), ties=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_what_is_known_of_an_event_is_what_a_query_at_its_time_is_told(past: list[Event], ties: int) -> None:
+    """Bit for bit, for every feature that rows and queries share; most events share their second."""
+    days = [START + event.time % ties * DAYS * DAY_S // ties for event in past]
+    log = make_log([event._replace(time=time) for event, time in zip(past, days, strict=True)])
+    names = tuple(EVENT_FEATURES)
+    assert {"user_events_30d", "user_mean_rating", "item_trend", "item_mean_rating", "day_of_week"} < {*names}
+    of_events_NF = compute_of_events(KnownOfEvents(log), names)
+    for n, (user, item, _, time) in enumerate(log.events().rows()):
+        query = RankingQuery(user, time, int64([item]), np.zeros(1, np.float32), np.ones(1, np.uint8))
+        assert of_events_NF[n].tobytes() == compute(log, query, names)[0].tobytes()
+
+
+def test_rates_are_means_of_other_values_over_the_same_past() -> None:
+    world = make_world()
+    liked_N = world.log.ratings_N > 3
+    other = make_log([e._replace(rating=float(e.rating > 3)) for e in world.events])
+    names = ("user_mean_rating", "item_mean_rating", "item_events_30d")
+    rates = compute_of_events(KnownOfEvents(world.log, liked_N), names)
+    assert rates.tobytes() == compute_of_events(KnownOfEvents(other), names).tobytes()

@@ -7,7 +7,8 @@ import numpy as np
 
 from recray.arrays import Int64s
 from recray.features.items import Items
-from recray.features.log import DAY_S, EventLog
+from recray.features.log import EventLog
+from recray.features.past import DAY_S
 
 NUM_USERS, NUM_ITEMS, NUM_GENRES = 7, 12, 4
 START = 950_000_000  # unix seconds, not a midnight

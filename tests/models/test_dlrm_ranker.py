@@ -55,7 +55,8 @@ def test_a_reason_is_what_the_score_loses_without_the_feature(ranker: DLRMRanker
 
 def test_the_file_holds_all_of_it(ranker: DLRMRanker, tmp_path: Path) -> None:
     ranker.save(tmp_path / "ranker.safetensors")
-    loaded = DLRMRanker.load(tmp_path / "ranker.safetensors", NAMES)
+    loaded = DLRMRanker.load(tmp_path / "ranker.safetensors")
+    assert loaded.feature_names == NAMES
     features_KF, item_ids_K = candidates()
     np.testing.assert_array_equal(
         loaded.score(features_KF, item_ids_K), ranker.score(features_KF, item_ids_K)
@@ -75,8 +76,5 @@ def test_what_does_not_fit_is_named(ranker: DLRMRanker, tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(DataError, match="neither config nor schema"):
         DLRMRanker.load(path)
-    ranker.save(path)
-    with pytest.raises(DataError, match="column 0 is 'clicks' there, 'price' here"):
-        DLRMRanker.load(path, NAMES[::-1])
     with pytest.raises(DataError, match=r"shape \(2, 2\) for a ranker of 3 features"):
         ranker.score(np.zeros((2, 2), np.float32), np.zeros(2, np.int64))

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recray.bundles.retriever import read_ranker, write_ranker
-from recray.features.ranking import FEATURE_NAMES
+from recray.bundles.ranker import read_ranker, write_ranker
+from recray.features.ranking import FEATURES
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.models.dlrm_ranker import DLRMRanker, ranker_schema
 from recray.serve.pipeline import Pipeline, open_served
@@ -25,7 +25,7 @@ def world() -> World:
 def store(world: World, tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("dlrm-store"))
     config = DLRMConfig(embedding_dim=4, bottom=(8,), top=(8,), loss="lambdarank")
-    schema = ranker_schema(FEATURE_NAMES, NUM_ITEMS)
+    schema = ranker_schema(tuple(FEATURES), NUM_ITEMS)
     ranker = DLRMRanker(DLRM(config, schema, seed=1), config, schema)
     retriever = publish_retriever(store, world)
     for model in ("dlrm", "mystery"):

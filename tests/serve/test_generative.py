@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recray.bundles.retriever import read_log, read_retriever
+from recray.bundles.log import read_log
+from recray.bundles.retriever import read_retriever
 from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, POPULAR
 from recray.features.candidates import RETRIEVER as BY_VECTOR
-from recray.features.ranking import RankingQuery, compute
+from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.serve.gateway import create_app
 from recray.serve.generator import GeneratorConfig
 from recray.serve.pipeline import Pipeline, open_served
@@ -192,7 +193,7 @@ def test_features_of_generated_items_replay_bit_for_bit(beside: Pipeline, store:
         np.array(candidates["retrieval_scores"], np.float32),
         np.array(candidates["sources"], np.uint8),
     )
-    offline_KF = compute(read_log(ranker), query)
+    offline_KF = compute(read_log(ranker), query, tuple(FEATURES))
     sources = {item["source"] for item in answer["items"]}
     assert sources & {"decoder", "cold"}
     for item in answer["items"]:

@@ -6,15 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recray.bundles.retriever import RANKERS, read_log, read_retriever
+from recray.bundles.log import read_log
+from recray.bundles.ranker import RANKERS
+from recray.bundles.retriever import read_retriever
 from recray.features.candidates import Candidates, Searchable, gather, popular_first
-from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
+from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.models.gbdt import GBDTRanker
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest, RequestError
 from recray.serve.stages import Reranking, spread_out
 from recray.store import Store
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World, publish_retriever
+
+NAMES = tuple(FEATURES)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def test_a_slow_oracle_gives_the_same_order(pipeline: Pipeline, published: Store
         popular = [i for i in np.argsort(-world.counts_I, kind="stable") if i not in seen][:10]
         union = np.array(sorted({*by_vector, *popular}, key=lambda i: (-scores_I[i], i)))
         sources = np.array([(i in by_vector) + 2 * (i in popular) for i in union], np.uint8)
-        features = compute(world.log, RankingQuery(user, NOW, union, scores_I[union], sources))
+        features = compute(world.log, RankingQuery(user, NOW, union, scores_I[union], sources), NAMES)
         best = union[np.argsort(-ranker.score(features), kind="stable")][:10]
         assert ids(ask(pipeline, user_id=100 + user)) == [f"i{i}" for i in best]
 
@@ -94,9 +98,9 @@ def test_served_features_replay_bit_for_bit(
             np.array(told["sources"], np.uint8),
             np.array([int(raw[1:]) for raw in fields["history"]]) if "history" in fields else None,
         )
-        offline_KF = compute(log, query)
+        offline_KF = compute(log, query, NAMES)
         for item in answer["items"]:
-            assert tuple(item["features"]) == FEATURE_NAMES
+            assert tuple(item["features"]) == NAMES
             served_F = np.array(list(item["features"].values()), np.float32)
             place = told["item_ids"].index(item["item_id"])
             assert served_F.tobytes() == offline_KF[place].tobytes()

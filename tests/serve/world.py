@@ -1,5 +1,6 @@
 """A small application, published for real: two-tower vectors, an index, an event log and trees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 
 from recray import models
 from recray.batch import Jagged, QueryBatch
-from recray.bundles.retriever import RetrieverFiles, write_ranker, write_retriever
+from recray.bundles.ranker import write_ranker
+from recray.bundles.retriever import RetrieverFiles, write_retriever
 from recray.config import to_dict
 from recray.features.candidates import CandidateConfig
 from recray.features.items import item_features
 from recray.features.log import EventLog
-from recray.features.ranking import FEATURE_NAMES, RankingQuery, compute
+from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.models.gbdt import GBDTConfig, GBDTRanker, RankingRows
 from recray.models.two_tower import TwoTowerConfig
 from recray.ops.ann import IndexConfig, build_index
@@ -94,9 +96,11 @@ def publish_retriever(
     )
 
 
-def publish_ranker(store: Store, world: World, retriever: Bundle, seed: int = 0) -> Bundle:
+def publish_ranker(
+    store: Store, world: World, retriever: Bundle, seed: int = 0, names: Sequence[str] = tuple(FEATURES)
+) -> Bundle:
     config = GBDTConfig(rounds=10, max_depth=3, seed=seed)
-    ranker = GBDTRanker.fit(config, ranking_rows(world, seed), FEATURE_NAMES)
+    ranker = GBDTRanker.fit(config, ranking_rows(world, seed, names), names)
     return store.publish(
         APPLICATION,
         lambda folder: write_ranker(folder, "gbdt", ranker, world.log, CANDIDATES),
@@ -106,7 +110,7 @@ def publish_ranker(store: Store, world: World, retriever: Bundle, seed: int = 0)
     )
 
 
-def ranking_rows(world: World, seed: int) -> RankingRows:
+def ranking_rows(world: World, seed: int, names: Sequence[str] = tuple(FEATURES)) -> RankingRows:
     rng = np.random.default_rng(seed)
     features, labels = [], []
     for user in range(NUM_USERS):
@@ -114,7 +118,7 @@ def ranking_rows(world: World, seed: int) -> RankingRows:
         query = RankingQuery(
             user, NOW, ids_K, rng.random(30, dtype=np.float32), rng.integers(1, 4, 30).astype(np.uint8)
         )
-        features.append(compute(world.log, query))
+        features.append(compute(world.log, query, names))
         labels.append((rng.random(30) < world.counts_I[ids_K] / 20).astype(np.float32))
     query_ids_N = np.repeat(np.arange(NUM_USERS), 30)
     return RankingRows(np.concatenate(features), np.concatenate(labels), query_ids_N)

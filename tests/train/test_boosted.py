@@ -11,26 +11,27 @@ import numpy as np
 import pytest
 
 from recray.features.examples import RankingExamples, load_examples, quantized, save_examples, share
-from recray.features.ranking import FEATURE_NAMES
+from recray.features.ranking import FEATURES
 from recray.models.gbdt import GBDTConfig, GBDTRanker
 from recray.train.boosted import train_boosted
 
 CONFIG = GBDTConfig(rounds=40, learning_rate=0.2)
-COLUMN = {name: f for f, name in enumerate(FEATURE_NAMES)}
+NAMES = tuple(FEATURES)
+COLUMN = {name: f for f, name in enumerate(NAMES)}
 
 
 def planted_examples(num_queries: int = 300, seed: int = 0) -> RankingExamples:
     """Lists of different lengths; one in five relevant: popular, liked and well retrieved, with noise."""
     rng = np.random.default_rng(seed)
     query_ids_N = np.repeat(np.arange(num_queries), rng.integers(5, 60, num_queries))
-    features_NF = rng.random((len(query_ids_N), len(FEATURE_NAMES)), dtype=np.float32)
+    features_NF = rng.random((len(query_ids_N), len(NAMES)), dtype=np.float32)
     liked, known, near = (
         features_NF[:, COLUMN[name]] for name in ("genre_affinity", "item_events_30d", "retrieval_score")
     )
     truth_N = liked * known + near**2 + rng.normal(0, 0.15, len(query_ids_N))
     labels_N = (truth_N > np.quantile(truth_N, 0.8)).astype(np.float32)
     features_NF[rng.random(features_NF.shape) < 0.05] = np.nan
-    return RankingExamples(features_NF, labels_N, query_ids_N, np.arange(len(query_ids_N)))
+    return RankingExamples(NAMES, features_NF, labels_N, query_ids_N, np.arange(len(query_ids_N)))
 
 
 def mean_ndcg(ranker: GBDTRanker, examples: RankingExamples, k: int = 10) -> float:
@@ -64,7 +65,7 @@ def test_alone_it_learns_reports_and_logs(caplog: pytest.LogCaptureFixture) -> N
     by_retrieval = replace_scores(fresh, COLUMN["retrieval_score"])
     assert mean_ndcg(ranker, fresh) > by_retrieval + 0.05
     assert rounds == list(range(1, CONFIG.rounds + 1))
-    assert ranker.feature_names == FEATURE_NAMES
+    assert ranker.feature_names == NAMES
     assert "of 300 queries" in caplog.text
     assert "boosted 40 trees: {'train ndcg@10'" in caplog.text
 
@@ -84,7 +85,7 @@ def test_the_order_of_queries_matters_to_no_bit_of_their_scores() -> None:
     examples = planted_examples(60)
     ids = np.unique(examples.query_ids_N)[::-1]
     rows = np.concatenate([np.flatnonzero(examples.query_ids_N == query) for query in ids])
-    turned = RankingExamples(*(values[rows] for values in examples))
+    turned = examples.select(rows)
     config = replace(CONFIG, rounds=5)
     fresh = planted_examples(20, seed=3)
     expected = train_boosted(examples, config).score(fresh.features_NF)
@@ -155,7 +156,7 @@ def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Call
             assert result.metrics is not None
             files = [folder / f"worker-{num_workers}-{rank}.json" for rank in range(num_workers)]
             done[num_workers] = {
-                "ranker": GBDTRanker.load(Path(result.checkpoint.path) / "ranker.ubj", FEATURE_NAMES),
+                "ranker": GBDTRanker.load(Path(result.checkpoint.path) / "ranker.ubj"),
                 "ndcg": result.metrics["ndcg@10"],
                 "workers": [json.loads(file.read_text()) for file in files],
             }

@@ -1,0 +1,196 @@
+"""What was known of users and items strictly before a moment: the one definition, for a query and for rows.
+
+An event happens in a second; it is known from the next second on, so the events of one second know nothing
+of each other. Windows begin at midnight UTC. Counts are exact, and so are sums of ratings, whatever the
+order of addition: ratings are kept as multiples of ``RATING_STEP``.
+
+Shapes: K owners (users or items), H events of a history, N events of a log.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from recray.arrays import Float32s, Float64s, Int32s, Int64s
+from recray.schema import DataError
+
+Time = TypeVar("Time", int, Int64s)  # unix seconds: one moment for all, or one for each
+
+DAY_S = 86_400
+RATING_STEP = 2.0**-16  # ratings are rounded to it, which makes every sum of them exact
+SMOOTHING_EVENTS = 10.0  # a smoothed mean counts as if so many events had the overall mean
+RECENT_EVENTS = 512  # a user's taste is read from at most so many latest events
+
+
+class Past(NamedTuple):
+    """K owners, each strictly before its moment. What is not known is NaN."""
+
+    events_K: Int64s
+    rating_sum_K: Float64s
+    first_time_K: Float64s  # unix seconds
+    last_time_K: Float64s
+    events_since: Callable[[int], npt.NDArray[Any]]  # days -> events since ``midnight`` so many days before
+
+
+class UserPast(NamedTuple):
+    """One user strictly before a moment."""
+
+    item_ids_H: npt.NDArray[np.integer[Any]]  # the last RECENT_EVENTS items, oldest first
+    ratings_H: npt.NDArray[np.floating[Any]]  # NaN where unknown
+    past: Past  # K is 1
+
+
+def midnight(time: Time, days: int) -> Time:
+    """When the window of so many days before ``time`` begins, in unix seconds.
+
+    At midnight UTC, so that all requests of a day share their windows.
+    """
+    return (time // DAY_S - days) * DAY_S
+
+
+def mean(sums_K: Float64s, events_K: Int64s) -> Float64s:
+    """NaN where there are no events."""
+    return np.where(events_K, sums_K / np.maximum(events_K, 1), np.nan)
+
+
+def smoothed_mean(past: Past, prior: Float64s | float) -> Float64s:
+    """Mean rating, drawn to ``prior`` by ``SMOOTHING_EVENTS`` events' worth."""
+    return (past.rating_sum_K + SMOOTHING_EVENTS * prior) / (past.events_K + SMOOTHING_EVENTS)
+
+
+def brought_history(item_ids_H: Int64s, times_H: Int64s | None = None, time: int | None = None) -> UserPast:
+    """The past that an explicit history gives, oldest first; what it does not say is NaN.
+
+    With times, entries that are not strictly before ``time`` are left out.
+    """
+    if times_H is None or time is None:
+        first = last = np.nan
+        since = np.full(1, np.nan if len(item_ids_H) else 0.0)
+        return _brought(item_ids_H, first, last, lambda days: since)
+    item_ids_H, earlier_H = item_ids_H[times_H < time], times_H[times_H < time]
+    first, last = (earlier_H.min(), earlier_H.max()) if len(earlier_H) else (np.nan, np.nan)
+    return _brought(
+        item_ids_H, first, last, lambda days: (earlier_H >= midnight(time, days)).sum(keepdims=True)
+    )
+
+
+def _brought(
+    item_ids_H: Int64s, first: float, last: float, since: Callable[[int], npt.NDArray[Any]]
+) -> UserPast:
+    recent_H, count = item_ids_H[-RECENT_EVENTS:], len(item_ids_H)
+    rating_sum = np.full(1, np.nan if count else 0.0)
+    past = Past(np.full(1, count), rating_sum, np.full(1, first, float), np.full(1, last, float), since)
+    return UserPast(recent_H, np.full(len(recent_H), np.nan), past)
+
+
+class Clock(NamedTuple):
+    """Seconds since the first event of a log."""
+
+    origin: int  # unix seconds of the first event
+    end: int  # after the last event
+    span: int  # owner * span + time is a key that sorts by owner, then by time
+
+    @staticmethod
+    def of(times_N: Int64s, num_owners: int) -> "Clock":
+        """
+        Args:
+            times_N: unix seconds, sorted.
+            num_owners: the larger of the number of users and of items.
+        Raises:
+            DataError: owners times seconds do not fit in 63 bits.
+        """
+        origin = int(times_N[0]) if len(times_N) else 0
+        end = int(times_N[-1]) - origin + 1 if len(times_N) else 0
+        if (num_owners + 1) * (end + 1) > np.iinfo(np.int64).max:
+            raise DataError(
+                f"timestamps span {end + 1} s, which times {num_owners} users or items does not fit in "
+                "63 bits; timestamps are unix seconds: divide milliseconds by 1000"
+            )
+        return Clock(origin, end, end + 1)
+
+    def at(self, time: int) -> int:
+        """A moment on this clock, clipped to before the first and after the last event."""
+        return min(max(int(time) - self.origin, 0), self.end)
+
+
+class Order:
+    """The events of a log sorted by (owner, time), ties in the order in which they came.
+
+    Attributes:
+        order_N: positions in the log.
+        keys_N: owner * span + time on the clock.
+        starts: one entry per owner and one more: where its events begin.
+        rating_sums_N: N + 1 entries, the total before each position.
+    """
+
+    def __init__(
+        self, owner_N: Int32s, times_N: Int64s, ratings_N: Float32s, num_owners: int, clock: Clock
+    ) -> None:
+        keys_N = owner_N.astype(np.int64) * clock.span + (times_N - clock.origin)
+        self.clock = clock
+        self.order_N: Int32s = np.argsort(keys_N, kind="stable").astype(np.int32)
+        self.keys_N = keys_N[self.order_N]
+        self.starts = np.zeros(num_owners + 1, np.int64)
+        np.cumsum(np.bincount(owner_N, minlength=num_owners), out=self.starts[1:])
+        self.rating_sums_N = running(ratings_N[self.order_N])
+
+    def past(
+        self,
+        owner_K: Int64s,
+        stop_K: Int64s,
+        edges: Callable[[int], Int64s],
+        sums_N: Float64s | None = None,
+    ) -> Past:
+        """The past of K owners that ends before the places ``stop_K``.
+
+        Args:
+            edges: days -> the place of each owner's first event since ``midnight``.
+            sums_N: instead of ``rating_sums_N``.
+        """
+        start_K, base_K = self.starts.take(owner_K), owner_K * self.clock.span
+        sums_N = self.rating_sums_N if sums_N is None else sums_N
+        events_K = stop_K - start_K
+        return Past(
+            events_K,
+            sums_N.take(stop_K) - sums_N.take(start_K),
+            self._times(events_K, start_K, base_K),
+            self._times(events_K, stop_K - 1, base_K),
+            lambda days: stop_K - edges(days),
+        )
+
+    def _times(self, events_K: Int64s, place_K: Int64s, base_K: Int64s) -> Float64s:
+        if not len(self.keys_N):
+            return np.full(len(place_K), np.nan)
+        times_K = self.keys_N.take(place_K, mode="clip") - base_K + self.clock.origin
+        return np.where(events_K, times_K, np.nan)
+
+    def before_each(self) -> Int64s:
+        """stop_N: where the past of each event ends, which begins where its owner's events do."""
+        is_new = np.append(True, self.keys_N[1:] != self.keys_N[:-1])[: len(self.keys_N)]
+        stop_N = np.empty(len(self.keys_N), np.int64)
+        stop_N[self.order_N] = np.maximum.accumulate(np.where(is_new, np.arange(len(self.keys_N)), 0))
+        return stop_N
+
+    def past_of_each(self, owner_N: Int32s, times_N: Int64s, ratings_N: npt.NDArray[Any] | None) -> Past:
+        """The past of the owner of each event, strictly before it.
+
+        Args:
+            owner_N, times_N: what the order was made of.
+            ratings_N: instead of the ratings it was made of.
+        """
+        owners_N = owner_N.astype(np.int64)
+
+        def edges(days: int) -> Int64s:
+            begin_N = np.maximum(midnight(times_N, days) - self.clock.origin, 0)
+            places_N: Int64s = self.keys_N.searchsorted(owners_N * self.clock.span + begin_N)
+            return places_N
+
+        sums_N = None if ratings_N is None else running(ratings_N[self.order_N])
+        return self.past(owners_N, self.before_each(), edges, sums_N)
+
+
+def running(values_N: npt.NDArray[Any]) -> Float64s:
+    """N + 1 entries: the total before each position. Exact for ratings: see RATING_STEP."""
+    return np.append(0.0, np.cumsum(values_N, dtype=np.float64))

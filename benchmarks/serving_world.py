@@ -18,7 +18,7 @@ from recray.arrays import Float32s, Float64s, Int64s
 from recray.bundles.ranker import write_ranker
 from recray.bundles.retriever import RetrieverFiles, write_retriever
 from recray.config import to_dict
-from recray.features.candidates import CandidateConfig, Searchable, gather, popular_first
+from recray.features.candidates import CandidateConfig, SearchQuery, gather, popular_first
 from recray.features.items import item_features
 from recray.features.log import EventLog
 from recray.features.ranking import FEATURES, RankingQuery, compute
@@ -159,7 +159,7 @@ def _ranking_rows(world: World, files: RetrieverFiles, size: WorldSize) -> Ranki
     features, labels, query_ids = [], [], []
     for query, user in enumerate(rng.integers(0, size.num_users, size.train_queries).tolist()):
         found = gather(
-            Searchable(
+            SearchQuery(
                 lambda query_BD, k: index.search(query_BD, k).item_ids_BK, world.user_UD[user], world.item_ID
             ),
             popular_first_I,

@@ -44,7 +44,7 @@ class Candidates(NamedTuple):
     sources_K: UInt8s  # bit mask over SOURCES
 
 
-class Searchable(NamedTuple):
+class SearchQuery(NamedTuple):
     """One query, ready to be compared with all items: scores are ``item_ID @ query_D``."""
 
     search: Search  # over item_ID
@@ -52,7 +52,7 @@ class Searchable(NamedTuple):
     item_ID: Float32s
 
 
-def by_scores(scores_I: Float32s) -> Searchable:
+def by_scores(scores_I: Float32s) -> SearchQuery:
     """A query that a retriever without vectors has scored: an item's one coordinate is its score."""
 
     def search(query_BD: Float32s, k: int) -> Int64s:
@@ -60,7 +60,7 @@ def by_scores(scores_I: Float32s) -> Searchable:
         best_BK: Int64s = best_K[np.argsort(-scores_I[best_K], kind="stable")][None]
         return best_BK
 
-    return Searchable(search, np.ones(1, np.float32), scores_I[:, None])
+    return SearchQuery(search, np.ones(1, np.float32), scores_I[:, None])
 
 
 def popular_first(item_counts_I: Int64s) -> Int64s:
@@ -76,7 +76,7 @@ def popular_only(popular_first_I: Int64s, seen_ids: Int64s, count: int) -> Candi
 
 
 def gather(
-    query: Searchable | None,
+    query: SearchQuery | None,
     popular_first_I: Int64s,
     seen_ids: Int64s,
     config: CandidateConfig,

@@ -1,31 +1,20 @@
 """A published retriever on the data that it was trained on, and what a ranker makes of its candidates."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from recray.batch import QueryBatch
-from recray.bundles.retriever import RetrieverFiles, read_retriever
+from recray.bundles.retriever import read_retriever
+from recray.bundles.searcher import Searcher
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
-from recray.contract import Scorer, VectorRetriever, reads_history
+from recray.contract import Scorer
 from recray.data.events.log import event_log
 from recray.data.events.split_data import SplitData
-from recray.features.candidates import (
-    CandidateConfig,
-    Candidates,
-    Searchable,
-    by_scores,
-    gather,
-    popular_first,
-)
+from recray.features.candidates import CandidateConfig, Candidates, gather, popular_first
 from recray.features.examples import ranking_query
 from recray.features.ranking import compute
-from recray.recipes.retriever import as_retriever
 from recray.store import Bundle
-
-SCORED_TOGETHER = 512  # queries that the retriever encodes or scores at a time
 
 
 class TwoStage:
@@ -34,51 +23,21 @@ class TwoStage:
     def __init__(self, bundle: Bundle, data: SplitData, config: CandidateConfig) -> None:
         _require_same_data(bundle, data)
         self.bundle, self.data, self.config = bundle, data, config
-        self.files: RetrieverFiles = read_retriever(bundle)
-        self.model = as_retriever(load_model(bundle))
+        files = read_retriever(bundle)
+        self.searcher = Searcher(files, load_model(bundle))
         self.log = event_log(data.dataset)
-        self._popular_first_I = popular_first(self.files.item_counts_I)
+        self._popular_first_I = popular_first(files.item_counts_I)
 
     def candidates(self, queries: QueryBatch) -> list[Candidates]:
         """Each query's candidates, found as a replica finds them."""
         return [
-            gather(asked, self._popular_first_I, queries.history.row(b).numpy(), self.config)
-            for b, asked in enumerate(self._searchable(queries))
+            gather(prepared.search, self._popular_first_I, queries.history.row(b).numpy(), self.config)
+            for b, prepared in enumerate(self.searcher.prepare(queries))
         ]
-
-    def _searchable(self, queries: QueryBatch) -> Iterator[Searchable | None]:
-        """Each query, as vector or as scores of all items; None where there is nothing to go by."""
-        for start in range(0, len(queries.user_ids_B), SCORED_TOGETHER):
-            stop = min(start + SCORED_TOGETHER, len(queries.user_ids_B))
-            part = self._as_trained(queries.slice(start, stop))
-            needs_history_B = (part.user_ids_B < 0) | reads_history(self.model)
-            nothing_B = needs_history_B & (part.history.lengths_B() == 0)
-            for asked, nothing in zip(self._asked(part), nothing_B.tolist(), strict=True):
-                yield None if nothing else asked
-
-    def _asked(self, queries: QueryBatch) -> list[Searchable]:
-        index, item_ID, user_UD = self.files.index, self.files.item_ID, self.files.user_UD
-        if index is None or item_ID is None:
-            return list(map(by_scores, self.model.score_items(queries).numpy()))
-        user_ids_B = queries.user_ids_B.numpy()
-        if user_UD is not None and (user_ids_B >= 0).all():
-            query_BD = user_UD[user_ids_B]
-        else:
-            assert isinstance(self.model, VectorRetriever)
-            query_BD = self.model.query_vectors(queries).numpy()
-        return [
-            Searchable(lambda q_BD, k: index.search(q_BD, k).item_ids_BK, q_D, item_ID) for q_D in query_BD
-        ]
-
-    def _as_trained(self, queries: QueryBatch) -> QueryBatch:
-        """Users of whom the retriever has learnt nothing are unknown to it."""
-        user_ids_B = self.files.trained(queries.user_ids_B.numpy())
-        return queries._replace(user_ids_B=torch.from_numpy(user_ids_B))
 
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI of the first stage alone."""
-        scores_BI: Tensor = self.model.score_items(self._as_trained(queries))
-        return scores_BI
+        return self.searcher.score_items(queries)
 
     def ranked_by(self, ranker: Scorer, queries: QueryBatch) -> Tensor:
         """scores_BI: candidates by the ranker's score, then all other items by the retriever's."""

@@ -18,8 +18,7 @@ from recray.models.decoder import Decoder
 from recray.serve.catalogue import UNKNOWN_USER, Query
 from recray.serve.clock import StageClock
 from recray.serve.generator import Generator, GeneratorConfig
-from recray.serve.searchers import history_of
-from recray.serve.stages import Retrieved, seen_by
+from recray.serve.stages import Retrieved, history_of, seen_by
 from recray.store import Bundle
 
 NOTHING = Candidates(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8))

@@ -12,6 +12,7 @@ from recray.bundles.decoder import read_generative
 from recray.bundles.log import read_log
 from recray.bundles.ranker import read_candidate_config, read_ranker
 from recray.bundles.retriever import read_catalogue, read_item_vectors, read_retriever
+from recray.bundles.searcher import Searcher
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, CandidateConfig, Candidates
@@ -22,7 +23,6 @@ from recray.serve.clock import StageClock
 from recray.serve.generative import is_generative, load_code_vectors, load_generative, load_source
 from recray.serve.generator import GeneratorConfig
 from recray.serve.requests import RecommendRequest
-from recray.serve.searchers import new_searcher
 from recray.serve.stages import Ranking, Reranking, Retrieval, RetrievalStage, Retrieved
 from recray.store import Bundle, Reference, Store
 
@@ -103,7 +103,7 @@ def load_retrieval(
     files, also = read_retriever(bundles.retriever), None
     if bundles.generative:
         also = load_source(bundles.generative, files.users, files.items, event_log, generator)
-    searcher = new_searcher(files, load_model(bundles.retriever), event_log)
+    searcher = Searcher(files, load_model(bundles.retriever))
     return Retrieval(searcher, files.item_counts_I, event_log, config, also)
 
 

@@ -1,25 +1,25 @@
 """The stages of a recommendation: retrieve, filter, features, rank. Plain Python objects.
 
-They know neither HTTP nor Ray nor raw ids; ``searchers`` ask the retriever, ``pipeline`` joins the stages
-and ``deployments`` places them.
+They know neither HTTP nor Ray nor raw ids; ``bundles.searcher`` asks the retriever, ``pipeline`` joins
+the stages and ``deployments`` places them.
 
 Shapes: I items, D vector dim, K candidates, F features.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Float32s, Int64s
+from recray.bundles.searcher import Fallback, Searcher, single_query
 from recray.contract import Scorer
-from recray.features.candidates import CandidateConfig, Candidates, Searchable, gather, popular_first
+from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather, popular_first
 from recray.features.log import EventLog
 from recray.features.ranking import RankingQuery, compute
 from recray.serve.catalogue import UNKNOWN_USER, Query
 from recray.serve.clock import StageClock
-from recray.serve.searchers import Fallback, Searcher
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,32 @@ class RetrievalStage(Protocol):
 
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items most like one item, without itself."""
+
+
+class History(NamedTuple):
+    """What a user did before a request, oldest first."""
+
+    item_ids_H: Int64s
+    times_H: Int64s  # unix seconds
+
+
+NO_HISTORY = History(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def history_of(query: Query, log: EventLog | None) -> History:
+    """The client's history, else the log's of a known user; oldest first.
+
+    What a client sends without times counts as just before the request.
+    """
+    if query.history_ids is not None:
+        times_H = query.history_times
+        if times_H is None:
+            times_H = np.full(len(query.history_ids), query.time)
+        return History(query.history_ids, times_H)
+    if log is None or not 0 <= query.user_id < log.num_users:
+        return NO_HISTORY
+    events = log.events_before(query.user_id, query.time)
+    return History(events.item_ids_H.astype(np.int64), events.times_H)
 
 
 class Source(Protocol):
@@ -82,7 +108,8 @@ class Retrieval:
         """
         seen_ids = seen_by(query, self._log)
         clock.lap("filter")
-        asked, fallback = self._searcher.ask(query)
+        history = history_of(query, self._log) if self._searcher.needs_history(query.user_id) else NO_HISTORY
+        asked, fallback = next(self._searcher.prepare(single_query(query.user_id, *history, query.time)))
         clock.lap("retrieve")
         also = None
         if self._also is not None and asked is not None:
@@ -100,7 +127,7 @@ class Retrieval:
 
     def _gather(
         self,
-        asked: Searchable | None,
+        asked: SearchQuery | None,
         seen_ids: Int64s,
         config: CandidateConfig,
         clock: StageClock,

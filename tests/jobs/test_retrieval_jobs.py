@@ -1,0 +1,98 @@
+"""Prepare, train every retriever, index, rank, compare: each job from its command line to what it leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recray.store import Store
+from tests.jobs.world import NUM_ITEMS, NUM_USERS, events_file, job, published, train
+
+BRIEF = ("--launch.where", "local", "--loop.epochs", "2")
+
+
+@pytest.fixture(scope="module")
+def events(home: Path) -> Path:
+    return events_file(home)
+
+
+@pytest.fixture(scope="module")
+def two_tower(events: Path) -> str:
+    """What the job said; the retriever is published."""
+    return train("two_tower", events, *BRIEF)
+
+
+def test_prepare_leaves_a_folder_with_its_quality_report(events: Path) -> None:
+    said = job("prepare", events, "--item-content", "--content.dim", "8", "--content.sketch", "0")
+    assert f"films: {NUM_USERS} users, {NUM_ITEMS} items, 480 interactions in " in said
+    report = Path(said.split("quality report: ")[1].strip())
+    assert "<html" in report.read_text()
+    assert (report.parent / "content").is_dir()
+
+
+def test_two_tower_is_measured_and_published(two_tower: str) -> None:
+    assert "films, leave-one-out, test, 60 users" in two_tower
+    assert "ndcg@10" in two_tower
+    assert published(two_tower) == ["films-two_tower version 1"]
+    assert "index_recall@" in two_tower
+
+
+@pytest.mark.parametrize(
+    ("model", "search"),
+    [
+        ("sasrec", "index_recall@"),
+        ("ss4rec", "index_recall@"),
+        ("ncf", "searched without an index"),
+    ],
+)
+def test_retrievers_are_measured_and_published(model: str, search: str, events: Path) -> None:
+    said = train(model, events, *BRIEF)
+    assert "films, leave-one-out, test, 60 users" in said
+    assert published(said) == [f"films-{model} version 1"]
+    assert search in said
+    assert [manifest.model for manifest in Store().versions(f"films-{model}")] == [model]
+
+
+def test_gat_is_published_beside_the_two_tower_of_the_same_split(home: Path) -> None:
+    films = events_file(home, "graph")
+    said = train("gat", films, "--data.split", "random", "--two-tower", *BRIEF)
+    assert published(said) == ["graph-gat version 1", "graph-two_tower version 1"]
+    assert "gat: links and ranking" in said
+    assert "two_tower: links and ranking" in said
+
+
+def test_another_index_is_another_version(two_tower: str) -> None:
+    assert published(two_tower)
+    said = job("build_index", "films-two_tower", "--version", "1", "--index.kind", "exact")
+    assert published(said) == ["films-two_tower version 2"]
+    assert "exact, {'index_recall@" in said
+    assert [manifest.version for manifest in Store().versions("films-two_tower")] == [1, 2]
+
+
+@pytest.mark.parametrize("ranker", ["gbdt", "dlrm"])
+def test_rankers_say_what_they_gain_and_are_promoted(
+    ranker: str, two_tower: str, events: Path, tmp_path: Path
+) -> None:
+    assert published(two_tower)
+    written = tmp_path / "ranker.json"
+    brief = ("--launch.where", "local", "--promote", "--json", written)
+    said = train("ranker", events, "--ranker", ranker, *brief)
+    assert f"retriever + {ranker} - retriever, ndcg@10: " in said
+    version = Store().names("films-ranker")["production"]
+    assert published(said) == [f"films-ranker version {version}"]
+    document = json.loads(written.read_text())
+    assert [row["model"] for row in document["rows"]] == ["retriever", f"retriever + {ranker}"]
+    assert document["gain"]["low"] <= document["gain"]["mean"] <= document["gain"]["high"]
+
+
+def test_models_are_compared_with_their_curves(events: Path, tmp_path: Path) -> None:
+    plots = ("--plot", tmp_path / "bars.png", "--curves", tmp_path / "curves.png")
+    models = ("--models", "popularity", "item_knn", "two_tower", "--seeds", "1")
+    said = job("evaluate", "--dataset", events, *models, *plots, "--json", tmp_path / "rows.json")
+    assert "protocol: leave-one-out, 60 users" in said
+    for name in ("bars.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    found = {row["model"]: row["ndcg@10"]["mean"] for row in rows}
+    assert found.keys() == {"popularity", "item_knn", "two_tower"}
+    assert all(0 <= value <= 1 for value in found.values())

@@ -4,13 +4,11 @@ Credit goes to items, never to prefixes of their semantic ids: what was not gene
 that share a semantic id share its score, and ties share credit by ``metrics``' rule.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from recray.batch import QueryBatch
-from recray.contract import Generative
+from recray.contract import Generative, Retriever
 
 NOT_GENERATED = -1e9  # below every log probability, above the -inf of what may not be recommended
 
@@ -44,6 +42,6 @@ class GeneratedScores:
         return self._exact / max(1, self._queries)
 
 
-def measurable(model: Any, num_items: int, k: int) -> Any:
+def measurable(model: Retriever, num_items: int, k: int) -> Retriever:
     """The model, or its generated lists where scoring all items would be far slower than generating."""
     return GeneratedScores(model, num_items, k) if isinstance(model, Generative) else model

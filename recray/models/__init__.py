@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from recray.config import ConfigError, from_dict, nearest
+from recray.config import Config, ConfigError, from_dict, nearest
 from recray.schema import Schema
 
 
@@ -60,12 +60,13 @@ CONTENT_MODELS = {
 """Models of what items are, not of who likes them."""
 
 
-def _load(name: str, attribute: str) -> Any:
+def _load(name: str, attribute: str) -> type[Any]:
     known = MODELS | ROW_MODELS | CONTENT_MODELS
     if name not in known:
         raise ConfigError(f"no model {name!r}{nearest(name, known)}")
     entry = known[name]
-    return getattr(importlib.import_module(entry.module), getattr(entry, attribute))
+    found: type[Any] = getattr(importlib.import_module(entry.module), getattr(entry, attribute))
+    return found
 
 
 def config_of(name: str) -> type[Any]:
@@ -74,11 +75,10 @@ def config_of(name: str) -> type[Any]:
     Raises:
         ConfigError: no model has this name.
     """
-    kind: type[Any] = _load(name, "config")
-    return kind
+    return _load(name, "config")
 
 
-def build(name: str, config: Mapping[str, Any] | Any, schema: Schema) -> nn.Module:
+def build(name: str, config: Mapping[str, object] | Config, schema: Schema) -> nn.Module:
     """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema."""
     if isinstance(config, Mapping):
         config = from_dict(config_of(name), config)

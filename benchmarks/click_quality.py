@@ -34,7 +34,7 @@ from recray.data.row_source import PARTS, Part
 from recray.data.rows.table import RowTable
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import Clicks, difference, summary
-from recray.eval.compare import compare
+from recray.eval.compare import PairedDifference, compare
 from recray.eval.evaluate import Evaluation
 from recray.eval.sessions import evaluate_sessions
 from recray.pipelines.train import fit
@@ -297,7 +297,7 @@ def criteo(seeds: int) -> dict[str, Any]:
     return _intervals(summary([each for each in found if isinstance(each, Clicks)]))
 
 
-def _interval(found: Any) -> dict[str, float]:
+def _interval(found: Interval | PairedDifference) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in found._asdict().items()}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from benchmarks.serving_world import APPLICATION
 from recray.features.candidates import Candidates
@@ -61,7 +62,7 @@ class Ranker:
 @serve.deployment
 @serve.ingress(app)
 class Ingress:
-    def __init__(self, root: str, retriever: Any, ranker: Any) -> None:
+    def __init__(self, root: str, retriever: DeploymentHandle, ranker: DeploymentHandle) -> None:
         self.retriever, self.ranker = retriever, ranker
         self.catalogue = load_catalogue(opened(root))
 

@@ -35,7 +35,7 @@ from benchmarks.dlrm_world import (
 )
 
 
-def sharded_model(rows: int) -> Any:
+def sharded_model(rows: int) -> DistributedModelParallel:
     tables = [
         EmbeddingBagConfig(name=name, embedding_dim=DIM, num_embeddings=rows, feature_names=[name])
         for name in FEATURES

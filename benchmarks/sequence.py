@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from recray.peers.recbole import RecBoleRun, train_recbole
 from recray.recipes import RECIPES
 from recray.schema import FeatureSchema
 from recray.train.context import Context
+from recray.train.loop import Learner
 from recray.train.optim import build_optimizer
 
 RESULT = Path(__file__).parent / "results" / "sequence.json"
@@ -167,19 +168,20 @@ def memory(rows: int = 16) -> dict[str, Any]:
 def _peak_bytes(name: str, rows: int, length: int) -> int:
     torch.set_num_threads(1)
     run = RECIPES[name].presets[DATASET][1]
-    model = build(name, replace(run.model, max_items=length), FeatureSchema(num_users=rows, num_items=1682))
+    schema = FeatureSchema(num_users=rows, num_items=1682)
+    model = cast(Learner, build(name, replace(run.model, max_items=length), schema))
     _train_on(model, rows, 2)
     before = _high_water_bytes()
     _train_on(model, rows, length)
     return _high_water_bytes() - before
 
 
-def _train_on(model: Any, rows: int, length: int) -> None:
+def _train_on(model: Learner, rows: int, length: int) -> None:
     items = torch.randint(1682, (rows * (length + 1),))
     jagged = Jagged(items, torch.arange(rows + 1) * (length + 1))
     times_N = 60 * torch.arange(length + 1).repeat(rows)
     first = torch.ones(rows, dtype=torch.int64)
-    model.loss(SequenceBatch(torch.zeros_like(first), jagged, times_N, first))["loss"].backward()
+    model.loss(SequenceBatch(torch.zeros_like(first), jagged, times_N, first))["loss"].backward()  # type: ignore[no-untyped-call]
 
 
 def _high_water_bytes() -> int:

@@ -166,13 +166,21 @@ def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> Stat
     }
 
 
-def _staged(value: Any) -> Any:
+def _staged(state: Mapping[str, Any]) -> State:
     """A copy of all tensors in CPU memory, which training may not change."""
-    if isinstance(value, Mapping):
-        return {k: _staged(v) for k, v in value.items()}
-    if isinstance(value, Sharded):
-        return value.map(_staged)
-    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+    staged: State = {}
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            staged[key] = _staged(value)
+        elif isinstance(value, Sharded):
+            staged[key] = value.map(_on_cpu)
+        else:
+            staged[key] = _on_cpu(value) if isinstance(value, Tensor) else value
+    return staged
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _load(folder: Path, state: State) -> None:
@@ -197,7 +205,7 @@ def _first_line(error: BaseException) -> str:
 class _SavePlanner(DefaultSavePlanner):
     """Finds the pieces of a ``Sharded``, for which the default planner asks a tensor."""
 
-    def lookup_object(self, index: MetadataIndex) -> Any:
+    def lookup_object(self, index: MetadataIndex) -> object:
         value = self.state_dict[index.fqn]
         return value.piece(index) if isinstance(value, Sharded) else super().lookup_object(index)
 

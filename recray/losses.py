@@ -4,11 +4,13 @@ A loss is a mean over the batch, differentiable, and computed in the dtype it is
 a model adds (regularisers, towers, temperatures) is not here.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from recray.autograd import AutogradContext
 
 
 def bce(logits_B: Tensor, labels_B: Tensor, *, positive_weight: float = 1.0) -> Tensor:
@@ -160,11 +162,17 @@ def koleo(vectors_BD: Tensor) -> Tensor:
     return -0.5 * (square_B + 1e-8).log().mean()
 
 
+class _CountContext(AutogradContext, Protocol):
+    count: int
+
+
 class _FullSoftmax(torch.autograd.Function):
     """Chunk by chunk, with the gradient taken on the way: the [N, I] scores never exist at once."""
 
     @staticmethod
-    def forward(ctx: Any, query_ND: Tensor, item_ID: Tensor, targets_N: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: _CountContext, query_ND: Tensor, item_ID: Tensor, targets_N: Tensor, chunk: int
+    ) -> Tensor:
         dtype = _matmul_dtype(query_ND)
         query, item = query_ND.detach().to(dtype), item_ID.detach().to(dtype)
         grad_query_ND = torch.empty_like(query_ND)
@@ -186,7 +194,7 @@ class _FullSoftmax(torch.autograd.Function):
         return torch.stack(losses).sum() / len(query)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: _CountContext, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_query_ND, grad_item_ID = ctx.saved_tensors
         scale = grad_outputs[0] / ctx.count
         return grad_query_ND * scale, grad_item_ID * scale, None, None

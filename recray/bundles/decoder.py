@@ -3,6 +3,7 @@
 Shapes: I items.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from recray.bundles.codes import read_codes, write_codes
 from recray.bundles.log import read_log
 from recray.bundles.retriever import COUNT_COLUMN, ITEMS, USERS
 from recray.bundles.weights import load_model, save_model
+from recray.config import Config
 from recray.features.log import EVENT_FILE, EventLog
 from recray.models.decoder import Decoder
 from recray.schema import SemanticSchema
@@ -97,7 +99,9 @@ def _schema(bundle: Bundle) -> SemanticSchema:
     return schema
 
 
-def with_codes(model: Decoder, config: object, ids: SemanticIds, num_users: int) -> Decoder:
+def with_codes(
+    model: Decoder, config: Mapping[str, object] | Config, ids: SemanticIds, num_users: int
+) -> Decoder:
     """The same weights over all items of a map."""
     served = models.build("decoder", config, ids.schema(num_users))
     assert isinstance(served, Decoder)

@@ -206,7 +206,7 @@ def render(listing: Listing, as_json: bool) -> None:
     Console().print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{name} {_cell(v)}" for name, v in value.items())
     if isinstance(value, float):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from recray.config import ConfigError, from_dict, nearest
+from recray.config import Config, ConfigError, from_dict, nearest
 from recray.schema import Schema
 
 
@@ -33,11 +33,13 @@ MODELS: Mapping[str, ModelEntry] = {
 """Networks that a bundle's config, schema and weights rebuild; ``recipes`` says what can be trained."""
 
 
-def _load(name: str, attribute: str) -> Any:
+def _load(name: str, attribute: str) -> type[Any]:
     if name not in MODELS:
         raise ConfigError(f"no model {name!r}{nearest(name, MODELS)}")
     entry = MODELS[name]
-    return getattr(importlib.import_module(f"recray.models.{entry.module}"), getattr(entry, attribute))
+    module = importlib.import_module(f"recray.models.{entry.module}")
+    found: type[Any] = getattr(module, getattr(entry, attribute))
+    return found
 
 
 def config_of(name: str) -> type[Any]:
@@ -46,11 +48,10 @@ def config_of(name: str) -> type[Any]:
     Raises:
         ConfigError: no model has this name.
     """
-    kind: type[Any] = _load(name, "config")
-    return kind
+    return _load(name, "config")
 
 
-def build(name: str, config: Mapping[str, Any] | Any, schema: Schema) -> nn.Module:
+def build(name: str, config: Mapping[str, object] | Config, schema: Schema) -> nn.Module:
     """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema."""
     if isinstance(config, Mapping):
         config = from_dict(config_of(name), config)

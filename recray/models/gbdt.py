@@ -22,6 +22,7 @@ from recray.arrays import Float32s, Int64s
 from recray.config import ConfigError, from_dict, to_dict
 from recray.schema import DataError
 
+Evaluations = dict[str, dict[str, list[float]]]  # part, then metric, as XGBoost keeps them
 Curve = dict[str, list[float]]  # e.g. "validation ndcg@10": one value per round
 OnRound = Callable[[int, dict[str, float]], None]  # (rounds done, this round's metrics)
 
@@ -210,12 +211,12 @@ class _Round(xgboost.callback.TrainingCallback):  # type: ignore[misc]
         super().__init__()
         self._on_round = on_round
 
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Evaluations) -> bool:
         self._on_round(epoch + 1, {name: values[-1] for name, values in _flat(evals_log).items()})
         return False
 
 
-def _flat(results: dict[str, dict[str, list[float]]]) -> Curve:
+def _flat(results: Evaluations) -> Curve:
     return {
         f"{part} {metric}": list(values)
         for part, metrics in results.items()

@@ -9,7 +9,7 @@ Shapes: B queries, K results, D vector dim, I items.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import faiss
 import numpy as np
@@ -58,7 +58,7 @@ class SearchResult(NamedTuple):
 class Index:
     """A searchable set of item vectors; item i is row i of what it was built from."""
 
-    def __init__(self, faiss_index: Any, config: IndexConfig) -> None:
+    def __init__(self, faiss_index: faiss.Index, config: IndexConfig) -> None:
         self._index = faiss_index
         self.config = config
 
@@ -112,18 +112,18 @@ def build_index(item_ID: Float32s, config: IndexConfig, seed: int = 0) -> Index:
     return Index(index, config)
 
 
-def _exact(item_ID: Float32s, config: IndexConfig, seed: int) -> Any:
+def _exact(item_ID: Float32s, config: IndexConfig, seed: int) -> faiss.Index:
     return faiss.IndexFlatIP(item_ID.shape[1])
 
 
-def _hnsw(item_ID: Float32s, config: IndexConfig, seed: int) -> Any:
+def _hnsw(item_ID: Float32s, config: IndexConfig, seed: int) -> faiss.Index:
     index = faiss.IndexHNSWFlat(item_ID.shape[1], config.hnsw_links, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = config.hnsw_ef_construction
     index.hnsw.efSearch = config.hnsw_ef_search
     return index
 
 
-def _ivf_pq(item_ID: Float32s, config: IndexConfig, seed: int) -> Any:
+def _ivf_pq(item_ID: Float32s, config: IndexConfig, seed: int) -> faiss.Index:
     num_items, dim = item_ID.shape
     if num_items < MIN_ITEMS_IVF_PQ:
         raise ConfigError(
@@ -134,16 +134,18 @@ def _ivf_pq(item_ID: Float32s, config: IndexConfig, seed: int) -> Any:
     # faiss asks for 39 training points per cell.
     lists = config.ivf_lists or max(1, min(int(4 * num_items**0.5), num_items // 39))
     cells = faiss.IndexFlatIP(dim)
-    index: Any = faiss.IndexIVFPQ(cells, dim, lists, config.pq_bytes, 8, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIVFPQ(cells, dim, lists, config.pq_bytes, 8, faiss.METRIC_INNER_PRODUCT)
     index.nprobe = min(config.ivf_probes, lists)
     index.cp.seed = index.pq.cp.seed = seed
     # A small catalogue gives the quantizer few points per centroid; recall is measured, so no warning.
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-    if config.pq_refine:
-        index = faiss.IndexRefineFlat(index)
-        index.k_factor = float(config.pq_refine)
-    index.train(item_ID)
-    return index
+    if not config.pq_refine:
+        index.train(item_ID)
+        return index
+    refined = faiss.IndexRefineFlat(index)
+    refined.k_factor = float(config.pq_refine)
+    refined.train(item_ID)
+    return refined
 
 
 def search_exact(query_BD: Float32s, item_ID: Float32s, k: int) -> SearchResult:

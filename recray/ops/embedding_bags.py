@@ -10,7 +10,7 @@ reverse order of the forward passes: the workers of a run must build the same gr
 """
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -231,7 +231,7 @@ def _check_layout(ids: KeyedJagged, device: torch.device) -> None:
             raise DataError("weights_N must not require a gradient: tables give none")
 
 
-def _backend(config: EmbeddingConfig) -> Any:
+def _backend(config: EmbeddingConfig) -> Callable[..., Tables]:
     if config.backend == "torch":
         return ShardedTables
     if not all(importlib.util.find_spec(name) for name in ("torchrec", "fbgemm_gpu")):

@@ -5,7 +5,7 @@ Shapes: N ids, G bags, W workers.
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,7 @@ def backend_of(placement: Placement) -> str:
     return "nccl" if placement.device.type == "cuda" else "gloo"
 
 
-def own_group(placement: Placement) -> Any:
+def own_group(placement: Placement) -> dist.ProcessGroup:
     """A new process group of all workers; each makes it at the same point of the run.
 
     Raises:
@@ -31,7 +31,8 @@ def own_group(placement: Placement) -> Any:
             f"embedding tables on {placement.world_size} workers need a process group of as many: "
             "call torch.distributed.init_process_group first"
         )
-    return dist.new_group(backend=backend_of(placement))
+    group: dist.ProcessGroup = dist.new_group(backend=backend_of(placement))
+    return group
 
 
 class Request(NamedTuple):

@@ -10,7 +10,8 @@ Shapes: B rows, N values, T positions of padded rows, H heads, D width.
 import functools
 import importlib
 import logging
-from typing import Any, Literal
+from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -174,7 +175,7 @@ def _triton_on_cuda() -> bool:
 
 
 @functools.cache
-def _triton() -> Any:
+def _triton() -> ModuleType:
     try:
         return importlib.import_module("recray.ops.jagged_triton")
     except ImportError as error:

@@ -10,12 +10,14 @@ Shapes: B rows, N values, T positions of padded rows, D width, S keys of padded 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 # mypy: disable-error-code="import-untyped, import-not-found"
 
-from typing import Any
+from typing import Protocol
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from recray.autograd import AutogradContext
 
 BLOCK = 32  # positions a program handles at a time
 WIDTH = 64  # columns a program handles at a time
@@ -176,35 +178,45 @@ def _unpad(padded_BTD: Tensor, offsets_B: Tensor, total: int) -> Tensor:
     return values_ND
 
 
+class _RowsContext(AutogradContext, Protocol):
+    total: int
+
+
+class _PaddedContext(AutogradContext, Protocol):
+    max_length: int
+
+
 class _ToPadded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values_ND: Tensor, offsets_B: Tensor, max_length: int, fill: float) -> Tensor:
+    def forward(
+        ctx: _RowsContext, values_ND: Tensor, offsets_B: Tensor, max_length: int, fill: float
+    ) -> Tensor:
         ctx.save_for_backward(offsets_B)
         ctx.total = len(values_ND)
         return _pad(values_ND, offsets_B, max_length, fill)
 
     @staticmethod
-    def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: _RowsContext, grad_BTD: Tensor) -> tuple[Tensor, None, None, None]:
         (offsets_B,) = ctx.saved_tensors
         return _unpad(grad_BTD, offsets_B, ctx.total), None, None, None
 
 
 class _FromPadded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, padded_BTD: Tensor, offsets_B: Tensor, total: int) -> Tensor:
+    def forward(ctx: _PaddedContext, padded_BTD: Tensor, offsets_B: Tensor, total: int) -> Tensor:
         ctx.save_for_backward(offsets_B)
         ctx.max_length = padded_BTD.shape[1]
         return _unpad(padded_BTD, offsets_B, total)
 
     @staticmethod
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: _PaddedContext, grad_ND: Tensor) -> tuple[Tensor, None, None]:
         (offsets_B,) = ctx.saved_tensors
         return _pad(grad_ND, offsets_B, ctx.max_length, 0.0), None, None
 
 
 class _Softmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values_ND: Tensor, offsets_B: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, values_ND: Tensor, offsets_B: Tensor) -> Tensor:
         values_ND = values_ND.contiguous()
         out_ND = torch.empty_like(values_ND)
         if out_ND.numel():
@@ -214,7 +226,7 @@ class _Softmax(torch.autograd.Function):
         return out_ND
 
     @staticmethod
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: AutogradContext, grad_ND: Tensor) -> tuple[Tensor, None]:
         out_ND, offsets_B = ctx.saved_tensors
         result_ND = torch.empty_like(out_ND)
         if out_ND.numel():
@@ -227,7 +239,7 @@ class _Softmax(torch.autograd.Function):
 
 class _Mean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values_ND: Tensor, offsets_B: Tensor) -> Tensor:
+    def forward(ctx: _RowsContext, values_ND: Tensor, offsets_B: Tensor) -> Tensor:
         values_ND = values_ND.contiguous()
         num_rows, width = len(offsets_B) - 1, values_ND.shape[1]
         out_BD = values_ND.new_empty(num_rows, width)
@@ -239,7 +251,7 @@ class _Mean(torch.autograd.Function):
         return out_BD
 
     @staticmethod
-    def backward(ctx: Any, grad_BD: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _RowsContext, grad_BD: Tensor) -> tuple[Tensor, None]:
         (offsets_B,) = ctx.saved_tensors
         num_rows, width = grad_BD.shape
         result_ND = grad_BD.new_empty(ctx.total, width)

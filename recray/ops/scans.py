@@ -20,12 +20,13 @@ import logging
 import math
 import os
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recray.autograd import AutogradContext
 from recray.config import ConfigError
 from recray.ops import jagged
 
@@ -208,7 +209,7 @@ def _zero_order_hold(poles_P: Tensor, durations_NP: Tensor) -> tuple[Tensor, Ten
 
 class _S5Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, *tensors: Tensor) -> Tensor:
         inputs_NP, intervals_N, poles_P, rates_P, offsets_B = tensors
         starts_B, longest = _starts(offsets_B)
         growth_NP, hold_NP, _ = _zero_order_hold(poles_P, intervals_N.unsqueeze(1) * rates_P)
@@ -218,7 +219,7 @@ class _S5Scan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NP: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, grad_NP: Tensor) -> tuple[Tensor | None, ...]:
         inputs_NP, intervals_N, poles_P, rates_P, offsets_B, states_NP = ctx.saved_tensors
         starts_B, longest = _starts(offsets_B)
         durations_NP = intervals_N.unsqueeze(1) * rates_P
@@ -236,7 +237,7 @@ class _SelectiveScan(torch.autograd.Function):
     """A chunk of channels at a time, so that memory does not grow with their number."""
 
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, *tensors: Tensor) -> Tensor:
         u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, offsets_B = tensors
         ctx.save_for_backward(*tensors)
         starts_B, longest = _starts(offsets_B)
@@ -248,7 +249,7 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
         u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, offsets_B = ctx.saved_tensors
         starts_B, longest = _starts(offsets_B)
         d_u_NE, d_delta_NE = grad_NE * D_E, torch.empty_like(u_NE)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recray.autograd import AutogradContext
 from recray.ops import scans_numba_loops as loops
 
 Array = np.ndarray[Any, Any]
@@ -71,7 +72,7 @@ def _tensor(array: Array, is_complex: bool = False) -> Tensor:
 
 class _S5Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, *tensors: Tensor) -> Tensor:
         inputs_NP, intervals_N, poles_P, rates_P, offsets_B = tensors
         poles_P = torch.where(poles_P.abs() < SMALLEST_POLE, -SMALLEST_POLE, poles_P)
         given = inputs_NP, intervals_N, poles_P, 1 / poles_P, rates_P, offsets_B
@@ -91,7 +92,7 @@ class _S5Scan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NP: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, grad_NP: Tensor) -> tuple[Tensor | None, ...]:
         inputs, intervals, poles, inverse, rates, offsets, states = map(_array, ctx.saved_tensors)
         grad = _array(grad_NP)
         shares = _shares(offsets)
@@ -128,7 +129,7 @@ def _whole_blocks(u_NE: Tensor, delta_NE: Tensor, A_ES: Tensor, D_E: Tensor) -> 
 
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
         u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, offsets_B = tensors
         u, delta, A2, D = _whole_blocks(u_NE, delta_NE, A_ES, D_E)
@@ -144,7 +145,7 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
         u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, offsets_B = ctx.saved_tensors
         u, delta, A2, D = _whole_blocks(u_NE, delta_NE, A_ES, D_E)
         grad = _array(torch.nn.functional.pad(grad_NE, (0, u.shape[1] - u_NE.shape[1])))
@@ -172,7 +173,7 @@ class _SelectiveScan(torch.autograd.Function):
 
 class _CausalConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
         x, weight, bias, offsets = map(_array, tensors)
         y, taps = np.empty_like(x), np.ascontiguousarray(weight.T[::-1])
@@ -181,7 +182,7 @@ class _CausalConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, offsets = map(_array, ctx.saved_tensors)
         taps, grad, shares = np.ascontiguousarray(weight.T[::-1]), _array(grad_NE), _shares(offsets)
         d_x = np.empty_like(x)

@@ -10,8 +10,6 @@ Shapes: N values, P complex poles, E channels, S states of a channel, K taps, T 
 # They are compiled from their source: their arguments have no Python types.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, misc"
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numba.core.compiler import Compiler
@@ -38,7 +36,7 @@ SERIES_BELOW = f32(0.25)
 class _Compiler(Compiler):
     """Tells LLVM that no two arguments share memory; without that it checks it in every inner loop."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: object) -> None:
         super().__init__(*args)
         self.state.flags.noalias = True
 

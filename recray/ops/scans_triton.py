@@ -13,13 +13,13 @@ Shapes: N values, B rows, P complex poles, E channels, S states of a channel, W 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 # mypy: disable-error-code="import-untyped, import-not-found"
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from recray.autograd import AutogradContext
 
 POLES = 32  # poles a program handles
 CHANNELS = 4  # channels a program handles
@@ -208,7 +208,7 @@ def _selective_backward(
 
 class _S5Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, *tensors: Tensor) -> Tensor:
         inputs, intervals, poles, rates, offsets_B = map(_floats, tensors)
         states = torch.empty_like(inputs)
         if states.numel():
@@ -221,7 +221,7 @@ class _S5Scan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NP: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, grad_NP: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         inputs, intervals, poles, rates, offsets_B, _ = saved
         num_rows, blocks = len(offsets_B) - 1, triton.cdiv(len(rates), POLES)
@@ -245,7 +245,7 @@ class _S5Scan(torch.autograd.Function):
 
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, *tensors: Tensor) -> Tensor:
         tensors = tuple(map(_floats, tensors))
         u_NE, A_ES, offsets_B = tensors[0], tensors[2], tensors[-1]
         num_rows, num_states = len(offsets_B) - 1, A_ES.shape[1]
@@ -262,7 +262,7 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, grad_NE: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         u_NE, _, A_ES, B_NS, _, D_E, offsets_B = saved[:7]
         num_rows, blocks = len(offsets_B) - 1, triton.cdiv(len(A_ES), CHANNELS)

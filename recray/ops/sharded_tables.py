@@ -10,12 +10,13 @@ Shapes: N ids, F features, G bags, D width, C column blocks, P rows of a stack.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recray.autograd import AutogradContext
 from recray.batch import KeyedJagged
 from recray.config import ConfigError
 from recray.ops.embedding_plan import EmbeddingConfig, Placement, Shard, Table, fill_initial, plan_shards
@@ -276,12 +277,21 @@ class _Served(NamedTuple):
         return [torch.cat(of_ranks) for of_ranks in zip(*parts, strict=True)]
 
 
+class _LookupContext(AutogradContext, Protocol):
+    tables: ShardedTables
+    served: _Served
+
+
 class _Lookup(torch.autograd.Function):
     """Requests -> vectors; its backward pass updates the tables and gives no gradients."""
 
     @staticmethod
     def forward(
-        ctx: Any, anchor: Tensor, tables: ShardedTables, requests: list[Request], answer_sizes: list[int]
+        ctx: _LookupContext,
+        anchor: Tensor,
+        tables: ShardedTables,
+        requests: list[Request],
+        answer_sizes: list[int],
     ) -> Tensor:
         ctx.tables = tables
         ctx.served, flat = tables.serve(requests, answer_sizes)
@@ -289,7 +299,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, None]:
+    def backward(ctx: _LookupContext, grad: Tensor) -> tuple[None, None, None, None]:
         ctx.tables.update(ctx.served, grad)
         return None, None, None, None
 

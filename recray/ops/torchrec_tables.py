@@ -7,13 +7,16 @@ EmbeddingCollection fails in its backward pass on a worker that holds none of th
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+    SplitTableBatchedEmbeddingBagsCodegen as Kernel,
+)
 from torch import Tensor
 from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbeddingBag
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -88,7 +91,7 @@ class TorchRecTables:
         for kernel in self._kernels:
             kernel.emb_module.set_learning_rate(value)
 
-    def _shard(self, tables: Sequence[Table]) -> Any:
+    def _shard(self, tables: Sequence[Table]) -> DistributedModelParallel:
         collection: Any = EmbeddingBagCollection(
             [
                 EmbeddingBagConfig(
@@ -137,7 +140,7 @@ class TorchRecTables:
             collection, env, device, plan, sharders, init_data_parallel=False, init_parameters=False
         )
 
-    def _shards(self, model: Any) -> list[Shard]:
+    def _shards(self, model: DistributedModelParallel) -> list[Shard]:
         names = {number: name for name, number in self._numbers.items()}
         shards = []
         for module_plan in model.plan.plan.values():
@@ -159,7 +162,9 @@ class TorchRecTables:
         columns = dict.fromkeys(self.tables, self.config.blocks)
         return self._views(columns, lambda k: [s.unsqueeze(1) for (s,) in k.split_optimizer_states()])
 
-    def _views(self, columns: dict[str, int], read: Any) -> dict[str, Sharded]:
+    def _views(
+        self, columns: dict[str, int], read: Callable[[Kernel], Iterable[Tensor]]
+    ) -> dict[str, Sharded]:
         pieces: dict[str, tuple[Piece, ...]] = dict.fromkeys(self._numbers.values(), ())
         names = list(self.tables)
         for kernel in self._kernels:
@@ -209,7 +214,7 @@ def _check(tables: Sequence[Table], config: EmbeddingConfig, placement: Placemen
             )
 
 
-def _group(placement: Placement) -> Any:
+def _group(placement: Placement) -> dist.ProcessGroup:
     """TorchRec wants a process group, be it of one process."""
     if placement.world_size > 1:
         return own_group(placement)
@@ -220,10 +225,13 @@ def _group(placement: Placement) -> Any:
             rank=0,
             world_size=1,
         )
-    return dist.new_group([dist.get_rank()], backend=backend_of(placement), use_local_synchronization=True)
+    group: dist.ProcessGroup = dist.new_group(
+        [dist.get_rank()], backend=backend_of(placement), use_local_synchronization=True
+    )
+    return group
 
 
-def _kernels(model: Any) -> list[Any]:
+def _kernels(model: DistributedModelParallel) -> list[BatchedFusedEmbeddingBag]:
     """The fbgemm modules of this rank, which TorchRec keeps out of ``modules()``."""
     modules = (module for lookup in model.module._lookups for module in lookup.modules())
     return [module for module in modules if isinstance(module, BatchedFusedEmbeddingBag)]

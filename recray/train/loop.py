@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, Self, cast
+from typing import Literal, Protocol, Self, cast
 
 import torch
 import torch.distributed as dist
@@ -113,16 +113,22 @@ class Position:
     data: str = ""  # what the batches are made of
 
 
+class Learner(Protocol):
+    """A model that says how wrong it is."""
+
+    def loss(self, batch: Batch, /) -> dict[str, Tensor]:
+        """Scalars to log; the key ``"loss"`` is the one to minimise."""
+
+
 class _Loss(nn.Module):
     """``model.loss`` as a forward pass: the form in which DistributedDataParallel averages gradients."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.model.loss(batch)
-        return losses
+        return cast(Learner, self.model).loss(batch)
 
 
 class Loop:

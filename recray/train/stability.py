@@ -9,7 +9,6 @@ with hooks on every module.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +47,7 @@ def first_offender(model: nn.Module, loss: Loss) -> str:
     """Repeats a forward pass and names the first module whose output is not finite, in one sentence."""
     found: list[str] = []
 
-    def look(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def look(name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         if not found and not _finite(output):
             came_in = "finite" if _finite(inputs) else "not finite already"
             weights = _names(n for n, w in module.named_parameters() if not _finite(w))
@@ -74,7 +73,7 @@ def first_gradient_offender(model: nn.Module, loss: Loss) -> str:
     """
     arrived: list[tuple[str, nn.Module, bool]] = []  # modules in the order that gradients reach their outputs
 
-    def look(name: str, module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+    def look(name: str, module: nn.Module, _: tuple[object, ...], output: object) -> None:
         for values in _tensors(output):
             if values.requires_grad:
                 values.register_hook(lambda grad: arrived.append((name, module, _finite(grad))))
@@ -109,7 +108,7 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(listed[:MOST_NAMES]) + (" ..." if len(listed) > MOST_NAMES else "")
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def _tensors(values: object) -> Iterator[Tensor]:
     """The float tensors of what a module takes or gives."""
     if isinstance(values, Tensor):
         if values.is_floating_point() or values.is_complex():
@@ -119,5 +118,5 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _finite(values: Any) -> bool:
+def _finite(values: object) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(values))

@@ -44,10 +44,7 @@ def ended(name: str, *args: str | Path) -> tuple[int, str, str]:
 
 def train(model: str, dataset: Path | str, *options: str | Path) -> str:
     """``jobs/train_<model>.py`` on a file: the one place that knows how these jobs are called."""
-    if model == "ranker":
-        return job("train_ranker", "--data.dataset", dataset, *options)
-    preset = {"dlrm": "criteo-sample", "lambdarank": "ltr-lightgbm"}.get(model, "custom")
-    return job(f"train_{model}", preset, "--data.dataset", dataset, *options)
+    return job(f"train_{model}", dataset, *options)
 
 
 def published(said: str) -> list[str]:

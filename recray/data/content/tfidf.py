@@ -217,8 +217,8 @@ def terms_of(row: Mapping[str, Any], *, bigrams: bool) -> Iterator[str]:
             yield from (f"{name}={label}" for label in _labels(name, value))
 
 
-def _labels(name: str, value: Any) -> Iterator[str]:
-    if name == "year":
+def _labels(name: str, value: object) -> Iterator[str]:
+    if name == "year" and isinstance(value, (int, float, str)):
         yield str(value)
         yield f"{int(value) // _YEARS_PER_BUCKET * _YEARS_PER_BUCKET}s"
     elif name == "price":
@@ -234,7 +234,7 @@ def _rows(items: pl.DataFrame) -> Iterator[dict[str, Any]]:
     return items.iter_rows(named=True)
 
 
-def _vectorizer(bigrams: bool, **options: Any) -> TfidfVectorizer:
+def _vectorizer(bigrams: bool, **options: object) -> TfidfVectorizer:
     return TfidfVectorizer(
         analyzer=lambda row: list(terms_of(row, bigrams=bigrams)), sublinear_tf=True, **options
     )

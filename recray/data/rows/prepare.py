@@ -4,7 +4,6 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 from recray import paths
 from recray.data.events.dataset import QUALITY, QUALITY_PAGE, now
@@ -20,7 +19,7 @@ from recray.folders import build_once, digest, require_same
 log = logging.getLogger(__name__)
 
 
-def load_or_prepare_rows(name_or_path: str, **options: Any) -> RowTable:
+def load_or_prepare_rows(name_or_path: str, **options: object) -> RowTable:
     """The rows of a registered name, of a data set of interactions, or of files; prepared if missing.
 
     Each set of options that differs from the defaults, and each state of a file, has a folder of its

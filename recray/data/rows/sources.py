@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from recray.config import ConfigError, from_dict
@@ -16,13 +15,13 @@ from recray.data.sources.criteo import is_click_log
 from recray.data.sources.tables import Table
 
 
-def options_of(name_or_path: str) -> tuple[str, dict[str, Any]]:
+def options_of(name_or_path: str) -> tuple[str, dict[str, object]]:
     """Name and options of ``criteo-kaggle?ids=hashed&buckets=1000``, written as in a web address."""
     name, _, query = name_or_path.partition("?")
     return name, {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> int | float | str:
     """A number where it is one."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
@@ -30,7 +29,7 @@ def _value(text: str) -> Any:
     return text
 
 
-def rows_of(name_or_path: str, options: Mapping[str, Any]) -> RowSource:
+def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
     """The source of that name, or the reader that fits what lies at that path.
 
     Raises:
@@ -51,7 +50,7 @@ def rows_of(name_or_path: str, options: Mapping[str, Any]) -> RowSource:
     return source
 
 
-def _ratings_in(path: Path, options: Mapping[str, Any]) -> RowSource:
+def _ratings_in(path: Path, options: Mapping[str, object]) -> RowSource:
     """Rows of a file of interactions; options of the table and of the rows stand side by side."""
     columns = {f.name for f in fields(Table)} - {"path"} if path.suffix in sources.TABLES else set()
     query = urlencode({key: value for key, value in options.items() if key in columns})

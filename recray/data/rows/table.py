@@ -198,7 +198,7 @@ def read_row_manifest(folder: Path) -> RowManifest:
         raise DataError(f"{path} is damaged ({error}): {again}") from error
 
 
-def is_row_manifest(values: Any) -> bool:
+def is_row_manifest(values: object) -> bool:
     return isinstance(values, dict) and values.get("kind") == KIND
 
 

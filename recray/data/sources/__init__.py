@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import parse_qsl
 
 from recray.config import ConfigError, from_dict, nearest
@@ -30,16 +30,17 @@ class SourceInfo:
     text: str
     licence: str
     reader: type[Any]
-    fields: Mapping[str, Any] = field(default_factory=dict)  # of the reader, beside the name
+    fields: Mapping[str, object] = field(default_factory=dict)  # of the reader, beside the name
     holds: Literal["interactions", "rows"] = "interactions"
 
-    def build(self, options: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    def build(self, options: Mapping[str, object] = MappingProxyType({})) -> Source | RowSource:
         """A ``Source`` or, where it holds rows to rank, a ``RowSource``.
 
         Raises:
             ConfigError: an option that the reader does not have.
         """
-        return from_dict(self.reader, {"name": self.name, **self.fields, **options})
+        source: Source | RowSource = from_dict(self.reader, {"name": self.name, **self.fields, **options})
+        return source
 
 
 def _movielens(name: str, text: str) -> SourceInfo:
@@ -51,7 +52,7 @@ def _amazon(name: str, text: str, reader: type[Any] = AmazonReviews) -> SourceIn
     return SourceInfo(name=name, text=text, licence="research use", reader=reader)
 
 
-def _criteo(name: str, text: str, **fields: Any) -> SourceInfo:
+def _criteo(name: str, text: str, **fields: object) -> SourceInfo:
     licence = "Criteo: non-commercial, no redistribution"
     return SourceInfo(name=name, text=text, licence=licence, reader=Criteo, fields=fields, holds="rows")
 
@@ -142,8 +143,7 @@ def source_of(name_or_path: str) -> Source:
         DataError: a file that no reader fits, or none at that path.
     """
     if is_registered(name_or_path):
-        source: Source = SOURCES[name_or_path].build()
-        return source
+        return cast(Source, SOURCES[name_or_path].build())
     file, _, query = name_or_path.partition("?")
     path = Path(file).expanduser()
     if is_amazon(path) and not query:
@@ -160,7 +160,7 @@ def source_of(name_or_path: str) -> Source:
     raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, names('interactions'))}")
 
 
-def row_source_of(name_or_path: str, options: Mapping[str, Any]) -> RowSource:
+def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
     """The source of rows to rank of that name, or the reader that fits what lies at that path.
 
     Raises:
@@ -168,8 +168,7 @@ def row_source_of(name_or_path: str, options: Mapping[str, Any]) -> RowSource:
         DataError: no such path.
     """
     if is_registered(name_or_path, "rows"):
-        registered: RowSource = SOURCES[name_or_path].build(options)
-        return registered
+        return cast(RowSource, SOURCES[name_or_path].build(options))
     path = Path(name_or_path).expanduser()
     if not path.exists():
         if path.name != name_or_path:

@@ -206,7 +206,7 @@ def _read_items(path: Path, wanted: set[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_ITEM_COLUMNS, orient="row")
 
 
-def _plain(value: Any) -> str | None:
+def _plain(value: object) -> str | None:
     """Text without HTML's entities and line breaks; None where there is none."""
     if isinstance(value, list):
         value = " ".join(part for part in value if isinstance(part, str))
@@ -215,7 +215,7 @@ def _plain(value: Any) -> str | None:
     return " ".join(_valid(html.unescape(value)).split()) or None
 
 
-def _categories(value: Any) -> list[str] | None:
+def _categories(value: object) -> list[str] | None:
     """All names of all paths through the tree of categories, each once, in order."""
     if not isinstance(value, list):
         return None
@@ -224,9 +224,10 @@ def _categories(value: Any) -> list[str] | None:
     return list(names) or None
 
 
-def _price(value: Any) -> float | None:
-    is_price = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9
-    return float(value) if is_price else None
+def _price(value: object) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9:
+        return float(value)
+    return None
 
 
 def _sha256(path: Path) -> str:

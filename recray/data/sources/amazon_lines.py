@@ -71,7 +71,7 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     return values
 
 
-def _loose(text: str, where: str) -> Any:
+def _loose(text: str, where: str) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes such as \d, which descriptions are full of

@@ -85,7 +85,7 @@ class Letor:
         return found
 
 
-def is_letor(folder: Path, options: Mapping[str, Any]) -> bool:
+def is_letor(folder: Path, options: Mapping[str, object]) -> bool:
     """By names: of the files, of groups beside them, or of the options that name the files."""
     named = "train" in options or "test" in options
     return (

@@ -13,6 +13,7 @@ import tyro
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation
 from recray.config import ConfigError
+from recray.folders import write_whole
 from recray.peers.recbole import RecBoleResult, RecBoleRun, train_recbole
 
 
@@ -30,9 +31,7 @@ class RunRecBole:
 def main(config: RunRecBole) -> None:
     def save(result: RecBoleResult) -> None:
         if config.json:
-            staged = config.json.with_name(f".{config.json.name}.new")
-            staged.write_text(json.dumps(result.to_json(), indent=1))
-            staged.replace(config.json)
+            write_whole(config.json, json.dumps(result.to_json(), indent=1).encode())
 
     result = train_recbole(config.run, save)
     show_evaluation([result.row()])

@@ -122,6 +122,9 @@ def schema_from_json(values: dict[str, Any]) -> Schema:
     return (SemanticSchema if "code_sizes" in values else FeatureSchema).from_json(values)
 
 
+FULL_CATALOGUE = "full catalogue"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProtocolCard:
     """How a metric was measured. Metrics under different cards are not comparable."""
@@ -133,7 +136,7 @@ class ProtocolCard:
     relevance: str  # which interactions count as relevant, e.g. "all" or "rating>=4"
     k_core: int
     duplicates: str = "exact rows dropped"
-    candidates: str = "full catalogue"
+    candidates: str = FULL_CATALOGUE
     seen: str = "filtered"  # "filtered" or "kept"
     ties: str = "expected credit over random order of tied scores"
     num_users: int = 0

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import Clicks
-from recray.eval.compare import PairedDifference, Row, compare, table
+from recray.eval.compare import PairedDifference, Row, compare, table, to_json
 from recray.eval.evaluate import Evaluation
 from recray.recipes.ranker import MeasuredStages
 from recray.recipes.rqvae import MeasuredCodes
-from recray.schema import ProtocolCard
+from recray.schema import FULL_CATALOGUE, ProtocolCard
 from recray.train.run import Measured
 
 SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
@@ -34,7 +34,10 @@ def show(measured: Measured, model: str, seed: int) -> None:
 
 @show.register
 def _(measured: Evaluation, model: str, seed: int) -> None:
-    show_evaluation([Row(model, seed, measured)])
+    if measured.card.candidates == FULL_CATALOGUE:
+        show_evaluation([Row(model, seed, measured)])
+    else:  # sessions, which have metrics of their own
+        show_summary(model, measured.summary(), measured.card)
 
 
 @show.register
@@ -49,9 +52,32 @@ def _(measured: MeasuredCodes, model: str, seed: int) -> None:
 
 @show.register
 def _(measured: MeasuredStages, model: str, seed: int) -> None:
-    retriever, both = (Row("retriever", seed, measured.retriever), Row(f"+ {model}", seed, measured.ranker))
+    retriever, both = _stages(measured, model, seed)
     show_evaluation([retriever, both])
     show_gain(both, retriever)
+
+
+def _stages(measured: MeasuredStages, model: str, seed: int) -> tuple[Row, Row]:
+    return Row("retriever", seed, measured.retriever), Row(f"retriever + {model}", seed, measured.ranker)
+
+
+@functools.singledispatch
+def document(measured: Measured, model: str, seed: int) -> dict[str, Any]:
+    """The same for a program: the card, and the metrics with their intervals where there are any."""
+    card = measured.card.to_json() if measured.card else None
+    return {"card": card, "model": model, "seed": seed, "metrics": measured.means()}
+
+
+@document.register
+def _(measured: Evaluation, model: str, seed: int) -> dict[str, Any]:
+    return to_json([Row(model, seed, measured)])
+
+
+@document.register
+def _(measured: MeasuredStages, model: str, seed: int) -> dict[str, Any]:
+    retriever, both = _stages(measured, model, seed)
+    gain = compare(both.evaluation, retriever.evaluation, "ndcg@10")
+    return {**to_json([retriever, both]), "gain": gain._asdict()}
 
 
 def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:

@@ -5,16 +5,19 @@ python jobs/train_sasrec.py events.csv --optim.lr 1e-3 # any data: the model's d
 python jobs/train_sasrec.py --from events-sasrec:3     # a published version's run again
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from recray.cli import guarded
-from recray.cli.show import show
+from recray.cli.show import document, show
 from recray.config import ConfigError, from_dict
+from recray.folders import write_whole
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
 from recray.store import Store, run_record
@@ -33,6 +36,12 @@ class Job:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     promote: bool = False
     """Point `production` at the new version."""
+    json: Path | None = None
+    """Also write card and metrics to this file."""
+
+    def __post_init__(self) -> None:
+        if self.json and not self.json.parent.is_dir():
+            raise ConfigError(f"{self.json}: there is no folder {self.json.parent}")
 
 
 def run_training(name: str, description: str | None) -> None:
@@ -46,6 +55,8 @@ def _work(name: str, description: str | None, args: Sequence[str]) -> None:
     store = Store()
     trained = train(RECIPES[name], job.run, job.launch, store)
     manifest = trained.bundle.manifest
+    if job.json:
+        write_whole(job.json, json.dumps(document(trained.measured, name, job.run.seed), indent=1).encode())
     show(trained.measured, name, job.run.seed)
     recall = {key: value for key, value in manifest.metrics.items() if key.startswith("index_recall")}
     print(f"published {trained.bundle.reference}" + "".join(f"; {k} {v:.4f}" for k, v in recall.items()))

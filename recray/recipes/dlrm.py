@@ -19,6 +19,7 @@ from recray.config import ConfigError, nearest, to_dict
 from recray.data.batches.rows import MemoryRows, StreamedRows
 from recray.data.row_source import PARTS, Part
 from recray.data.rows.prepare import load_or_prepare_rows
+from recray.data.rows.sources import holds_ratings
 from recray.data.rows.table import DenseStats, RowTable
 from recray.data.sources import absolute
 from recray.eval.clicks import Clicks, click_sums, metrics_of_sums
@@ -87,7 +88,9 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
     """Whether data without a preset is taken as sessions, to be ordered by LambdaRank."""
 
     def default(self, dataset: str) -> DLRMRun:
-        run = DLRMRun(data=RowsConfig(dataset=dataset, sessions=self.sessions), optim=OptimConfig(lr=1e-3))
+        # Queries of ranking data are sessions anyway.
+        lists = self.sessions and holds_ratings(dataset)
+        run = DLRMRun(data=RowsConfig(dataset=dataset, sessions=lists), optim=OptimConfig(lr=1e-3))
         table = open_rows(run.data)
         rows = table.num_rows("train")
         if table.schema.sessions:

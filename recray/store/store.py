@@ -1,7 +1,7 @@
 """The store: immutable numbered versions of bundles, and the names that point at them.
 
-Layout: ``<root>/<name>/versions/<number>/`` (files and ``manifest.json``) and
-``<root>/<name>/names.json``. A version becomes visible by one rename, a name moves by one rename;
+Layout: ``<root>/<name>/versions/<number>/`` (files and ``manifest.json``), ``<root>/<name>/names.json``, and
+``<root>/.files/<sha256>`` for what versions have in common. A version becomes visible by one rename, a name moves by one rename;
 readers take no lock and see the old state or the new one.
 """
 
@@ -20,6 +20,7 @@ from recray.schema import ProtocolCard, Schema
 from recray.store.bundle import Bundle, open_folder
 from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
 from recray.store.names import Move, check_name, locked, now, read_moves, stacks, write_moves
+from recray.store.shared import share
 from recray.store.staging import seal_files, staging
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Store:
         with staging(folder) as staged:
             write(staged)
             files = seal_files(staged)
+            share(staged, files, self.root)
             with locked(folder):
                 version = max(self._numbers(name), default=0) + 1
                 manifest = BundleManifest(
@@ -99,6 +101,7 @@ class Store:
             found = seal_files(staged)
             if differs := {f for f, _ in set(found.items()) ^ set(manifest.files.items())}:
                 raise StoreError(f"{manifest.reference}: {min(differs)} is not the file that was published")
+            share(staged, found, self.root)
             with locked(folder):
                 if manifest.version in self._numbers(manifest.name):  # somebody else was faster
                     return self.resolve(manifest.reference)

@@ -29,6 +29,14 @@ def _value(text: str) -> int | float | str:
     return text
 
 
+def holds_ratings(name_or_path: str) -> bool:
+    """Whether rows of it are made from ratings, by their threshold or as lists."""
+    name = options_of(name_or_path)[0]
+    path = Path(name).expanduser()
+    tables = path.suffix in (*sources.TABLES, ".inter") and not is_click_log(path)
+    return sources.is_registered(name) or tables
+
+
 def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
     """The source of that name, or the reader that fits what lies at that path.
 
@@ -38,9 +46,8 @@ def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
     """
     if sources.is_registered(name_or_path):
         return from_dict(RatingsAsRows, {"dataset": load_or_prepare(name_or_path), **options})
-    path = Path(name_or_path).expanduser()
-    if path.suffix in (*sources.TABLES, ".inter") and not is_click_log(path):
-        return _ratings_in(path, options)
+    if holds_ratings(name_or_path):
+        return _ratings_in(Path(name_or_path).expanduser(), options)
     source = sources.row_source_of(name_or_path, {k: v for k, v in options.items() if k != "sessions"})
     if "sessions" in options:
         raise ConfigError(

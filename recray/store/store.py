@@ -1,8 +1,8 @@
 """The store: immutable numbered versions of bundles, and the names that point at them.
 
 Layout: ``<root>/<name>/versions/<number>/`` (files and ``manifest.json``), ``<root>/<name>/names.json``, and
-``<root>/.files/<sha256>`` for what versions have in common. A version becomes visible by one rename, a name moves by one rename;
-readers take no lock and see the old state or the new one.
+``<root>/.files/<sha256>`` for what versions have in common. A version becomes visible by one rename, a name
+moves by one rename; readers take no lock and see the old state or the new one.
 """
 
 import json

@@ -206,9 +206,10 @@ def test_an_empty_store_says_so(store: Store) -> None:
         store.open("anything")
 
 
-def test_a_newer_format_is_refused(store: Store) -> None:
+@pytest.mark.parametrize("number", [1, 99])
+def test_another_format_is_refused_in_one_sentence(store: Store, number: int) -> None:
     bundle = publish(store)
     values = json.loads((bundle.folder / "manifest.json").read_text())
-    damage(bundle, "manifest.json", json.dumps({**values, "format": 99}))
-    with pytest.raises(StoreError, match="this version of recray reads 1"):
+    damage(bundle, "manifest.json", json.dumps({**values, "format": number}))
+    with pytest.raises(StoreError, match=f"has format {number}, this version of recray reads 2: publish it"):
         store.open("beauty-two_tower", 1)

@@ -23,6 +23,7 @@ from benchmarks import scan_peers
 from benchmarks.turns import medians, ratio, taking_turns
 from recray.batch import Jagged, SequenceBatch
 from recray.config import ConfigError
+from recray.contract import Learner
 from recray.data.batches.sequences import SequenceBatches
 from recray.models import build
 from recray.ops.scans import Backend, s5_scan, selective_scan
@@ -30,7 +31,6 @@ from recray.peers.recbole import RecBoleRun, train_recbole
 from recray.recipes import RECIPES
 from recray.schema import FeatureSchema
 from recray.train.context import Context
-from recray.train.loop import Learner
 from recray.train.optim import build_optimizer
 
 RESULT = Path(__file__).parent / "results" / "sequence.json"
@@ -169,14 +169,14 @@ def _peak_bytes(name: str, rows: int, length: int) -> int:
     torch.set_num_threads(1)
     run = RECIPES[name].presets[DATASET][1]
     schema = FeatureSchema(num_users=rows, num_items=1682)
-    model = cast(Learner, build(name, replace(run.model, max_items=length), schema))
+    model = cast(Learner[SequenceBatch], build(name, replace(run.model, max_items=length), schema))
     _train_on(model, rows, 2)
     before = _high_water_bytes()
     _train_on(model, rows, length)
     return _high_water_bytes() - before
 
 
-def _train_on(model: Learner, rows: int, length: int) -> None:
+def _train_on(model: Learner[SequenceBatch], rows: int, length: int) -> None:
     items = torch.randint(1682, (rows * (length + 1),))
     jagged = Jagged(items, torch.arange(rows + 1) * (length + 1))
     times_N = 60 * torch.arange(length + 1).repeat(rows)

@@ -5,19 +5,14 @@ dict, so that a bundle (config, schema, weights) rebuilds it without its trainin
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from recray.arrays import Float32s, Int64s
-from recray.batch import FeatureTables, Generated, Jagged, PairBatch, QueryBatch
+from recray.batch import FeatureTables, Generated, Jagged, QueryBatch
 
-
-class TopK(NamedTuple):
-    """The k best items per query, best first."""
-
-    item_ids_BK: Tensor  # int64
-    scores_BK: Tensor  # float32, comparable within a row only
+Batch = TypeVar("Batch", contravariant=True)
 
 
 @runtime_checkable
@@ -66,10 +61,10 @@ class ReadsSideFeatures(Protocol):
 
 
 @runtime_checkable
-class PairLearner(Protocol):
-    """Learns by gradient from observed pairs."""
+class Learner(Protocol[Batch]):
+    """Learns by gradient from batches of its type."""
 
-    def loss(self, batch: PairBatch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, /) -> dict[str, Tensor]:
         """Scalars to log; the key ``"loss"`` is the one to minimise."""
 
 

@@ -27,21 +27,6 @@ def bce(logits_B: Tensor, labels_B: Tensor, *, positive_weight: float = 1.0) -> 
     return functional.binary_cross_entropy_with_logits(logits_B, labels_B, pos_weight=weight)
 
 
-def bpr(positive_scores_B: Tensor, negative_scores_B: Tensor) -> Tensor:
-    """Bayesian personalised ranking, without its regulariser: ``-mean log s(x_ui - x_uj)``.
-
-    Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009, section 4.1
-    (BPR-Opt); s is the logistic function, i the observed item, j one that was not.
-
-    Args:
-        positive_scores_B: float [B], scores of observed items.
-        negative_scores_B: float [B], one sampled item for each; or [B, K], K of them, all weighing alike.
-    """
-    if negative_scores_B.ndim > positive_scores_B.ndim:
-        positive_scores_B = positive_scores_B[:, None]
-    return -functional.logsigmoid(positive_scores_B - negative_scores_B).mean()
-
-
 class BatchItems(NamedTuple):
     """The distinct items of a batch: the same item on several rows is scored once."""
 

@@ -9,7 +9,6 @@ import torch
 from recray.losses import (
     batch_items,
     bce,
-    bpr,
     full_softmax,
     gbce,
     koleo,
@@ -32,19 +31,6 @@ def test_bce_matches_the_slow_loop() -> None:
             total -= weight * y * math.log(logistic(x)) + (1 - y) * math.log(1 - logistic(x))
         loss = bce(torch.tensor(logits), torch.tensor(labels), positive_weight=weight)
         assert loss.item() == pytest.approx(total / len(logits), rel=1e-6)
-
-
-def test_bpr_matches_the_slow_loop() -> None:
-    positives, negatives = [0.5, -1.0], [[0.1, 2.0, -0.7], [-1.0, 0.0, 3.0]]
-    terms = [
-        -math.log(logistic(positive - negative))
-        for positive, row in zip(positives, negatives, strict=True)
-        for negative in row
-    ]
-    loss = bpr(torch.tensor(positives), torch.tensor(negatives))
-    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-6)
-    alone = bpr(torch.tensor(positives), torch.tensor(negatives)[:, 0])
-    assert alone.item() == pytest.approx((terms[0] + terms[3]) / 2, rel=1e-6)
 
 
 def slow_sampled_softmax(
@@ -108,7 +94,6 @@ def test_constant_logq_changes_nothing_and_popular_negatives_weigh_less() -> Non
 def test_losses_keep_the_dtype(dtype: torch.dtype) -> None:
     x = torch.tensor([0.1, 0.9], dtype=dtype)
     assert bce(x, torch.ones(2, dtype=dtype)).dtype == dtype
-    assert bpr(x, x).dtype == dtype
     assert fast_sampled_softmax(x.expand(2, 2), [0, 1], [0.0, 0.0]).dtype == dtype
 
 

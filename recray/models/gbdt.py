@@ -166,12 +166,6 @@ class GBDTRanker:
         contributions_KF: Float32s = self._booster.predict(matrix, pred_contribs=True)[:, :-1]
         return np.ascontiguousarray(contributions_KF)
 
-    def gains(self) -> dict[str, float]:
-        """Share of the total loss reduction that each feature's splits brought, largest first."""
-        gain = self._booster.get_score(importance_type="total_gain")
-        total = sum(gain.values()) or 1.0
-        return {name: value / total for name, value in sorted(gain.items(), key=lambda pair: -pair[1])}
-
     def save(self, path: Path) -> None:
         """Write the model, its feature names, config and curve as UBJSON; ``path`` ends in .ubj."""
         if path.suffix != ".ubj":

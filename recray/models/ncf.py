@@ -67,7 +67,7 @@ class PairMLP(nn.Module):
 
 
 class NCF(nn.Module):
-    """A ``Retriever`` and ``PairLearner``; see ``recray.contract``. Needs drawn negatives."""
+    """A ``Retriever`` and ``Learner``; see ``recray.contract``. Needs drawn negatives."""
 
     def __init__(self, config: NCFConfig, schema: FeatureSchema) -> None:
         super().__init__()

@@ -92,7 +92,7 @@ class Tower(nn.Module):
 
 
 class TwoTower(nn.Module):
-    """A ``VectorRetriever`` and ``PairLearner``; see ``recray.contract``."""
+    """A ``VectorRetriever`` and ``Learner``; see ``recray.contract``."""
 
     def __init__(self, config: TwoTowerConfig, schema: FeatureSchema) -> None:
         super().__init__()

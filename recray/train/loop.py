@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recray import checkpoint
 from recray.config import ConfigError
-from recray.contract import FusedOptimizer
+from recray.contract import FusedOptimizer, Learner
 from recray.train import stability
 from recray.train.context import Context, Progress
 from recray.train.optim import OptimConfig, build_optimizer, learning_rate
@@ -113,13 +113,6 @@ class Position:
     data: str = ""  # what the batches are made of
 
 
-class Learner(Protocol):
-    """A model that says how wrong it is."""
-
-    def loss(self, batch: Batch, /) -> dict[str, Tensor]:
-        """Scalars to log; the key ``"loss"`` is the one to minimise."""
-
-
 class _Loss(nn.Module):
     """``model.loss`` as a forward pass: the form in which DistributedDataParallel averages gradients."""
 
@@ -128,7 +121,7 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return cast(Learner, self.model).loss(batch)
+        return cast(Learner[Batch], self.model).loss(batch)
 
 
 class Loop:

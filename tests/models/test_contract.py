@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from recray.config import ConfigError, from_dict, to_dict
-from recray.contract import CountLearner, Generative, PairLearner, Retriever, VectorRetriever
+from recray.contract import CountLearner, Generative, Learner, Retriever, VectorRetriever
 from recray.data.batches.neighbours import WholeGraph
 from recray.models import MODELS, build, config_of
 from tests.planted import (
@@ -59,7 +59,7 @@ def learn(name: str, model: torch.nn.Module, steps: int = 150) -> None:
     if isinstance(model, CountLearner):
         model.count(*planted_history())
         return
-    assert isinstance(model, PairLearner)
+    assert isinstance(model, Learner)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005 if name in DEEP else 0.05)
     for step in range(steps):
         loss = model.loss(BATCHES.get(name, planted_pairs)(64, seed=step))["loss"]
@@ -85,7 +85,7 @@ def model(name: str) -> torch.nn.Module:
 
 def test_it_keeps_its_promises(model: torch.nn.Module) -> None:
     assert isinstance(model, Retriever)
-    assert isinstance(model, CountLearner) != isinstance(model, PairLearner)
+    assert isinstance(model, CountLearner) != isinstance(model, Learner)
 
 
 def test_scores_cover_the_catalogue(model: torch.nn.Module) -> None:

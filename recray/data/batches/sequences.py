@@ -73,10 +73,6 @@ class SequenceBatches:
         """Global batches in an epoch."""
         return -(-len(self) // self.global_batch_size)
 
-    def num_targets(self) -> int:
-        """Targets in an epoch."""
-        return int((self._windows.stop_W - self._windows.first_W).sum())
-
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> SequenceBatch:
         """This worker's part of a global batch.
 

@@ -10,7 +10,9 @@ import torch
 from recray.config import ConfigError, from_dict, to_dict
 from recray.contract import CountLearner, Generative, Learner, Retriever, VectorRetriever
 from recray.data.batches.neighbours import WholeGraph
-from recray.models import MODELS, build, config_of
+from recray.models import build, config_of
+from recray.recipes import RECIPES
+from recray.recipes.retriever import RetrieverRecipe
 from tests.planted import (
     NUM_ITEMS,
     NUM_USERS,
@@ -70,7 +72,10 @@ def learn(name: str, model: torch.nn.Module, steps: int = 150) -> None:
         model.refresh(WholeGraph(planted_graph()))
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+RETRIEVERS = sorted({r.model_name for r in RECIPES.values() if isinstance(r, RetrieverRecipe)})
+
+
+@pytest.fixture(scope="module", params=RETRIEVERS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -142,7 +142,9 @@ def load_model(folder: Path, model: nn.Module) -> None:
     Raises:
         ConfigError: as ``load``.
     """
-    _load(folder, {"model": model.state_dict()})
+    state = model.state_dict()
+    _load(folder, {"model": state})
+    model.load_state_dict(state)  # read in place already; some models derive something from what they load
 
 
 def progress(folder: Path) -> dict[str, Any]:

@@ -19,16 +19,16 @@ class ModelEntry:
 
 
 MODELS: Mapping[str, ModelEntry] = {
-    "popularity": ModelEntry("popularity", "PopularityConfig", "Popularity"),
-    "item_knn": ModelEntry("item_knn", "ItemKNNConfig", "ItemKNN"),
-    "two_tower": ModelEntry("two_tower", "TwoTowerConfig", "TwoTower"),
-    "ncf": ModelEntry("ncf", "NCFConfig", "NCF"),
-    "gat": ModelEntry("gat", "GATConfig", "GAT"),
-    "sasrec": ModelEntry("sasrec", "SASRecConfig", "SASRec"),
-    "ss4rec": ModelEntry("ss4rec", "SS4RecConfig", "SS4Rec"),
-    "decoder": ModelEntry("decoder", "DecoderConfig", "Decoder"),
-    "rqvae": ModelEntry("rqvae", "RQVAEConfig", "RQVAE"),
-    "dlrm": ModelEntry("dlrm", "DLRMConfig", "DLRM"),
+    "popularity": ModelEntry("recray.models.popularity", "PopularityConfig", "Popularity"),
+    "item_knn": ModelEntry("recray.models.item_knn", "ItemKNNConfig", "ItemKNN"),
+    "two_tower": ModelEntry("recray.models.two_tower", "TwoTowerConfig", "TwoTower"),
+    "ncf": ModelEntry("recray.models.ncf", "NCFConfig", "NCF"),
+    "gat": ModelEntry("recray.models.gat", "GATConfig", "GAT"),
+    "sasrec": ModelEntry("recray.models.sasrec", "SASRecConfig", "SASRec"),
+    "ss4rec": ModelEntry("recray.models.ss4rec", "SS4RecConfig", "SS4Rec"),
+    "decoder": ModelEntry("recray.models.decoder", "DecoderConfig", "Decoder"),
+    "rqvae": ModelEntry("recray.models.rqvae", "RQVAEConfig", "RQVAE"),
+    "dlrm": ModelEntry("recray.models.dlrm", "DLRMConfig", "DLRM"),
 }
 """Networks that a bundle's config, schema and weights rebuild; ``recipes`` says what can be trained."""
 
@@ -37,8 +37,7 @@ def _load(name: str, attribute: str) -> type[Any]:
     if name not in MODELS:
         raise ConfigError(f"no model {name!r}{nearest(name, MODELS)}")
     entry = MODELS[name]
-    module = importlib.import_module(f"recray.models.{entry.module}")
-    found: type[Any] = getattr(module, getattr(entry, attribute))
+    found: type[Any] = getattr(importlib.import_module(entry.module), getattr(entry, attribute))
     return found
 
 

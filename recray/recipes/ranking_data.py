@@ -77,6 +77,7 @@ class RankerData:
         assert isinstance(schema, FeatureSchema | SemanticSchema)
         self.num_items = schema.num_items
         said = {
+            "data": to_dict(run.data),
             "retriever": self.bundle.reference.digest,
             "candidates": to_dict(run.candidates),
             "seed": run.seed,

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from recray import checkpoint, paths
 from recray.config import ConfigError
-from recray.launch import RunResult, launch, run_name
+from recray.launch import RunResult, draw_curves, launch, run_name
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.ops.embedding_bags import EmbeddingConfig
 from recray.track import history
@@ -100,8 +100,10 @@ def train_to_scores(run: Scored, context: Context) -> None:
     fit(new_model(), PlantedBatches(), measured, config=run.loop, optim=OptimConfig(), context=context)
 
 
-def assert_reports_and_curves_are_kept(name: str) -> None:
-    folder = paths.runs_dir() / name
+def assert_reports_and_curves_are_kept(done: RunResult) -> None:
+    folder = paths.runs_dir() / done.name
+    draw_curves(done, Scored().loop)
+    assert done.history() == history.read(folder)
     assert [report["ndcg@10"] for report in history.read(folder)] == SCORES
     assert all(report["train_loss"] > 0 and report["grad_norm"] > 0 for report in history.read(folder))
     assert imread(folder / "curves.png").std() > 0
@@ -109,7 +111,7 @@ def assert_reports_and_curves_are_kept(name: str) -> None:
 
 def test_the_best_checkpoint_and_the_last_stay_and_the_best_comes_back() -> None:
     result = launch(train_to_scores, Scored(), LaunchConfig(where="local", run="kept", keep=1), "t")
-    assert_reports_and_curves_are_kept("kept")
+    assert_reports_and_curves_are_kept(result)
     epochs = [checkpoint.progress(c)["epoch"] for c in sorted(result.checkpoint.parent.glob("checkpoint_*"))]
     assert epochs == [2, 5]
     assert checkpoint.progress(result.checkpoint)["epoch"] == 2
@@ -118,7 +120,7 @@ def test_the_best_checkpoint_and_the_last_stay_and_the_best_comes_back() -> None
 @pytest.mark.ray
 def test_the_best_checkpoint_comes_back_from_ray(ray_cluster: None) -> None:
     result = launch(train_to_scores, Scored(), LaunchConfig(workers=1, run="kept-on-ray", keep=1), "t")
-    assert_reports_and_curves_are_kept("kept-on-ray")
+    assert_reports_and_curves_are_kept(result)
     assert checkpoint.progress(result.checkpoint)["epoch"] == 2
     assert result.metrics["epoch"] == 5
 

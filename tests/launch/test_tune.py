@@ -7,8 +7,8 @@ from ray import tune
 
 from recray.config import ConfigError
 from recray.launch.ray_tune import search
-from recray.recipes.clicks import DLRMRun
-from recray.recipes.retrieval import TwoTowerRun
+from recray.recipes.dlrm import DLRMRun
+from recray.recipes.pairs import TwoTowerRun
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig

@@ -14,6 +14,7 @@ import torch
 from recray.batch import QueryBatch
 from recray.config import ConfigError
 from recray.data.events.examples import eval_examples, item_counts
+from recray.data.events.split_data import SplitData
 from recray.data.events.splits import leave_one_out
 from recray.eval.compare import compare
 from recray.eval.evaluate import Evaluation, evaluate
@@ -28,13 +29,12 @@ from recray.peers.recbole import (
     train_recbole,
 )
 from recray.peers.recbole_worker import FIXED, OPTIONS, Epoch, Scores
-from recray.recipes.retrieval import Prepared
 from tests.data.made import dataset_of
 
 NUM_USERS, NUM_ITEMS = 12, 15
 
 
-def data() -> Prepared:
+def data() -> SplitData:
     """Users with 2 to 5 events; those with two are held out by nobody."""
     rng = np.random.default_rng(0)
     rows = [
@@ -43,7 +43,7 @@ def data() -> Prepared:
         for place, item in enumerate(rng.permutation(NUM_ITEMS)[: 2 + user % 4])
     ]
     dataset = dataset_of([*rows, (NUM_USERS - 1, NUM_ITEMS - 1, 1_500_000_000)])
-    return Prepared(dataset, leave_one_out(dataset))
+    return SplitData(dataset, leave_one_out(dataset))
 
 
 def scores(seed: int) -> Scores:
@@ -70,7 +70,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Epoch | int]:
                 else:
                     yield each
 
-    monkeypatch.setattr(recbole, "prepared", lambda _: data())
+    monkeypatch.setattr(recbole, "open_split", lambda _: data())
     monkeypatch.setattr(recbole, "_epochs", give)
     return epochs
 

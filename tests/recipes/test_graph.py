@@ -16,13 +16,14 @@ from recray import checkpoint
 from recray.bundles.retriever import read_retriever
 from recray.bundles.weights import load_model
 from recray.config import ConfigError, override
-from recray.launch.stages import train_retriever
+from recray.data.events.split_data import DataConfig, open_split
 from recray.models.gat import GATConfig
 from recray.models.two_tower import TwoTowerConfig
-from recray.ops.ann import IndexConfig
-from recray.recipes import RECIPES, comparison, preset
-from recray.recipes.graph import GATRun, link_metrics, measure_parts, part_links, train_gat
-from recray.recipes.retrieval import DataConfig, TwoTowerRun, new_model, prepared, restore, train_pairs
+from recray.pipelines import compare
+from recray.pipelines.train import train
+from recray.recipes import RECIPES, run_for
+from recray.recipes.graph import GRAPH_ATTENTION, GATRun, link_metrics, measure_parts, part_links
+from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
 from recray.store import Store
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig
@@ -71,11 +72,11 @@ class Kept:
 def test_it_learns_to_rank_and_to_tell_links(events: Path, split: str, tmp_path: Path) -> None:
     run = run_on(events, split)
     kept = Kept(tmp_path)
-    model = train_gat(run, Context(report=kept))
+    model = GRAPH_ATTENTION.work(run, Context(report=kept))
     last = kept.metrics[-1]
     assert last["best_link_auc"] > 0.65  # a link across tastes never occurs; chance is 0.5
     assert last["ndcg@10"] > 0.11  # chance is 0.09
-    parts = measure_parts(model, prepared(run.data))
+    parts = measure_parts(model, open_split(run.data))
     assert parts.keys() == {"train", "validation", "test"}
     assert parts["validation"]["link_auc"] == pytest.approx(last["link_auc"])
     assert parts["validation"]["ndcg@10"] == pytest.approx(last["ndcg@10"])
@@ -86,8 +87,8 @@ def test_it_learns_to_rank_and_to_tell_links(events: Path, split: str, tmp_path:
 
 def test_a_checkpoint_serves_the_vectors_that_were_validated(events: Path, tmp_path: Path) -> None:
     run = override(run_on(events), {"loop.epochs": 2})
-    trained = train_gat(run, Context(report=Kept(tmp_path)))
-    restored = restore(run, tmp_path / "epoch-2")
+    trained = GRAPH_ATTENTION.work(run, Context(report=Kept(tmp_path)))
+    restored = GRAPH_ATTENTION.restore(run, GRAPH_ATTENTION.open(run), tmp_path / "epoch-2")
     assert torch.equal(restored.item_vectors(), trained.item_vectors())
     assert torch.equal(restored.user_UD, trained.user_UD)
     assert restored.user_UD.norm(dim=1) == pytest.approx(1.0, abs=1e-5)
@@ -95,8 +96,8 @@ def test_a_checkpoint_serves_the_vectors_that_were_validated(events: Path, tmp_p
 
 def test_an_interrupted_run_repeats_bit_for_bit(events: Path, tmp_path: Path) -> None:
     run = override(run_on(events), {"loop.epochs": 3, "loop.patience": 0})
-    whole = train_gat(run, Context(report=Kept(tmp_path)))
-    resumed = train_gat(run, Context(resume_from=tmp_path / "epoch-1"))
+    whole = GRAPH_ATTENTION.work(run, Context(report=Kept(tmp_path)))
+    resumed = GRAPH_ATTENTION.work(run, Context(resume_from=tmp_path / "epoch-1"))
     mine, theirs = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -105,7 +106,7 @@ def test_an_interrupted_run_repeats_bit_for_bit(events: Path, tmp_path: Path) ->
 def test_whether_order_counts_is_what_the_split_wants(events: Path, split: str, order: bool) -> None:
     run = override(run_on(events), {"data.split": split, "loop.epochs": 1})
     weights = [
-        train_gat(replace(run, causal=choice, newest=choice), Context()).state_dict()
+        GRAPH_ATTENTION.work(replace(run, causal=choice, newest=choice), Context()).state_dict()
         for choice in (None, order, not order)
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -114,7 +115,7 @@ def test_whether_order_counts_is_what_the_split_wants(events: Path, split: str, 
 
 @pytest.mark.parametrize("protocol", ["leave-one-out", "global-time", "random"])
 def test_a_comparison_asks_for_order_where_there_is_one(protocol: str) -> None:
-    [(_, run)] = comparison._runs("gat", "ml-100k", protocol, 1)
+    [(_, _, run)] = compare._entries("gat", "ml-100k", protocol, 1)
     assert run.settled(run.causal) == run.settled(run.newest) == (protocol != "random")
 
 
@@ -122,7 +123,7 @@ def work(rank: int, run: GATRun, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.set_num_threads(1)
     kept = Kept(folder) if rank == 0 else lambda metrics, checkpoint: None
-    model = train_gat(run, Context(rank=rank, world_size=2, report=kept))
+    model = GRAPH_ATTENTION.work(run, Context(rank=rank, world_size=2, report=kept))
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.save((state, kept.metrics if rank == 0 else []), folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -131,13 +132,13 @@ def work(rank: int, run: GATRun, folder: Path) -> None:
 @pytest.mark.slow
 def test_two_workers_train_one_model(events: Path, tmp_path: Path) -> None:
     run = override(run_on(events), {"loop.epochs": 2})
-    prepared(run.data)
+    open_split(run.data)
     mp.spawn(work, args=(run, tmp_path), nprocs=2)
     (first, metrics), (second, _) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert all(tensor.isfinite().all() for tensor in first.values())
     assert all(np.isfinite(list(m.values())).all() for m in metrics)
-    fresh = new_model(run, prepared(run.data).dataset).state_dict()
+    fresh = GRAPH_ATTENTION.new(run, GRAPH_ATTENTION.open(run)).state_dict()
     assert not torch.equal(first["user_UD"], fresh["user_UD"])
 
 
@@ -146,10 +147,10 @@ def test_two_workers_train_one_model(events: Path, tmp_path: Path) -> None:
 def test_it_trains_on_ray_workers_and_is_served_from_an_index(
     events: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    run = override(run_on(events), {"loop.epochs": 2})
-    trained = train_retriever(run, LaunchConfig(workers=2), IndexConfig(kind="exact"), Store(tmp_path))
+    run = override(run_on(events), {"loop.epochs": 2, "index.kind": "exact"})
+    trained = train(GRAPH_ATTENTION, run, LaunchConfig(workers=2), Store(tmp_path))
     assert trained.bundle.manifest.metrics["index_recall@60"] == 1.0
-    assert 0 < trained.evaluation.means()["ndcg@10"] < 1
+    assert 0 < trained.measured.means()["ndcg@10"] < 1
     served, files = load_model(trained.bundle), read_retriever(trained.bundle)
     np.testing.assert_array_equal(files.item_ID, served.item_vectors().numpy())
     np.testing.assert_array_equal(files.user_UD, served.user_UD.numpy())
@@ -161,11 +162,11 @@ def test_a_two_tower_is_measured_on_the_same_links(events: Path) -> None:
     run = TwoTowerRun(
         data=data, model=TwoTowerConfig(embedding_dim=16), loop=loop, optim=OptimConfig(lr=0.02)
     )
-    model = train_pairs(run, Context())
-    found = link_metrics(model, prepared(data))
+    model = TWO_TOWER.work(run, Context())
+    found = link_metrics(model, open_split(data))
     assert found.keys() == {"train", "validation", "test"}
     assert found["train"] > 0.65
-    sizes = [len(part_links(prepared(data), part).user_ids_N) for part in ("train", "validation", "test")]
+    sizes = [len(part_links(open_split(data), part).user_ids_N) for part in ("train", "validation", "test")]
     assert sizes == [640, 80, 80]
 
 
@@ -176,7 +177,7 @@ def test_held_out_pairs_that_repeat_one_of_training_are_no_links(split: str, tmp
     rows = [(f"u{user}", f"i{item}", 4, 1_600_000_000 + n) for n, (user, item) in enumerate(drawn_N2)]
     path = tmp_path / "repeats.csv"
     pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row").write_csv(path)
-    data = prepared(DataConfig(dataset=str(path), split=split))
+    data = open_split(DataConfig(dataset=str(path), split=split))
     pair_N = data.dataset.user_ids_N * data.dataset.num_items + data.dataset.item_ids_N
     told = set(pair_N[data.split.train_N].tolist())
     held_out = (("validation", data.split.validation_N), ("test", data.split.test_N))
@@ -188,10 +189,9 @@ def test_held_out_pairs_that_repeat_one_of_training_are_no_links(split: str, tmp
     assert len(part_links(data, "train").user_ids_N) == data.split.train_N.sum()
 
 
-def test_presets_are_complete_and_settings_checked() -> None:
-    wanted = {"ml-100k", "ml-1m", "ml-25m", "amazon-beauty", "amazon-sports", "synthetic"}
-    assert set(RECIPES["gat"].presets) >= wanted
-    assert preset("gat", "ml-latest-small").data.dataset == "ml-latest-small"
+def test_presets_are_complete_and_settings_checked(events: Path) -> None:
+    assert set(RECIPES["gat"].presets) >= {"ml-100k", "ml-1m", "synthetic"}
+    assert run_for(RECIPES["gat"], str(events)).data.dataset == str(events)
     with pytest.raises(ConfigError, match=r"each of model.layers 2, got \(16,\)"):
         GATRun(fanouts=(16,), model=GATConfig(layers=2))
     deep = GATRun(fanouts=(16, 8), model=GATConfig(layers=2), data=DataConfig(split="random"))

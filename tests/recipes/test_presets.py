@@ -11,10 +11,8 @@ from recray.config import from_dict, override, settings, to_dict
 from recray.recipes import RECIPES
 
 RUNS = {
-    f"{model}/{name}": run
-    for model, presets in [*((m, r.presets) for m, r in RECIPES.items()), ("lambdarank", LAMBDARANK_PRESETS)]
-    for name, (_, run) in presets.items()
-} | {"ranker": RankerRun()}
+    f"{model}/{name}": run for model, recipe in RECIPES.items() for name, (_, run) in recipe.presets.items()
+}
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())

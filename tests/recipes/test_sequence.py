@@ -11,10 +11,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from recray.config import ConfigError
+from recray.data.events.split_data import DataConfig, open_split
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
-from recray.recipes.retrieval import DataConfig, prepared
-from recray.recipes.sequence import SASRecRun, SS4RecRun, train_sequence
+from recray.recipes.sequence import SASREC, SS4REC, SASRecRun, SS4RecRun
 from recray.train.context import Context
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig
@@ -32,6 +32,10 @@ def run(name: str, file: Path, **model: Any) -> Any:
         return SASRecRun(model=SASRecConfig(dim=16, hidden_dim=16, max_items=5, dropout=0.0), **shared)
     size = {"dim": 16, "s5_states": 4, "channels": 16, "mamba_states": 4, "max_items": 5, "dropout": 0.0}
     return SS4RecRun(model=SS4RecConfig(**{**size, "parts": name, **model}), **shared)
+
+
+def train(run: Any, context: Context) -> Any:
+    return (SASREC if isinstance(run, SASRecRun) else SS4REC).work(run, context)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +60,8 @@ def test_a_resumed_run_ends_with_bit_equal_weights(name: str, events: Path, tmp_
         assert folder is not None
         kept.append(Path(shutil.copytree(folder, tmp_path / str(len(kept)))))
 
-    whole: Any = train_sequence(run(name, events), Context(report=keep))
-    resumed: Any = train_sequence(run(name, events), Context(resume_from=kept[0]))
+    whole: Any = train(run(name, events), Context(report=keep))
+    resumed: Any = train(run(name, events), Context(resume_from=kept[0]))
     for weight, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[weight]), weight
 
@@ -66,18 +70,18 @@ def work(rank: int, events: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name in NAMES:
-        model: Any = train_sequence(run(name, events), Context(rank=rank, world_size=2))
+        model: Any = train(run(name, events), Context(rank=rank, world_size=2))
         torch.save(model.state_dict(), folder / f"{name}-{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_workers_learn_what_one_learns(events: Path, tmp_path: Path) -> None:
-    prepared(DataConfig(dataset=str(events)))  # once, not by both at the same time
+    open_split(DataConfig(dataset=str(events)))  # once, not by both at the same time
     mp.spawn(work, args=(events, tmp_path), nprocs=2)
     for name in NAMES:
         first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(2))
-        alone: Any = train_sequence(run(name, events), Context())
+        alone: Any = train(run(name, events), Context())
         for weight, value in alone.state_dict().items():
             assert torch.equal(first[weight], second[weight]), (name, weight)
             torch.testing.assert_close(first[weight], value, rtol=1e-3, atol=1e-4, msg=f"{name} {weight}")
@@ -87,6 +91,6 @@ def test_waits_need_times(tmp_path: Path) -> None:
     file = tmp_path / "untimed.csv"
     file.write_text("user,item\n" + "".join(f"{n % 5},{n // 5}\n" for n in range(60)))
     with pytest.raises(ConfigError, match="has no times .*row numbers.*--model.interval none"):
-        train_sequence(run("s5+mamba", file), Context())
-    assert train_sequence(run("s5+mamba", file, interval="none"), Context()) is not None
-    assert train_sequence(run("mamba", file), Context()) is not None
+        train(run("s5+mamba", file), Context())
+    assert train(run("s5+mamba", file, interval="none"), Context()) is not None
+    assert train(run("mamba", file), Context()) is not None

@@ -44,4 +44,4 @@ class Successor(nn.Module):
         return self.query_vectors(queries) @ self.item_vectors().T
 
 
-ENTRY = ModelEntry("tests.serve.successor", "SuccessorConfig", "Successor", "what comes next")
+ENTRY = ModelEntry("tests.serve.successor", "SuccessorConfig", "Successor")

@@ -10,13 +10,14 @@ import torch
 from recray import models
 from recray.arrays import Int64s
 from recray.batch import Jagged, QueryBatch
+from recray.bundles.index import user_vectors
 from recray.bundles.retriever import RetrieverFiles, read_retriever, write_retriever
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.contract import VectorRetriever
 from recray.features.log import EventLog
 from recray.ops.ann import IndexConfig, build_index
-from recray.recipes.publishing import reindex, user_vectors
+from recray.pipelines.reindex import reindex
 from recray.schema import FeatureSchema
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest, RequestError
@@ -51,7 +52,7 @@ def publish(
     log: EventLog | None = None,
     user_counts_U: Int64s | None = None,
 ) -> Bundle:
-    """A retriever of this kind, untrained or counted, as ``publishing`` would publish it."""
+    """A retriever of this kind, untrained or counted, as its recipe would publish it."""
     torch.manual_seed(0)
     model: Any = models.build(name, {}, SCHEMA).eval()
     if hasattr(model, "count"):

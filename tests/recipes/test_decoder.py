@@ -11,15 +11,16 @@ import torch
 
 from recray.bundles.codes import CODES, LEVELS, write_codes
 from recray.bundles.decoder import load_decoder, read_generative, write_generative
+from recray.bundles.naming import bundle_name
 from recray.config import ConfigError
 from recray.data.events.examples import eval_examples
+from recray.data.events.split_data import DataConfig, open_split
 from recray.launch import launch
-from recray.launch.generative import train_generative
 from recray.models.decoder import Decoder, DecoderConfig
-from recray.recipes.comparison import compare_models
-from recray.recipes.generative import DECODER_PRESETS, DecoderRun, coded, restore_decoder, train_decoder
-from recray.recipes.generative_publishing import extend
-from recray.recipes.retrieval import DataConfig, bundle_name, prepared
+from recray.pipelines.compare import compare_models
+from recray.pipelines.extend_decoder import extend
+from recray.pipelines.train import train
+from recray.recipes.decoder import DECODER, DecoderRun
 from recray.semantic_ids import SemanticIds, disambiguate
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
@@ -58,9 +59,9 @@ def publish_map(store: Store, name: str, raw_ids: list[str], ids: SemanticIds) -
 
 @pytest.fixture(scope="module")
 def semantic_ids(data: DataConfig) -> Bundle:
-    dataset = prepared(data).dataset
+    dataset = open_split(data).dataset
     raw_ids = dataset.items["raw_id"].to_list()
-    return publish_map(Store(), bundle_name(dataset, "semantic-ids"), raw_ids, codes_of(raw_ids))
+    return publish_map(Store(), bundle_name(dataset.name, "semantic-ids"), raw_ids, codes_of(raw_ids))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def run(data: DataConfig, semantic_ids: Bundle) -> DecoderRun:
 
 @pytest.fixture(scope="module")
 def published(run: DecoderRun) -> Bundle:
-    return train_generative(run, LOCAL, Store()).bundle
+    return train(DECODER, run, LOCAL, Store()).bundle
 
 
 def test_it_learns_and_is_measured_under_the_common_card(run: DecoderRun, published: Bundle) -> None:
@@ -86,13 +87,13 @@ def test_it_learns_and_is_measured_under_the_common_card(run: DecoderRun, publis
     assert 0 <= published.manifest.metrics["exact_share"] <= 1
     assert published.manifest.card is not None
     assert published.manifest.card.split == "leave-one-out"
-    assert published.manifest.requires["semantic_ids"] == coded(run).bundle.reference
+    assert published.manifest.requires["semantic_ids"] == DECODER.open(run).bundle.reference
 
 
 def test_what_is_opened_answers_like_what_was_trained(run: DecoderRun, published: Bundle) -> None:
     files = read_generative(published)
     served = load_decoder(published, files.codes)
-    assert files.items["raw_id"].to_list() == prepared(run.data).dataset.items["raw_id"].to_list()
+    assert files.items["raw_id"].to_list() == open_split(run.data).dataset.items["raw_id"].to_list()
     assert files.codes.digest == published.manifest.schema.codes_digest
     assert int(files.item_counts_I.sum()) == 600
     assert isinstance(served, Decoder)
@@ -105,7 +106,7 @@ def test_it_answers_known_users_from_what_they_did(run: DecoderRun, published: B
     for user in range(20):
         answer = pipeline.recommend(RecommendRequest(user_id=f"u{user}", k=5))
         shown = [item["item_id"] for item in answer["items"]]
-        dataset = prepared(run.data).dataset
+        dataset = open_split(run.data).dataset
         row = dataset.users["raw_id"].to_list().index(f"u{user}")
         seen = dataset.items["raw_id"].gather(dataset.item_ids_N[dataset.user_ids_N == row]).to_list()
         assert answer["fallback"] is None
@@ -117,7 +118,7 @@ def test_it_answers_known_users_from_what_they_did(run: DecoderRun, published: B
 
 def test_a_run_continues_to_the_same_weights(run: DecoderRun, tmp_path: Path) -> None:
     short = replace(run, loop=replace(run.loop, epochs=2, checkpoint_every_steps=2))
-    whole = train_decoder(short, Context()).state_dict()
+    whole = DECODER.work(short, Context()).state_dict()
 
     class Killed(Exception):
         pass
@@ -128,10 +129,10 @@ def test_a_run_continues_to_the_same_weights(run: DecoderRun, tmp_path: Path) ->
         raise Killed
 
     with pytest.raises(Killed):
-        train_decoder(short, Context(report=die))
-    resumed = train_decoder(short, Context(resume_from=tmp_path / "checkpoint")).state_dict()
+        DECODER.work(short, Context(report=die))
+    resumed = DECODER.work(short, Context(resume_from=tmp_path / "checkpoint")).state_dict()
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
-    assert restore_decoder(short, tmp_path / "checkpoint").training is False
+    assert DECODER.restore(short, DECODER.open(short), tmp_path / "checkpoint").training is False
 
 
 @pytest.mark.ray
@@ -141,39 +142,39 @@ def test_two_ray_workers_learn_what_one_process_learns(run: DecoderRun, ray_clus
     exact = replace(run, model=still, optim=optim, loop=replace(run.loop, epochs=2))
     weights = []
     for config in (LOCAL, LaunchConfig(workers=2)):
-        done = launch(train_decoder, exact, config, "generative")
-        weights.append(restore_decoder(exact, done.checkpoint).state_dict())
+        done = launch(DECODER.work, exact, config, "generative")
+        weights.append(DECODER.restore(exact, DECODER.open(exact), done.checkpoint).state_dict())
     for name, alone in weights[0].items():
         torch.testing.assert_close(weights[1][name], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_bidirectional_runs_train_one_target_per_window(run: DecoderRun) -> None:
     one = replace(run, model=replace(run.model, encoder="bidirectional"), loop=replace(run.loop, epochs=1))
-    assert isinstance(train_decoder(one, Context()), Decoder)
+    assert isinstance(DECODER.work(one, Context()), Decoder)
 
 
 def test_it_stands_in_one_table_with_the_others(run: DecoderRun, monkeypatch: pytest.MonkeyPatch) -> None:
     short = replace(run, loop=replace(run.loop, epochs=1))
-    monkeypatch.setitem(DECODER_PRESETS, run.data.dataset, ("here", short))
+    monkeypatch.setitem(DECODER.presets, run.data.dataset, ("here", short))
     rows = compare_models(run.data.dataset, "leave-one-out", ["popularity", "decoder"], 2)
     assert [(row.model, row.seed) for row in rows] == [("popularity", 0), ("decoder", 0), ("decoder", 1)]
     assert len({row.evaluation.card for row in rows}) == 1
-    with pytest.raises(ConfigError, match=r"'rqvae' scores content.*jobs/train_rqvae.py"):
+    with pytest.raises(ConfigError, match="'rqvae' does not rank the catalogue.* its own job measures it"):
         compare_models(run.data.dataset, "leave-one-out", ["rqvae"], 1)
 
 
 def test_no_map_is_answered_with_how_to_make_one(run: DecoderRun) -> None:
     with pytest.raises(StoreError, match=r"needs semantic ids, and no bundle 'absent'.*jobs/train_rqvae.py"):
-        coded(replace(run, semantic_ids="absent"))
+        DECODER.open(replace(run, semantic_ids="absent"))
 
 
 def test_the_map_of_another_catalogue_is_refused(run: DecoderRun, published: Bundle) -> None:
     raw_ids = [f"i{n}" for n in range(50, 90)]
     publish_map(Store(), "other-semantic-ids", raw_ids, codes_of(raw_ids))
     with pytest.raises(StoreError, match=r"is a 'decoder', no map of semantic ids"):
-        coded(replace(run, semantic_ids="generative-decoder", version="latest"))
+        DECODER.open(replace(run, semantic_ids="generative-decoder", version="latest"))
     with pytest.raises(ConfigError, match=r"other-semantic-ids version 1 .* for another catalogue than gen"):
-        coded(replace(run, semantic_ids="other-semantic-ids", version="latest"))
+        DECODER.open(replace(run, semantic_ids="other-semantic-ids", version="latest"))
 
 
 def damaged(published: Bundle, name: str, change) -> Bundle:
@@ -222,7 +223,7 @@ def test_what_is_no_decoder_is_refused(semantic_ids: Bundle) -> None:
 def test_new_items_are_found_by_their_codes_without_training(
     run: DecoderRun, published: Bundle, semantic_ids: Bundle
 ) -> None:
-    raw_ids = [*prepared(run.data).dataset.items["raw_id"].to_list(), "i100", "i101"]
+    raw_ids = [*open_split(run.data).dataset.items["raw_id"].to_list(), "i100", "i101"]
     known = read_generative(published).codes
     # i100 has the content codes of the even items 8 and 24, i101 those of the odd 9 and 25.
     further = disambiguate(np.vstack([known.content_codes(), [[0, 0, 1], [1, 0, 1]]]), known.sizes[:3])
@@ -236,9 +237,9 @@ def test_new_items_are_found_by_their_codes_without_training(
     assert files.items["raw_id"].to_list()[-2:] == ["i100", "i101"]
     assert files.item_counts_I[-2:].tolist() == [0, 0]
     assert torch.equal(model.codes.weight, load_decoder(published, known).codes.weight)
-    prepared_data = prepared(run.data)
-    queries = eval_examples(prepared_data.dataset, prepared_data.split, "test")[0].queries
-    even_B = torch.tensor([int(u[1:]) % 2 == 0 for u in prepared_data.dataset.users["raw_id"]])
+    split = open_split(run.data)
+    queries = eval_examples(split.dataset, split.split, "test")[0].queries
+    even_B = torch.tensor([int(u[1:]) % 2 == 0 for u in split.dataset.users["raw_id"]])
     scores_BI = model.score_items(queries)
     gap_B = (scores_BI[:, 40] - scores_BI[:, 41]) * (1 - 2 * (~even_B[queries.user_ids_B]).float())
     assert (gap_B > 0).float().mean() > 0.8  # who likes even items likes the new even one better

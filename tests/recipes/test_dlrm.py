@@ -12,20 +12,12 @@ from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.eval.clicks import Clicks
 from recray.eval.evaluate import Evaluation
-from recray.launch.rows import TrainedDLRM, train_dlrm
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.ops.embedding_bags import EmbeddingConfig
 from recray.paths import runs_dir
-from recray.recipes.clicks import (
-    DLRM_PRESETS,
-    LAMBDARANK_PRESETS,
-    DLRMRun,
-    RowsConfig,
-    evaluate_rows,
-    new_dlrm,
-    open_rows,
-)
-from recray.recipes.comparison import compare_models
+from recray.pipelines.compare import compare_models
+from recray.pipelines.train import Trained, train
+from recray.recipes.dlrm import DLRM_RECIPE, LAMBDARANK, DLRMRun, RowsConfig, evaluate_rows, open_rows
 from recray.schema import DataError, RowSchema
 from recray.store import Store
 from recray.train.context import LaunchConfig
@@ -94,20 +86,20 @@ def session_run(folder: Path, **loop: int) -> DLRMRun:
     )
 
 
-def same_scores(run: DLRMRun, trained: TrainedDLRM) -> None:
+def same_scores(run: DLRMRun, trained: Trained) -> None:
     """What was measured is what was published: the bundle alone gives the scores back."""
     loaded = load_model(trained.bundle)
     assert isinstance(loaded, DLRM)
     again = evaluate_rows(loaded, open_rows(run.data))
-    assert again.means() == trained.evaluation.means() == trained.bundle.manifest.metrics
+    assert again.means() == trained.measured.means() == trained.bundle.manifest.metrics
 
 
 def test_clicks_are_learnt_measured_and_published(clicks: Path, store: Store) -> None:
     run = click_run(clicks)
-    trained = train_dlrm(run, LOCAL, store)
-    assert isinstance(trained.evaluation, Clicks)
-    assert trained.evaluation.means()["auc"] > 0.75  # either category alone gives 0.5
-    found = trained.evaluation.summary(num_resamples=50)["auc"]
+    trained = train(DLRM_RECIPE, run, LOCAL, store)
+    assert isinstance(trained.measured, Clicks)
+    assert trained.measured.means()["auc"] > 0.75  # either category alone gives 0.5
+    found = trained.measured.summary(num_resamples=50)["auc"]
     assert found.low < found.mean < found.high
     manifest = trained.bundle.manifest
     assert manifest.name == "clicks-dlrm"
@@ -119,24 +111,24 @@ def test_clicks_are_learnt_measured_and_published(clicks: Path, store: Store) ->
 
 def test_sessions_are_learnt_by_lambdarank(queries: Path, store: Store) -> None:
     run = session_run(queries)
-    trained = train_dlrm(run, LOCAL, store)
-    assert isinstance(trained.evaluation, Evaluation)
-    assert set(trained.evaluation.per_query) == {"ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10"}
-    untrained = evaluate_rows(new_dlrm(run, open_rows(run.data)), open_rows(run.data))
-    assert trained.evaluation.means()["ndcg@10"] > max(0.93, untrained.means()["ndcg@10"])
+    trained = train(DLRM_RECIPE, run, LOCAL, store)
+    assert isinstance(trained.measured, Evaluation)
+    assert set(trained.measured.per_query) == {"ndcg@1", "ndcg@3", "ndcg@5", "ndcg@10"}
+    untrained = evaluate_rows(DLRM_RECIPE.new(run, open_rows(run.data)), open_rows(run.data))
+    assert trained.measured.means()["ndcg@10"] > max(0.93, untrained.means()["ndcg@10"])
     same_scores(run, trained)
 
 
 def test_bce_takes_grades_for_clicks(queries: Path, store: Store) -> None:
     run = session_run(queries)
     by_click = replace(run, model=replace(run.model, loss="bce", positive_grade=3.0))
-    assert train_dlrm(by_click, LOCAL, store).evaluation.means()["ndcg@10"] > 0.93
+    assert train(DLRM_RECIPE, by_click, LOCAL, store).measured.means()["ndcg@10"] > 0.93
 
 
 def test_the_published_weights_are_the_best_ones(clicks: Path, store: Store) -> None:
     run = click_run(clicks, epochs=6)
     run = replace(run, optim=OptimConfig(lr=0.5))  # wrecks the weights in some epoch
-    trained = train_dlrm(run, replace(LOCAL, run="wrecked", keep=1), store)
+    trained = train(DLRM_RECIPE, run, replace(LOCAL, run="wrecked", keep=1), store)
     lines = (runs_dir() / "wrecked" / "metrics.jsonl").read_text().splitlines()
     best = max(json.loads(line)["auc"] for line in lines)
     model = load_model(trained.bundle)
@@ -149,26 +141,28 @@ def test_the_published_weights_are_the_best_ones(clicks: Path, store: Store) -> 
 def test_rows_from_disk_train_as_well_as_rows_in_memory(reader: str, clicks: Path, store: Store) -> None:
     run = click_run(clicks)
     run = replace(run, data=replace(run.data, reader=reader))
-    assert train_dlrm(run, LOCAL, store).evaluation.means()["auc"] > 0.75
+    assert train(DLRM_RECIPE, run, LOCAL, store).measured.means()["auc"] > 0.75
 
 
 def test_lambdarank_needs_sessions_and_other_data_has_no_lists(clicks: Path, store: Store) -> None:
     run = click_run(clicks)
     with pytest.raises(ConfigError, match="this data has no sessions"):
-        train_dlrm(replace(run, model=replace(MODEL, loss="lambdarank")), LOCAL, store)
+        train(DLRM_RECIPE, replace(run, model=replace(MODEL, loss="lambdarank")), LOCAL, store)
     with pytest.raises(ConfigError, match="sessions"):
         open_rows(replace(run.data, sessions=True))
 
 
 def test_full_ranking_comparisons_send_a_row_model_to_its_job() -> None:
-    with pytest.raises(ConfigError, match=r"'dlrm' scores rows.* jobs/train_dlrm.py"):
+    with pytest.raises(ConfigError, match="'dlrm' does not rank the catalogue.* its own job measures it"):
         compare_models("synthetic", "leave-one-out", ["dlrm"], seeds=1)
 
 
 def test_presets_say_what_they_are_measured_by() -> None:
-    assert set(DLRM_PRESETS) >= {"synthetic", "ml-1m", "criteo-sample", "criteo-kaggle", "criteo-1tb"}
-    assert all(run.loop.metric == "auc" and run.model.loss == "bce" for _, run in DLRM_PRESETS.values())
-    for _, run in LAMBDARANK_PRESETS.values():
+    assert set(DLRM_RECIPE.presets) >= {"synthetic", "ml-1m", "criteo-sample", "criteo-kaggle", "criteo-1tb"}
+    assert all(
+        run.loop.metric == "auc" and run.model.loss == "bce" for _, run in DLRM_RECIPE.presets.values()
+    )
+    for _, run in LAMBDARANK.presets.values():
         assert (run.model.loss, run.loop.metric) == ("lambdarank", "ndcg@10")
 
 
@@ -180,10 +174,10 @@ def test_two_ray_workers_learn_what_one_process_learns(
     run = click_run(clicks, epochs=2) if kind == "clicks" else session_run(queries, epochs=2)
     # Adam's steps have the size of the rate however small a gradient is, a rounding error included.
     run = replace(run, optim=OptimConfig(method="sgd", lr=0.05))
-    local = train_dlrm(run, LOCAL, store)
-    spread = train_dlrm(run, LaunchConfig(workers=2), store)
-    for name, value in local.evaluation.means().items():
-        assert spread.evaluation.means()[name] == pytest.approx(value, abs=1e-3)
+    local = train(DLRM_RECIPE, run, LOCAL, store)
+    spread = train(DLRM_RECIPE, run, LaunchConfig(workers=2), store)
+    for name, value in local.measured.means().items():
+        assert spread.measured.means()[name] == pytest.approx(value, abs=1e-3)
     for name, tensor in load_model(local.bundle).state_dict().items():
         torch.testing.assert_close(load_model(spread.bundle).state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
 
@@ -192,9 +186,9 @@ def test_two_ray_workers_learn_what_one_process_learns(
 def test_a_worker_without_rows_does_no_harm(queries: Path, store: Store, ray_cluster: None) -> None:
     """Batches of one query on two workers: one of them always has nothing."""
     run = replace(session_run(queries, epochs=1, batch_size=1), optim=OptimConfig(method="sgd", lr=0.05))
-    local = train_dlrm(run, LOCAL, store)
-    spread = train_dlrm(run, LaunchConfig(workers=2), store)
-    assert spread.evaluation.means() == pytest.approx(local.evaluation.means(), abs=1e-3)
+    local = train(DLRM_RECIPE, run, LOCAL, store)
+    spread = train(DLRM_RECIPE, run, LaunchConfig(workers=2), store)
+    assert spread.measured.means() == pytest.approx(local.measured.means(), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -216,4 +210,4 @@ def test_rows_of_one_label_are_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "log.tsv").write_text("".join(line.format(int(n < 300)) for n in range(1_000)))
     run = DLRMRun(data=RowsConfig(dataset=f"{tmp_path / 'log.tsv'}?ids=hashed&buckets=10"))
     with pytest.raises(DataError, match=r"all \d+ rows of the validation part are not relevant"):
-        train_dlrm(run, LaunchConfig(where="local"), Store(tmp_path / "store"))
+        train(DLRM_RECIPE, run, LaunchConfig(where="local"), Store(tmp_path / "store"))

@@ -8,41 +8,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
-from recray.bundles.codes import HISTORY, QUALITY, REPORT, RUN, read_codes, read_json
-from recray.config import ConfigError
-from recray.data.content.vectors import ContentConfig
-from recray.launch.semantic_ids import train_codebooks
-from recray.models.quantizer import QuantizerConfig
-from recray.models.rqvae import RQVAE, RQVAEConfig
-from recray.recipes.retrieval import DataConfig
-from recray.recipes.semantic_ids import (
-    RQVAE_PRESETS,
-    ContentBatches,
-    RQVAERun,
-    content_of,
-    publish_rqvae,
-    publish_semantic_ids,
-    read_items,
-    train_rqvae,
-)
+from recray.bundles.codes import QUALITY, REPORT, read_codes
+from recray.data.content.further_items import read_items
+from recray.pipelines.semantic_ids import publish_semantic_ids
+from recray.pipelines.train import train
+from recray.recipes.rqvae import RQVAE_RECIPE
 from recray.schema import DataError
-from recray.store.bundle import Bundle
-from recray.store.manifest import StoreError
-from recray.store.store import Store
-from recray.train.context import Context, LaunchConfig
-from recray.train.loop import LoopConfig, TrainingError
+from recray.store import Bundle, Store, StoreError, read_history
+from recray.train.context import LaunchConfig
+from tests.recipes.test_rqvae import run_of
 
-
-def run_of(**quantizer: object) -> RQVAERun:
-    codes = QuantizerConfig(codebook_size=16, revive_every=5, **quantizer)
-    return RQVAERun(
-        data=DataConfig(dataset="synthetic"),
-        content=ContentConfig(dim=32),
-        model=RQVAEConfig(hidden_dims=(32,), latent_dim=8, quantizer=codes),
-        loop=LoopConfig(epochs=4, batch_size=256, metric="reconstruction", goal="min", patience=0),
-    )
+LOCAL = LaunchConfig(where="local")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def rqvae(store: Store) -> Bundle:
-    return train_codebooks(run_of(), LaunchConfig(where="local"), store)
+    return train(RQVAE_RECIPE, run_of(), LOCAL, store).bundle
 
 
 @pytest.fixture(scope="module")
@@ -60,26 +37,8 @@ def published(rqvae: Bundle, store: Store) -> Bundle:
     return publish_semantic_ids(rqvae, store)
 
 
-def test_every_item_comes_once_an_epoch_whatever_the_workers() -> None:
-    content_IF = torch.arange(103.0)[:, None]
-    batches = ContentBatches(content_IF, 25, seed=3)
-    assert batches.num_steps() == 5
-    orders = []
-    for epoch in (0, 1):
-        alone = [batches.batch(epoch, step) for step in range(5)]
-        orders.append(torch.cat([batch.content_BF for batch in alone])[:, 0])
-        assert torch.equal(orders[-1].sort().values, content_IF[:, 0])
-        for step, batch in enumerate(alone):
-            shares = [batches.batch(epoch, step, rank, 3) for rank in range(3)]
-            assert torch.equal(torch.cat([share.content_BF for share in shares]), batch.content_BF)
-            assert {share.total for share in shares} == {batch.size}
-    assert not torch.equal(*orders)
-    again = ContentBatches(content_IF, 25, seed=3).batch(1, 4)
-    assert torch.equal(again.content_BF, batches.batch(1, 4).content_BF)
-
-
 def test_the_map_names_every_item_once_and_back(published: Bundle, rqvae: Bundle) -> None:
-    dataset, _ = content_of(run_of())
+    dataset = RQVAE_RECIPE.open(run_of()).dataset
     raw_ids, ids = read_codes(published)
     assert raw_ids == dataset.items["raw_id"].to_list()
     assert ids.sizes[:3] == (16, 16, 16)
@@ -98,14 +57,14 @@ def test_the_report_has_curve_usage_and_checks(published: Bundle) -> None:
         "perplexity",
     ):
         assert text in html
-    quality = read_json(published, QUALITY)
+    quality = json.loads(published.path(QUALITY).read_text())
     assert quality["num_items"] == 1498
     assert quality["collision_rate"] == published.manifest.metrics["collision_rate"]
     assert published.manifest.metrics["without_content"] == 0
 
 
 def test_the_curve_is_kept_with_the_weights(rqvae: Bundle) -> None:
-    history = read_json(rqvae, HISTORY)
+    history = read_history(rqvae)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert history[-1]["reconstruction"] < history[0]["reconstruction"]
     assert {"usage_3", "perplexity_1", "entropy", "collision_rate", "largest_collision"} <= history[0].keys()
@@ -113,64 +72,14 @@ def test_the_curve_is_kept_with_the_weights(rqvae: Bundle) -> None:
 
 
 def test_the_same_run_gives_the_same_codes(published: Bundle, store: Store) -> None:
-    again = train_codebooks(run_of(), LaunchConfig(where="local"), store)
+    again = train(RQVAE_RECIPE, run_of(), LOCAL, store).bundle
     assert read_codes(publish_semantic_ids(again, store))[1].digest == read_codes(published)[1].digest
-
-
-def test_near_equal_items_meet_in_one_batch() -> None:
-    content_IF = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
-    batches = ContentBatches(torch.cat([content_IF, content_IF + 1e-4]), 100, seed=0)
-    met = 0
-    for step in range(10):
-        gaps_BB = torch.cdist(content_BF := batches.batch(0, step).content_BF, content_BF)
-        met += int((gaps_BB < 0.01).sum()) - len(content_BF)
-    assert met >= 2 * 480  # of 500 pairs; a slice's edge may part one
-
-
-class Interrupted(Exception):
-    pass
-
-
-def trained(run: RQVAERun, folder: Path, resume: Path | None = None, stop_after: int = 99) -> RQVAE:
-    """Trains, keeping each checkpoint as ``folder/<epoch>``."""
-
-    def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
-        assert checkpoint is not None
-        shutil.copytree(checkpoint, folder / f"{metrics['epoch']:.0f}")
-        if metrics["epoch"] == stop_after:
-            raise Interrupted
-
-    return train_rqvae(run, Context(resume_from=resume, report=report))
-
-
-def test_resume_continues_temperature_weights_and_curve(tmp_path: Path) -> None:
-    run = run_of(estimator="gumbel", temperature_steps=20)
-    (tmp_path / "whole").mkdir()
-    whole = trained(run, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        trained(run, tmp_path / "parts", stop_after=2)
-    resumed = trained(run, tmp_path / "parts", resume=tmp_path / "parts" / "2")
-    assert resumed.quantizer.temperature() == whole.quantizer.temperature()
-    assert resumed.quantizer.temperature() < run.model.quantizer.temperature_start
-    assert int(resumed.quantizer.step) == int(whole.quantizer.step) > 0
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name]), name
-    curves = [json.loads((tmp_path / part / "4" / HISTORY).read_text()) for part in ("whole", "parts")]
-    assert curves[0] == curves[1]
-
-
-def test_a_collapse_stops_the_run_and_names_the_level() -> None:
-    run = replace(run_of(), alarm=1.0, alarm_after_steps=1)
-    codes = replace(run.model.quantizer, codebook_size=600, revive_every=0)  # too many for these items
-    run = replace(run, model=replace(run.model, quantizer=codes))
-    with pytest.raises(TrainingError, match=r"level \d collapsed: \d+\.\d% of its codes are in use"):
-        train_rqvae(run, Context())
 
 
 def test_new_items_get_codes_by_their_content(
     rqvae: Bundle, published: Bundle, store: Store, tmp_path: Path
 ) -> None:
-    dataset, _ = content_of(run_of())
+    dataset = RQVAE_RECIPE.open(run_of()).dataset
     old_ids = read_codes(published)[1]
     twin = dataset.items[[7]].with_columns(raw_id=pl.lit("new-1"))  # says what item 7 says
     path = tmp_path / "new.parquet"
@@ -197,7 +106,7 @@ def test_wrong_new_items_are_refused(rqvae: Bundle, store: Store, tmp_path: Path
 def test_a_csv_gives_the_codes_that_the_typed_table_gives(
     rqvae: Bundle, store: Store, tmp_path: Path
 ) -> None:
-    twin = content_of(run_of())[0].items[[7]].with_columns(raw_id=pl.lit("007"))
+    twin = RQVAE_RECIPE.open(run_of()).dataset.items[[7]].with_columns(raw_id=pl.lit("007"))
     twin.write_parquet(tmp_path / "new.parquet")
     flat = twin.with_columns(pl.col("genres").list.join("|"))
     flat.write_csv(tmp_path / "new.csv")
@@ -237,24 +146,22 @@ def test_only_an_rqvae_assigns_codes(published: Bundle, store: Store) -> None:
         publish_semantic_ids(published, store)
 
 
-def test_the_alarm_waits_for_its_step() -> None:
-    run = replace(run_of(), alarm=1.0, alarm_after_steps=1000)
-    codes = replace(run.model.quantizer, codebook_size=600, revive_every=0)
-    run = replace(run, model=replace(run.model, quantizer=codes), loop=replace(run.loop, epochs=1))
-    trained = train_rqvae(run, Context())
-    assert 0 < int(trained.quantizer.step) < 1000  # it came to its end, unalarmed
-
-
 def test_other_data_than_it_was_trained_on_is_refused(rqvae: Bundle, store: Store) -> None:
     def write(folder: Path) -> None:
         for file in rqvae.manifest.files:
             (folder / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(rqvae.folder / file, folder / file)
-        saved = read_json(rqvae, RUN)
-        (folder / RUN).write_text(json.dumps({**saved, "dataset_hash": "0" * 64}))
 
     manifest = rqvae.manifest
-    other = store.publish("other", write, model="rqvae", config=manifest.config, schema=manifest.schema)
+    assert manifest.run is not None
+    other = store.publish(
+        "other",
+        write,
+        model="rqvae",
+        config=manifest.config,
+        schema=manifest.schema,
+        run={**manifest.run, "data_hash": "0" * 64},
+    )
     with pytest.raises(DataError, match="trained on other data than synthetic is now"):
         publish_semantic_ids(other, store)
 
@@ -262,13 +169,10 @@ def test_other_data_than_it_was_trained_on_is_refused(rqvae: Bundle, store: Stor
 def test_a_bundle_needs_a_history_or_none(rqvae: Bundle, store: Store) -> None:
     """A map can be published from weights whose curve nobody kept."""
     run = run_of()
-    torch.manual_seed(0)
-    model = RQVAE(run.model, content_of(run)[1].schema).eval()
-    bundle = publish_semantic_ids(publish_rqvae(run, model, [], store), store)
+    data = RQVAE_RECIPE.open(run)
+    model = RQVAE_RECIPE.new(run, data).eval()
+    draft = RQVAE_RECIPE.draft(run, data, model, RQVAE_RECIPE.measure(run, data, model))
+    bare = store.publish(**vars(replace(draft, run=rqvae.manifest.run)))
+    assert read_history(bare) == []
+    bundle = publish_semantic_ids(bare, store)
     assert bundle.path(REPORT).read_text(encoding="utf-8").count("<svg") == 2
-
-
-def test_presets_name_their_data_and_refuse_nonsense() -> None:
-    assert all(run.data.dataset == name for name, (_, run) in RQVAE_PRESETS.items() if name != "custom")
-    with pytest.raises(ConfigError, match="alarm must be a share"):
-        replace(run_of(), alarm=2.0)

@@ -7,19 +7,27 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recray.bundles.naming import bundle_name
 from recray.bundles.retriever import read_retriever
-from recray.config import ConfigError
+from recray.config import ConfigError, override
+from recray.data.events.split_data import DataConfig, open_split
 from recray.eval.compare import to_json
 from recray.features.candidates import CandidateConfig
-from recray.launch.stages import train_ranker, train_retriever
 from recray.models.gbdt import GBDTConfig
 from recray.models.two_tower import TwoTowerConfig
 from recray.ops.ann import IndexConfig
-from recray.recipes import RECIPES, preset, recipe
-from recray.recipes.comparison import compare_models
-from recray.recipes.publishing import reindex
-from recray.recipes.ranking import RankerRun
-from recray.recipes.retrieval import DataConfig, TwoTowerRun, bundle_name, prepared
+from recray.pipelines.compare import compare_models
+from recray.pipelines.reindex import reindex
+from recray.pipelines.train import train
+from recray.recipes import RECIPES, run_for
+from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
+from recray.recipes.ranker import (
+    DLRM_RANKER,
+    GBDT_RANKER,
+    DLRMRankerRun,
+    GBDTRankerRun,
+    MeasuredStages,
+)
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
 from recray.store import Store
@@ -50,37 +58,39 @@ def data(events: Path) -> DataConfig:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
+def store() -> Store:
+    """The one that a ranker opens its retriever from."""
+    return Store()
 
 
 @pytest.fixture(scope="module")
 def run(data: DataConfig) -> TwoTowerRun:
     loop = LoopConfig(epochs=20, batch_size=128)
     model, optim = TwoTowerConfig(embedding_dim=16), OptimConfig(lr=0.02)
-    return TwoTowerRun(data=data, model=model, loop=loop, optim=optim)
+    return TwoTowerRun(data=data, model=model, loop=loop, optim=optim, index=IndexConfig(kind="exact"))
 
 
 @pytest.fixture(scope="module")
-def ranker_run(data: DataConfig) -> RankerRun:
-    return RankerRun(
+def ranker_run(data: DataConfig) -> GBDTRankerRun:
+    return GBDTRankerRun(
         data=data,
         candidates=CandidateConfig(retrieved=30, popular=5),
-        gbdt=GBDTConfig(rounds=10),
+        model=GBDTConfig(rounds=10),
         negatives=0,
     )
 
 
 def test_the_loop_ends_in_an_application_that_answers(
-    run: TwoTowerRun, ranker_run: RankerRun, store: Store
+    run: TwoTowerRun, ranker_run: GBDTRankerRun, store: Store
 ) -> None:
-    retriever = train_retriever(run, LOCAL, IndexConfig(kind="exact"), store)
+    retriever = train(TWO_TOWER, run, LOCAL, store)
     assert retriever.bundle.manifest.metrics["index_recall@60"] == 1.0
-    assert retriever.evaluation.means()["ndcg@10"] > 0.15  # chance is 0.09
+    assert retriever.measured.means()["ndcg@10"] > 0.15  # chance is 0.09
 
-    ranker = train_ranker(ranker_run, LOCAL, store)
+    ranker = train(GBDT_RANKER, ranker_run, LOCAL, store)
     assert ranker.bundle.manifest.requires["retriever"] == retriever.bundle.reference
-    assert ranker.result.ranker.card == ranker.result.retriever.card
+    assert isinstance(ranker.measured, MeasuredStages)
+    assert ranker.measured.ranker.card == ranker.measured.retriever.card
 
     store.promote(ranker.bundle.manifest.name, 1)
     pipeline = Pipeline(open_served(store, ranker.bundle.manifest.name))
@@ -92,11 +102,11 @@ def test_the_loop_ends_in_an_application_that_answers(
 
 
 def test_a_network_takes_the_place_of_the_trees(
-    run: TwoTowerRun, ranker_run: RankerRun, store: Store
+    run: TwoTowerRun, ranker_run: GBDTRankerRun, store: Store
 ) -> None:
-    train_retriever(run, LOCAL, IndexConfig(kind="exact"), store)
-    loop = replace(ranker_run.loop, epochs=3)
-    ranker = train_ranker(replace(ranker_run, ranker="dlrm", loop=loop, holdout=0.3), LOCAL, store)
+    train(TWO_TOWER, run, LOCAL, store)
+    plain = DLRMRankerRun(data=ranker_run.data, candidates=ranker_run.candidates, negatives=0, holdout=0.3)
+    ranker = train(DLRM_RANKER, override(plain, {"loop.epochs": 3}), LOCAL, store)
     assert ranker.bundle.manifest.model == "dlrm"
     answer = Pipeline(
         open_served(store, ranker.bundle.manifest.name, ranker.bundle.manifest.version)
@@ -104,11 +114,11 @@ def test_a_network_takes_the_place_of_the_trees(
     assert len(answer["items"]) == 5
     assert all(len(item["why"]) == 3 for item in answer["items"])
     with pytest.raises(ConfigError, match="a DLRM stops by users that it does not train on"):
-        replace(ranker_run, ranker="dlrm", holdout=0.0)
+        replace(plain, holdout=0.0)
 
 
 def test_a_new_index_is_a_new_version_with_the_same_vectors(run: TwoTowerRun, store: Store) -> None:
-    first = train_retriever(run, LOCAL, IndexConfig(kind="exact"), store).bundle
+    first = train(TWO_TOWER, run, LOCAL, store).bundle
     name = first.manifest.name
     second = reindex(name, "latest", IndexConfig(kind="hnsw"), store)
     assert second.manifest.parent == first.manifest.version
@@ -117,12 +127,15 @@ def test_a_new_index_is_a_new_version_with_the_same_vectors(run: TwoTowerRun, st
     np.testing.assert_array_equal(read_retriever(first).item_ID, read_retriever(second).item_ID)
 
 
-def test_a_ranker_refuses_a_retriever_of_another_protocol(ranker_run: RankerRun, store: Store) -> None:
-    other = replace(ranker_run, data=replace(ranker_run.data, split="random"))
+def test_a_ranker_refuses_a_retriever_of_another_protocol(ranker_run: GBDTRankerRun) -> None:
+    """Before anything is trained, though examples of the same retriever lie there already."""
+    prepared = replace(ranker_run, retriever_version="1")
+    GBDT_RANKER.open(prepared)
+    other = replace(prepared, data=replace(ranker_run.data, split="random"))
     with pytest.raises(ConfigError, match=r"was trained under .*leave-one-out, this run uses .*random"):
-        train_ranker(other, LOCAL, store)
+        GBDT_RANKER.open(other)
     with pytest.raises(ConfigError, match="no bundle 'nobody'"):
-        train_ranker(replace(ranker_run, retriever="nobody"), LOCAL, store)
+        GBDT_RANKER.open(replace(ranker_run, retriever="nobody"))
 
 
 def test_compare_models_gives_rows_under_one_card(events: Path) -> None:
@@ -135,11 +148,11 @@ def test_compare_models_gives_rows_under_one_card(events: Path) -> None:
     assert means["item_knn"] > means["popularity"]
 
 
-def test_presets_are_complete_and_unknown_models_are_named() -> None:
-    assert set(RECIPES["two_tower"].presets) >= {"synthetic", "ml-100k", "ml-1m", "ml-25m", "ml-32m"}
-    assert preset("item_knn", "ml-1m").data.dataset == "ml-1m"
+def test_presets_are_complete_and_unknown_models_are_named(events: Path) -> None:
+    assert set(RECIPES["two_tower"].presets) >= {"synthetic", "ml-100k", "ml-1m"}
+    assert run_for(RECIPES["item_knn"], str(events)).data.dataset == str(events)
     with pytest.raises(ConfigError, match="no recipe for model 'two_towers', did you mean 'two_tower'"):
-        recipe("two_towers")
+        RECIPES["two_towers"]
 
 
 def test_column_names_go_behind_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,12 +163,12 @@ def test_column_names_go_behind_the_path(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     data = DataConfig(dataset="my clicks.csv?user=customer&item=product&timestamp=at&time_unit=ms")
     assert data.dataset.startswith(str(tmp_path))  # workers have working directories of their own
-    dataset = prepared(data).dataset
+    dataset = open_split(data).dataset
     assert (dataset.num_users, dataset.num_items, len(dataset)) == (7, 5, 70)
     assert dataset.timestamps_N[0] == 1_600_000_000
-    assert bundle_name(dataset, "ranker") == "my-clicks-ranker"
+    assert bundle_name(dataset.name, "ranker") == "my-clicks-ranker"
     with pytest.raises(ConfigError, match="no setting 'usr' in Table, did you mean 'user'"):
-        prepared(DataConfig(dataset="my clicks.csv?usr=customer"))
+        open_split(DataConfig(dataset="my clicks.csv?usr=customer"))
 
 
 @pytest.mark.ray
@@ -164,5 +177,5 @@ def test_a_relative_path_reaches_ray_workers(
 ) -> None:
     monkeypatch.chdir(events.parent)
     relative = replace(run, data=DataConfig(dataset=events.name), loop=LoopConfig(epochs=1))
-    bundle = train_retriever(relative, LaunchConfig(workers=1), IndexConfig(kind="exact"), store).bundle
+    bundle = train(TWO_TOWER, relative, LaunchConfig(workers=1), store).bundle
     assert bundle.manifest.name == "events-two_tower"

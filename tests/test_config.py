@@ -1,7 +1,7 @@
 """Configs: dotted overrides, JSON round trips, and errors that name the nearest setting."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_override_by_dotted_path_leaves_the_original_alone() -> None:
         ({"kind": "c"}, "kind must be one of a, b, got 'c'"),
     ],
 )
-def test_override_refuses_what_does_not_fit(changes: dict, message: str) -> None:
+def test_override_refuses_what_does_not_fit(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         override(Run(), changes)
 

@@ -1,6 +1,7 @@
 """From semantic ids in the store to a decoder that is trained, published, reopened and extended."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from recray.recipes.comparison import compare_models
 from recray.recipes.generative import DECODER_PRESETS, DecoderRun, coded, restore_decoder, train_decoder
 from recray.recipes.generative_publishing import extend
 from recray.recipes.retrieval import DataConfig, bundle_name, prepared
+from recray.schema import SemanticSchema
 from recray.semantic_ids import SemanticIds, disambiguate
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
@@ -93,6 +95,7 @@ def test_what_is_opened_answers_like_what_was_trained(run: DecoderRun, published
     files = read_generative(published)
     served = load_decoder(published, files.codes)
     assert files.items["raw_id"].to_list() == prepared(run.data).dataset.items["raw_id"].to_list()
+    assert isinstance(published.manifest.schema, SemanticSchema)
     assert files.codes.digest == published.manifest.schema.codes_digest
     assert int(files.item_counts_I.sum()) == 600
     assert isinstance(served, Decoder)
@@ -176,7 +179,7 @@ def test_the_map_of_another_catalogue_is_refused(run: DecoderRun, published: Bun
         coded(replace(run, semantic_ids="other-semantic-ids", version="latest"))
 
 
-def damaged(published: Bundle, name: str, change) -> Bundle:
+def damaged(published: Bundle, name: str, change: Callable[[Path], object]) -> Bundle:
     """Published again with files that were changed before: each file is whole, together they disagree."""
     files = read_generative(published)
     manifest = published.manifest

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,7 +36,7 @@ from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, TrainingError
 
 
-def run_of(**quantizer: object) -> RQVAERun:
+def run_of(**quantizer: Any) -> RQVAERun:
     codes = QuantizerConfig(codebook_size=16, revive_every=5, **quantizer)
     return RQVAERun(
         data=DataConfig(dataset="synthetic"),

@@ -117,7 +117,7 @@ def mixed(bfloat16: bool) -> contextlib.AbstractContextManager[Any]:
 
 def step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
 
 

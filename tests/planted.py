@@ -95,4 +95,6 @@ class PlantedBatches:
         whole = planted_pairs(self.batch_size, seed=1_000 * epoch + step)
         start = len(whole.user_ids_B) * rank // world_size
         stop = len(whole.user_ids_B) * (rank + 1) // world_size
-        return PairBatch(*(t[start:stop] for t in whole[:3]))
+        return PairBatch(
+            whole.user_ids_B[start:stop], whole.item_ids_B[start:stop], whole.item_logq_B[start:stop]
+        )

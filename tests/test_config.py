@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_override_by_dotted_path_leaves_the_original_alone() -> None:
         ({"kind": "c"}, "kind must be one of a, b, got 'c'"),
     ],
 )
-def test_override_refuses_what_does_not_fit(changes: dict, message: str) -> None:
+def test_override_refuses_what_does_not_fit(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         override(Run(), changes)
 
@@ -122,7 +122,7 @@ def test_from_dict_names_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="Feature: .*missing.*'name'"):
         from_dict(Feature, {"kind": "ids", "size": 1, "width": 1})
     with pytest.raises(ConfigError, match=r"Run must be a mapping of settings, got \['steps'\]"):
-        from_dict(Run, ["steps"])
+        from_dict(Run, ["steps"])  # type: ignore[arg-type]
 
 
 def test_schema_and_card_round_trip() -> None:

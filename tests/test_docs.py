@@ -61,7 +61,7 @@ def test_job_command_lines_parse(
 def test_console_commands_parse(command: str) -> None:
     from recray.cli import Command
 
-    parsed = tyro.cli(Command, args=shlex.split(command)[1:])  # type: ignore[arg-type]
+    parsed = tyro.cli(Command, args=shlex.split(command)[1:])
     assert type(parsed).__name__.lower() == shlex.split(command)[1]
 
 

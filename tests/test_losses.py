@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import TypeVar
 
 import pytest
 import torch
@@ -98,6 +99,7 @@ def test_losses_keep_the_dtype(dtype: torch.dtype) -> None:
 
 
 # Sessions of 5, 1, 0, 4 and 3 rows: one alone, one empty, one without a relevant row.
+T = TypeVar("T")
 SESSIONS = [0, 5, 6, 6, 10, 13]
 GRADES = [0.0, 2.0, 1.0, 0.0, 4.0, 3.0, 1.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0]
 
@@ -158,7 +160,7 @@ def lightgbm_lambdas(scores: list[float], grades: list[int], truncation: int, si
     return lambdas
 
 
-def sliced(values: list, session: int) -> list:
+def sliced(values: list[T], session: int) -> list[T]:
     return values[SESSIONS[session] : SESSIONS[session + 1]]
 
 
@@ -240,6 +242,7 @@ def test_koleo_parts_the_nearest_and_bears_twins_and_loners() -> None:
     assert vectors_BD.grad[:2].norm() > 10 * vectors_BD.grad[2].norm()
     twins_BD = torch.zeros(2, 2, requires_grad=True)
     koleo(twins_BD).backward()
+    assert twins_BD.grad is not None
     assert bool(torch.isfinite(twins_BD.grad).all())
     assert koleo(torch.ones(1, 2)).item() == 0.0
 
@@ -286,7 +289,7 @@ def test_gbce_is_the_papers_formula(calibration: float) -> None:
     sigmoid = torch.nn.functional.sigmoid
     alpha = 3 / 8
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     for n, target in enumerate(targets_N.tolist()):
         term = (sigmoid(query_ND[n] @ item_ID[target]) ** beta).log()
         for k in negatives_K.tolist():

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recray.config import ConfigError, from_dict, override, to_dict, value_at
+from recray.config import Config, ConfigError, from_dict, override, to_dict, value_at
 from recray.typed_values import convert
 
 
@@ -40,18 +40,20 @@ def dataclass_of(kinds: dict[str, object]) -> type:
     return dataclasses.make_dataclass("Made", list(kinds.items()), frozen=True)
 
 
+def list_of(kind: object) -> types.GenericAlias:
+    return types.GenericAlias(list, (kind,))
+
+
 def composed(inner: st.SearchStrategy) -> st.SearchStrategy:
     scalars = st.lists(st.sampled_from(SCALARS), min_size=1, max_size=3, unique=True)
     return st.one_of(
-        inner.map(lambda t: tuple[t, ...]),
-        st.lists(inner, max_size=3).map(lambda ts: tuple[tuple(ts)]),
-        inner.map(lambda t: list[t]),
-        inner.map(lambda t: dict[str, t]),
+        inner.map(lambda t: types.GenericAlias(tuple, (t, ...))),
+        st.lists(inner, max_size=3).map(lambda ts: types.GenericAlias(tuple, tuple(ts))),
+        inner.map(list_of),
+        inner.map(lambda t: types.GenericAlias(dict, (str, t))),
         st.dictionaries(WORDS, inner, max_size=3).map(dataclass_of),
         # members that look different in JSON, as those of a sensible union do
-        st.tuples(scalars, inner.map(lambda t: list[t])).map(
-            lambda p: functools.reduce(operator.or_, [*p[0], p[1]])
-        ),
+        st.tuples(scalars, inner.map(list_of)).map(lambda p: functools.reduce(operator.or_, [*p[0], p[1]])),
         st.tuples(inner, inner).map(lambda p: dataclass_of({"Left": p[0]}) | dataclass_of({"Right": p[1]})),
     )
 
@@ -79,6 +81,7 @@ def values_of(hint: Any) -> st.SearchStrategy:
     if kind is types.UnionType:
         return st.one_of([values_of(a) for a in args])
     if dataclasses.is_dataclass(kind):
+        assert isinstance(kind, type)
         return st.builds(kind, **{name: values_of(t) for name, t in typing.get_type_hints(kind).items()})
     if kind is tuple and args[-1:] != (...,):
         return st.tuples(*map(values_of, args))
@@ -104,8 +107,9 @@ def fits(hint: Any, value: object) -> bool:
         return any(fits(a, value) for a in args)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        same = isinstance(value, dict) and value.keys() == hints.keys()
-        return same and all(fits(hints[k], v) for k, v in value.items())
+        if not isinstance(value, dict) or value.keys() != hints.keys():
+            return False
+        return all(fits(hints[k], v) for k, v in value.items())
     if kind is dict:
         return isinstance(value, dict) and all(fits(args[1], v) for v in value.values())
     if kind is tuple and args[-1:] != (...,):
@@ -123,7 +127,7 @@ def written(value: object) -> object:
 def test_a_config_returns_from_json_as_it_was(data: st.DataObject) -> None:
     kind = data.draw(CONFIGS)
     made = data.draw(values_of(kind))
-    again = from_dict(kind, json.loads(json.dumps(to_dict(made))))
+    again: Config = from_dict(kind, json.loads(json.dumps(to_dict(made))))
     assert again == made
     assert repr(again) == repr(made)  # 1, 1.0 and True are equal, and not the same
     assert from_dict(kind, {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}) == made

@@ -1,5 +1,7 @@
 """The plain forms that the generative benchmark measures against give the decoder's own numbers."""
 
+from typing import Any, Literal
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from benchmarks import generative_peers as peers
 from benchmarks import generative_world as world
 from recray.models.decoder import DecoderConfig
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "dim": 16,
     "num_heads": 2,
     "encoder_layers": 1,
@@ -24,7 +26,9 @@ CONFIGS = {
 
 @pytest.mark.parametrize("encode_once", [True, False])
 @pytest.mark.parametrize("softmax", ["codebook", "catalogue"])
-def test_decoding_without_cache_finds_the_same_items(encode_once: bool, softmax: str) -> None:
+def test_decoding_without_cache_finds_the_same_items(
+    encode_once: bool, softmax: Literal["codebook", "catalogue"]
+) -> None:
     model = world.decoder(DecoderConfig(softmax=softmax, **SMALL))
     queries, ids = world.queries(3), world.semantic_ids()
     found = model.generate(queries, 5, beams=5)

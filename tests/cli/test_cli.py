@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,9 +10,10 @@ from recray.cli import main
 from recray.store import Store
 
 
-def rows(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict]:
+def rows(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, Any]]:
     assert main([*args, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    listed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return listed
 
 
 def write(folder: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recray.arrays import Int32s
 from recray.batch import RankingBatch
 from recray.data.row_block import MultiHot, RowBlock
 from recray.data.row_source import Part, RawRows
@@ -23,7 +24,7 @@ def block_of(num_rows: int, *, sessions: bool = False, first: int = 0, seed: int
     """Row n has the number ``first + n`` as its dense value x, so that it can be told from all others."""
     rng = np.random.default_rng([seed, first])
     lengths = rng.integers(0, 4, num_rows)
-    ids = {
+    ids: dict[str, Int32s | MultiHot] = {
         "one": rng.integers(0, 50, num_rows).astype(np.int32),
         "many": MultiHot(
             rng.integers(1, 9, lengths.sum()).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])

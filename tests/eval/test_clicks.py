@@ -1,6 +1,7 @@
 """Click metrics against scikit-learn and slow loops; intervals against what they promise."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_intervals_cover_and_users_widen_them() -> None:
     user_N = np.repeat(np.arange(60), 50)
     label_U = rng.integers(2, size=60).astype(float)
     logit_U = label_U + rng.normal(size=60)
-    same = {"card": CARD, "logits_N": logit_U[user_N], "labels_N": label_U[user_N]}
+    same: dict[str, Any] = {"card": CARD, "logits_N": logit_U[user_N], "labels_N": label_U[user_N]}
     narrow = summary([Clicks(**same, units_N=np.arange(3000))], num_resamples=200)["auc"]
     wide = summary([Clicks(**same, units_N=user_N)], num_resamples=200)["auc"]
     assert wide.high - wide.low > 3 * (narrow.high - narrow.low)

@@ -1,5 +1,7 @@
 """Link AUC against a slow loop and scikit-learn, and what links are set against."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ def pairs(count: int, users: int, items: int, seed: int = 0) -> np.ndarray:
     return np.stack([drawn // items, drawn % items])
 
 
-def scores_of(table_UI: torch.Tensor):
+def scores_of(table_UI: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     return lambda users, items: table_UI[users, items]
 
 

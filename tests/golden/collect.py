@@ -72,18 +72,20 @@ class World:
             self._once("retriever", self._publish_retriever)
         run = self._run(recipe)
         if name == "gbdt_ranker":
-            ranker = fit(recipe, run, LOCAL).model.ranker
-            return [value for values in ranker.curve.values() for value in values]
+            forest = fit(recipe, run, LOCAL).model
+            return [float(value) for values in forest.ranker.curve.values() for value in values]
         return losses(lambda context: recipe.work(run, context))
 
     def _run(self, recipe: AnyRecipe) -> Run:
         if recipe.name == "lambdarank":
-            return override(recipe.presets["ml-1m"][1], {"data.dataset": "synthetic"})
-        smaller = {
+            lists: Run = override(recipe.presets["ml-1m"][1], {"data.dataset": "synthetic"})
+            return lists
+        smaller: dict[str, dict[str, object]] = {
             "gbdt_ranker": {"model.rounds": STEPS, "holdout": 0.1},
             "dlrm_ranker": {"loop.epochs": 1, "loop.batch_size": 16},
         }
-        return override(run_for(recipe, "synthetic"), smaller.get(recipe.name, {}))
+        run: Run = override(run_for(recipe, "synthetic"), smaller.get(recipe.name, {}))
+        return run
 
     def _once(self, what: str, make: Callable[[], object]) -> None:
         if what not in self._made:

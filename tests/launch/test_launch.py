@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.image import imread
+from torch import nn
 
 from recray import checkpoint, paths
+from recray.batch import PairBatch
 from recray.config import ConfigError
 from recray.launch import RunResult, draw_curves, launch, run_name
 from recray.models.two_tower import TwoTower, TwoTowerConfig
@@ -35,7 +37,7 @@ class Deadly(PlantedBatches):
         super().__init__()
         self.run, self.context = run, context
 
-    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1):
+    def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
         last = rank == self.context.world_size - 1
         if last and epoch * self.steps + step == self.run.kill_at and not Path(self.run.flag).exists():
             Path(self.run.flag).touch()
@@ -51,7 +53,8 @@ def new_model() -> TwoTower:
 def train(run: Run, context: Context) -> None:
     model = new_model()
 
-    def validate(m: TwoTower) -> dict[str, tuple[float, float]]:
+    def validate(m: nn.Module) -> dict[str, tuple[float, float]]:
+        assert isinstance(m, TwoTower)
         held_out = PlantedBatches().batch(99, 0, context.rank, context.world_size)
         return {"ndcg@10": (-float(m.loss(held_out)["loss"]), 1.0)}
 

@@ -1,12 +1,15 @@
 """A search over a tiny space: trials run the loop, the best comes first, misspelt paths fail at once."""
 
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import pytest
 from ray import tune
+from torch import nn
 
 from recray.config import ConfigError
 from recray.launch.ray_tune import search
+from recray.models.two_tower import TwoTower
 from recray.recipes.dlrm import DLRMRun
 from recray.recipes.pairs import TwoTowerRun
 from recray.train.context import Context, LaunchConfig
@@ -23,7 +26,8 @@ class Run:
 
 
 def train(run: Run, context: Context) -> None:
-    def validate(m) -> dict[str, tuple[float, float]]:
+    def validate(m: nn.Module) -> dict[str, tuple[float, float]]:
+        assert isinstance(m, TwoTower)
         return {"ndcg@10": (-float(m.loss(PlantedBatches().batch(99, 0))["loss"]), 1.0)}
 
     loop = LoopConfig(epochs=3, patience=0)
@@ -48,7 +52,7 @@ def test_a_misspelt_path_fails_before_any_trial() -> None:
 
 
 @pytest.mark.parametrize(("space", "run"), [(two_tower, TwoTowerRun()), (dlrm, DLRMRun())])
-def test_the_shipped_spaces_fit_their_run_configs(space, run) -> None:
+def test_the_shipped_spaces_fit_their_run_configs(space: ModuleType, run: TwoTowerRun | DLRMRun) -> None:
     from recray.config import override
 
     for path, domain in space.SPACE.items():

@@ -1,14 +1,16 @@
 """DLRM against slow loops written from the papers, and what its parts promise."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from recray.batch import KeyedJagged, RankingBatch
 from recray.config import ConfigError, from_dict, to_dict
 from recray.losses import bce, lambdarank
-from recray.models.dlrm import DLRM, CrossNetwork, DenseScaler, DLRMConfig
+from recray.models.dlrm import DLRM, CrossNetwork, DenseScaler, DLRMConfig, Scaling
 from recray.ops.embedding_bags import EmbeddingConfig
 from recray.schema import RowSchema, SparseFeature
 
@@ -18,12 +20,12 @@ SPARSE = (
     SparseFeature(name="city", size=4),
 )
 SCHEMA = RowSchema(dense=("price", "age"), sparse=SPARSE)
-SMALL = {"embedding_dim": 4, "bottom": (8,), "top": (8, 6)}
+SMALL: dict[str, Any] = {"embedding_dim": 4, "bottom": (8,), "top": (8, 6)}
 GENRES = [[1, 4], [], [2]]  # the second row has none
 NAN = float("nan")
 
 
-def model(schema: RowSchema = SCHEMA, seed: int = 0, **changes: object) -> DLRM:
+def model(schema: RowSchema = SCHEMA, seed: int = 0, **changes: Any) -> DLRM:
     return DLRM(DLRMConfig(**{**SMALL, **changes}), schema, seed=seed)
 
 
@@ -73,7 +75,7 @@ def test_dot_interaction_matches_the_slow_loop() -> None:
     built = model().eval()
     for b, logit in enumerate(built.score(batch()).tolist()):
         vectors = slow_vectors(built, b)
-        products = [sum(u * v) for i, u in enumerate(vectors) for v in vectors[i + 1 :]]
+        products = [(u * v).sum() for i, u in enumerate(vectors) for v in vectors[i + 1 :]]
         assert len(products) == 6
         expected = slow_top(built, torch.cat([vectors[0], torch.stack(products)]))
         assert logit == pytest.approx(expected, rel=1e-5)
@@ -92,8 +94,12 @@ def test_cross_network_matches_the_slow_loop() -> None:
     for b, crossed in enumerate(network(vectors_BVD)):
         first = x = vectors_BVD[b].flatten()
         for V, W in zip(network.narrow, network.widen, strict=True):
-            low = [sum(V.weight[r, j] * x[j] for j in range(6)) for r in range(2)]
-            wide = [sum(W.weight[i, r] * low[r] for r in range(2)) + W.bias[i] for i in range(6)]
+            assert isinstance(V, nn.Linear)
+            assert isinstance(W, nn.Linear)
+            low = [torch.stack([V.weight[r, j] * x[j] for j in range(6)]).sum() for r in range(2)]
+            wide = [
+                torch.stack([W.weight[i, r] * low[r] for r in range(2)]).sum() + W.bias[i] for i in range(6)
+            ]
             x = torch.stack([first[i] * wide[i] + x[i] for i in range(6)])
         torch.testing.assert_close(crossed, x)
 
@@ -181,7 +187,7 @@ def test_dense_columns_are_scaled_by_the_training_part() -> None:
     dense_BF = torch.tensor([[0.0, NAN], [-5.0, 3.0], [100.0, 7.0]])
     # Smallest, largest, mean, standard deviation; the second column is constant.
     stats_4F = torch.tensor([[-2.0, 3.0], [10.0, 3.0], [4.0, 3.0], [3.0, 0.0]])
-    expected = {
+    expected: dict[Scaling, list[list[float]]] = {
         "log1p": [[math.log(3), 0.0], [0.0, 0.0], [math.log(103), math.log(5)]],
         "minmax": [[2 / 12, 0.0], [0.0, 0.0], [1.0, 1.0]],  # cut to the range; a constant column is 0 or 1
         "standard": [[-math.log(1 + 4 / 3), 0.0], [-math.log(4), 0.0], [math.log(33), math.log(5)]],
@@ -258,7 +264,7 @@ def test_the_order_of_keys_does_not_matter() -> None:
         ({"loss": "lambdarank"}, "this data has no sessions"),
     ],
 )
-def test_nonsense_is_refused(changes: dict, message: str) -> None:
+def test_nonsense_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         model(**changes)
 

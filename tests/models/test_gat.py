@@ -1,6 +1,7 @@
 """GAT: its loss against a slow loop written from the paper, and the vectors that it serves."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ TABLES = FeatureTables({}, {"genres": torch.tensor([[1, 2], [3, 0], [0, 0], [2, 
 
 def model(**changes: object) -> GAT:
     torch.manual_seed(0)
-    settings = {"embedding_dim": 6, "heads": 2, "layers": 2, "dropout": 0.0, **changes}
+    settings: dict[str, Any] = {"embedding_dim": 6, "heads": 2, "layers": 2, "dropout": 0.0, **changes}
     built = GAT(GATConfig(**settings), SCHEMA)
     built.set_side_features(TABLES)
     for name, parameter in built.named_parameters():
@@ -60,7 +61,7 @@ BATCH = GraphBatch(
 )
 
 
-def slow_attention(conv, own_BD, sender_XD, found: Messages) -> torch.Tensor:
+def slow_attention(conv: Any, own_BD: torch.Tensor, sender_XD: torch.Tensor, found: Messages) -> torch.Tensor:
     """Equation 7: e = a LeakyReLU(W [h_i, h_j]), softmax over the neighbours of i, per head."""
     heads, dim = conv.heads, conv.out_channels
     rows = []
@@ -100,6 +101,7 @@ def test_loss_matches_the_slow_loop() -> None:
     built = model()
     user, item = slow_vectors(built, BATCH)
     items, logq_B, weight_B = BATCH.pairs.item_ids_B.tolist(), BATCH.pairs.item_logq_B, BATCH.pairs.weight_B
+    assert weight_B is not None
     column = {0: 0, 3: 1}
     expected = 0.0
     for b in range(3):
@@ -117,8 +119,10 @@ def test_loss_matches_the_slow_loop() -> None:
 def test_every_parameter_learns() -> None:
     built = model()
     built.loss(BATCH)["loss"].backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in built.parameters())
-    assert all(float(p.grad.abs().sum()) > 0 for p in built.parameters())
+    for parameter in built.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+        assert float(parameter.grad.abs().sum()) > 0
 
 
 def whole(parts: bool) -> list[Hop]:
@@ -168,7 +172,7 @@ def test_known_users_have_their_vector_and_others_the_mean_of_their_history() ->
         ({"dropout": 1.0}, "dropout must be in"),
     ],
 )
-def test_configs_refuse_nonsense(changes: dict, message: str) -> None:
+def test_configs_refuse_nonsense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         GATConfig(**changes)
 

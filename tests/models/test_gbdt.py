@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_learns_the_planted_order(ranker: GBDTRanker) -> None:
     moved_F = np.abs(ranker.explain(fresh.features_NF)).sum(0)
     assert {NAMES[i] for i in moved_F.argsort()[-2:]} == {"popularity", "affinity"}
     scorer: Scorer = ranker
-    assert scorer.score(fresh.features_NF).dtype == np.float32
+    assert scorer.score(fresh.features_NF, np.zeros(len(fresh.features_NF), np.int64)).dtype == np.float32
 
 
 def test_the_recorded_curve_is_ndcg(ranker: GBDTRanker) -> None:
@@ -130,13 +131,18 @@ def test_every_round_is_reported() -> None:
     assert [value for _, value in seen] == ranker.curve["train ndcg@10"]
 
 
+def none_of(rows: RankingRows) -> RankingRows:
+    features_NF, labels_N, query_ids_N = rows
+    return RankingRows(features_NF[:0], labels_N[:0], query_ids_N[:0])
+
+
 def test_rows_that_cannot_be_ranked_are_refused() -> None:
     rows = planted_rows(4, 3)
     mixed = rows._replace(query_ids_N=np.tile([0, 1], 6))
     with pytest.raises(DataError, match="training rows of a query are not side by side"):
         GBDTRanker.fit(CONFIG, mixed, NAMES)
     with pytest.raises(DataError, match="use fewer workers"):
-        GBDTRanker.fit(CONFIG, RankingRows(*(values[:0] for values in rows)), NAMES)
+        GBDTRanker.fit(CONFIG, none_of(rows), NAMES)
     with pytest.raises(DataError, match="training rows have 4 columns for 2 feature names"):
         GBDTRanker.fit(CONFIG, rows, NAMES[:2])
 
@@ -144,7 +150,7 @@ def test_rows_that_cannot_be_ranked_are_refused() -> None:
 @pytest.mark.parametrize(
     "change", [{"rounds": 0}, {"subsample": 0.0}, {"learning_rate": 1.5}, {"early_stopping_rounds": -1}]
 )
-def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
+def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         GBDTConfig(**change)
 

@@ -133,7 +133,10 @@ def test_a_module_that_holds_one_loads_it_too(interactions: tuple[torch.Tensor, 
     rebuilt = torch.nn.ModuleDict({"knn": ItemKNN(ItemKNNConfig(), SCHEMA)})
     rebuilt.load_state_dict(holder.state_dict())
     batch = queries([[4, 9]])
-    assert torch.equal(rebuilt["knn"].score_items(batch), holder["knn"].score_items(batch))
+    again, before = rebuilt["knn"], holder["knn"]
+    assert isinstance(again, ItemKNN)
+    assert isinstance(before, ItemKNN)
+    assert torch.equal(again.score_items(batch), before.score_items(batch))
 
 
 def test_keeps_the_contract() -> None:

@@ -1,6 +1,7 @@
 """NeuMF's loss and scores against slow loops written from the paper."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ def slow_logit(model: NCF, user: int, item: int) -> float:
     first = torch.cat([model.mlp.user.weight, model.mlp.item.weight], dim=1)
     hidden_D = torch.relu(first @ hidden_D + model.mlp.user.bias)
     second = model.mlp.above[2]
+    assert isinstance(second, torch.nn.Linear)
     hidden_D = torch.relu(second.weight @ hidden_D + second.bias)
     weight_D = torch.cat([model.factor_weight.weight[0], model.hidden_weight.weight[0]])
     return float(weight_D @ torch.cat([product_D, hidden_D]) + model.factor_weight.bias)
@@ -99,6 +101,6 @@ def test_a_batch_without_negatives_is_refused() -> None:
         ({"dropout": 1.0}, "dropout must be in"),
     ],
 )
-def test_configs_refuse_nonsense(changes: dict, message: str) -> None:
+def test_configs_refuse_nonsense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NCFConfig(**changes)

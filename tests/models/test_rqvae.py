@@ -1,6 +1,7 @@
 """The RQ-VAE and its quantiser against slow loops written from the papers, with pinned codebooks."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ GRID = [[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]]  # the first level's cod
 STEPS = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]  # and the second's
 
 
-def pinned(**changes: object) -> ResidualQuantizer:
+def pinned(**changes: Any) -> ResidualQuantizer:
     config = QuantizerConfig(levels=2, codebook_size=4, revive_every=0, **changes)
     quantizer = ResidualQuantizer(config, dim=2)
     with torch.no_grad():
@@ -39,7 +40,7 @@ def random_rows(rows: int, dim: int = 2, seed: int = 0) -> Tensor:
     return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def model(spread: float = 0.1, hidden: tuple[int, ...] = (5,), **quantizer: object) -> RQVAE:
+def model(spread: float = 0.1, hidden: tuple[int, ...] = (5,), **quantizer: Any) -> RQVAE:
     torch.manual_seed(0)
     codes = QuantizerConfig(levels=2, codebook_size=4, **quantizer)
     config = RQVAEConfig(hidden_dims=hidden, latent_dim=3, spread=spread, quantizer=codes)
@@ -89,6 +90,7 @@ def test_straight_through_passes_gradients_unchanged() -> None:
     passed_BD = straight_through(rows_BD, codes_BD)
     (passed_BD * weight_BD).sum().backward()
     torch.testing.assert_close(passed_BD.detach(), codes_BD)
+    assert rows_BD.grad is not None
     assert torch.equal(rows_BD.grad, weight_BD)
 
 
@@ -98,6 +100,7 @@ def test_the_rotation_trick_is_the_papers() -> None:
     codes_BD, weight_BD = random_rows(6, 5, seed=1).double(), random_rows(6, 5, seed=2).double()
     rotated_BD = rotate(rows_BD, codes_BD)
     (rotated_BD * weight_BD).sum().backward()
+    assert rows_BD.grad is not None
     for e, q, w, found, gradient in zip(
         rows_BD.detach(), codes_BD, weight_BD, rotated_BD.detach(), rows_BD.grad, strict=True
     ):
@@ -164,6 +167,7 @@ def test_a_level_learns_from_its_own_residual_only() -> None:
         for code in range(4):
             mine = done.codes_BL[:, level] == code
             gaps_BD = quantizer.codes_LCD[level, code].detach() - residual_BD[mine]
+            assert quantizer.codes_LCD.grad is not None
             torch.testing.assert_close(quantizer.codes_LCD.grad[level, code], 2 * gaps_BD.sum(0) / 20)
         residual_BD = residual_BD - quantizer.codes_LCD[level].detach()[done.codes_BL[:, level]]
 
@@ -172,8 +176,9 @@ def test_gumbel_softmax_learns_codes_and_latents_through_the_sum() -> None:
     quantizer = pinned(estimator="gumbel")
     rows_BD = random_rows(9).requires_grad_()
     quantizer(rows_BD).vectors_BD.square().sum().backward()
-    assert bool(rows_BD.grad.any())
-    assert bool(quantizer.codes_LCD.grad.any())
+    for leaf in (rows_BD, quantizer.codes_LCD):
+        assert leaf.grad is not None
+        assert bool(leaf.grad.any())
 
 
 def test_gumbel_weights_follow_the_distances() -> None:
@@ -236,10 +241,12 @@ def test_simvq_learns_the_basis_and_not_the_codes() -> None:
     quantizer = pinned(simvq=True)
     assert {name for name, _ in quantizer.named_parameters()} == {"mixing_LDD"}
     assert quantizer.codebook(0).tolist() == GRID  # the basis starts as the identity
+    assert quantizer.mixing_LDD is not None
     with torch.no_grad():
         quantizer.mixing_LDD[0] = torch.tensor([[0.0, 2.0], [1.0, 0.0]])
     assert quantizer.codebook(0).tolist() == [[y, 2 * x] for x, y in GRID]
     quantizer(random_rows(9)).codebook.backward()
+    assert quantizer.mixing_LDD.grad is not None
     assert bool(quantizer.mixing_LDD.grad.any())
 
 
@@ -316,6 +323,7 @@ def test_a_model_is_rebuilt_from_plain_values() -> None:
     assert from_dict(RQVAEConfig, to_dict(config)) == config
     again = build("rqvae", to_dict(config), SCHEMA)
     again.load_state_dict(built.state_dict())
+    assert isinstance(again, RQVAE)
     content_IF = random_rows(30, 6)
     assert torch.equal(again.encode(content_IF), built.encode(content_IF))
 
@@ -332,7 +340,7 @@ def test_a_model_is_rebuilt_from_plain_values() -> None:
         ({"revive_every": -1}, "quantizer.revive_every must not be negative"),
     ],
 )
-def test_quantizers_refuse_nonsense(changes: dict, message: str) -> None:
+def test_quantizers_refuse_nonsense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         QuantizerConfig(**changes)
 
@@ -346,7 +354,7 @@ def test_quantizers_refuse_nonsense(changes: dict, message: str) -> None:
         ({"spread": -1.0}, "spread must not be negative"),
     ],
 )
-def test_configs_refuse_nonsense(changes: dict, message: str) -> None:
+def test_configs_refuse_nonsense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RQVAEConfig(**changes)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from recray.models.quantizer import QuantizerConfig, ResidualQuantizer
 
@@ -27,7 +27,7 @@ def work(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_revive_the_same_codes(tmp_path: Path) -> None:
-    mp.spawn(work, args=(tmp_path,), nprocs=2)
+    spawn(work, args=(tmp_path,), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert torch.equal(first, second)
     assert first[0, :2].tolist() == [[0.0, 0.0], [10.0, 10.0]]  # each was used by one of them: stays

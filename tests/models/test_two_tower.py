@@ -1,6 +1,7 @@
 """The two-tower loss against a slow loop written from the paper, and what the towers are made of."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,16 +21,16 @@ TABLES = FeatureTables(
 )
 
 
-def model(**changes: object) -> TwoTower:
+def model(**changes: Any) -> TwoTower:
     torch.manual_seed(0)
     built = TwoTower(TwoTowerConfig(embedding_dim=3, dropout=0.0, **changes), SCHEMA)
     built.set_side_features(TABLES)
     return built
 
 
-def slow_vector(tower: torch.nn.Module, row: int, features: dict[str, list[float]]) -> torch.Tensor:
+def slow_vector(tower: Any, row: int, features: dict[str, list[float]]) -> torch.Tensor:
     """A tower without MLP, by hand: id embedding plus the mean of each feature's embeddings."""
-    total = tower.ids.weight[row].clone()
+    total: torch.Tensor = tower.ids.weight[row].clone()
     for name, values in features.items():
         table = tower.tables[name]
         if isinstance(table, torch.nn.EmbeddingBag):
@@ -102,6 +103,6 @@ def test_an_unknown_user_is_the_mean_of_its_history() -> None:
         ({"dropout": 1.0}, "dropout must be in"),
     ],
 )
-def test_configs_refuse_nonsense(changes: dict, message: str) -> None:
+def test_configs_refuse_nonsense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TwoTowerConfig(**changes)

@@ -1,11 +1,11 @@
 """Tables of every kind, batches for them, a slow reference, and several workers in processes of their own."""
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -71,6 +71,11 @@ class Head(nn.Module):
         return torch.tanh(self.layer(torch.cat([pooled[f] for f in self.features], 1))).square().sum(1)
 
 
+Backend: TypeAlias = Literal["torch", "torchrec"]
+Sharding: TypeAlias = Literal["auto", "table_wise", "column_wise", "row_wise"]
+Piece: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], Tensor]  # shape of the whole, offsets, copy
+
+
 @dataclass(frozen=True)
 class Case:
     """A training run; ``uneven``: the last rank has fewer rows, and at times none."""
@@ -113,7 +118,8 @@ def train(
     ``forward``, ``gradient``: vectors and the dense layer's gradient of the first step, by feature.
     """
     module = module or EmbeddingBags(case.tables, case.config, placement, seed=3)
-    head, found = Head(case.features).to(placement.device), {"losses": []}
+    head = Head(case.features).to(placement.device)
+    found: dict[str, Any] = {"losses": []}
     for step in range(first, first + case.steps):
         ids = share(case, step, placement.rank, placement.world_size).to(placement.device)
         pooled = module(ids)
@@ -121,6 +127,7 @@ def train(
         loss = head(pooled).sum() * placement.world_size / 12
         head.zero_grad()
         loss.backward()
+        assert head.layer.weight.grad is not None
         gradient = head.layer.weight.grad / placement.world_size
         loss = loss.detach() / placement.world_size
         if placement.world_size > 1:
@@ -134,11 +141,9 @@ def train(
     return found
 
 
-def pieces(
-    state: dict[str, Tensor | Sharded],
-) -> dict[str, list[tuple[tuple[int, ...], tuple[int, ...], Tensor]]]:
+def pieces(state: Mapping[str, Tensor | Sharded]) -> dict[str, list[Piece]]:
     """table -> (shape of the whole, offsets, copy) of what is here."""
-    found = {}
+    found: dict[str, list[Piece]] = {}
     for name, value in state.items():
         if isinstance(value, Tensor):
             found[name] = [(tuple(value.shape), (0, 0), value.cpu().clone())]
@@ -186,9 +191,12 @@ def _worker(
     function: Callable[..., Any], rank: int, world_size: int, folder: Path, args: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), world_size)
     dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(seconds=TIMEOUT_S)
+        "gloo",
+        init_method=f"file://{folder / 'store'}",
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=TIMEOUT_S),
     )
     torch.save(function(Placement(rank, world_size), *args), folder / f"{rank}.pt")
     dist.barrier()

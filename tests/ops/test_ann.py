@@ -5,17 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recray.arrays import Float32s
 from recray.config import ConfigError
 from recray.ops.ann import IndexConfig, build_index, load_index, recall_against_exact, search_exact
 
 RNG = np.random.default_rng(0)
 
 
-def unit_vectors(count: int, dim: int = 32) -> np.ndarray:
+def unit_vectors(count: int, dim: int = 32) -> Float32s:
     """Clustered like a real catalogue: uniform noise has no neighbours worth finding."""
     centres = RNG.normal(size=(20, dim))
     vectors = centres[RNG.integers(20, size=count)] + 0.5 * RNG.normal(size=(count, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: Float32s = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 ITEMS, QUERIES = unit_vectors(2000), unit_vectors(50)

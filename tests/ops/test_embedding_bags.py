@@ -17,6 +17,7 @@ from tests.ops.embedding_world import (
     TABLES,
     Case,
     Head,
+    Sharding,
     keyed,
     random_bags,
     share,
@@ -48,7 +49,7 @@ def slow_adagrad(weight: Tensor, sums: Tensor, grad: Tensor, config: EmbeddingCo
 
 @pytest.mark.parametrize("sharding", STRATEGIES)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_forward_and_updates_are_those_of_a_slow_loop(sharding: str, weighted: bool) -> None:
+def test_forward_and_updates_are_those_of_a_slow_loop(sharding: Sharding, weighted: bool) -> None:
     config = EmbeddingConfig(sharding=sharding, lr=0.1)
     tables = NO_MAX if weighted else TABLES
     case = Case(config, tables, weighted, steps=6)
@@ -277,7 +278,7 @@ def equal_tables(count: int, rows: int = 2_000_000) -> list[Table]:
 
 @pytest.mark.parametrize("sharding", STRATEGIES)
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_equal_tables_are_spread_evenly(sharding: str, world_size: int) -> None:
+def test_equal_tables_are_spread_evenly(sharding: Sharding, world_size: int) -> None:
     plan = plan_shards(equal_tables(8), EmbeddingConfig(sharding=sharding), world_size)
     load = bytes_per_rank(plan, world_size)
     assert max(load) / sum(load) <= 1.1 / world_size

@@ -5,7 +5,7 @@ import torch
 
 from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, Placement
 from recray.schema import DataError
-from tests.ops.embedding_world import NO_MAX, TABLES, Case, keyed, random_bags, train, whole
+from tests.ops.embedding_world import NO_MAX, TABLES, Case, Sharding, keyed, random_bags, train, whole
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,7 +16,7 @@ CUDA = Placement(device=torch.device("cuda"))
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("sharding", ["table_wise", "column_wise"])
-def test_equal_to_the_cpu(sharding: str, weighted: bool) -> None:
+def test_equal_to_the_cpu(sharding: Sharding, weighted: bool) -> None:
     case = Case(EmbeddingConfig(sharding=sharding), NO_MAX if weighted else TABLES, weighted)
     found, expected = train(case, CUDA), train(case, Placement())
     for feature in case.features:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from recray import checkpoint
 from recray.config import ConfigError
@@ -22,7 +22,9 @@ from tests.ops.embedding_world import (
     BIG,
     NO_MAX,
     TABLES,
+    Backend,
     Case,
+    Sharding,
     keyed,
     random_bags,
     run_workers,
@@ -32,7 +34,7 @@ from tests.ops.embedding_world import (
 )
 
 TORCHREC = importlib.util.find_spec("torchrec") is not None
-STRATEGIES = {
+STRATEGIES: dict[Backend, tuple[Sharding, ...]] = {
     "torch": ("auto", "table_wise", "column_wise", "row_wise"),
     "torchrec": ("auto", "table_wise", "column_wise"),
 }
@@ -47,7 +49,7 @@ KINDS = [
 needs_torchrec = pytest.mark.skipif(not TORCHREC, reason="torchrec is not installed: make torchrec")
 
 
-def case(backend: str, sharding: str, weighted: bool) -> Case:
+def case(backend: Backend, sharding: Sharding, weighted: bool) -> Case:
     return Case(EmbeddingConfig(backend=backend, sharding=sharding), NO_MAX if weighted else TABLES, weighted)
 
 
@@ -84,10 +86,10 @@ def assert_equal(results: list[dict[str, Any]], plain: dict[str, Any], features:
         torch.testing.assert_close(found, plain["forward"][feature], atol=1e-6, rtol=0)
     torch.testing.assert_close(results[0]["gradient"], plain["gradient"], atol=1e-6, rtol=0)
     for what in ("first_sums", "weights", "sums"):
-        found, expected = whole(results, what), whole([plain], what)
-        assert found.keys() == expected.keys()
-        for table in found:
-            torch.testing.assert_close(found[table], expected[table], atol=1e-6, rtol=1e-5)
+        tables, expected = whole(results, what), whole([plain], what)
+        assert tables.keys() == expected.keys()
+        for table in tables:
+            torch.testing.assert_close(tables[table], expected[table], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(results[0]["losses"], plain["losses"], atol=1e-6, rtol=1e-5)
 
 
@@ -95,7 +97,7 @@ def assert_equal(results: list[dict[str, Any]], plain: dict[str, Any], features:
 @pytest.mark.parametrize(("backend", "sharding"), KINDS)
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_equal_to_plain_torch_in_one_process(
-    backend: str, sharding: str, weighted: bool, workers: int, request: pytest.FixtureRequest
+    backend: Backend, sharding: Sharding, weighted: bool, workers: int, request: pytest.FixtureRequest
 ) -> None:
     one = case(backend, sharding, weighted)
     plain = train(
@@ -131,7 +133,8 @@ def half_weighted(placement: Placement) -> torch.Tensor:
     if placement.rank == 1:
         ids = ids._replace(weights_N=torch.full((len(ids.values_N),), 2.0))
     config = EmbeddingConfig(sharding="row_wise")
-    return EmbeddingBags(NO_MAX, config, placement)(ids)["last_item"].detach()
+    pooled: Tensor = EmbeddingBags(NO_MAX, config, placement)(ids)["last_item"]
+    return pooled.detach()
 
 
 @pytest.mark.slow
@@ -140,7 +143,7 @@ def test_one_worker_alone_may_give_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(2 * plain, weighted)
 
 
-def plans(placement: Placement, tables: list[Table], backend: str) -> dict[str, Any]:
+def plans(placement: Placement, tables: list[Table], backend: Backend) -> dict[Sharding, tuple[int, int]]:
     """How the plan spreads what is held, by strategy."""
     found = {}
     for sharding in STRATEGIES[backend]:
@@ -157,7 +160,7 @@ def plans(placement: Placement, tables: list[Table], backend: str) -> dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_worker_holds_more_than_its_share(backend: str, tmp_path: Path) -> None:
+def test_no_worker_holds_more_than_its_share(backend: Backend, tmp_path: Path) -> None:
     tables = [Table(name=f"t{i}", rows=1000, dim=32, features=(f"f{i}",)) for i in range(8)]
     results = run_workers(plans, 2, tmp_path, tables, backend)
     for sharding in STRATEGIES[backend]:
@@ -236,7 +239,7 @@ def resume(
 def test_a_checkpoint_goes_from_two_workers_to_one_and_back_and_to_the_other_backend(
     blocks: str, tmp_path: Path
 ) -> None:
-    def config(backend: str, sharding: str) -> EmbeddingConfig:
+    def config(backend: Backend, sharding: Sharding) -> EmbeddingConfig:
         return EmbeddingConfig(
             backend=backend if TORCHREC else "torch",
             sharding="column_wise" if blocks == "column_wise" else sharding,

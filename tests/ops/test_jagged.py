@@ -110,8 +110,9 @@ def test_a_query_sees_the_keys_of_its_row_up_to_its_position(positions: bool) ->
     generator = torch.Generator().manual_seed(0)
     query_at = torch.randint(0, 5, (sum(query_lengths),), generator=generator)
     key_at = torch.randint(0, 5, (sum(key_lengths),), generator=generator)
-    given = (query_at, key_at) if positions else (None, None)
-    mask = jagged.attention_mask(offsets(query_lengths), offsets(key_lengths), *given, 4, 5)
+    query_given, key_given = (query_at, key_at) if positions else (None, None)
+    cuts = offsets(query_lengths), offsets(key_lengths)
+    mask = jagged.attention_mask(*cuts, query_given, key_given, 4, 5)
     queries, keys = rows(query_at, query_lengths), rows(key_at, key_lengths)
     for b in range(4):
         for t in range(4):

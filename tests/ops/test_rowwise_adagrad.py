@@ -21,18 +21,20 @@ def test_update_is_the_formula(
     bags = Bags(lengths, rows, torch.rand(14) if weighted else None)
     weight, sums, grad = torch.randn(12, 6), torch.rand(12, blocks), torch.randn(6, 6)
     dense = weight.clone().requires_grad_()
+    weights_N = torch.ones(14) if bags.weights_N is None else bags.weights_N
     summed = torch.stack(
         [
             (dense[i.long()] * w.unsqueeze(1)).sum(0)
             for i, w in zip(
                 rows.split(lengths.tolist()),
-                (bags.weights_N if weighted else torch.ones(14)).split(lengths.tolist()),
+                weights_N.split(lengths.tolist()),
                 strict=True,
             )
         ]
     )
     torch.testing.assert_close(sum_bags(weight, bags), summed.detach())
     (summed * grad * 0.5).sum().backward()
+    assert dense.grad is not None
     per_block = dense.grad.view(12, blocks, -1)
     expected_sums = sums + per_block.square().mean(2)
     rates = 0.1 / (expected_sums.sqrt() + 1e-3)

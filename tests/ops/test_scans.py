@@ -116,8 +116,8 @@ def test_steps_from_none_to_ten_years(pole: complex, backend: Backend) -> None:
         torch.tensor([pole], dtype=torch.complex64),
         torch.tensor([1.0]),
     ]
-    leaves = [leaf.requires_grad_() for leaf in leaves]
-    result = scans.s5_scan(*leaves, offsets([len(steps)]), backend=backend)
+    u, wait, poles, scale = leaves = [leaf.requires_grad_() for leaf in leaves]
+    result = scans.s5_scan(u, wait, poles, scale, offsets([len(steps)]), backend=backend)
     for what, values in gradients(result, leaves).items():
         assert torch.isfinite(torch.view_as_real(values) if values.is_complex() else values).all(), what
 
@@ -143,7 +143,9 @@ def test_selective_scan_of_extreme_steps(backend: Backend) -> None:
     delta_NE = torch.tensor([0.0, 1e-30, 1e-3, 1e3, TEN_YEARS_S]).repeat(5)[: len(u_NE)]
     leaves = [u_NE, delta_NE[:, None].expand_as(u_NE).clone(), A_ES, B_NS, C_NS, D_E]
     leaves = [leaf.requires_grad_() for leaf in leaves]
-    result = scans.selective_scan(*leaves, offsets(LENGTHS["mixed"]), backend=backend)
+    u_NE, delta_NE, A_ES, B_NS, C_NS, D_E = leaves
+    cuts = offsets(LENGTHS["mixed"])
+    result = scans.selective_scan(u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, cuts, backend=backend)
     for what, values in gradients(result, leaves).items():
         assert torch.isfinite(values).all(), what
 
@@ -190,9 +192,10 @@ def test_a_backend_asked_for_by_name_and_missing_is_an_error_that_says_so(
 
     monkeypatch.setattr(importlib, "import_module", missing)
     scans._module.cache_clear()
-    tensors = [single(values) for values in arguments("selective_scan", "mixed")]
+    u_NE, delta_NE, A_ES, B_NS, C_NS, D_E = (single(v) for v in arguments("selective_scan", "mixed"))
+    cuts = offsets(LENGTHS["mixed"])
     with pytest.raises(ConfigError, match=rf"{name} is not installed .*: pip install"):
-        scans.selective_scan(*tensors, offsets(LENGTHS["mixed"]), backend=name)
+        scans.selective_scan(u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, cuts, backend=name)
 
 
 @ALL_SCANS

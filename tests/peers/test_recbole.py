@@ -138,7 +138,8 @@ def test_rows_of_other_data_protocols_and_list_lengths_are_refused(
 
 
 def test_scores_of_other_users_than_the_card_has_are_refused(given: list[Epoch | int]) -> None:
-    fewer = Scores(*(rows[:3] for rows in scores(1)))
+    user_ids_B, scores_BI = scores(1)
+    fewer = Scores(user_ids_B[:3], scores_BI[:3])
     given += [epoch(1, best=True)._replace(validation=fewer)]
     with pytest.raises(
         ConfigError, match=r"RecBole's validation part is another one: it lacks \d of the users"

@@ -1,6 +1,7 @@
 """From semantic ids in the store to a decoder that is trained, published, reopened and extended."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from recray.pipelines.compare import compare_models
 from recray.pipelines.extend_decoder import extend
 from recray.pipelines.train import train
 from recray.recipes.decoder import DECODER, DecoderRun
+from recray.schema import SemanticSchema
 from recray.semantic_ids import SemanticIds, disambiguate
 from recray.serve.pipeline import Pipeline, open_served
 from recray.serve.requests import RecommendRequest
@@ -94,6 +96,7 @@ def test_what_is_opened_answers_like_what_was_trained(run: DecoderRun, published
     files = read_generative(published)
     served = load_decoder(published, files.codes)
     assert files.items["raw_id"].to_list() == open_split(run.data).dataset.items["raw_id"].to_list()
+    assert isinstance(published.manifest.schema, SemanticSchema)
     assert files.codes.digest == published.manifest.schema.codes_digest
     assert int(files.item_counts_I.sum()) == 600
     assert isinstance(served, Decoder)
@@ -177,7 +180,7 @@ def test_the_map_of_another_catalogue_is_refused(run: DecoderRun, published: Bun
         DECODER.open(replace(run, semantic_ids="other-semantic-ids", version="latest"))
 
 
-def damaged(published: Bundle, name: str, change) -> Bundle:
+def damaged(published: Bundle, name: str, change: Callable[[Path], object]) -> Bundle:
     """Published again with files that were changed before: each file is whole, together they disagree."""
     files = read_generative(published)
     manifest = published.manifest

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def click_run(path: Path, **loop: int) -> DLRMRun:
-    settings = {"epochs": 12, "batch_size": 64, "patience": 0, **loop}
+    settings: dict[str, Any] = {"epochs": 12, "batch_size": 64, "patience": 0, **loop}
     return DLRMRun(
         data=RowsConfig(dataset=str(path)),
         model=MODEL,
@@ -77,7 +78,7 @@ def click_run(path: Path, **loop: int) -> DLRMRun:
 
 
 def session_run(folder: Path, **loop: int) -> DLRMRun:
-    settings = {"epochs": 10, "batch_size": 8, "patience": 0, **loop}
+    settings: dict[str, Any] = {"epochs": 10, "batch_size": 8, "patience": 0, **loop}
     return DLRMRun(
         data=RowsConfig(dataset=str(folder)),
         model=replace(MODEL, loss="lambdarank", ndcg_at=5, dense="minmax"),
@@ -138,7 +139,9 @@ def test_the_published_weights_are_the_best_ones(clicks: Path, store: Store) -> 
 
 
 @pytest.mark.parametrize("reader", ["memory", "threads"])
-def test_rows_from_disk_train_as_well_as_rows_in_memory(reader: str, clicks: Path, store: Store) -> None:
+def test_rows_from_disk_train_as_well_as_rows_in_memory(
+    reader: Literal["memory", "threads"], clicks: Path, store: Store
+) -> None:
     run = click_run(clicks)
     run = replace(run, data=replace(run.data, reader=reader))
     assert train(DLRM_RECIPE, run, LOCAL, store).measured.means()["auc"] > 0.75

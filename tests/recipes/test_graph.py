@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
+
+from recray.arrays import Bools
 
 pytest.importorskip("torch_geometric")
 
@@ -17,12 +20,12 @@ from recray.bundles.retriever import read_retriever
 from recray.bundles.weights import load_model
 from recray.config import ConfigError, override
 from recray.data.events.split_data import DataConfig, open_split
-from recray.models.gat import GATConfig
-from recray.models.two_tower import TwoTowerConfig
+from recray.models.gat import GAT, GATConfig
+from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.pipelines import compare
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
-from recray.recipes.graph import GRAPH_ATTENTION, GATRun, link_metrics, measure_parts, part_links
+from recray.recipes.graph import GRAPH_ATTENTION, PARTS, GATRun, Part, link_metrics, measure_parts, part_links
 from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
 from recray.store import Store
 from recray.train.context import Context, LaunchConfig
@@ -44,7 +47,10 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run_on(events: Path, split: str = "leave-one-out") -> GATRun:
+SplitName: TypeAlias = Literal["leave-one-out", "global-time", "random"]
+
+
+def run_on(events: Path, split: SplitName = "leave-one-out") -> GATRun:
     """Two layers where the split has no order, which is where they may be."""
     fanouts = (4, 3) if split == "random" else (4,)
     return GATRun(
@@ -54,6 +60,13 @@ def run_on(events: Path, split: str = "leave-one-out") -> GATRun:
         loop=LoopConfig(epochs=6, batch_size=128),
         optim=OptimConfig(lr=0.02),
     )
+
+
+def gat(run: GATRun, context: Context) -> GAT:
+    """Trained by its recipe, as the class that it is."""
+    model = GRAPH_ATTENTION.work(run, context)
+    assert isinstance(model, GAT)
+    return model
 
 
 class Kept:
@@ -69,10 +82,10 @@ class Kept:
 
 
 @pytest.mark.parametrize("split", ["leave-one-out", "random"])
-def test_it_learns_to_rank_and_to_tell_links(events: Path, split: str, tmp_path: Path) -> None:
+def test_it_learns_to_rank_and_to_tell_links(events: Path, split: SplitName, tmp_path: Path) -> None:
     run = run_on(events, split)
     kept = Kept(tmp_path)
-    model = GRAPH_ATTENTION.work(run, Context(report=kept))
+    model = gat(run, Context(report=kept))
     last = kept.metrics[-1]
     assert last["best_link_auc"] > 0.65  # a link across tastes never occurs; chance is 0.5
     assert last["ndcg@10"] > 0.11  # chance is 0.09
@@ -87,8 +100,9 @@ def test_it_learns_to_rank_and_to_tell_links(events: Path, split: str, tmp_path:
 
 def test_a_checkpoint_serves_the_vectors_that_were_validated(events: Path, tmp_path: Path) -> None:
     run = override(run_on(events), {"loop.epochs": 2})
-    trained = GRAPH_ATTENTION.work(run, Context(report=Kept(tmp_path)))
+    trained = gat(run, Context(report=Kept(tmp_path)))
     restored = GRAPH_ATTENTION.restore(run, GRAPH_ATTENTION.open(run), tmp_path / "epoch-2")
+    assert isinstance(restored, GAT)
     assert torch.equal(restored.item_vectors(), trained.item_vectors())
     assert torch.equal(restored.user_UD, trained.user_UD)
     assert restored.user_UD.norm(dim=1) == pytest.approx(1.0, abs=1e-5)
@@ -96,17 +110,17 @@ def test_a_checkpoint_serves_the_vectors_that_were_validated(events: Path, tmp_p
 
 def test_an_interrupted_run_repeats_bit_for_bit(events: Path, tmp_path: Path) -> None:
     run = override(run_on(events), {"loop.epochs": 3, "loop.patience": 0})
-    whole = GRAPH_ATTENTION.work(run, Context(report=Kept(tmp_path)))
-    resumed = GRAPH_ATTENTION.work(run, Context(resume_from=tmp_path / "epoch-1"))
+    whole = gat(run, Context(report=Kept(tmp_path)))
+    resumed = gat(run, Context(resume_from=tmp_path / "epoch-1"))
     mine, theirs = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 @pytest.mark.parametrize(("split", "order"), [("leave-one-out", True), ("random", False)])
-def test_whether_order_counts_is_what_the_split_wants(events: Path, split: str, order: bool) -> None:
+def test_whether_order_counts_is_what_the_split_wants(events: Path, split: SplitName, order: bool) -> None:
     run = override(run_on(events), {"data.split": split, "loop.epochs": 1})
     weights = [
-        GRAPH_ATTENTION.work(replace(run, causal=choice, newest=choice), Context()).state_dict()
+        gat(replace(run, causal=choice, newest=choice), Context()).state_dict()
         for choice in (None, order, not order)
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -116,16 +130,18 @@ def test_whether_order_counts_is_what_the_split_wants(events: Path, split: str, 
 @pytest.mark.parametrize("protocol", ["leave-one-out", "global-time", "random"])
 def test_a_comparison_asks_for_order_where_there_is_one(protocol: str) -> None:
     [(_, _, run)] = compare._entries("gat", "ml-100k", protocol, 1)
+    assert isinstance(run, GATRun)
     assert run.settled(run.causal) == run.settled(run.newest) == (protocol != "random")
 
 
 def work(rank: int, run: GATRun, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.set_num_threads(1)
-    kept = Kept(folder) if rank == 0 else lambda metrics, checkpoint: None
-    model = GRAPH_ATTENTION.work(run, Context(rank=rank, world_size=2, report=kept))
+    kept = Kept(folder)
+    quiet = Context(rank=rank, world_size=2)
+    model = gat(run, replace(quiet, report=kept) if rank == 0 else quiet)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    torch.save((state, kept.metrics if rank == 0 else []), folder / f"{rank}.pt")
+    torch.save((state, kept.metrics), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -133,7 +149,7 @@ def work(rank: int, run: GATRun, folder: Path) -> None:
 def test_two_workers_train_one_model(events: Path, tmp_path: Path) -> None:
     run = override(run_on(events), {"loop.epochs": 2})
     open_split(run.data)
-    mp.spawn(work, args=(run, tmp_path), nprocs=2)
+    spawn(work, args=(run, tmp_path), nprocs=2)
     (first, metrics), (second, _) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert all(tensor.isfinite().all() for tensor in first.values())
@@ -152,6 +168,7 @@ def test_it_trains_on_ray_workers_and_is_served_from_an_index(
     assert trained.bundle.manifest.metrics["index_recall@60"] == 1.0
     assert 0 < trained.measured.means()["ndcg@10"] < 1
     served, files = load_model(trained.bundle), read_retriever(trained.bundle)
+    assert isinstance(served, GAT)
     np.testing.assert_array_equal(files.item_ID, served.item_vectors().numpy())
     np.testing.assert_array_equal(files.user_UD, served.user_UD.numpy())
 
@@ -163,15 +180,16 @@ def test_a_two_tower_is_measured_on_the_same_links(events: Path) -> None:
         data=data, model=TwoTowerConfig(embedding_dim=16), loop=loop, optim=OptimConfig(lr=0.02)
     )
     model = TWO_TOWER.work(run, Context())
+    assert isinstance(model, TwoTower)
     found = link_metrics(model, open_split(data))
     assert found.keys() == {"train", "validation", "test"}
     assert found["train"] > 0.65
-    sizes = [len(part_links(open_split(data), part).user_ids_N) for part in ("train", "validation", "test")]
+    sizes = [len(part_links(open_split(data), part).user_ids_N) for part in PARTS]
     assert sizes == [640, 80, 80]
 
 
 @pytest.mark.parametrize("split", ["leave-one-out", "random"])
-def test_held_out_pairs_that_repeat_one_of_training_are_no_links(split: str, tmp_path: Path) -> None:
+def test_held_out_pairs_that_repeat_one_of_training_are_no_links(split: SplitName, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     drawn_N2 = rng.integers([20, 12], size=(300, 2))
     rows = [(f"u{user}", f"i{item}", 4, 1_600_000_000 + n) for n, (user, item) in enumerate(drawn_N2)]
@@ -180,7 +198,10 @@ def test_held_out_pairs_that_repeat_one_of_training_are_no_links(split: str, tmp
     data = open_split(DataConfig(dataset=str(path), split=split))
     pair_N = data.dataset.user_ids_N * data.dataset.num_items + data.dataset.item_ids_N
     told = set(pair_N[data.split.train_N].tolist())
-    held_out = (("validation", data.split.validation_N), ("test", data.split.test_N))
+    held_out: tuple[tuple[Part, Bools], ...] = (
+        ("validation", data.split.validation_N),
+        ("test", data.split.test_N),
+    )
     for part, part_N in held_out:
         links = part_links(data, part)
         found = (links.user_ids_N * data.dataset.num_items + links.item_ids_N).tolist()

@@ -4,8 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from recray.recipes.clicks import LAMBDARANK_PRESETS
-from recray.recipes.ranking import RankerRun
 
 from recray.config import from_dict, override, settings, to_dict
 from recray.recipes import RECIPES

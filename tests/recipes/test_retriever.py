@@ -7,11 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from recray.launch.stages import train_ranker, train_retriever
-from recray.recipes.ncf import NCFRun
-from recray.recipes.publishing import reindex
-from recray.recipes.ranking import RankerRun, TwoStage
-from recray.recipes.retrieval import CountRun, DataConfig, evaluate_retriever, model_name, prepared
 
 from recray.batch import Jagged, QueryBatch
 from recray.bundles import searcher
@@ -34,8 +29,8 @@ from recray.recipes import RECIPES
 from recray.recipes.counting import ItemKNNRun
 from recray.recipes.graph import GATRun
 from recray.recipes.pairs import NCFRun
-from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
-from recray.recipes.retriever import evaluate_retriever
+from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun, MeasuredStages
+from recray.recipes.retriever import as_retriever, evaluate_retriever
 from recray.recipes.sequence import SASRecRun, SS4RecRun
 from recray.recipes.two_stage import TwoStage
 from recray.serve.pipeline import Pipeline, open_served
@@ -124,7 +119,7 @@ def test_it_is_published_with_what_it_needs_to_answer(name: str, run: Any, train
     assert files.user_counts_U.sum() == open_split(run.data).split.train_N.sum()
     recall = trained.bundle.manifest.metrics.get("index_recall@60")
     assert recall == (1.0 if isinstance(model, VectorRetriever) else None)
-    again = evaluate_retriever(model, open_split(run.data))
+    again = evaluate_retriever(as_retriever(model), open_split(run.data))
     assert again.means()["ndcg@10"] == trained.measured.means()["ndcg@10"]
 
 
@@ -174,6 +169,7 @@ def test_a_ranker_learns_from_its_candidates(run: Any, trained: Any, store: Stor
     pipeline = Pipeline(open_served(store, served.name, served.version))
     answer = pipeline.recommend(RecommendRequest(user_id="u7", k=5, explain=True))
     assert len(answer["items"]) == 5
+    assert isinstance(ranker.measured, MeasuredStages)
     assert ranker.measured.ranker.card == ranker.measured.retriever.card
 
 

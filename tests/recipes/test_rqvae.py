@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from recray.train.context import Context
 from recray.train.loop import LoopConfig, TrainingError
 
 
-def run_of(**quantizer: object) -> RQVAERun:
+def run_of(**quantizer: Any) -> RQVAERun:
     codes = QuantizerConfig(codebook_size=16, revive_every=5, **quantizer)
     return RQVAERun(
         data=DataConfig(dataset="synthetic"),

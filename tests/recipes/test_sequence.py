@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from recray.config import ConfigError
 from recray.data.events.split_data import DataConfig, open_split
@@ -78,7 +78,7 @@ def work(rank: int, events: Path, folder: Path) -> None:
 @pytest.mark.slow
 def test_two_workers_learn_what_one_learns(events: Path, tmp_path: Path) -> None:
     open_split(DataConfig(dataset=str(events)))  # once, not by both at the same time
-    mp.spawn(work, args=(events, tmp_path), nprocs=2)
+    spawn(work, args=(events, tmp_path), nprocs=2)
     for name in NAMES:
         first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(2))
         alone: Any = train(run(name, events), Context())

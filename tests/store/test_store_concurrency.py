@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,11 +123,11 @@ def test_200_concurrent_readers_never_see_a_mixture(tmp_path: Path) -> None:
     versions = range(1, 7)
     for version in versions:
         retriever = store.publish(
-            "retriever", lambda f, v=version: write_text(f, index=v), model="two_tower", config={}
+            "retriever", partial(write_text, index=version), model="two_tower", config={}
         )
         store.publish(
             "ranker",
-            lambda f, v=version: write_text(f, trees=v, log=v),
+            partial(write_text, trees=version, log=version),
             model="gbdt",
             config={},
             requires={"retriever": retriever.reference},

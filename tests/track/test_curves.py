@@ -52,12 +52,12 @@ def test_a_panel_per_model_a_line_per_seed_and_the_best_epoch(
         )
     left = [axes for axes in figures[0].axes if axes.get_title()]
     assert [axes.get_title() for axes in left] == ["sasrec", "ncf", "none"]
-    drawn = [(line.get_xdata(), line.get_ydata()) for line in left[0].lines]
+    drawn = [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in left[0].lines]
     curves = [list(y) for _, y in drawn if len(y) > 1]
     assert curves == [[0.1, 0.4, 0.3], [0.2, 0.25, 0.3]]
     assert [(x[0], y[0]) for x, y in drawn if len(y) == 1] == best
     losses = next(axes for axes in figures[0].axes if "loss" in axes.get_ylabel())
-    np.testing.assert_allclose(losses.lines[0].get_ydata(), [4.9, 4.6, 4.7])
+    np.testing.assert_allclose(np.asarray(losses.lines[0].get_ydata(), np.float64), [4.9, 4.6, 4.7])
 
 
 def test_it_is_a_picture(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import start_processes
 
 from recray import checkpoint
 from recray.batch import RankingBatch
@@ -22,6 +22,7 @@ from recray.schema import RowSchema, SparseFeature
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
+from tests.ops.embedding_world import Backend, Sharding
 
 SCHEMA = RowSchema(
     dense=("row", "x"),
@@ -41,8 +42,8 @@ class Slice:
 
     stop: int
     workers: int
-    backend: str = "torch"
-    sharding: str = "auto"
+    backend: Backend = "torch"
+    sharding: Sharding = "auto"
 
 
 def rows() -> RowBlock:
@@ -96,7 +97,7 @@ def _work(rank: int, piece: Slice, resume: Path | None, folder: Path, meet: str)
         losses[source.now] = result["loss"].item() * batch.size / batch.total
         return result
 
-    model.loss = loss
+    vars(model)["loss"] = loss  # in the place of the method
 
     def meet_others() -> None:
         if piece.workers > 1:
@@ -138,7 +139,7 @@ def run_slices(slices: list[Slice], folder: Path) -> dict[int, tuple[float, list
         own = folder / str(number)
         own.mkdir()
         args = (piece, resume, own, str(own / "meet"))
-        context = mp.start_processes(_work, args, nprocs=piece.workers, join=False, start_method="spawn")
+        context = start_processes(_work, args, nprocs=piece.workers, join=False, start_method="spawn")
         # One call waits for one of them.
         assert any(context.join(JOIN_S) for _ in range(piece.workers)), "the workers hang"
         parts = [json.loads((own / f"{rank}.json").read_text()) for rank in range(piece.workers)]

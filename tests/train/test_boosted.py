@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recray.arrays import Float32s
 from recray.features.examples import RankingExamples, load_examples, quantized, save_examples, share
 from recray.features.ranking import FEATURES
 from recray.models.gbdt import GBDTConfig, GBDTRanker
@@ -74,8 +75,9 @@ def replace_scores(examples: RankingExamples, column: int) -> float:
     """NDCG of the order that one feature alone gives."""
 
     class ByColumn:
-        def score(self, features_NF: np.ndarray) -> np.ndarray:
-            return np.nan_to_num(features_NF[:, column], nan=-1.0)
+        def score(self, features_NF: Float32s) -> Float32s:
+            scores_N: Float32s = np.nan_to_num(features_NF[:, column], nan=-1.0)
+            return scores_N
 
     return mean_ndcg(ByColumn(), examples)  # type: ignore[arg-type]
 
@@ -175,8 +177,8 @@ def test_the_number_of_workers_does_not_change_the_result(
     one, two = mean_ndcg(trained(1)["ranker"], test), mean_ndcg(trained(2)["ranker"], test)
     assert abs(one - alone) < 1e-6
     assert abs(two - one) < 0.002
-    scores = [trained(workers)["ranker"].score(test.features_NF) for workers in (1, 2)]
-    np.testing.assert_allclose(*scores, atol=1e-3)  # the same trees, up to the order of additions
+    scores, again = (trained(workers)["ranker"].score(test.features_NF) for workers in (1, 2))
+    np.testing.assert_allclose(scores, again, atol=1e-3)  # the same trees, up to the order of additions
     assert abs(trained(2)["ndcg"] - trained(1)["ndcg"]) < 0.002  # as XGBoost measured it over all workers
 
 

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.ops.embedding_world import Backend, Sharding
 from tests.train.elastic_world import EPOCHS, NUM_ROWS, Slice, run_slices
 
-OTHER = "torchrec" if importlib.util.find_spec("torchrec") else "torch"
+OTHER: Backend = "torchrec" if importlib.util.find_spec("torchrec") else "torch"
 STEPS = 300
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["auto", "row_wise"])
-def test_two_workers_then_one_then_two_with_the_other_backend(tmp_path: Path, sharding: str) -> None:
+def test_two_workers_then_one_then_two_with_the_other_backend(tmp_path: Path, sharding: Sharding) -> None:
     for name in ("whole", "pieces"):
         (tmp_path / name).mkdir()
     whole = run_slices([Slice(STEPS, 2, sharding=sharding)], tmp_path / "whole")

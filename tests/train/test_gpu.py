@@ -1,5 +1,7 @@
 """The loop on a CUDA device: it learns as on the CPU, also in mixed precision."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from recray.ops.embedding_bags import EmbeddingConfig, Placement
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, fit
 from recray.train.optim import OptimConfig
+from tests.ops.embedding_world import Sharding
 from tests.planted import SCHEMA, PlantedBatches, planted_queries
 from tests.train.elastic_world import new_model, rows
 
@@ -18,11 +21,12 @@ pytestmark = [
 ]
 
 
-def trained(device: str, precision: str) -> TwoTower:
+def trained(device: str, precision: Literal["float32", "bfloat16"]) -> TwoTower:
     torch.manual_seed(0)
     model = TwoTower(TwoTowerConfig(embedding_dim=8, dropout=0.0), SCHEMA)
 
-    def validate(m: TwoTower) -> dict[str, tuple[float, float]]:
+    def validate(m: torch.nn.Module) -> dict[str, tuple[float, float]]:
+        assert isinstance(m, TwoTower)
         batch = PlantedBatches().batch(99, 0).to(torch.device(device))
         return {"ndcg@10": (-float(m.loss(batch)["loss"]), 1.0)}
 
@@ -45,7 +49,7 @@ def test_mixed_precision_finds_the_planted_preference() -> None:
 
 
 @pytest.mark.parametrize("sharding", ["auto", "column_wise"])
-def test_embedding_tables_train_as_on_the_cpu(sharding: str) -> None:
+def test_embedding_tables_train_as_on_the_cpu(sharding: Sharding) -> None:
     def after_training(device: torch.device) -> dict[str, torch.Tensor]:
         model = new_model(Placement(device=device), EmbeddingConfig(sharding=sharding))
         config = LoopConfig(epochs=1, patience=0, metric="none")
@@ -56,4 +60,4 @@ def test_embedding_tables_train_as_on_the_cpu(sharding: str) -> None:
 
     on_cpu, on_gpu = after_training(torch.device("cpu")), after_training(torch.device("cuda"))
     for name, value in on_cpu.items():
-        torch.testing.assert_close(on_gpu[name], value, atol=2e-3, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(on_gpu[name], value, atol=2e-3, rtol=0, msg=(name + ": {}").format)

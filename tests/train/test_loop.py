@@ -2,14 +2,16 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import torch
 from torch import nn
 
 from recray import checkpoint
-from recray.batch import SequenceBatch
+from recray.batch import PairBatch, SequenceBatch
 from recray.config import ConfigError
 from recray.models.decoder import Decoder, DecoderConfig
 from recray.models.two_tower import TwoTower, TwoTowerConfig
@@ -19,6 +21,9 @@ from recray.train.optim import OptimConfig, learning_rate
 from tests.planted import SCHEMA, SEMANTIC_IDS, SEMANTIC_SCHEMA, PlantedBatches, planted_sequences
 
 OPTIM = OptimConfig(lr=0.05, schedule="cosine", warmup_steps=5, weight_decay=0.01, max_grad_norm=1.0)
+
+
+Validate: TypeAlias = Callable[[nn.Module], dict[str, tuple[float, float]]]
 
 
 def model() -> TwoTower:
@@ -50,8 +55,9 @@ class Keeper:
             raise Interrupted
 
 
-def train(context: Context, validate=falling, **changes) -> tuple[TwoTower, Position]:
-    config = LoopConfig(**{"epochs": 4, "patience": 0, "checkpoint_every_steps": 3, **changes})
+def train(context: Context, validate: Validate = falling, **changes: Any) -> tuple[TwoTower, Position]:
+    settings: dict[str, Any] = {"epochs": 4, "patience": 0, "checkpoint_every_steps": 3, **changes}
+    config = LoopConfig(**settings)
     trained = model()
     position = fit(trained, PlantedBatches(), validate, config=config, optim=OPTIM, context=context, seed=7)
     return trained, position
@@ -59,6 +65,7 @@ def train(context: Context, validate=falling, **changes) -> tuple[TwoTower, Posi
 
 def improving(m: nn.Module) -> dict[str, tuple[float, float]]:
     """A real measurement: what the model thinks of the planted pairs."""
+    assert isinstance(m, TwoTower)
     return {"ndcg@10": (-float(m.loss(PlantedBatches().batch(99, 0))["loss"]), 1.0)}
 
 
@@ -104,7 +111,7 @@ def test_training_learns_and_reports_progress() -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_norms() -> None:
     class Exploding(TwoTower):
-        def loss(self, batch):
+        def loss(self, batch: PairBatch) -> dict[str, torch.Tensor]:
             return {"loss": super().loss(batch)["loss"] * (float("nan") if self.calls() == 12 else 1)}
 
         def calls(self) -> int:
@@ -146,7 +153,9 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path: Path) -> None:
         run(Context(resume_from=keeper.kept[-1]), "events ffff")
 
 
-def test_a_run_that_fails_leaves_no_checkpoint_behind(tmp_path: Path, monkeypatch) -> None:
+def test_a_run_that_fails_leaves_no_checkpoint_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(TrainingError):
         train(Context(report=lambda *_: None), lambda _: {"ndcg@10": (0.0, 0.0)})
@@ -240,6 +249,8 @@ def test_reduce_sums_divides_once() -> None:
         (LoopConfig, {"epochs": 0}, "epochs must be at least 1, got 0"),
     ],
 )
-def test_configs_refuse_nonsense(kind, changes, message: str) -> None:
+def test_configs_refuse_nonsense(
+    kind: type[OptimConfig | LoopConfig], changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         kind(**changes)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from recray.batch import PairBatch
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.train import stability
 from recray.train.context import Context
@@ -112,7 +113,7 @@ class Troubled(TwoTower):
         super().__init__(TwoTowerConfig(embedding_dim=8), SCHEMA)
         self.trouble = Trouble(call, backward)
 
-    def loss(self, batch: object) -> dict[str, Tensor]:
+    def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         return {"loss": self.trouble(super().loss(batch)["loss"])}
 
 

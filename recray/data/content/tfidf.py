@@ -24,7 +24,7 @@ import polars as pl
 from safetensors.numpy import load_file, save
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from recray.arrays import Float32s, Float64s
 from recray.schema import DataError

@@ -10,6 +10,7 @@ pytest.importorskip("torch_geometric")
 from dataclasses import replace
 
 from recray.data.batches.graph import RATED_BY, RATES, describe, neighbourhoods, user_item_graph
+from recray.data.events.split_data import SplitData
 from recray.data.events.splits import split_by_name
 from tests.data.made import dataset_of
 
@@ -26,7 +27,7 @@ def pairs(index_2N: torch.Tensor) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("name", ["leave-one-out", "global-time", "random"])
 def test_no_held_out_pair_is_a_message(name: str) -> None:
     split = split_by_name(DATASET, name)
-    graph = user_item_graph(DATASET, split)
+    graph = user_item_graph(SplitData(DATASET, split))
     held_out = pairs(graph[RATES].validation_label_index) | pairs(graph[RATES].test_label_index)
     assert len(held_out) == (split.validation_N | split.test_N).sum()
     assert not held_out & pairs(graph[RATES].edge_index)
@@ -48,7 +49,7 @@ def test_a_held_out_pair_that_repeats_one_of_training_is_not_to_predict(name: st
     drawn_N2 = rng.integers([12, 9], size=(200, 2))  # 108 pairs: most occur more than once
     dataset = dataset_of([(int(u), int(i), 100 * t) for t, (u, i) in enumerate(drawn_N2)])
     split = split_by_name(dataset, name)
-    graph = user_item_graph(dataset, split)
+    graph = user_item_graph(SplitData(dataset, split))
     told = pairs(graph[RATES].edge_index)
     assert graph[RATES].train_label_index.shape[1] == split.train_N.sum()
     for part, part_N in (("validation", split.validation_N), ("test", split.test_N)):
@@ -60,14 +61,14 @@ def test_a_held_out_pair_that_repeats_one_of_training_is_not_to_predict(name: st
 
 
 def test_a_random_split_is_80_10_10() -> None:
-    graph = user_item_graph(DATASET, split_by_name(DATASET, "random"))
+    graph = user_item_graph(SplitData(DATASET, split_by_name(DATASET, "random")))
     sizes = [graph[RATES][f"{part}_label_index"].shape[1] for part in ("train", "validation", "test")]
     assert sizes == [77, 9, 10]
 
 
 def test_edges_carry_rating_and_exact_time_both_ways() -> None:
     split = split_by_name(DATASET, "leave-one-out")
-    graph = user_item_graph(DATASET, split)
+    graph = user_item_graph(SplitData(DATASET, split))
     assert graph.validate()
     assert torch.equal(graph[RATES].edge_index, graph[RATED_BY].edge_index.flip(0))
     assert torch.equal(graph[RATES].edge_attr, graph[RATED_BY].edge_attr)
@@ -80,13 +81,13 @@ def test_nodes_have_their_side_features_or_seeded_random_ones() -> None:
     genres = [["a"], ["a"], ["b"]] + [["a", "b"]] * 14
     dataset = replace(DATASET, items=DATASET.items.with_columns(pl.Series("genres", genres)))
     split = split_by_name(dataset, "leave-one-out")
-    graph = user_item_graph(dataset, split)
+    graph = user_item_graph(SplitData(dataset, split))
     x = graph["item"].x
     assert x.shape == (17, 32)
     assert torch.equal(x[0], x[1])
     assert not torch.equal(x[0], x[2])
     torch.testing.assert_close(x[3], (x[0] + x[2]) / 2)
     assert len(graph["user"].x.unique(dim=0)) == 12
-    assert torch.equal(user_item_graph(dataset, split).x_dict["user"], graph["user"].x)
-    assert not torch.equal(user_item_graph(dataset, split, seed=1).x_dict["user"], graph["user"].x)
+    assert torch.equal(user_item_graph(SplitData(dataset, split)).x_dict["user"], graph["user"].x)
+    assert not torch.equal(user_item_graph(SplitData(dataset, split), seed=1).x_dict["user"], graph["user"].x)
     assert describe(graph) == "72 messages each way, random features of 12 users, genres features of 17 items"

@@ -65,9 +65,12 @@ def test_negatives_are_a_function_of_seed_epoch_and_step_and_change_nothing_else
     assert torch.equal(plain.item_ids_B, batch.item_ids_B)
     assert plain.negative_ids_BK is None
     assert batch.negative_ids_BK is not None
-    assert torch.equal(batch.negative_ids_BK, again.batch(0, 1).negative_ids_BK)
+    repeated = again.batch(0, 1).negative_ids_BK
+    assert repeated is not None
+    assert torch.equal(batch.negative_ids_BK, repeated)
     others = first.batch(1, 1), PairBatches(DATASET, MASK_N, 20, seed=4, negatives=4).batch(0, 1)
     for other in others:
+        assert other.negative_ids_BK is not None
         assert not torch.equal(batch.negative_ids_BK, other.negative_ids_BK)
     assert batch.to(torch.device("cpu")).negative_ids_BK is not None
 

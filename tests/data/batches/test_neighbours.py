@@ -1,6 +1,7 @@
 """Neighbour sampling: what is drawn, from where, and what must never be told."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def graph_of(dataset: Dataset) -> Neighbourhoods:
 
 def batches_of(dataset: Dataset, size: int = 16, seed: int = 0, **changes: object) -> GraphBatches:
     pairs = PairBatches(dataset, np.ones(len(dataset), bool), size, seed)
-    settings = {"fanouts": (3,) if changes.get("causal", True) else (3, 2), **changes}
+    settings: dict[str, Any] = {"fanouts": (3,) if changes.get("causal", True) else (3, 2), **changes}
     return GraphBatches(pairs, graph_of(dataset), **settings)
 
 

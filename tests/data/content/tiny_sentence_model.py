@@ -19,7 +19,7 @@ def write_model(folder: Path, seed: int = 0) -> Path:
     """The folder of a two-layer BERT with mean pooling, as ``SentenceTransformer.save`` writes it."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     torch.manual_seed(seed)
     backbone = folder.parent / "backbone"
@@ -32,7 +32,7 @@ def write_model(folder: Path, seed: int = 0) -> Path:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(backbone)
-    BertTokenizerFast(vocab={word: n for n, word in enumerate(WORDS)}).save_pretrained(backbone)
+    BertTokenizer(vocab={word: n for n, word in enumerate(WORDS)}).save_pretrained(backbone)
     transformer = Transformer(str(backbone), max_seq_length=32)
     SentenceTransformer(modules=[transformer, Pooling(DIM)], device="cpu").save(str(folder))
     return folder

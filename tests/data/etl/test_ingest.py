@@ -50,14 +50,13 @@ def test_batches_are_bit_equal_to_those_of_threads(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_workers_that_hold_every_cpu_are_not_starved(tables: dict[bool, RowTable]) -> None:
-    @ray.remote(num_cpus=2)
     class Worker:
         def read(self, table: RowTable, rank: int) -> int:
             rows = StreamedRows(table, "train", 4096, reader="ray")
             return sum(rows.batch(0, step, rank, 2).size for step in range(rows.num_steps()))
 
     assert ray.cluster_resources()["CPU"] == 4
-    workers = [Worker.remote() for _ in range(2)]
+    workers = [ray.remote(num_cpus=2)(Worker).remote() for _ in range(2)]
     try:
         reading = [worker.read.remote(tables[False], rank) for rank, worker in enumerate(workers)]
         assert sum(ray.get(reading, timeout=120)) == 30_000

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from recray import paths
 from recray.cli.catalogue import datasets
 from recray.config import ConfigError
 from recray.data.row_block import MultiHot, RowBlock
-from recray.data.row_source import Malformed, RawRows
+from recray.data.row_source import Malformed, Part, RawRows
 from recray.data.rows.prepare import load_or_prepare_rows, prepare_rows
 from recray.data.rows.table import RowTable, load_rows
 from recray.data.sources.raw_files import where_to_put
@@ -122,7 +123,7 @@ def test_a_failed_preparation_leaves_nothing(tmp_path: Path) -> None:
         def rows(self, scratch: Path) -> RawRows:
             raw = super().rows(scratch)
             bad = block_of(10)
-            bad.ids["one"][3] = 50
+            np.asarray(bad.ids["one"])[3] = 50
             return RawRows(schema=raw.schema, parts={**raw.parts, "test": [bad]}, split="made")
 
     with pytest.raises(DataError, match=r"one has ids \d+..50, its table has 0..49"):
@@ -168,7 +169,7 @@ def test_there_are_three_parts(table: RowTable) -> None:
         ("synthetic", {"sessions": "item"}, "sessions must be"),
     ],
 )
-def test_wrong_names_and_options(name: str, options: dict, message: str) -> None:
+def test_wrong_names_and_options(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_or_prepare_rows(name, **options)
 
@@ -259,7 +260,7 @@ def test_the_quality_report_counts_and_warns(tmp_path: Path) -> None:
             )
             malformed = Malformed(lines=1000)
             malformed.add("day_0", 17, "2 fields instead of 40", "<script>alert(1)</script>")
-            parts = {"train": [block], "validation": [block], "test": [unknown]}
+            parts: dict[Part, list[RowBlock]] = {"train": [block], "validation": [block], "test": [unknown]}
             return RawRows(schema=raw.schema, parts=parts, split="odd", malformed=malformed)
 
     table = prepare_rows(Odd(), tmp_path / "out")

@@ -163,11 +163,11 @@ def test_a_single_file_is_cut_by_time_and_the_vocabulary_is_of_train_alone(tmp_p
 def test_hashed_ids_are_stable_within_the_table_and_0_if_missing(tmp_path: Path) -> None:
     lines = [*random_lines(697), *[click_line(C1="", C2="0000002a", C3="0000002a")] * 3]
     ids = prepared(tmp_path, lines, ids="hashed", buckets=1000).read("test").ids
-    assert ids["C1"][-1] == 0  # type: ignore[index]
+    assert ids["C1"][-1] == 0
     # Fixed for ever: served models hash with the same function.
-    assert [int(ids[name][-1]) for name in ("C2", "C3")] == [HASHED_42_C2, HASHED_42_C3]  # type: ignore[index]
+    assert [int(ids[name][-1]) for name in ("C2", "C3")] == [HASHED_42_C2, HASHED_42_C3]
     assert np.asarray(ids["C5"]).max() < 1000
-    assert (np.asarray(ids["C5"]) > 0).all()
+    assert np.asarray(ids["C5"]).min() > 0
 
 
 HASHED_42_C2, HASHED_42_C3 = 994, 836

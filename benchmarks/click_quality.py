@@ -33,7 +33,7 @@ from recray.data.row_block import MultiHot, RowBlock
 from recray.data.row_source import PARTS, Part
 from recray.data.rows.table import RowTable
 from recray.eval.bootstrap import Interval
-from recray.eval.clicks import Clicks, difference, summary
+from recray.eval.clicks import ClickEvaluation, difference, summary
 from recray.eval.compare import PairedDifference, compare
 from recray.eval.evaluate import Evaluation
 from recray.eval.sessions import evaluate_sessions
@@ -77,7 +77,7 @@ def clicks(seeds: int) -> dict[str, Any]:
     table = open_rows(run.data)
     blocks: Blocks = {part: table.read(part) for part in PARTS}
     users_N = _users(table, blocks["test"])
-    models: dict[str, list[Clicks]] = {
+    models: dict[str, list[ClickEvaluation]] = {
         "dlrm": [replace(found, units_N=users_N) for found in dlrm_scores(run, seeds)],
         "logistic_regression": [_of_test(table, blocks, users_N, _logistic_regression(blocks))],
         "xgboost": [_of_test(table, blocks, users_N, _xgboost(blocks))],
@@ -96,8 +96,8 @@ def _users(table: RowTable, block: RowBlock) -> np.ndarray:
     return data.user_ids_N[rows]
 
 
-def _of_test(table: RowTable, blocks: Blocks, users_N: np.ndarray, logits_N: np.ndarray) -> Clicks:
-    return Clicks(
+def _of_test(table: RowTable, blocks: Blocks, users_N: np.ndarray, logits_N: np.ndarray) -> ClickEvaluation:
+    return ClickEvaluation(
         card=row_card(table, "test"),
         logits_N=logits_N.astype(np.float64),
         labels_N=blocks["test"].labels_N.astype(np.float64),
@@ -294,7 +294,7 @@ def _at_its_best(run: DLRMRun, seeds: int) -> list[Evaluation]:
 
 def criteo(seeds: int) -> dict[str, Any]:
     found = dlrm_scores(DLRM_RECIPE.presets["criteo-sample"][1], seeds)
-    return _intervals(summary([each for each in found if isinstance(each, Clicks)]))
+    return _intervals(summary([each for each in found if isinstance(each, ClickEvaluation)]))
 
 
 def _interval(found: Interval | PairedDifference) -> dict[str, float]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recray.eval.bootstrap import Interval
-from recray.eval.clicks import Clicks
+from recray.eval.clicks import ClickEvaluation
 from recray.eval.compare import PairedDifference, Row, compare, table, to_json
 from recray.eval.evaluate import Evaluation
 from recray.recipes.ranker import MeasuredStages
@@ -41,7 +41,7 @@ def _(measured: Evaluation, model: str, seed: int) -> None:
 
 
 @show.register
-def _(measured: Clicks, model: str, seed: int) -> None:
+def _(measured: ClickEvaluation, model: str, seed: int) -> None:
     show_summary(model, measured.summary(), measured.card)
 
 

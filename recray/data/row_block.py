@@ -26,7 +26,7 @@ class MultiHot(NamedTuple):
     offsets_N: Int64s  # N + 1 entries, first 0
 
 
-Ids = Int32s | MultiHot
+SparseIds = Int32s | MultiHot
 Picked = Int64s | slice
 
 
@@ -36,7 +36,7 @@ class RowBlock:
 
     schema: RowSchema
     dense_NF: Float32s  # NaN where missing
-    ids: Mapping[str, Ids]
+    ids: Mapping[str, SparseIds]
     labels_N: Float32s
     offsets_S: Int64s | None = None  # rows of session s; None: rows stand alone
 
@@ -99,7 +99,7 @@ class RowBlock:
         dense_NF = np.empty((len(table), len(schema.dense)), dtype=np.float32)
         for f, name in enumerate(schema.dense):
             dense_NF[:, f] = table[name].to_numpy()
-        ids: dict[str, Ids] = {}
+        ids: dict[str, SparseIds] = {}
         for feature in schema.sparse:
             column = table[feature.name]
             ids[feature.name] = _multi_hot(column) if feature.multi_hot else column.to_numpy()
@@ -110,7 +110,7 @@ class RowBlock:
     def concat(blocks: Sequence["RowBlock"]) -> "RowBlock":
         if len(blocks) == 1:
             return blocks[0]
-        ids: dict[str, Ids] = {}
+        ids: dict[str, SparseIds] = {}
         for name, first in blocks[0].ids.items():
             parts = [block.ids[name] for block in blocks]
             if isinstance(first, MultiHot):
@@ -131,7 +131,7 @@ class RowBlock:
     @staticmethod
     def empty(schema: RowSchema) -> "RowBlock":
         none = np.empty(0, np.int32)
-        ids: dict[str, Ids] = {
+        ids: dict[str, SparseIds] = {
             f.name: MultiHot(none, np.zeros(1, np.int64)) if f.multi_hot else none for f in schema.sparse
         }
         dense_NF = np.empty((0, len(schema.dense)), np.float32)
@@ -143,7 +143,7 @@ class RowBlock:
         return RowBlock(self.schema, self.dense_NF[rows], ids, self.labels_N[rows], offsets_S)
 
 
-def _take(ids: Ids, rows: Picked) -> Ids:
+def _take(ids: SparseIds, rows: Picked) -> SparseIds:
     if not isinstance(ids, MultiHot):
         return ids[rows]
     if isinstance(rows, slice):

@@ -36,7 +36,7 @@ BINS, LARGEST_LOGIT = 2**14, 16.0  # of the histogram that workers add up: 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clicks:
+class ClickEvaluation:
     """What one run predicted for rows whose labels are known, and under which protocol."""
 
     card: ProtocolCard
@@ -119,7 +119,7 @@ def _check(logits_N: Tensor, labels_N: Tensor) -> None:
 
 
 def summary(
-    runs: Sequence[Clicks], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    runs: Sequence[ClickEvaluation], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
     """Every metric, averaged over runs (seeds) of one model, with its 95 % interval.
 
@@ -135,8 +135,8 @@ def summary(
 
 
 def difference(
-    a: Sequence[Clicks],
-    b: Sequence[Clicks],
+    a: Sequence[ClickEvaluation],
+    b: Sequence[ClickEvaluation],
     metric: str,
     *,
     num_resamples: int = NUM_RESAMPLES,
@@ -157,12 +157,12 @@ def difference(
     return Interval(float(_mean(a)[m] - _mean(b)[m]), float(low), float(high))
 
 
-def _mean(runs: Sequence[Clicks]) -> Float64s:
+def _mean(runs: Sequence[ClickEvaluation]) -> Float64s:
     mean_M: Float64s = np.mean([run.weighted(np.ones_like(run.labels_N)) for run in runs], axis=0)
     return mean_M
 
 
-def _resampled(runs: Sequence[Clicks], num_resamples: int, seed: int) -> Float64s:
+def _resampled(runs: Sequence[ClickEvaluation], num_resamples: int, seed: int) -> Float64s:
     """values_RM, averaged over runs; a resample without both labels repeats the draw."""
     _require_same_rows(runs)
     unit_N = np.unique(runs[0].units_N, return_inverse=True)[1]
@@ -177,7 +177,7 @@ def _resampled(runs: Sequence[Clicks], num_resamples: int, seed: int) -> Float64
     return np.stack(rows)
 
 
-def _require_same_rows(runs: Sequence[Clicks]) -> None:
+def _require_same_rows(runs: Sequence[ClickEvaluation]) -> None:
     if not runs:
         raise ConfigError("no runs to measure")
     first = runs[0]

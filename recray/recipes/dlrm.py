@@ -22,7 +22,7 @@ from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.rows.sources import holds_ratings
 from recray.data.rows.table import DenseStats, RowTable
 from recray.data.sources import absolute
-from recray.eval.clicks import Clicks, click_sums, metrics_of_sums
+from recray.eval.clicks import ClickEvaluation, click_sums, metrics_of_sums
 from recray.eval.evaluate import Evaluation, sums
 from recray.eval.sessions import evaluate_sessions
 from recray.models.dlrm import DLRM, DLRMConfig
@@ -155,7 +155,9 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
         checkpoint.load_model(folder, model)
         return model.eval()
 
-    def measure(self, run: DLRMRun, data: RowTable, model: DLRM, part: Part = "test") -> Clicks | Evaluation:
+    def measure(
+        self, run: DLRMRun, data: RowTable, model: DLRM, part: Part = "test"
+    ) -> ClickEvaluation | Evaluation:
         return evaluate_rows(model, data, part)
 
     def draft(self, run: DLRMRun, data: RowTable, model: DLRM, measured: Measured) -> Draft:
@@ -233,7 +235,7 @@ def _session_metrics(model: DLRM, batches: Iterator[RankingBatch], card: Protoco
     return evaluate_sessions(scores_N, grades_N, torch.cat(lengths).cumsum(0).numpy(), card, KS)
 
 
-def evaluate_rows(model: DLRM, table: RowTable, part: Part = "test") -> Clicks | Evaluation:
+def evaluate_rows(model: DLRM, table: RowTable, part: Part = "test") -> ClickEvaluation | Evaluation:
     """NDCG of each session; where rows stand alone, what is needed for click metrics with intervals."""
     model.eval()
     with torch.no_grad():
@@ -242,7 +244,7 @@ def evaluate_rows(model: DLRM, table: RowTable, part: Part = "test") -> Clicks |
         scored = [(model.score(b), _clicks(b.labels_B, model.config)) for b in _whole_part(table, part)]
     logits_N, labels_N = (torch.cat(parts).double().numpy() for parts in zip(*scored, strict=True))
     card = row_card(table, part)
-    return Clicks(card=card, logits_N=logits_N, labels_N=labels_N, units_N=np.arange(len(labels_N)))
+    return ClickEvaluation(card=card, logits_N=logits_N, labels_N=labels_N, units_N=np.arange(len(labels_N)))
 
 
 def _whole_part(table: RowTable, part: Part) -> Iterator[RankingBatch]:

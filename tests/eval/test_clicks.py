@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recray.config import ConfigError
-from recray.eval.clicks import Clicks, click_sums, difference, metrics_of_sums, summary
+from recray.eval.clicks import ClickEvaluation, click_sums, difference, metrics_of_sums, summary
 from recray.schema import DataError, ProtocolCard
 
 CARD = ProtocolCard(
@@ -17,13 +17,15 @@ CARD = ProtocolCard(
 )
 
 
-def made(seed: int = 0, rows: int = 3_000, noise: float = 1.0, users: int = 300) -> Clicks:
+def made(seed: int = 0, rows: int = 3_000, noise: float = 1.0, users: int = 300) -> ClickEvaluation:
     """Rows whose labels follow a planted logit; scores see it through noise and rounding (ties)."""
     rng = np.random.default_rng(0)
     truth_N = rng.normal(-1.0, 1.5, rows)
     labels_N = (rng.random(rows) < 1 / (1 + np.exp(-truth_N))).astype(np.float64)
     logits_N = np.round(truth_N + noise * np.random.default_rng(seed).normal(size=rows), 1)
-    return Clicks(card=CARD, logits_N=logits_N, labels_N=labels_N, units_N=rng.integers(users, size=rows))
+    return ClickEvaluation(
+        card=CARD, logits_N=logits_N, labels_N=labels_N, units_N=rng.integers(users, size=rows)
+    )
 
 
 def test_metrics_match_scikit_learn() -> None:
@@ -49,7 +51,7 @@ def test_auc_is_the_share_of_pairs_in_order() -> None:
 def test_the_rate_alone_has_a_normalised_entropy_of_one() -> None:
     clicks = made()
     rate = clicks.labels_N.mean()
-    constant = Clicks(
+    constant = ClickEvaluation(
         card=CARD,
         logits_N=np.full(len(clicks.labels_N), np.log(rate / (1 - rate))),
         labels_N=clicks.labels_N,
@@ -64,7 +66,7 @@ def test_the_rate_alone_has_a_normalised_entropy_of_one() -> None:
 def test_weights_are_repeated_rows() -> None:
     clicks = made(rows=200)
     times_N = np.random.default_rng(1).integers(0, 4, size=200)
-    repeated = Clicks(
+    repeated = ClickEvaluation(
         card=CARD,
         logits_N=np.repeat(clicks.logits_N, times_N),
         labels_N=np.repeat(clicks.labels_N, times_N),
@@ -96,7 +98,7 @@ def test_sums_of_one_label_are_nan_and_extreme_logits_are_kept() -> None:
 def test_intervals_cover_and_users_widen_them() -> None:
     rng = np.random.default_rng(3)
     clicks = made(noise=0.5)
-    rows = Clicks(
+    rows = ClickEvaluation(
         card=CARD, logits_N=clicks.logits_N, labels_N=clicks.labels_N, units_N=np.arange(len(clicks.units_N))
     )
     by_row = summary([rows], num_resamples=200)["auc"]
@@ -106,8 +108,8 @@ def test_intervals_cover_and_users_widen_them() -> None:
     label_U = rng.integers(2, size=60).astype(float)
     logit_U = label_U + rng.normal(size=60)
     same: dict[str, Any] = {"card": CARD, "logits_N": logit_U[user_N], "labels_N": label_U[user_N]}
-    narrow = summary([Clicks(**same, units_N=np.arange(3000))], num_resamples=200)["auc"]
-    wide = summary([Clicks(**same, units_N=user_N)], num_resamples=200)["auc"]
+    narrow = summary([ClickEvaluation(**same, units_N=np.arange(3000))], num_resamples=200)["auc"]
+    wide = summary([ClickEvaluation(**same, units_N=user_N)], num_resamples=200)["auc"]
     assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
 
 
@@ -137,7 +139,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(DataError, match="1 of 2 scores are NaN"):
         click_sums(torch.tensor([float("nan"), 0.0]), torch.zeros(2))
     with pytest.raises(DataError, match="one label only"):
-        Clicks(card=CARD, logits_N=np.zeros(3), labels_N=np.ones(3), units_N=np.arange(3))
+        ClickEvaluation(card=CARD, logits_N=np.zeros(3), labels_N=np.ones(3), units_N=np.arange(3))
     with pytest.raises(ConfigError, match="different rows"):
         difference([clicks], [made(rows=40)], "auc")
     with pytest.raises(ConfigError, match="no metric 'ne'"):

@@ -167,7 +167,7 @@ def test_column_names_go_behind_the_path(tmp_path: Path, monkeypatch: pytest.Mon
     assert (dataset.num_users, dataset.num_items, len(dataset)) == (7, 5, 70)
     assert dataset.timestamps_N[0] == 1_600_000_000
     assert bundle_name(dataset.name, "ranker") == "my-clicks-ranker"
-    with pytest.raises(ConfigError, match="no setting 'usr' in Table, did you mean 'user'"):
+    with pytest.raises(ConfigError, match="no setting 'usr' in InteractionTable, did you mean 'user'"):
         open_split(DataConfig(dataset="my clicks.csv?usr=customer"))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
-from recray.eval.clicks import Clicks
+from recray.eval.clicks import ClickEvaluation
 from recray.eval.evaluate import Evaluation
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.ops.embedding_bags import EmbeddingConfig
@@ -98,7 +98,7 @@ def same_scores(run: DLRMRun, trained: Trained) -> None:
 def test_clicks_are_learnt_measured_and_published(clicks: Path, store: Store) -> None:
     run = click_run(clicks)
     trained = train(DLRM_RECIPE, run, LOCAL, store)
-    assert isinstance(trained.measured, Clicks)
+    assert isinstance(trained.measured, ClickEvaluation)
     assert trained.measured.means()["auc"] > 0.75  # either category alone gives 0.5
     found = trained.measured.summary(num_resamples=50)["auc"]
     assert found.low < found.mean < found.high

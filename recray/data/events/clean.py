@@ -37,7 +37,7 @@ class Rows(NamedTuple):
     out_of_order: int  # rows that are earlier than the row before them
 
 
-class Events(NamedTuple):
+class InteractionArrays(NamedTuple):
     """The tidy columns, in order of time."""
 
     user_ids_N: Int32s
@@ -47,7 +47,7 @@ class Events(NamedTuple):
 
 
 class Tidy(NamedTuple):
-    events: Events
+    events: InteractionArrays
     rows: Rows
     raw_users: pl.Series  # raw_id of each user, as text
     raw_items: pl.Series
@@ -80,7 +80,10 @@ def tidy_up(raw: pl.DataFrame, minimum: int) -> Tidy:
     user_ids_N, raw_users = _renumber(users, rows)
     item_ids_N, raw_items = _renumber(items, rows)
     return Tidy(
-        Events(user_ids_N, item_ids_N, ratings_N[rows], timestamps_N[rows]), counts, raw_users, raw_items
+        InteractionArrays(user_ids_N, item_ids_N, ratings_N[rows], timestamps_N[rows]),
+        counts,
+        raw_users,
+        raw_items,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from recray import paths
-from recray.data.events.clean import Events, Tidy, tidy_up
+from recray.data.events.clean import InteractionArrays, Tidy, tidy_up
 from recray.data.events.dataset import (
     INTERACTIONS,
     ITEMS,
@@ -117,7 +117,7 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
     log.info("%s: prepared in %.1f s", source.name, time.monotonic() - started)
 
 
-def _write_tables(target: Path, events: Events, users: pl.DataFrame, items: pl.DataFrame) -> None:
+def _write_tables(target: Path, events: InteractionArrays, users: pl.DataFrame, items: pl.DataFrame) -> None:
     columns = dict(zip(("user_id", "item_id", "rating", "timestamp"), events, strict=True))
     pl.DataFrame(columns).write_parquet(target / INTERACTIONS)
     users.write_parquet(target / USERS)

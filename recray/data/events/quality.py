@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from recray.arrays import Float32s, Int32s, Int64s
-from recray.data.events.clean import Events, Rows
+from recray.data.events.clean import InteractionArrays, Rows
 from recray.data.report.check import Check, check
 from recray.data.source import ABSOLUTE_TIMES
 
@@ -59,7 +59,7 @@ class Quality:
 def measure(
     name: str,
     rows: Rows,
-    events: Events,
+    events: InteractionArrays,
     users: pl.DataFrame,
     items: pl.DataFrame,
     *,
@@ -107,7 +107,7 @@ def _histogram(values: Float32s, counts: Int64s, most: int = 20) -> dict[str, in
     return {f"{edge:.3g}": int(height) for edge, height in zip(edges, heights, strict=False)}
 
 
-def _time(events: Events, times: str) -> dict[str, Any]:
+def _time(events: InteractionArrays, times: str) -> dict[str, Any]:
     times_N = events.timestamps_N
     first, last = int(times_N[0]), int(times_N[-1])
     heights, edges = np.histogram(times_N, bins=60)
@@ -126,7 +126,7 @@ def _iso(seconds: int) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
-def _ties(events: Events) -> int:
+def _ties(events: InteractionArrays) -> int:
     """Interactions at the same second as another one of the same user that precedes it."""
     span = int(events.timestamps_N[-1] - events.timestamps_N[0]) + 1
     moments_N = events.user_ids_N.astype(np.int64) * span

@@ -10,13 +10,13 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import NullLocator
 
 from recray.arrays import Int64s
-from recray.data.events.clean import Events
+from recray.data.events.clean import InteractionArrays
 from recray.data.events.quality import Quality
 from recray.data.report.page import BLUE, GREY, ORANGE, THOUSANDS, figures, page, table
 from recray.data.source import ABSOLUTE_TIMES
 
 
-def render(quality: Quality, events: Events) -> str:
+def render(quality: Quality, events: InteractionArrays) -> str:
     """The page: counts, checks, activity, plots."""
     lead = (
         f"{quality.kept:,} of {quality.rows.read:,} raw rows kept. Every figure is over all rows; "
@@ -61,7 +61,7 @@ def _activity_table(quality: Quality) -> str:
     return table("Interactions per user and per item", head, rows)
 
 
-def _plots(quality: Quality, events: Events) -> dict[str, Callable[[Axes], None]]:
+def _plots(quality: Quality, events: InteractionArrays) -> dict[str, Callable[[Axes], None]]:
     users, items = np.bincount(events.user_ids_N), np.bincount(events.item_ids_N)
     plots: dict[str, Callable[[Axes], None]] = {
         "Interactions over time": lambda axes: _draw_time(axes, quality),

@@ -16,7 +16,7 @@ from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.side_features import encode_side_features
 from recray.data.events.splits import global_time
-from recray.data.row_block import Ids, MultiHot, RowBlock
+from recray.data.row_block import MultiHot, RowBlock, SparseIds
 from recray.data.row_source import Part, RawRows
 from recray.schema import DataError, RowSchema, SparseFeature
 
@@ -27,7 +27,7 @@ SIDE = ("gender", "age", "occupation", "genres")
 
 class _Column(NamedTuple):
     feature: SparseFeature
-    ids: Ids
+    ids: SparseIds
 
 
 @dataclass(frozen=True, kw_only=True)

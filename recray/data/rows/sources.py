@@ -12,7 +12,7 @@ from recray.data.events.prepare import load_or_prepare
 from recray.data.row_source import RowSource
 from recray.data.rows.ratings import RatingsAsRows
 from recray.data.sources.criteo import is_click_log
-from recray.data.sources.tables import Table
+from recray.data.sources.tables import InteractionTable
 
 
 def options_of(name_or_path: str) -> tuple[str, dict[str, object]]:
@@ -59,7 +59,9 @@ def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
 
 def _ratings_in(path: Path, options: Mapping[str, object]) -> RowSource:
     """Rows of a file of interactions; options of the table and of the rows stand side by side."""
-    columns = {f.name for f in fields(Table)} - {"path"} if path.suffix in sources.TABLES else set()
+    columns = (
+        {f.name for f in fields(InteractionTable)} - {"path"} if path.suffix in sources.TABLES else set()
+    )
     query = urlencode({key: value for key, value in options.items() if key in columns})
     others = {key: value for key, value in options.items() if key not in columns}
     dataset = load_or_prepare(f"{path}?{query}" if query else str(path))

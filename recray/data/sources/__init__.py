@@ -18,7 +18,7 @@ from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
 from recray.data.sources.synthetic import Synthetic
 from recray.data.sources.synthetic_clicks import SyntheticClicks
-from recray.data.sources.tables import Table
+from recray.data.sources.tables import InteractionTable
 from recray.schema import DataError
 
 
@@ -117,7 +117,7 @@ SOURCES: dict[str, SourceInfo] = {
 
 TABLES = (".csv", ".tsv", ".parquet")
 _READERS: dict[str, Callable[[Path], Source]] = {
-    **dict.fromkeys(TABLES, lambda path: Table(path=path)),
+    **dict.fromkeys(TABLES, lambda path: InteractionTable(path=path)),
     ".inter": lambda path: RecBole(path=path),
     ".txt": lambda path: SequenceText(name=path.stem, path=path),
 }
@@ -135,7 +135,7 @@ def is_registered(name: str, holds: Literal["interactions", "rows"] = "interacti
 def source_of(name_or_path: str) -> Source:
     """The source of that name, or the reader for that file by its suffix.
 
-    A table's path may carry the options of ``Table``, written like a web address's query:
+    A table's path may carry the options of ``InteractionTable``, written like a web address's query:
     ``events.csv?user=customer&item=product&timestamp=when&time_unit=ms``.
 
     Raises:
@@ -187,9 +187,9 @@ def absolute(name_or_path: str) -> str:
     return str(Path(name_or_path).expanduser().absolute())
 
 
-def _table(path: Path, query: str) -> Table:
+def _table(path: Path, query: str) -> InteractionTable:
     options = dict(parse_qsl(query, keep_blank_values=True))
     try:
-        return from_dict(Table, {**options, "path": path})
+        return from_dict(InteractionTable, {**options, "path": path})
     except ConfigError as error:
         raise ConfigError(f"{path}?{query}: {error}") from None

@@ -8,7 +8,7 @@ import numpy as np
 
 from recray.arrays import Int32s, Int64s, UInt32s
 from recray.config import ConfigError
-from recray.data.row_block import Ids, RowBlock
+from recray.data.row_block import RowBlock, SparseIds
 from recray.data.sources.criteo_text import CATEGORIES, DENSE, Category, ClickLines
 from recray.schema import RowSchema, SparseFeature
 
@@ -90,7 +90,9 @@ def schema_of(encoding: Encoding) -> RowSchema:
 
 
 def encode(schema: RowSchema, encoding: Encoding, lines: ClickLines) -> RowBlock:
-    ids: dict[str, Ids] = {name: encoding.ids(f, lines.categories[f]) for f, name in enumerate(CATEGORIES)}
+    ids: dict[str, SparseIds] = {
+        name: encoding.ids(f, lines.categories[f]) for f, name in enumerate(CATEGORIES)
+    }
     return RowBlock(schema, lines.dense_NF, ids, lines.labels_N)
 
 

@@ -37,7 +37,7 @@ _ALIASES: dict[Role, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class InteractionTable:
     """One table of interactions.
 
     A column left at None is looked for under its usual names (``user_id``, ``movieId``, ``ts``...).

@@ -9,7 +9,7 @@ import pytest
 from recray.data.events.prepare import prepare
 from recray.data.source import Source
 from recray.data.sources.movielens import MovieLens
-from recray.data.sources.tables import Table
+from recray.data.sources.tables import InteractionTable
 from recray.schema import DataError
 from tests.data import made
 
@@ -62,7 +62,7 @@ def refused(source: Source, folder: Path) -> str:
 def test_csv(tmp_path: Path, text: str, parts: list[str]) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode())
-    message = refused(Table(path=path), tmp_path)
+    message = refused(InteractionTable(path=path), tmp_path)
     assert str(path) in message
     for part in parts:
         assert part in message
@@ -78,19 +78,19 @@ def test_csv(tmp_path: Path, text: str, parts: list[str]) -> None:
 )
 def test_wrong_encoding(tmp_path: Path, data: bytes, line: int, byte: str) -> None:
     (tmp_path / "x.csv").write_bytes(data)
-    message = refused(Table(path=tmp_path / "x.csv"), tmp_path)
+    message = refused(InteractionTable(path=tmp_path / "x.csv"), tmp_path)
     assert f"line {line}: byte {byte} is not utf-8" in message
     assert "save the file as UTF-8" in message
 
 
 def test_a_column_that_was_named_but_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(GOOD)
-    message = refused(Table(path=tmp_path / "x.csv", rating="ratign"), tmp_path)
+    message = refused(InteractionTable(path=tmp_path / "x.csv", rating="ratign"), tmp_path)
     assert "no column 'ratign' for the rating, did you mean 'rating'?" in message
 
 
 def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
-    assert "does not exist" in refused(Table(path=tmp_path / "x.csv"), tmp_path)
+    assert "does not exist" in refused(InteractionTable(path=tmp_path / "x.csv"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_parquet(tmp_path: Path, column: str, values: list[object], parts: list[
     table = {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "timestamp": [1, 2]} | {column: values}
     path = tmp_path / "x.parquet"
     pl.DataFrame(table).write_parquet(path)
-    message = refused(Table(path=path), tmp_path)
+    message = refused(InteractionTable(path=path), tmp_path)
     for part in [str(path), *parts]:
         assert part in message
 
@@ -119,13 +119,13 @@ def test_a_truncated_parquet(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pl.DataFrame({"user": [1], "item": [1]}).write_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
-    assert "not a complete Parquet file" in refused(Table(path=path), tmp_path)
+    assert "not a complete Parquet file" in refused(InteractionTable(path=path), tmp_path)
 
 
 def test_an_empty_parquet(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pl.DataFrame({"user": [1], "item": [1]}).clear().write_parquet(path)
-    assert "0 rows" in refused(Table(path=path), tmp_path)
+    assert "0 rows" in refused(InteractionTable(path=path), tmp_path)
 
 
 HEADER = "userId,movieId,rating,timestamp\n"

@@ -9,7 +9,7 @@ import pytest
 
 from recray.data.events.dataset import INTERACTIONS, Dataset, content_hash, load_dataset
 from recray.data.events.prepare import prepare
-from recray.data.sources.tables import Table
+from recray.data.sources.tables import InteractionTable
 from recray.schema import DataError
 
 CSV = "user_id,item_id,rating,timestamp\nb,10,4.0,100\na,11,5.0,100\nb,11,3.0,99\n"
@@ -18,7 +18,7 @@ CSV = "user_id,item_id,rating,timestamp\nb,10,4.0,100\na,11,5.0,100\nb,11,3.0,99
 @pytest.fixture
 def prepared(tmp_path: Path) -> Dataset:
     (tmp_path / "x.csv").write_text(CSV)
-    return prepare(Table(path=tmp_path / "x.csv"), tmp_path / "out")
+    return prepare(InteractionTable(path=tmp_path / "x.csv"), tmp_path / "out")
 
 
 def test_arrays_have_the_promised_types_and_order(prepared: Dataset) -> None:
@@ -36,10 +36,10 @@ def test_arrays_have_the_promised_types_and_order(prepared: Dataset) -> None:
 
 
 def test_the_hash_is_of_the_content(prepared: Dataset, tmp_path: Path) -> None:
-    again = prepare(Table(path=tmp_path / "x.csv"), tmp_path / "again")
+    again = prepare(InteractionTable(path=tmp_path / "x.csv"), tmp_path / "again")
     assert again.hash == prepared.hash
     (tmp_path / "x.csv").write_text(CSV.replace("5.0", "4.0"))
-    changed = prepare(Table(path=tmp_path / "x.csv"), tmp_path / "changed")
+    changed = prepare(InteractionTable(path=tmp_path / "x.csv"), tmp_path / "changed")
     assert changed.hash != prepared.hash
 
 

@@ -18,7 +18,7 @@ from recray.data.events.prepare import load_or_prepare, prepare
 from recray.data.sources.movielens import MovieLens
 from recray.data.sources.synthetic import Synthetic
 from recray.data.sources.synthetic_truth import SyntheticConfig
-from recray.data.sources.tables import Table
+from recray.data.sources.tables import InteractionTable
 from recray.schema import DataError
 from tests.data import made
 
@@ -26,12 +26,12 @@ CSV = "user_id,item_id,rating,timestamp\n1,10,4.0,100\n2,11,5.0,100\n1,11,3.0,10
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Table:
+def table(tmp_path: Path) -> InteractionTable:
     (tmp_path / "x.csv").write_text(CSV)
-    return Table(path=tmp_path / "x.csv")
+    return InteractionTable(path=tmp_path / "x.csv")
 
 
-def test_the_folder_is_complete(table: Table, tmp_path: Path) -> None:
+def test_the_folder_is_complete(table: InteractionTable, tmp_path: Path) -> None:
     dataset = prepare(table, tmp_path / "deep" / "out")
     assert {p.name for p in dataset.folder.iterdir()} == {
         "interactions.parquet",
@@ -46,7 +46,7 @@ def test_the_folder_is_complete(table: Table, tmp_path: Path) -> None:
     assert len(dataset) == 4
 
 
-def test_preparing_again_only_loads(table: Table, tmp_path: Path) -> None:
+def test_preparing_again_only_loads(table: InteractionTable, tmp_path: Path) -> None:
     first = prepare(table, tmp_path / "out")
     times = {p: p.stat().st_mtime_ns for p in first.folder.iterdir()}
     again = prepare(table, tmp_path / "out")
@@ -54,14 +54,16 @@ def test_preparing_again_only_loads(table: Table, tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in first.folder.iterdir()} == times
 
 
-def test_a_folder_with_other_options_is_refused(table: Table, tmp_path: Path) -> None:
+def test_a_folder_with_other_options_is_refused(table: InteractionTable, tmp_path: Path) -> None:
     prepare(table, tmp_path / "out")
     with pytest.raises(DataError, match="k_core is 0, wanted 2"):
         prepare(table, tmp_path / "out", k_core=2)
     assert len(load_dataset(tmp_path / "out")) == 4
 
 
-def test_a_folder_with_something_else_is_refused_and_left_alone(table: Table, tmp_path: Path) -> None:
+def test_a_folder_with_something_else_is_refused_and_left_alone(
+    table: InteractionTable, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("do not delete")
     with pytest.raises(DataError, match="not a prepared data set"):
@@ -69,19 +71,19 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(table: Table, tm
     assert (tmp_path / "out" / "thesis.txt").read_text() == "do not delete"
 
 
-def test_an_empty_folder_is_used(table: Table, tmp_path: Path) -> None:
+def test_an_empty_folder_is_used(table: InteractionTable, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert len(prepare(table, tmp_path / "out")) == 4
 
 
-def test_k_core_and_its_place_on_the_manifest(table: Table, tmp_path: Path) -> None:
+def test_k_core_and_its_place_on_the_manifest(table: InteractionTable, tmp_path: Path) -> None:
     dataset = prepare(table, tmp_path / "out", k_core=1)
     assert (dataset.manifest.k_core, len(dataset)) == (1, 4)
     with pytest.raises(DataError, match="k_core=2"):
         prepare(table, tmp_path / "none", k_core=2)
 
 
-def test_leftovers_of_a_killed_run_are_removed(table: Table, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed(table: InteractionTable, tmp_path: Path) -> None:
     leftover = tmp_path / ".out.preparing-abc"
     (leftover / "dataset").mkdir(parents=True)
     (leftover / "dataset" / "interactions.parquet").write_bytes(b"half")
@@ -104,7 +106,7 @@ def test_ensure_prepares_a_named_data_set_once(tmp_path: Path, monkeypatch: pyte
 
 
 def test_ensure_prepares_a_file_again_once_it_is_edited(
-    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: InteractionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
     first = load_or_prepare(str(table.path))

@@ -13,7 +13,7 @@ from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import prepare
 from recray.data.events.quality import _gini
 from recray.data.sources.sequences_text import SequenceText
-from recray.data.sources.tables import Table
+from recray.data.sources.tables import InteractionTable
 
 # Five users, user 5 and item 50 appear only at the end; one exact copy, one repeated pair, one
 # rating of 9, one row earlier than the one before it, one tie within user 1.
@@ -36,7 +36,7 @@ ROWS = [
 def dataset(tmp_path: Path) -> Dataset:
     path = tmp_path / "a<b.csv"
     path.write_text("user,item,rating,ts\n" + "\n".join(ROWS) + "\n")
-    return prepare(Table(path=path, rating_range=(1, 5)), tmp_path / "out")
+    return prepare(InteractionTable(path=path, rating_range=(1, 5)), tmp_path / "out")
 
 
 def report(dataset: Dataset) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def test_the_page_is_whole_and_self_contained(dataset: Dataset) -> None:
 
 
 def test_the_page_is_the_same_bytes_every_time(dataset: Dataset, tmp_path: Path) -> None:
-    again = prepare(Table(path=tmp_path / "a<b.csv", rating_range=(1, 5)), tmp_path / "again")
+    again = prepare(InteractionTable(path=tmp_path / "a<b.csv", rating_range=(1, 5)), tmp_path / "again")
     assert (again.folder / "quality.html").read_bytes() == (dataset.folder / "quality.html").read_bytes()
 
 

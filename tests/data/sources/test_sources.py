@@ -10,7 +10,7 @@ from recray.data.sources.amazon import AmazonReviews
 from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
 from recray.data.sources.synthetic import Synthetic
-from recray.data.sources.tables import Table
+from recray.data.sources.tables import InteractionTable
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
@@ -22,11 +22,17 @@ def test_every_entry_builds_the_source_of_its_name(name: str) -> None:
 
 
 def test_a_file_gets_the_reader_of_its_suffix() -> None:
-    kinds = {"a.csv": Table, "a.tsv": Table, "a.parquet": Table, "a.inter": RecBole, "a.txt": SequenceText}
+    kinds = {
+        "a.csv": InteractionTable,
+        "a.tsv": InteractionTable,
+        "a.parquet": InteractionTable,
+        "a.inter": RecBole,
+        "a.txt": SequenceText,
+    }
     assert {name: type(source_of(name)) for name in kinds} == kinds
     assert isinstance(source_of("synthetic"), Synthetic)
     assert isinstance(source_of("ratings_Beauty.csv"), AmazonReviews)
-    assert isinstance(source_of("ratings_Beauty.csv?user=a"), Table)
+    assert isinstance(source_of("ratings_Beauty.csv?user=a"), InteractionTable)
     assert source_of(str(Path("some") / "folder" / "a.csv")).name == "a"
 
 

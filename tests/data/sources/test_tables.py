@@ -11,12 +11,12 @@ from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import prepare
 from recray.data.source import ROW_NUMBERS
-from recray.data.sources.tables import Table, numbers_where_all_are
+from recray.data.sources.tables import InteractionTable, numbers_where_all_are
 
 
 def prepared(path: Path, text: str, **options: Any) -> Dataset:
     path.write_text(text)
-    return prepare(Table(path=path, **options), path.with_suffix(".out"))
+    return prepare(InteractionTable(path=path, **options), path.with_suffix(".out"))
 
 
 def test_usual_names_are_found(tmp_path: Path) -> None:
@@ -49,21 +49,21 @@ def test_tabs_and_milliseconds(tmp_path: Path) -> None:
 def test_another_separator_and_encoding(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("user;item;ts\né;5;1\n".encode("latin-1"))
-    dataset = prepare(Table(path=path, separator=";", encoding="latin-1"), tmp_path / "out")
+    dataset = prepare(InteractionTable(path=path, separator=";", encoding="latin-1"), tmp_path / "out")
     assert dataset.users["raw_id"].to_list() == ["é"]
 
 
 def test_utf_16(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("user,item,ts\né,5,1\nü,6,2\n".encode("utf-16"))
-    dataset = prepare(Table(path=path, encoding="utf-16"), tmp_path / "out")
+    dataset = prepare(InteractionTable(path=path, encoding="utf-16"), tmp_path / "out")
     assert dataset.users["raw_id"].to_list() == ["é", "ü"]
 
 
 def test_line_ends_byte_order_mark_spaces_quotes_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b'\xef\xbb\xbfuser, item,ts\r\n"a,b",5,1\r\n\r\nc,6,2\r\n\r\n')
-    dataset = prepare(Table(path=path), tmp_path / "out")
+    dataset = prepare(InteractionTable(path=path), tmp_path / "out")
     assert dataset.users["raw_id"].to_list() == ["a,b", "c"]
 
 
@@ -95,7 +95,7 @@ def test_parquet_with_dates(tmp_path: Path) -> None:
         datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC),
     ]
     pl.DataFrame({"user": ["a", "b"], "item": [7, 8], "timestamp": when}).write_parquet(path)
-    dataset = prepare(Table(path=path), tmp_path / "out")
+    dataset = prepare(InteractionTable(path=path), tmp_path / "out")
     assert dataset.timestamps_N.tolist() == [1577836800, 1577923200]
     assert dataset.users["raw_id"].to_list() == ["a", "b"]
     assert dataset.user_ids_N.tolist() == [1, 0]
@@ -107,7 +107,7 @@ def test_parquet_with_unsigned_ids_beyond_63_bits(tmp_path: Path) -> None:
         {"user": [2**64 - 1, 3], "item": [1, 1], "ts": [1, 2]}, schema_overrides={"user": pl.UInt64}
     )
     table.write_parquet(path)
-    assert prepare(Table(path=path), tmp_path / "out").users["raw_id"].to_list() == [
+    assert prepare(InteractionTable(path=path), tmp_path / "out").users["raw_id"].to_list() == [
         "18446744073709551615",
         "3",
     ]
@@ -115,9 +115,9 @@ def test_parquet_with_unsigned_ids_beyond_63_bits(tmp_path: Path) -> None:
 
 def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no encoding called 'utf-9'"):
-        Table(path=tmp_path / "x.csv", encoding="utf-9")
+        InteractionTable(path=tmp_path / "x.csv", encoding="utf-9")
 
 
 def test_an_unknown_time_unit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="time_unit"):
-        Table(path=tmp_path / "x.csv", time_unit="minutes")  # type: ignore[arg-type]
+        InteractionTable(path=tmp_path / "x.csv", time_unit="minutes")  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from recray.batch import KeyedJagged, RankingBatch
 from recray.config import ConfigError, nearest
 from recray.losses import bce, lambdarank
-from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, Placement, Table
+from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, EmbeddingTable, Placement
 from recray.schema import RowSchema, SparseFeature
 
 Scaling = Literal["log1p", "minmax", "standard", "none"]
@@ -211,7 +211,7 @@ class DLRM(nn.Module):
         self.bottom = _mlp(widths, last_relu=True) if schema.dense else None
         tables = [
             # The mean of one is the one: spare its division.
-            Table(
+            EmbeddingTable(
                 name=f.name,
                 rows=f.size,
                 dim=dim,

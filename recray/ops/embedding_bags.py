@@ -20,12 +20,12 @@ from torch.nn import functional as F
 from recray.batch import Jagged, KeyedJagged
 from recray.config import ConfigError, nearest
 from recray.ops import embedding_plan
-from recray.ops.embedding_plan import EmbeddingConfig, Placement, Shard, Table
+from recray.ops.embedding_plan import EmbeddingConfig, EmbeddingTable, Placement, Shard
 from recray.ops.sharded import Sharded
 from recray.ops.sharded_tables import ShardedTables
 from recray.schema import DataError
 
-__all__ = ["EmbeddingBags", "EmbeddingConfig", "Embeddings", "Placement", "Sharded", "Table"]
+__all__ = ["EmbeddingBags", "EmbeddingConfig", "EmbeddingTable", "Embeddings", "Placement", "Sharded"]
 
 
 class Tables(Protocol):
@@ -49,7 +49,7 @@ class _Embeddings(nn.Module):
 
     def __init__(
         self,
-        tables: Sequence[Table],
+        tables: Sequence[EmbeddingTable],
         config: EmbeddingConfig = EmbeddingConfig(),  # noqa: B008 - frozen
         placement: Placement = Placement(),  # noqa: B008 - frozen
         *,
@@ -62,7 +62,7 @@ class _Embeddings(nn.Module):
         self.table_of = {feature: table for table in tables for feature in table.features}
         self._tables: Tables = _backend(config)(tables, config, placement, pooled=pooled, seed=seed)
 
-    def _is_summed(self, table: Table) -> bool:
+    def _is_summed(self, table: EmbeddingTable) -> bool:
         """Whether the backend sums the table's bags; else it returns every id's row."""
         raise NotImplementedError
 
@@ -127,7 +127,7 @@ class EmbeddingBags(_Embeddings):
         ConfigError: tables, config and workers that do not go together; a backend that is not installed.
     """
 
-    def _is_summed(self, table: Table) -> bool:
+    def _is_summed(self, table: EmbeddingTable) -> bool:
         return table.pooling != "max"
 
     def forward(self, ids: KeyedJagged) -> dict[str, Tensor]:
@@ -155,9 +155,9 @@ class EmbeddingBags(_Embeddings):
 
 
 class Embeddings(_Embeddings):
-    """Un-pooled embeddings, as sequences need them: ``EmbeddingBags`` without regard to ``Table.pooling``."""
+    """Un-pooled embeddings, as sequences need them: ``EmbeddingBags`` without regard to a table's pooling."""
 
-    def _is_summed(self, table: Table) -> bool:
+    def _is_summed(self, table: EmbeddingTable) -> bool:
         return False
 
     def forward(self, ids: KeyedJagged) -> dict[str, Jagged]:
@@ -180,7 +180,7 @@ def segment_max(values_ND: Tensor, lengths_B: Tensor) -> Tensor:
     return F.embedding_bag(index_N, values_ND, offsets_B, mode="max", include_last_offset=True)
 
 
-def check_ids(ids: KeyedJagged, table_of: Mapping[str, Table], device: torch.device) -> None:
+def check_ids(ids: KeyedJagged, table_of: Mapping[str, EmbeddingTable], device: torch.device) -> None:
     """Raises DataError, before any kernel runs, unless ``ids`` fit the tables."""
     for key in ids.keys:
         if key not in table_of:

@@ -23,7 +23,7 @@ WORTH_CUTTING_BYTES = 16 * 2**20  # imbalance below this costs less than the tra
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class EmbeddingTable:
     """An embedding table and the features that look up rows of it."""
 
     name: str
@@ -103,7 +103,7 @@ class Shard:
         return self.num_rows * (self.width + self.blocks) * FLOAT_BYTES
 
 
-def check_tables(tables: Sequence[Table], blocks: int) -> None:
+def check_tables(tables: Sequence[EmbeddingTable], blocks: int) -> None:
     """Raises ConfigError where tables make no sense."""
     for kind, names in (
         ("table", [t.name for t in tables]),
@@ -120,7 +120,9 @@ def check_tables(tables: Sequence[Table], blocks: int) -> None:
             )
 
 
-def plan_shards(tables: Sequence[Table], config: EmbeddingConfig, world_size: int) -> tuple[Shard, ...]:
+def plan_shards(
+    tables: Sequence[EmbeddingTable], config: EmbeddingConfig, world_size: int
+) -> tuple[Shard, ...]:
     """Where the torch backend puts every part of every table; the same on all ranks."""
     if config.sharding == "row_wise":
         return tuple(shard for table in tables for shard in _by_rows(table, world_size))
@@ -129,13 +131,13 @@ def plan_shards(tables: Sequence[Table], config: EmbeddingConfig, world_size: in
     return _whole_blocks(tables, config.blocks, world_size, config.sharding, [0] * world_size)
 
 
-def _by_rows(table: Table, world_size: int) -> list[Shard]:
+def _by_rows(table: EmbeddingTable, world_size: int) -> list[Shard]:
     step = math.ceil(table.rows / world_size)
     cuts = [(start, min(start + step, table.rows)) for start in range(0, table.rows, step)]
     return [Shard(table.name, rank, "row_wise", rows, (0, table.dim)) for rank, rows in enumerate(cuts)]
 
 
-def _auto(tables: Sequence[Table], world_size: int) -> tuple[Shard, ...]:
+def _auto(tables: Sequence[EmbeddingTable], world_size: int) -> tuple[Shard, ...]:
     """Whole tables; while a rank stays too full, one more of the largest is cut by rows."""
     largest_first = sorted(tables, key=lambda t: t.rows * (t.dim + 1), reverse=True)
     for num_cut in range(len(tables) + 1):
@@ -150,7 +152,7 @@ def _auto(tables: Sequence[Table], world_size: int) -> tuple[Shard, ...]:
 
 
 def _whole_blocks(
-    tables: Sequence[Table], blocks: int, world_size: int, strategy: Strategy, load: list[int]
+    tables: Sequence[EmbeddingTable], blocks: int, world_size: int, strategy: Strategy, load: list[int]
 ) -> tuple[Shard, ...]:
     """Blocks of columns, the largest first, each to the rank with the least traffic that is not full."""
     load, traffic = list(load), [0] * world_size
@@ -212,7 +214,7 @@ def _span(span: tuple[int, int]) -> str:
     return f"{span[0]:,}..{span[1] - 1:,}"
 
 
-def fill_initial(piece: Piece, table: Table, seed: int) -> None:
+def fill_initial(piece: Piece, table: EmbeddingTable, seed: int) -> None:
     """Uniform(-1/sqrt(rows), 1/sqrt(rows)), as the original DLRM starts (arXiv 1906.00091's code).
 
     A pure function of (seed, table, row, column): every way of cutting the table starts alike.

@@ -19,7 +19,14 @@ from torch.autograd.function import once_differentiable
 from recray.autograd import AutogradContext
 from recray.batch import KeyedJagged
 from recray.config import ConfigError
-from recray.ops.embedding_plan import EmbeddingConfig, Placement, Shard, Table, fill_initial, plan_shards
+from recray.ops.embedding_plan import (
+    EmbeddingConfig,
+    EmbeddingTable,
+    Placement,
+    Shard,
+    fill_initial,
+    plan_shards,
+)
 from recray.ops.exchange import Exchange, Request
 from recray.ops.rowwise_adagrad import Bags, rowwise_adagrad_, sum_bags
 from recray.ops.sharded import Piece, Sharded
@@ -85,7 +92,7 @@ class ShardedTables:
 
     def __init__(
         self,
-        tables: Sequence[Table],
+        tables: Sequence[EmbeddingTable],
         config: EmbeddingConfig,
         placement: Placement,
         *,

@@ -31,7 +31,14 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from recray.batch import KeyedJagged
 from recray.config import ConfigError
-from recray.ops.embedding_plan import EmbeddingConfig, Placement, Shard, Strategy, Table, fill_initial
+from recray.ops.embedding_plan import (
+    EmbeddingConfig,
+    EmbeddingTable,
+    Placement,
+    Shard,
+    Strategy,
+    fill_initial,
+)
 from recray.ops.exchange import backend_of, own_group
 from recray.ops.sharded import Piece, Sharded
 
@@ -57,7 +64,7 @@ class TorchRecTables:
 
     def __init__(
         self,
-        tables: Sequence[Table],
+        tables: Sequence[EmbeddingTable],
         config: EmbeddingConfig,
         placement: Placement,
         *,
@@ -91,7 +98,7 @@ class TorchRecTables:
         for kernel in self._kernels:
             kernel.emb_module.set_learning_rate(value)
 
-    def _shard(self, tables: Sequence[Table]) -> DistributedModelParallel:
+    def _shard(self, tables: Sequence[EmbeddingTable]) -> DistributedModelParallel:
         collection: Any = EmbeddingBagCollection(
             [
                 EmbeddingBagConfig(
@@ -200,7 +207,7 @@ class TorchRecTables:
         return found
 
 
-def _check(tables: Sequence[Table], config: EmbeddingConfig, placement: Placement) -> None:
+def _check(tables: Sequence[EmbeddingTable], config: EmbeddingConfig, placement: Placement) -> None:
     if config.sharding == "row_wise" and placement.device.type == "cpu":
         raise ConfigError(
             "TorchRec offers no row_wise sharding on CPUs: set embedding.backend to torch, "

@@ -12,16 +12,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from recray.batch import KeyedJagged
-from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, Placement, Sharded, Table
+from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, EmbeddingTable, Placement, Sharded
 
 TIMEOUT_S = 240
 
 TABLES = (
-    Table(name="users", rows=53, dim=8, features=("user",)),
-    Table(name="items", rows=31, dim=16, features=("item", "last_item"), pooling="sum"),
-    Table(name="genres", rows=11, dim=8, features=("genres",), pooling="mean"),
-    Table(name="tags", rows=23, dim=16, features=("tags",), pooling="max"),
-    Table(name="flag", rows=1, dim=8, features=("flag",)),
+    EmbeddingTable(name="users", rows=53, dim=8, features=("user",)),
+    EmbeddingTable(name="items", rows=31, dim=16, features=("item", "last_item"), pooling="sum"),
+    EmbeddingTable(name="genres", rows=11, dim=8, features=("genres",), pooling="mean"),
+    EmbeddingTable(name="tags", rows=23, dim=16, features=("tags",), pooling="max"),
+    EmbeddingTable(name="flag", rows=1, dim=8, features=("flag",)),
 )
 SINGLE = ("user", "item", "flag")
 ROWS = {feature: table.rows for table in TABLES for feature in table.features}
@@ -81,7 +81,7 @@ class Case:
     """A training run; ``uneven``: the last rank has fewer rows, and at times none."""
 
     config: EmbeddingConfig
-    tables: tuple[Table, ...] = TABLES
+    tables: tuple[EmbeddingTable, ...] = TABLES
     weighted: bool = False
     uneven: bool = True
     steps: int = 50

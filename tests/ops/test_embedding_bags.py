@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recray.batch import KeyedJagged
 from recray.config import ConfigError
-from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, Embeddings, Placement, Table
+from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, Embeddings, EmbeddingTable, Placement
 from recray.ops.embedding_plan import bytes_per_rank, plan_shards
 from recray.ops.sharded import Piece, Sharded
 from recray.schema import DataError
@@ -29,7 +29,7 @@ TORCH = EmbeddingConfig()
 STRATEGIES = ("auto", "table_wise", "column_wise", "row_wise")
 
 
-def slow_pool(table: Table, weight: Tensor, row: list[int], factors: list[float]) -> Tensor:
+def slow_pool(table: EmbeddingTable, weight: Tensor, row: list[int], factors: list[float]) -> Tensor:
     if not row:
         return torch.zeros(table.dim)
     vectors = torch.stack([f * weight[i] for i, f in zip(row, factors, strict=True)])
@@ -119,7 +119,7 @@ def test_the_order_of_the_keys_does_not_matter() -> None:
 
 
 def test_first_weights_depend_on_seed_table_and_row_alone() -> None:
-    big = (Table(name="big", rows=40_000, dim=4, features=("a",)),)
+    big = (EmbeddingTable(name="big", rows=40_000, dim=4, features=("a",)),)
     whole = EmbeddingBags(big, seed=4).state_dict()["big"]
     assert whole.abs().max() <= 1 / math.sqrt(40_000)
     torch.testing.assert_close(float(whole.std()), 1 / math.sqrt(3 * 40_000), rtol=0.02, atol=0)
@@ -247,12 +247,18 @@ def test_bad_weights_are_refused() -> None:
     ("tables", "config", "message"),
     [
         ((TABLES[0], TABLES[0]), TORCH, "table names must differ"),
-        ((TABLES[0], Table(name="b", rows=1, dim=1, features=("user",))), TORCH, "'user' comes twice"),
-        ((Table(name="b", rows=0, dim=1, features=("a",)),), TORCH, "table 'b' must have"),
+        (
+            (TABLES[0], EmbeddingTable(name="b", rows=1, dim=1, features=("user",))),
+            TORCH,
+            "'user' comes twice",
+        ),
+        ((EmbeddingTable(name="b", rows=0, dim=1, features=("a",)),), TORCH, "table 'b' must have"),
         (TABLES, EmbeddingConfig(sharding="column_wise", column_blocks=3), "column_blocks 3 must divide"),
     ],
 )
-def test_bad_tables_are_refused(tables: tuple[Table, ...], config: EmbeddingConfig, message: str) -> None:
+def test_bad_tables_are_refused(
+    tables: tuple[EmbeddingTable, ...], config: EmbeddingConfig, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         EmbeddingBags(tables, config)
 
@@ -272,8 +278,8 @@ def test_a_backend_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
         EmbeddingBags(TABLES, EmbeddingConfig(backend="torchrec"))
 
 
-def equal_tables(count: int, rows: int = 2_000_000) -> list[Table]:
-    return [Table(name=f"t{i}", rows=rows, dim=32, features=(f"f{i}",)) for i in range(count)]
+def equal_tables(count: int, rows: int = 2_000_000) -> list[EmbeddingTable]:
+    return [EmbeddingTable(name=f"t{i}", rows=rows, dim=32, features=(f"f{i}",)) for i in range(count)]
 
 
 @pytest.mark.parametrize("sharding", STRATEGIES)
@@ -297,7 +303,7 @@ def test_auto_cuts_only_what_is_too_large_to_balance() -> None:
 def test_small_tables_are_spread_by_their_traffic() -> None:
     tables = [
         *equal_tables(2),
-        *(Table(name=f"s{i}", rows=3, dim=32, features=(f"s{i}",)) for i in range(10)),
+        *(EmbeddingTable(name=f"s{i}", rows=3, dim=32, features=(f"s{i}",)) for i in range(10)),
     ]
     plan = plan_shards(tables, TORCH, 2)
     assert [sum(s.rank == r for s in plan) for r in (0, 1)] == [6, 6]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from recray import checkpoint
 from recray.config import ConfigError
-from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, Embeddings, Placement, Table
+from recray.ops.embedding_bags import EmbeddingBags, EmbeddingConfig, Embeddings, EmbeddingTable, Placement
 from tests.ops.embedding_world import (
     BIG,
     NO_MAX,
@@ -143,7 +143,9 @@ def test_one_worker_alone_may_give_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(2 * plain, weighted)
 
 
-def plans(placement: Placement, tables: list[Table], backend: Backend) -> dict[Sharding, tuple[int, int]]:
+def plans(
+    placement: Placement, tables: list[EmbeddingTable], backend: Backend
+) -> dict[Sharding, tuple[int, int]]:
     """How the plan spreads what is held, by strategy."""
     found = {}
     for sharding in STRATEGIES[backend]:
@@ -161,7 +163,7 @@ def plans(placement: Placement, tables: list[Table], backend: Backend) -> dict[S
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_worker_holds_more_than_its_share(backend: Backend, tmp_path: Path) -> None:
-    tables = [Table(name=f"t{i}", rows=1000, dim=32, features=(f"f{i}",)) for i in range(8)]
+    tables = [EmbeddingTable(name=f"t{i}", rows=1000, dim=32, features=(f"f{i}",)) for i in range(8)]
     results = run_workers(plans, 2, tmp_path, tables, backend)
     for sharding in STRATEGIES[backend]:
         held = [result[sharding][0] for result in results]
@@ -206,7 +208,7 @@ def test_torchrec_does_as_the_door_promises() -> None:
 def test_torchrec_refuses_what_it_has_not() -> None:
     with pytest.raises(ConfigError, match="no row_wise sharding on CPUs: set embedding.backend to torch"):
         EmbeddingBags(TABLES, EmbeddingConfig(backend="torchrec", sharding="row_wise"))
-    odd = (Table(name="odd", rows=5, dim=6, features=("a",)),)
+    odd = (EmbeddingTable(name="odd", rows=5, dim=6, features=("a",)),)
     with pytest.raises(ConfigError, match="table 'odd' of dim 6"):
         EmbeddingBags(odd, EmbeddingConfig(backend="torchrec"))
 

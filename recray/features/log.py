@@ -38,6 +38,7 @@ MAX_RATING_SUM = 2.0**36  # beyond it float64 could no longer hold the sum in st
 FOLLOW_SOURCES = 256  # how many latest occurrences of an item are looked at for what came next
 FOLLOW_STEPS = 8  # how many events after each of them
 EVENT_FILE, ITEM_FILE = "events.parquet", "items.parquet"
+_NEXT_S = np.arange(1, FOLLOW_STEPS + 1)
 _KEPT_EDGES = 24  # three windows of eight days
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class EventLog:
         place_N = np.empty(len(times_N), np.int32)
         place_N[self.by_user.order_N] = np.arange(len(times_N), dtype=np.int32)
         self._user_place_N = place_N[self.by_item.order_N]
-        self._rating_sums_N = running(ratings_N)
+        self.rating_sums_N = running(ratings_N)
         # Float64 because integer matrices are multiplied without BLAS; entries are 0 and 1.
         self.genres_IG = self.items.genres_IG.astype(np.float64)
         self.genre_counts_I = self.genres_IG.sum(axis=1)
@@ -140,14 +141,10 @@ class EventLog:
             self._edges = dict([*list(self._edges.items())[1 - _KEPT_EDGES :], (begin, edges_I)])
         return edges_I
 
-    def mean_rating_before(self, time: int | Int64s, sums_N: Float64s | None = None) -> Float64s:
-        """Mean rating of all events strictly before ``time``, or before each time; NaN where there are none.
-
-        Args:
-            sums_N: running totals instead of those of the log's own ratings.
-        """
-        place = np.asarray(self.timestamps_N.searchsorted(time))
-        return mean((self._rating_sums_N if sums_N is None else sums_N).take(place), place)
+    def mean_rating_before(self, time: int) -> float:
+        """Mean rating of all events strictly before ``time``; NaN where there are none."""
+        count = int(self.timestamps_N.searchsorted(time))
+        return float(mean(float(self.rating_sums_N[count]), count))
 
     # ------------------------------------------------------------------ users
 
@@ -164,14 +161,19 @@ class EventLog:
         start, end = order.starts[user_id : user_id + 2].tolist()
         own_keys = order.keys_N[start:end]
 
-        def place(moment: int) -> Int64s:
-            found: Int64s = own_keys.searchsorted([base + clock.at(moment)]) + start
-            return found
+        def events_before(moment: int) -> int:
+            return int(own_keys.searchsorted(base + clock.at(moment)))
 
-        stop_K = place(time)
-        stop = int(stop_K[0])
+        count = events_before(time)
+        stop = start + count
         recent = slice(max(start, stop - RECENT_EVENTS), stop)
-        past = order.past(np.array([user_id]), stop_K, lambda days: place(midnight(time, days)))
+        past = Past(
+            count,
+            float(order.rating_sums_N[stop] - order.rating_sums_N[start]),
+            float(own_keys[0] - base + clock.origin) if count else np.nan,
+            float(own_keys[count - 1] - base + clock.origin) if count else np.nan,
+            lambda days: count - events_before(midnight(time, days)),
+        )
         return UserPast(self._user_items_N[recent], self._user_ratings_N[recent], past)
 
     def check_user(self, user_id: int) -> None:
@@ -207,7 +209,7 @@ class EventLog:
             one of the latest FOLLOW_SOURCES occurrences of ``item_id``; and how many occurrences
             were looked at.
         """
-        order, user_keys_N = self.by_item, self.by_user.keys_N
+        order, user_keys_N = self.by_item, self.by_user.ended_keys_N
         base, relative = item_id * self._clock.span, self._clock.at(time)
         first = int(order.starts[item_id])
         stop = int(order.keys_N.searchsorted(base + relative))
@@ -215,9 +217,8 @@ class EventLog:
         place_M = self._user_place_N[rows]
         # Where the user's own events reach ``time``: the key of this event, moved to that moment.
         limit_M = user_keys_N[place_M] - (order.keys_N[rows] - base) + relative
-        next_MS = place_M[:, None] + np.arange(1, FOLLOW_STEPS + 1)
-        last = len(user_keys_N) - 1
-        seen_MS = (user_keys_N.take(next_MS, mode="clip") < limit_M[:, None]) & (next_MS <= last)
+        next_MS = place_M[:, None] + _NEXT_S
+        seen_MS = user_keys_N.take(next_MS, mode="clip") < limit_M[:, None]
         items_N = self._user_items_N[next_MS[seen_MS]]
         return np.bincount(items_N, minlength=self.num_items), len(place_M)
 

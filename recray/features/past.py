@@ -8,6 +8,7 @@ Shapes: K owners (users or items), H events of a history, N events of a log.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,13 +26,13 @@ RECENT_EVENTS = 512  # a user's taste is read from at most so many latest events
 
 
 class Past(NamedTuple):
-    """K owners, each strictly before its moment. What is not known is NaN."""
+    """K owners, each strictly before its moment, or one, in plain numbers. What is not known is NaN."""
 
-    events_K: Int64s
-    rating_sum_K: Float64s
-    first_time_K: Float64s  # unix seconds
-    last_time_K: Float64s
-    events_since: Callable[[int], npt.NDArray[Any]]  # days -> events since ``midnight`` so many days before
+    events_K: Int64s | int
+    rating_sum_K: Float64s | float
+    first_time_K: Float64s | float  # unix seconds
+    last_time_K: Float64s | float
+    events_since: Callable[[int], Int64s | float]  # days -> events since ``midnight`` so many days before
 
 
 class UserPast(NamedTuple):
@@ -39,7 +40,7 @@ class UserPast(NamedTuple):
 
     item_ids_H: npt.NDArray[np.integer[Any]]  # the last RECENT_EVENTS items, oldest first
     ratings_H: npt.NDArray[np.floating[Any]]  # NaN where unknown
-    past: Past  # K is 1
+    past: Past
 
 
 def midnight(time: Time, days: int) -> Time:
@@ -50,14 +51,16 @@ def midnight(time: Time, days: int) -> Time:
     return (time // DAY_S - days) * DAY_S
 
 
-def mean(sums_K: Float64s, events_K: Int64s) -> Float64s:
+def mean(sums_K: Float64s | float, events_K: Int64s | int) -> Float64s | float:
     """NaN where there are no events."""
-    return np.where(events_K, sums_K / np.maximum(events_K, 1), np.nan)
+    if isinstance(events_K, int):
+        return sums_K / events_K if events_K else float("nan")
+    return np.where(events_K, np.divide(sums_K, np.maximum(events_K, 1)), np.nan)
 
 
-def smoothed_mean(past: Past, prior: Float64s | float) -> Float64s:
+def smoothed_mean(past: Past, prior: Float64s | float) -> Float64s | float:
     """Mean rating, drawn to ``prior`` by ``SMOOTHING_EVENTS`` events' worth."""
-    return (past.rating_sum_K + SMOOTHING_EVENTS * prior) / (past.events_K + SMOOTHING_EVENTS)
+    return np.divide(past.rating_sum_K + SMOOTHING_EVENTS * prior, past.events_K + SMOOTHING_EVENTS)
 
 
 def brought_history(item_ids_H: Int64s, times_H: Int64s | None = None, time: int | None = None) -> UserPast:
@@ -66,22 +69,16 @@ def brought_history(item_ids_H: Int64s, times_H: Int64s | None = None, time: int
     With times, entries that are not strictly before ``time`` are left out.
     """
     if times_H is None or time is None:
-        first = last = np.nan
-        since = np.full(1, np.nan if len(item_ids_H) else 0.0)
-        return _brought(item_ids_H, first, last, lambda days: since)
+        since = np.nan if len(item_ids_H) else 0.0
+        return _brought(item_ids_H, np.nan, np.nan, lambda days: since)
     item_ids_H, earlier_H = item_ids_H[times_H < time], times_H[times_H < time]
     first, last = (earlier_H.min(), earlier_H.max()) if len(earlier_H) else (np.nan, np.nan)
-    return _brought(
-        item_ids_H, first, last, lambda days: (earlier_H >= midnight(time, days)).sum(keepdims=True)
-    )
+    return _brought(item_ids_H, first, last, lambda days: int((earlier_H >= midnight(time, days)).sum()))
 
 
-def _brought(
-    item_ids_H: Int64s, first: float, last: float, since: Callable[[int], npt.NDArray[Any]]
-) -> UserPast:
+def _brought(item_ids_H: Int64s, first: float, last: float, since: Callable[[int], float]) -> UserPast:
     recent_H, count = item_ids_H[-RECENT_EVENTS:], len(item_ids_H)
-    rating_sum = np.full(1, np.nan if count else 0.0)
-    past = Past(np.full(1, count), rating_sum, np.full(1, first, float), np.full(1, last, float), since)
+    past = Past(count, np.nan if count else 0.0, float(first), float(last), since)
     return UserPast(recent_H, np.full(len(recent_H), np.nan), past)
 
 
@@ -121,6 +118,7 @@ class Order:
     Attributes:
         order_N: positions in the log.
         keys_N: owner * span + time on the clock.
+        ended_keys_N: the same and one more, later than any time.
         starts: one entry per owner and one more: where its events begin.
         rating_sums_N: N + 1 entries, the total before each position.
     """
@@ -131,7 +129,8 @@ class Order:
         keys_N = owner_N.astype(np.int64) * clock.span + (times_N - clock.origin)
         self.clock = clock
         self.order_N: Int32s = np.argsort(keys_N, kind="stable").astype(np.int32)
-        self.keys_N = keys_N[self.order_N]
+        self.ended_keys_N = np.append(keys_N[self.order_N], np.iinfo(np.int64).max)
+        self.keys_N = self.ended_keys_N[:-1]
         self.starts = np.zeros(num_owners + 1, np.int64)
         np.cumsum(np.bincount(owner_N, minlength=num_owners), out=self.starts[1:])
         self.rating_sums_N = running(ratings_N[self.order_N])
@@ -152,19 +151,14 @@ class Order:
         start_K, base_K = self.starts.take(owner_K), owner_K * self.clock.span
         sums_N = self.rating_sums_N if sums_N is None else sums_N
         events_K = stop_K - start_K
+        known_K, epoch_K = events_K > 0, self.clock.origin - base_K
         return Past(
             events_K,
             sums_N.take(stop_K) - sums_N.take(start_K),
-            self._times(events_K, start_K, base_K),
-            self._times(events_K, stop_K - 1, base_K),
-            lambda days: stop_K - edges(days),
+            np.where(known_K, self.ended_keys_N.take(start_K) + epoch_K, np.nan),
+            np.where(known_K, self.ended_keys_N.take(stop_K - 1) + epoch_K, np.nan),
+            cache(lambda days: stop_K - edges(days)),
         )
-
-    def _times(self, events_K: Int64s, place_K: Int64s, base_K: Int64s) -> Float64s:
-        if not len(self.keys_N):
-            return np.full(len(place_K), np.nan)
-        times_K = self.keys_N.take(place_K, mode="clip") - base_K + self.clock.origin
-        return np.where(events_K, times_K, np.nan)
 
     def before_each(self) -> Int64s:
         """stop_N: where the past of each event ends, which begins where its owner's events do."""

@@ -9,19 +9,32 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from recray.arrays import Bools, Float32s, Float64s, Int64s
+from recray.arrays import Bools, Float32s, Int32s, Int64s
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.side_features import encode_side_features
 from recray.data.events.splits import global_time
 from recray.data.row_block import MultiHot, RowBlock, SparseIds
 from recray.data.row_source import Part, RawRows
+from recray.features.items import item_features
+from recray.features.log import EventLog
+from recray.features.past import smoothed_mean
+from recray.features.ranking import KnownOfEvents, compute_of_events
 from recray.schema import DataError, RowSchema, SparseFeature
 
-DAY_S = 86_400
-SMOOTHING = 5  # events at the overall mean that every user and item is taken to have had before
+BEFORE = (
+    "user_events",
+    "user_mean_rating",
+    "user_days_since_last",
+    "user_days_since_first",
+    "item_events",
+    "item_mean_rating",
+    "item_days_since_last",
+    "item_days_since_first",
+    "item_age",
+)
+"""The ranking features that rows have, as ``features.ranking`` defines them; click rates come beside."""
 SIDE = ("gender", "age", "occupation", "genres")
 
 
@@ -62,7 +75,12 @@ class RatingsAsRows:
         return "clicks"
 
     def options(self) -> dict[str, Any]:
-        shared = {"dataset": self.dataset.name, "dataset_hash": self.dataset.hash, "sessions": self.sessions}
+        shared = {
+            "dataset": self.dataset.name,
+            "dataset_hash": self.dataset.hash,
+            "sessions": self.sessions,
+            "features": list(self._features()),
+        }
         if self.sessions == "user":
             return shared
         return {**shared, "threshold": self.threshold, "history": self.history}
@@ -71,12 +89,12 @@ class RatingsAsRows:
         data = self.dataset
         split = global_time(data)
         labels_N = self._labels()
-        dense = _known_before(data, data.ratings_N >= self.threshold)
+        clicks_N = data.ratings_N >= self.threshold
+        log = _log(data)
         sparse = _sparse(data, split.train_N)
-        if self.sessions == "user":
-            dense = {name: values for name, values in dense.items() if not name.startswith("user_")}
-        elif self.history:
-            sparse += _history(data, data.ratings_N >= self.threshold, split.train_N, self.history)
+        if self.sessions == "none" and self.history:
+            sparse += _history(data, log, clicks_N, split.train_N, self.history)
+        dense = self._dense(log, clicks_N)
         schema = RowSchema(
             dense=tuple(dense), sparse=tuple(c.feature for c in sparse), sessions=self.sessions == "user"
         )
@@ -95,6 +113,23 @@ class RatingsAsRows:
             parts={part: [self._part(schema, whole, mask_N)] for part, mask_N in masks.items()},
             split=split.name,
         )
+
+    def _features(self) -> tuple[str, ...]:
+        """Of ``BEFORE``, what tells the rows of a list apart and the data set has."""
+        names = BEFORE if self.sessions == "none" else [name for name in BEFORE if name.startswith("item_")]
+        return tuple(name for name in names if name != "item_age" or "year" in self.dataset.items.columns)
+
+    def _dense(self, log: EventLog, clicks_N: Bools) -> dict[str, Float32s]:
+        """What was known strictly before each event."""
+        names = self._features()
+        dense = dict(zip(names, compute_of_events(KnownOfEvents(log), names).T, strict=True))
+        clicked = KnownOfEvents(log, clicks_N)
+        pasts = {"item_click_rate": clicked.item}
+        if self.sessions == "none":
+            pasts["user_click_rate"] = clicked.user
+        for name, past in pasts.items():
+            dense[name] = np.asarray(smoothed_mean(past, clicked.mean_rating), np.float32)
+        return dense
 
     def _labels(self) -> Float32s:
         ratings_N = self.dataset.ratings_N
@@ -119,83 +154,41 @@ class RatingsAsRows:
         return RowBlock(schema, block.dense_NF, block.ids, block.labels_N, offsets_S)
 
 
-def _known_before(data: Dataset, clicks_N: Bools) -> dict[str, Float32s]:
-    """Histories of the user and the item of each event, of what happened strictly before it."""
-    times_N = data.timestamps_N
-    everyone = Past(np.zeros(len(data), np.int64), times_N)
-    # Before the very first event nothing is known: half the scale stands for the mean.
-    mean_N = everyone.mean(data.ratings_N, float(data.ratings_N.max()) / 2, 1)
-    rate_N = everyone.mean(clicks_N, 0.5, 1)
-    columns: dict[str, npt.NDArray[Any]] = {}
-    for who, ids_N in (("user", data.user_ids_N), ("item", data.item_ids_N)):
-        past = Past(ids_N, times_N)
-        columns[f"{who}_events"] = past.count_N
-        columns[f"{who}_mean_rating"] = past.mean(data.ratings_N, mean_N, SMOOTHING)
-        columns[f"{who}_click_rate"] = past.mean(clicks_N, rate_N, SMOOTHING)
-        columns[f"{who}_days_since_last"] = past.since_last_N / DAY_S
-        columns[f"{who}_days_since_first"] = past.since_first_N / DAY_S
-    if "year" in data.items.columns:
-        released_I = data.items["year"].cast(float).fill_null(float("nan")).to_numpy()
-        years_N = times_N.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64) + 1970
-        columns["item_age_years"] = years_N - released_I[data.item_ids_N]
-    return {name: values.astype(np.float32) for name, values in columns.items()}
+def _log(data: Dataset) -> EventLog:
+    return EventLog(
+        data.user_ids_N,
+        data.item_ids_N,
+        data.ratings_N,
+        data.timestamps_N,
+        num_users=data.num_users,
+        num_items=data.num_items,
+        items=item_features(data.items),
+    )
 
 
-class Past:
-    """For each event, the earlier events with its key; ``times_N`` must not fall.
-
-    ``count_N``: how many; ``since_last_N`` and ``since_first_N``: seconds, NaN where there are none.
-    """
-
-    def __init__(self, keys_N: Int64s, times_N: Int64s) -> None:
-        self._order_N = np.argsort(keys_N, kind="stable")
-        keys, times = keys_N[self._order_N], times_N[self._order_N]
-        places = np.arange(len(keys))
-        new_key = np.r_[True, keys[1:] != keys[:-1]]
-        # Events of one second know nothing of each other: they all begin at the first of them.
-        new_time = new_key | np.r_[True, times[1:] != times[:-1]]
-        self._first = np.maximum.accumulate(np.where(new_key, places, 0))
-        self._before = np.maximum.accumulate(np.where(new_time, places, 0))
-        count = self._before - self._first
-        known = count > 0
-        self.count_N = self._in_place(count)
-        self.since_last_N = self._in_place(np.where(known, times - times[self._before - known], np.nan))
-        self.since_first_N = self._in_place(np.where(known, times - times[self._first], np.nan))
-
-    def mean(self, values_N: npt.NDArray[Any], prior_N: npt.NDArray[Any] | float, weight: float) -> Float64s:
-        """Mean of the earlier values, with ``weight`` further ones of ``prior_N``."""
-        sums = np.concatenate([[0.0], np.cumsum(values_N[self._order_N], dtype=np.float64)])
-        total_N = self._in_place(sums[self._before] - sums[self._first])
-        return (total_N + weight * prior_N) / (self.count_N + weight)
-
-    def latest(self, ids_N: Int64s, marked_N: Bools, most: int) -> MultiHot:
-        """Of the earlier events that are marked the latest ``most``: their ids, oldest first."""
-        marked = marked_N[self._order_N]
-        count = np.concatenate([[0], np.cumsum(marked)])
-        stop_N = self._in_place(count[self._before])
-        start_N = np.maximum(self._in_place(count[self._first]), stop_N - most)
-        offsets_N = np.concatenate([[0], np.cumsum(stop_N - start_N)])
-        places = np.arange(offsets_N[-1]) + np.repeat(start_N - offsets_N[:-1], stop_N - start_N)
-        return MultiHot(ids_N[self._order_N][marked].astype(np.int32)[places], offsets_N)
-
-    def _in_place(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        made_N = np.empty_like(values)
-        made_N[self._order_N] = values
-        return made_N
-
-
-def _history(data: Dataset, clicks_N: Bools, train_N: Bools, most: int) -> list[_Column]:
+def _history(data: Dataset, log: EventLog, clicks_N: Bools, train_N: Bools, most: int) -> list[_Column]:
     """The user's latest items before each event; they tell about users whom training has not seen."""
-    past = Past(data.user_ids_N, data.timestamps_N)
     item = _ids("item_id", data.item_ids_N + 1, data.num_items + 1, train_N)
     assert not isinstance(item.ids, MultiHot)
     return [
         _Column(
             SparseFeature(name=name, size=item.feature.size, multi_hot=True),
-            past.latest(item.ids.astype(np.int64), marked_N, most),
+            _latest(log, item.ids, marked_N, most),
         )
         for name, marked_N in (("clicked_items", clicks_N), ("other_items", ~clicks_N))
     ]
+
+
+def _latest(log: EventLog, ids_N: Int32s, marked_N: Bools, most: int) -> MultiHot:
+    """Of the user's events before each event that are marked the latest ``most``: their ids, oldest first."""
+    order = log.by_user
+    marked = marked_N[order.order_N]
+    count = np.concatenate([[0], np.cumsum(marked)])
+    stop_N = count[order.before_each()]
+    start_N = np.maximum(count[order.starts[log.user_ids_N]], stop_N - most)
+    offsets_N = np.concatenate([[0], np.cumsum(stop_N - start_N)])
+    places = np.arange(offsets_N[-1]) + np.repeat(start_N - offsets_N[:-1], stop_N - start_N)
+    return MultiHot(ids_N[order.order_N][marked].astype(np.int32)[places], offsets_N)
 
 
 def _sparse(data: Dataset, train_N: Bools) -> list[_Column]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from recray.arrays import Float32s, Float64s, Int32s, Int64s
 from recray.features.log import EventLog
-from recray.features.past import RECENT_EVENTS, Past, UserPast, brought_history, running
+from recray.features.past import RECENT_EVENTS, Past, UserPast, brought_history, mean, running
 
 HALF_LIFE_EVENTS = 10.0  # recent taste: an event counts half as much so many events later
 # Rounded so that every weighted count of genres is exact in float64, in any order of addition.
@@ -39,7 +39,7 @@ class Known(Protocol):
     @property
     def item(self) -> Past: ...
     @property
-    def mean_rating(self) -> Float64s:
+    def mean_rating(self) -> Float64s | float:
         """Of all events."""
 
 
@@ -102,7 +102,7 @@ class KnownOfQuery:
         return self.log.items_before(self.item_ids_K, self.time)
 
     @cached_property
-    def mean_rating(self) -> Float64s:
+    def mean_rating(self) -> float:
         return self.log.mean_rating_before(self.time)
 
     @cached_property
@@ -142,6 +142,7 @@ class KnownOfEvents:
         return self.log.by_item.past_of_each(self.item_ids_K, self.time, self._ratings_K)
 
     @cached_property
-    def mean_rating(self) -> Float64s:
-        sums_N = None if self._ratings_K is None else running(self._ratings_K)
-        return self.log.mean_rating_before(self.time, sums_N)
+    def mean_rating(self) -> Float64s | float:
+        sums_N = self.log.rating_sums_N if self._ratings_K is None else running(self._ratings_K)
+        events_K = self.time.searchsorted(self.time)
+        return mean(sums_N.take(events_K), events_K)

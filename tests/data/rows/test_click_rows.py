@@ -10,8 +10,12 @@ import pytest
 from recray.data.events.dataset import Dataset
 from recray.data.row_block import MultiHot, RowBlock
 from recray.data.rows.prepare import load_or_prepare_rows, prepare_rows
-from recray.data.rows.ratings import DAY_S, SMOOTHING, RatingsAsRows
+from recray.data.rows.ratings import RatingsAsRows
 from recray.data.rows.table import RowTable
+from recray.features.items import item_features
+from recray.features.log import EventLog
+from recray.features.past import DAY_S
+from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.schema import DataError
 from tests.conftest import raw_file
 from tests.data.made import dataset_of
@@ -54,27 +58,48 @@ def test_dense_features_equal_a_slow_loop_over_the_strict_past(data: Dataset, ta
     column = {name: rows.dense_NF[:, f] for f, name in enumerate(table.schema.dense)}
     events = list(zip(data.user_ids_N, data.item_ids_N, data.ratings_N, data.timestamps_N, strict=True))
 
-    def mean(values: list[float], prior: float, weight: float) -> float:
-        return (sum(values) + weight * prior) / (len(values) + weight)
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values) if values else np.nan
+
+    def smoothed(values: list[float], prior: float) -> float:
+        return (sum(values) + 10 * prior) / (len(values) + 10)
 
     for n, (user, item, _, now) in enumerate(events):
         past = [e for e in events if e[3] < now]
-        prior = mean([e[2] for e in past], data.ratings_N.max() / 2, 1)
-        prior_rate = mean([e[2] >= 4 for e in past], 0.5, 1)
-        for who, own in (
-            ("user", [e for e in past if e[0] == user]),
-            ("item", [e for e in past if e[1] == item]),
-        ):
-            assert column[f"{who}_events"][n] == len(own)
-            rating = mean([e[2] for e in own], prior, SMOOTHING)
-            assert column[f"{who}_mean_rating"][n] == pytest.approx(rating, rel=1e-5)
-            rate = mean([e[2] >= 4 for e in own], prior_rate, SMOOTHING)
-            assert column[f"{who}_click_rate"][n] == pytest.approx(rate, rel=1e-5)
+        prior, prior_rate = mean([e[2] for e in past]), mean([e[2] >= 4 for e in past])
+        own, others = [e for e in past if e[0] == user], [e for e in past if e[1] == item]
+        expected = {
+            "user_events": len(own),
+            "item_events": len(others),
+            "user_mean_rating": mean([e[2] for e in own]),
+            "item_mean_rating": smoothed([e[2] for e in others], prior),
+            "user_click_rate": smoothed([e[2] >= 4 for e in own], prior_rate),
+            "item_click_rate": smoothed([e[2] >= 4 for e in others], prior_rate),
+            "item_age": 1970 + now / (365.2425 * DAY_S) - (1960 + item),
+        }
+        for who, seen in (("user", own), ("item", others)):
             for name, at in (("last", -1), ("first", 0)):
-                found = column[f"{who}_days_since_{name}"][n]
-                wanted = (now - own[at][3]) / DAY_S if own else np.nan
-                assert found == pytest.approx(wanted, rel=1e-5, nan_ok=True)
-        assert column["item_age_years"][n] == 1970 - (1960 + item)
+                expected[f"{who}_days_since_{name}"] = (now - seen[at][3]) / DAY_S if seen else np.nan
+        assert set(expected) == set(column)
+        for name, value in expected.items():
+            assert column[name][n] == pytest.approx(value, rel=1e-5, nan_ok=True), name
+
+
+def test_rows_and_rankers_are_told_the_same_of_a_user_an_item_and_a_time(
+    data: Dataset, table: RowTable
+) -> None:
+    """Bit for bit: the columns that rows share with rankers are the ranking features of a query."""
+    columns = [data.user_ids_N, data.item_ids_N, data.ratings_N, data.timestamps_N]
+    log = EventLog(
+        *columns, num_users=data.num_users, num_items=data.num_items, items=item_features(data.items)
+    )
+    shared = [name for name in table.schema.dense if name in FEATURES]
+    assert set(table.schema.dense) - set(shared) == {"user_click_rate", "item_click_rate"}
+    found_NF = whole(table).dense_NF[:, [table.schema.dense.index(name) for name in shared]]
+    for n, (user, item, _, now) in enumerate(zip(*columns, strict=True)):
+        one = np.ones(1, np.float32)
+        query = RankingQuery(int(user), int(now), np.array([item]), one, one.astype(np.uint8))
+        assert found_NF[n].tobytes() == compute(log, query, shared)[0].tobytes()
 
 
 def test_labels_and_ids(data: Dataset, table: RowTable) -> None:

@@ -20,8 +20,9 @@ from recray.recipes.comparison import compare_models
 from recray.recipes.publishing import reindex
 from recray.recipes.ranking import RankerRun
 from recray.recipes.retrieval import DataConfig, TwoTowerRun, bundle_name, prepared
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig

@@ -21,8 +21,9 @@ from recray.recipes.generative import DECODER_PRESETS, DecoderRun, coded, restor
 from recray.recipes.generative_publishing import extend
 from recray.recipes.retrieval import DataConfig, bundle_name, prepared
 from recray.semantic_ids import SemanticIds, disambiguate
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Bundle, Store, StoreError
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig

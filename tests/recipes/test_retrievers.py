@@ -31,8 +31,9 @@ from recray.recipes.publishing import reindex
 from recray.recipes.ranking import RankerRun, TwoStage
 from recray.recipes.retrieval import CountRun, DataConfig, evaluate_retriever, model_name, prepared
 from recray.recipes.sequence import SASRecRun, SS4RecRun
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig

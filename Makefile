@@ -63,7 +63,7 @@ format: setup ## rewrite the code in the house format
 
 cluster-local: setup ## start a Ray cluster on this machine, with dashboard, for `ray job submit`
 	RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1 \
-		RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=recray.serve.headers:middlewares \
+		RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=recray.serve.http.headers:middlewares \
 		ray start --head --disable-usage-stats --dashboard-host=127.0.0.1
 	@echo
 	@echo "submit a job with:"

@@ -142,13 +142,13 @@ def rqvae_items_per_s(config: RQVAEConfig, steps: int, *, bfloat16: bool = False
 
 def over_http(config: DecoderConfig) -> dict[str, float | int | None]:
     """One client of the served application, its requests one after another."""
-    from recray.serve.haproxy import free_port, use_haproxy
+    from recray.serve.http.haproxy import free_port, use_haproxy
 
     use_haproxy(drain_s=1.0)
     import ray
 
-    from recray.serve.deployments import start, stop
-    from recray.serve.service import ServiceConfig
+    from recray.serve.place.config import ServiceConfig
+    from recray.serve.place.deployments import start, stop
 
     with tempfile.TemporaryDirectory(prefix="recray-bench-") as folder:
         root, bodies, port = Path(folder) / "store", Path(folder) / "bodies.json", free_port()

@@ -13,18 +13,13 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from benchmarks.serving_world import APPLICATION
-from recray.features.candidates import Candidates
-from recray.serve.catalogue import Query
 from recray.serve.clock import StageClock
-from recray.serve.pipeline import (
-    ServedBundles,
-    load_catalogue,
-    load_log,
-    load_rank_stages,
-    load_retrieval,
-    open_served,
-)
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.catalogue import Catalogue
+from recray.serve.query import Query
+from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
+from recray.serve.stages.state import RequestState
+from recray.serve.versions import OpenedVersion, open_served
 from recray.store import Store
 
 app = FastAPI()
@@ -36,27 +31,27 @@ class Ask(BaseModel):
     request_time: int | None = None
 
 
-def opened(root: str) -> ServedBundles:
-    return open_served(Store(Path(root)), APPLICATION)
+def opened(root: str) -> OpenedVersion:
+    return OpenedVersion(open_served(Store(Path(root)), APPLICATION))
 
 
 @serve.deployment
 class Retriever:
     def __init__(self, root: str) -> None:
-        self.retrieval = load_retrieval(opened(root), load_log(opened(root)))
+        self.retrieval = open_retrieval(StagesConfig(), opened(root))
 
-    def __call__(self, query: Query) -> Candidates:
-        return self.retrieval.retrieve(query, StageClock()).candidates
+    def __call__(self, query: Query) -> RequestState:
+        return self.retrieval(RequestState(query, StageClock()))
 
 
 @serve.deployment
 class Ranker:
     def __init__(self, root: str) -> None:
-        self.stages = load_rank_stages(opened(root), load_log(opened(root)))
+        self.stages = open_ranking(StagesConfig(), opened(root))
 
-    def __call__(self, query: Query, candidates: Candidates) -> list[tuple[int, float]]:
-        ranked = self.stages.rank(query, candidates, False, StageClock())
-        return list(zip(ranked.item_ids_K.tolist(), ranked.scores_K.tolist(), strict=True))
+    def __call__(self, state: RequestState) -> list[tuple[int, float]]:
+        state = run(self.stages, state)
+        return list(zip(state.item_ids_S.tolist(), state.scores_K[state.order_S].tolist(), strict=True))
 
 
 @serve.deployment
@@ -64,13 +59,12 @@ class Ranker:
 class Ingress:
     def __init__(self, root: str, retriever: DeploymentHandle, ranker: DeploymentHandle) -> None:
         self.retriever, self.ranker = retriever, ranker
-        self.catalogue = load_catalogue(opened(root))
+        self.catalogue = Catalogue(*opened(root).catalogue)
 
     @app.post("/recommend")
     async def recommend(self, ask: Ask) -> dict[str, Any]:
         query = self.catalogue.query(RecommendRequest(**ask.model_dump()))
-        candidates = await self.retriever.remote(query)
-        ranked = await self.ranker.remote(query, candidates)
+        ranked = await self.ranker.remote(await self.retriever.remote(query))
         return {
             "items": [
                 {

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.load_client import LoadResult, run
 from benchmarks.serving_world import NOW, WorldSize, publish_world
-from recray.serve.haproxy import free_port
+from recray.serve.http.haproxy import free_port
 
 log = logging.getLogger("benchmarks.serving")
 

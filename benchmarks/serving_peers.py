@@ -15,14 +15,14 @@ RAY_CPUS = 8  # logical: the naive graph asks for three with Serve's defaults
 
 def serve_fused(root: Path, port: int) -> None:
     """This application: every stage in one replica behind HAProxy."""
-    from recray.serve.haproxy import use_haproxy
+    from recray.serve.http.haproxy import use_haproxy
 
     if not use_haproxy(drain_s=1.0):
         raise SystemExit("the fused setting needs HAProxy ingress: install ray[haproxy]")
     import ray
 
-    from recray.serve.deployments import start, stop
-    from recray.serve.service import ServiceConfig
+    from recray.serve.place.config import ServiceConfig
+    from recray.serve.place.deployments import start, stop
 
     ray.init(num_cpus=RAY_CPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     start(ServiceConfig(application=APPLICATION, store=str(root)), port=port)
@@ -55,8 +55,9 @@ def serve_bare(root: Path, port: int) -> None:
     from fastapi import FastAPI, Request, Response
 
     from recray.ops.ann import set_num_threads
-    from recray.serve.pipeline import Pipeline, open_served
-    from recray.serve.requests import parse
+    from recray.serve.http.requests import parse
+    from recray.serve.place.pipeline import Pipeline
+    from recray.serve.versions import open_served
 
     set_num_threads(1)
     pipeline = Pipeline(open_served(Store(root), APPLICATION))

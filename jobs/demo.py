@@ -13,7 +13,8 @@ from recray.eval.compare import Row
 from recray.pipelines import demo
 from recray.pipelines.compare import compare_models
 from recray.recipes.ranker import MeasuredStages
-from recray.serve.session import serving
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.session import serving
 from recray.store import Store
 from recray.train.context import LaunchConfig
 
@@ -37,7 +38,7 @@ def main(job: Demo) -> None:
         ranker = demo.train_on("gbdt_ranker", job.dataset, launch, store)
         # Promotion is what replicas follow; the ranker's version brings its retriever along.
         store.promote(ranker.bundle.manifest.name, ranker.bundle.manifest.version)
-        url = session.start(ranker.bundle.manifest.name)
+        url = session.start(ServiceConfig(application=ranker.bundle.manifest.name))
         question = {"k": 5, "explain": True, "request_time": demo.latest_time(job.dataset)}
         for user in demo.some_users(job.dataset):
             answer = httpx.post(f"{url}/recommend", json={**question, "user_id": user})

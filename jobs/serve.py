@@ -1,28 +1,31 @@
 """Serve a published ranker (or retriever) over HTTP until Ctrl-C; follows promotions and rollbacks.
 
 python jobs/serve.py --dataset synthetic
+python jobs/serve.py --service.application ml-100k-sasrec --service.diversity 0.2
 """
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from recray.cli.jobs import run_job
-from recray.serve.session import serving
+from recray.serve.place.config import PlacementConfig, ServiceConfig
+from recray.serve.place.session import serving
 
 
 @dataclass(frozen=True)
 class Serve:
     dataset: str = "synthetic"
-    """Serves the bundle "<dataset>-ranker"."""
-    application: str = ""
-    """Another bundle's name, as `recray versions` lists it."""
+    """Serves the bundle "<dataset>-ranker", where service.application names no other."""
+    service: ServiceConfig = field(default_factory=lambda: ServiceConfig(application=""))
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
     port: int = 8000
     """Where the application listens on this machine."""
 
 
 def main(config: Serve) -> None:
+    service = replace(config.service, application=config.service.application or f"{config.dataset}-ranker")
     with serving(config.port) as session:
-        url = session.start(config.application or f"{config.dataset}-ranker")
+        url = session.start(service, config.placement)
         ask = f"curl {url}/recommend -H 'content-type: application/json'"
         print(f"serving at {url}; try: {ask} -d '{{}}'")
         print("Ctrl-C stops it", flush=True)

@@ -23,7 +23,7 @@ def _recray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ray_cluster(_recray_home: Path) -> Iterator[None]:
     """One Ray instance for the whole session; four logical CPUs so that two workers and Serve fit."""
-    from recray.serve.haproxy import use_haproxy
+    from recray.serve.http.haproxy import use_haproxy
 
     use_haproxy(drain_s=1.0)
     import ray

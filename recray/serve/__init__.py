@@ -1,1 +1,9 @@
-"""Serving: stages in plain Python, an HTTP gateway, and the Ray Serve deployments that place them."""
+"""Serving: stages in plain Python, an HTTP gateway, and the places where both run.
+
+    place     one version loaded, in this process or as Ray Serve deployments: the only ``ray.serve``
+    stages | http
+    query, clock, versions, follower: the ground, which knows neither raw ids nor HTTP
+
+Imports point down. An application is a list of stages (``stages.listed``) that every placement runs, and
+that ``pipelines.two_stage`` runs offline.
+"""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError
-from recray.serve.pipeline import ServedBundles, open_served
+from recray.serve.versions import ServedBundles, open_served
 from recray.store import Reference, Store
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Follower(Generic[T]):
 
     Args:
         load: makes what serves out of the bundles; runs in the background thread.
-        also: a decoder beside the application, whose production version is followed as well.
+        second_source: a decoder beside the application, whose production version is followed as well.
         poll_s: seconds between two looks at the store.
     Raises:
         ConfigError, DataError: the first version cannot be loaded; later ones only make a ``problem``.
@@ -56,15 +56,16 @@ class Follower(Generic[T]):
         load: Callable[[ServedBundles], T],
         *,
         name: str = "production",
-        also: str = "",
+        second_source: str = "",
         poll_s: float = 1.0,
     ) -> None:
-        self._store, self._application, self._name, self._also = store, application, name, also
+        self._store, self._application, self._name = store, application, name
+        self._second_source = second_source
         self._load, self._poll_s = load, poll_s
         self.problem: str | None = None
         self._failed: tuple[Versions, float] | None = None  # versions, monotonic time of the attempt
         self._stop = threading.Event()
-        self.current: Loaded[T] = self.load_version(open_served(store, application, name, also))
+        self.current: Loaded[T] = self.load_version(open_served(store, application, name, second_source))
         self._thread = threading.Thread(target=self._follow, name="follow-store", daemon=True)
 
     def start(self) -> None:
@@ -81,11 +82,12 @@ class Follower(Generic[T]):
         """One look at the store; swaps ``current`` where the name moved. Never raises."""
         try:
             version = self._store.open(self._application, self._name).manifest.version
-            also = self._store.open(self._also).manifest.version if self._also else None
+            second = self._second_source
+            beside = self._store.open(second).manifest.version if second else None
         except (ConfigError, OSError) as error:
             self._complain(f"the store cannot be read: {error}")
             return
-        wanted = (version, also)
+        wanted = (version, beside)
         if wanted == _versions(self.current.bundles):
             self.problem, self._failed = None, None
         elif self._failed is None or self._is_due(wanted):
@@ -96,13 +98,14 @@ class Follower(Generic[T]):
         return self._failed[0] != wanted or time.monotonic() - self._failed[1] > RETRY_S
 
     def _move_to(self, wanted: Versions) -> None:
-        version, also = wanted
+        version, beside = wanted
         try:
-            loaded = self.load_version(open_served(self._store, self._application, version, self._also))
+            bundles = open_served(self._store, self._application, version, self._second_source)
+            loaded = self.load_version(bundles)
         except Exception as error:  # whatever is wrong with a new version, the old one must go on
             self._failed = (wanted, time.monotonic())
-            beside = f" beside version {also} of {self._also}" if also else ""
-            self._complain(f"version {version}{beside} does not load: {type(error).__name__}: {error}")
+            which = f"{version} beside version {beside} of {self._second_source}" if beside else f"{version}"
+            self._complain(f"version {which} does not load: {type(error).__name__}: {error}")
             log.debug("loading version %d", version, exc_info=True)
             return
         old, self.current = self.current, loaded
@@ -120,5 +123,5 @@ class Follower(Generic[T]):
 
 
 def _versions(bundles: ServedBundles) -> Versions:
-    also = bundles.generative
-    return bundles.reference.version, also.reference.version if also else None
+    beside = bundles.second_source
+    return bundles.reference.version, beside.reference.version if beside else None

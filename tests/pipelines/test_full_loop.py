@@ -28,8 +28,9 @@ from recray.recipes.ranker import (
     GBDTRankerRun,
     MeasuredStages,
 )
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig

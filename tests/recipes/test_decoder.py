@@ -24,8 +24,9 @@ from recray.pipelines.train import train
 from recray.recipes.decoder import DECODER, DecoderRun
 from recray.schema import SemanticSchema
 from recray.semantic_ids import SemanticIds, disambiguate
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Bundle, Store, StoreError
 from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig

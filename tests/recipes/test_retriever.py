@@ -33,8 +33,9 @@ from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun, MeasuredStages
 from recray.recipes.retriever import as_retriever, evaluate_retriever
 from recray.recipes.sequence import SASRecRun, SS4RecRun
 from recray.recipes.two_stage import TwoStage
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig

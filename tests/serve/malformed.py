@@ -4,7 +4,7 @@ import json
 
 from hypothesis import strategies as st
 
-from recray.serve.requests import MAX_BODY_BYTES
+from recray.serve.http.requests import MAX_BODY_BYTES
 
 json_values = st.recursive(
     st.none()

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from recray.config import ConfigError
-from recray.serve.haproxy import free_port
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import MAX_BODY_BYTES, RecommendRequest
-from recray.serve.service import ServiceConfig
+from recray.serve.http.haproxy import free_port
+from recray.serve.http.requests import MAX_BODY_BYTES, RecommendRequest
+from recray.serve.place.config import PlacementConfig, ServiceConfig
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.store.names import Move, read_moves, write_moves
 from tests.serve.malformed import bodies
@@ -66,8 +67,8 @@ PATHS = {"fused": "", "spread": "/spread"}
 def server(ray_cluster: None, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from ray import serve
 
-    from recray.serve.deployments import PlacementConfig, start, stop
-    from serve_apps.two_stage import TwoStageArgs, build
+    from recray.serve.place.deployments import start, stop
+    from serve_apps.two_stage import build
 
     store = Store(tmp_path_factory.mktemp("served"))
     for seed in (0, 1):
@@ -75,10 +76,8 @@ def server(ray_cluster: None, world: World, tmp_path_factory: pytest.TempPathFac
     store.promote(APPLICATION, 1)
     config = ServiceConfig(application=APPLICATION, store=str(store.root), poll_s=0.2)
     url = start(config, PlacementConfig(cpus_per_replica=0.5), port=free_port())
-    spread = TwoStageArgs(
-        application=APPLICATION, store=str(store.root), poll_s=0.2, placement="spread", cpus_per_replica=0.5
-    )
-    serve.run(build(spread), name="spread", route_prefix="/spread")
+    spread = {"application": APPLICATION, "store": str(store.root), "poll_s": 0.2, "cpus_per_replica": 0.5}
+    serve.run(build({**spread, "placement": "spread"}), name="spread", route_prefix="/spread")
     running = Server(url, store)
     eventually(lambda: all(running.ask(f"{path}/health")[0] == 200 for path in PATHS.values()))
     yield running
@@ -231,14 +230,14 @@ def point_production_at(store: Store, version: int) -> None:
 
 
 def test_start_says_what_is_missing(ray_cluster: None, tmp_path: Path) -> None:
-    from recray.serve.deployments import start
+    from recray.serve.place.deployments import start
 
     with pytest.raises(ConfigError, match="no bundle 'nothing'"):
         start(ServiceConfig(application="nothing", store=str(tmp_path)), port=free_port())
 
 
 def test_start_says_why_a_replica_does_not_start(server: Server, world: World, tmp_path: Path) -> None:
-    from recray.serve.deployments import start
+    from recray.serve.place.deployments import start
 
     store = Store(tmp_path)
     nameless = dataclasses.replace(world, users=world.users.rename({"raw_id": "id"}))
@@ -255,10 +254,10 @@ def test_the_config_files_are_valid(name: str) -> None:
     import yaml
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_apps.two_stage import TwoStageArgs, build
+    from serve_apps.two_stage import build
 
     content = yaml.safe_load((REPO / "serve_apps" / f"{name}.yaml").read_text())
     ServeDeploySchema(**content)
     application = content["applications"][0]
     assert application["import_path"] == "serve_apps.two_stage:build"
-    build(TwoStageArgs(**application["args"]))
+    build(application["args"])

@@ -9,8 +9,9 @@ from recray.bundles.ranker import read_ranker, write_ranker
 from recray.features.ranking import FEATURES
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.models.dlrm_ranker import DLRMRanker, ranker_schema
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.store.manifest import StoreError
 from tests.serve.world import APPLICATION, CANDIDATES, NOW, NUM_ITEMS, World, make_world, publish_retriever

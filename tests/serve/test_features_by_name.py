@@ -13,8 +13,9 @@ from recray.models.dlrm import DLRM, DLRMConfig
 from recray.models.dlrm_ranker import DLRMRanker, ranker_schema
 from recray.models.gbdt import GBDTConfig, GBDTRanker
 from recray.schema import DataError
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from tests.serve.world import (
     APPLICATION,

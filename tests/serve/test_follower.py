@@ -11,9 +11,10 @@ import pytest
 
 from recray.serve import follower as follower_module
 from recray.serve.follower import Follower
-from recray.serve.pipeline import Pipeline
-from recray.serve.requests import RecommendRequest
-from recray.serve.service import FusedService, ServiceConfig
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.fused import FusedService
+from recray.serve.place.pipeline import Pipeline
 from recray.store import Store, StoreError
 from tests.serve.world import APPLICATION, NOW, RETRIEVER, World, publish_ranker, publish_retriever
 

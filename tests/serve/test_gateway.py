@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recray.serve.gateway import create_app
-from recray.serve.requests import MAX_BODY_BYTES, MAX_HISTORY, MAX_K, RecommendRequest
-from recray.serve.service import FusedService, ServiceConfig
+from recray.serve.http.gateway import create_app
+from recray.serve.http.requests import MAX_BODY_BYTES, MAX_HISTORY, MAX_K, RecommendRequest
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.fused import FusedService
 from recray.store import Store
 from tests.serve.malformed import bodies
 from tests.serve.world import APPLICATION, NOW

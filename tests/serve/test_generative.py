@@ -17,17 +17,19 @@ from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, POPULAR
 from recray.features.candidates import RETRIEVER as BY_VECTOR
 from recray.features.ranking import FEATURES, RankingQuery, compute
-from recray.serve.gateway import create_app
-from recray.serve.generator import GeneratorConfig
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest, RequestError
-from recray.serve.service import FusedService, ServiceConfig, follow
+from recray.serve.http.gateway import create_app
+from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.place.config import PlacementConfig, ServiceConfig
+from recray.serve.place.fused import FusedService, follow
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.stages.listed import StagesConfig
+from recray.serve.versions import open_served
 from recray.store import Store, StoreError
 from tests.serve.generative_world import DECODER, decoder, exact_scores, publish_decoder, semantic_ids
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World
 
 REPO = Path(__file__).parents[2]
-ALSO = GeneratorConfig(items=15)
+BESIDE = StagesConfig(second_source_items=15)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def alone(store: Store) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def beside(store: Store) -> Pipeline:
-    return Pipeline(open_served(store, APPLICATION, also=DECODER), generator=ALSO)
+    return Pipeline(open_served(store, APPLICATION, second_source=DECODER), BESIDE)
 
 
 def ask(pipeline: Pipeline, **fields: Any) -> Any:
@@ -116,7 +118,7 @@ def test_cold_items_are_reached_by_their_codes(alone: Pipeline, world: World) ->
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_a_share_of_an_answer_is_kept_for_cold_items(store: Store, world: World, share: float) -> None:
-    pipeline = Pipeline(open_served(store, DECODER), generator=GeneratorConfig(cold_share=share))
+    pipeline = Pipeline(open_served(store, DECODER), StagesConfig(cold_share=share))
     k, scores_I = 10, exact_scores(-1, [40])
     warm = set(np.flatnonzero(world.counts_I).tolist())
     answer = ask(pipeline, history=["i40"], k=k)
@@ -139,7 +141,7 @@ def test_similar_items_have_similar_codes(alone: Pipeline) -> None:
 
 
 def test_a_diverse_answer_has_the_same_candidates(store: Store) -> None:
-    spread = Pipeline(open_served(store, DECODER), diversity=0.9)
+    spread = Pipeline(open_served(store, DECODER), StagesConfig(diversity=0.9))
     plain = Pipeline(open_served(store, DECODER))
     fields = {"history": ["i5"], "k": 30}
     assert sorted(ids(ask(spread, **fields))) == sorted(ids(ask(plain, **fields)))
@@ -164,7 +166,7 @@ def test_generated_items_join_the_candidates(
         history, user, gone = [5, 9], -1, {5, 9}
     else:
         history, user, gone = world.log.seen_before(3, NOW).tolist(), 3, world.seen(3)
-    generated = best(exact_scores(user, history), gone, ALSO.items)
+    generated = best(exact_scores(user, history), gone, BESIDE.second_source_items)
     assert [i for i in with_decoder if with_decoder[i][1] & GENERATIVE] == [
         i for i in with_decoder if i in generated
     ]
@@ -216,7 +218,7 @@ def test_a_decoder_of_another_catalogue_is_refused(own_store: Store, world: Worl
         r"tiny-decoder version 1 .* another catalogue: it has 300 items and the retriever 300, 0 in common"
     )
     with pytest.raises(ConfigError, match=problem):
-        Pipeline(open_served(own_store, APPLICATION, also=DECODER))
+        Pipeline(open_served(own_store, APPLICATION, second_source=DECODER))
 
 
 def test_users_are_matched_and_further_items_left_out(own_store: Store, world: World) -> None:
@@ -224,27 +226,27 @@ def test_users_are_matched_and_further_items_left_out(own_store: Store, world: W
     turned = dataclasses.replace(world, users=world.users.reverse())
     publish_decoder(own_store, turned, items=pl.concat([world.items, further], how="diagonal"))
     own_store.promote(DECODER, 1)
-    everything = GeneratorConfig(items=NUM_ITEMS + 2)
-    beside = Pipeline(open_served(own_store, APPLICATION, also=DECODER), generator=everything)
+    everything = StagesConfig(second_source_items=NUM_ITEMS + 2)
+    beside = Pipeline(open_served(own_store, APPLICATION, second_source=DECODER), everything)
     found = told(beside, user_id="103")
     assert sum(bool(mask & GENERATIVE) for _, mask in found.values()) == NUM_ITEMS - len(world.seen(3))
-    assert beside._retrieval._also._user_rows_U.tolist() == list(range(len(world.users)))[::-1]  # type: ignore[attr-defined]
+    assert beside._retrieval._second._user_rows_U.tolist() == list(range(len(world.users)))[::-1]  # type: ignore[attr-defined]
 
 
 def test_a_decoder_beside_a_decoder_is_refused(store: Store) -> None:
     with pytest.raises(ConfigError, match="is a decoder: it needs no other one beside it"):
-        Pipeline(open_served(store, DECODER, also=DECODER))
+        Pipeline(open_served(store, DECODER, second_source=DECODER))
 
 
 def test_beside_must_be_a_decoder(store: Store) -> None:
     with pytest.raises(ConfigError, match="tiny-two_tower version 1 .* is a 'two_tower', no decoder"):
-        Pipeline(open_served(store, APPLICATION, also=RETRIEVER))
+        Pipeline(open_served(store, APPLICATION, second_source=RETRIEVER))
 
 
 def test_spread_stages_take_no_decoder_beside_them(store: Store) -> None:
-    from recray.serve.deployments import PlacementConfig, build_application
+    from recray.serve.place.deployments import build_application
 
-    config = ServiceConfig(application=APPLICATION, store=str(store.root), also=DECODER)
+    config = ServiceConfig(application=APPLICATION, store=str(store.root), second_source=DECODER)
     with pytest.raises(ConfigError, match="needs placement 'fused'"):
         build_application(config, PlacementConfig(placement="spread"))
 
@@ -253,8 +255,8 @@ def test_both_versions_are_followed(own_store: Store, world: World) -> None:
     for seed in (0, 1):
         publish_decoder(own_store, world, seed)
     own_store.promote(DECODER, 1)
-    config = ServiceConfig(application=APPLICATION, store=str(own_store.root), also=DECODER)
-    follower = follow(config, lambda bundles: Pipeline(bundles, generator=config.generator()))
+    config = ServiceConfig(application=APPLICATION, store=str(own_store.root), second_source=DECODER)
+    follower = follow(config, lambda bundles: Pipeline(bundles, config))
     first = follower.current
     follower.poll()
     assert follower.current is first
@@ -268,7 +270,7 @@ def test_both_versions_are_followed(own_store: Store, world: World) -> None:
     assert follower.current.reference.version == 2
 
 
-@pytest.mark.parametrize("fields", [{"also_items": 0}, {"cold_share": 1.5}, {"cold_share": -0.1}])
+@pytest.mark.parametrize("fields", [{"second_source_items": 0}, {"cold_share": 1.5}, {"cold_share": -0.1}])
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"must be (at least 1|between 0 and 1)"):
         ServiceConfig(application=APPLICATION, **fields)
@@ -309,10 +311,10 @@ def test_the_config_file_is_valid() -> None:
     import yaml
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_apps.generative import GenerativeArgs, build
+    from serve_apps.generative import build
 
     content = yaml.safe_load((REPO / "serve_apps" / "generative.yaml").read_text())
     ServeDeploySchema(**content)
     application = content["applications"][0]
     assert application["import_path"] == "serve_apps.generative:build"
-    build(GenerativeArgs(**application["args"]))
+    build(application["args"])

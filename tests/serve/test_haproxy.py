@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from recray.config import ConfigError
-from recray.serve.haproxy import ENABLED, free_port, use_haproxy
-from recray.serve.headers import HeaderGuard
+from recray.serve.http.haproxy import ENABLED, free_port, use_haproxy
+from recray.serve.http.headers import HeaderGuard
 
 
 @pytest.fixture

@@ -35,8 +35,9 @@ def test_a_version_is_opened_and_served_without_unpickling(
 ) -> None:
     import torch
 
-    from recray.serve.pipeline import Pipeline, open_served
-    from recray.serve.requests import RecommendRequest
+    from recray.serve.http.requests import RecommendRequest
+    from recray.serve.place.pipeline import Pipeline
+    from recray.serve.versions import open_served
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("something was unpickled while a bundle was opened")

@@ -12,9 +12,15 @@ from recray.bundles.retriever import read_retriever
 from recray.features.candidates import Candidates, SearchQuery, gather, popular_first
 from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.models.gbdt import GBDTRanker
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest, RequestError
-from recray.serve.stages import Reranking, spread_out
+from recray.serve.clock import StageClock
+from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.query import Query
+from recray.serve.stages.listed import StagesConfig
+from recray.serve.stages.retrieve import retrieved
+from recray.serve.stages.shorten import Shorten, spread_out
+from recray.serve.stages.state import RequestState
+from recray.serve.versions import open_served
 from recray.store import Store
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World, publish_retriever
 
@@ -214,7 +220,9 @@ def test_reasons_stand_in_order_of_their_contribution(pipeline: Pipeline) -> Non
 
 
 def test_diversity_spreads_similar_items_out(published: Store) -> None:
-    plain, spread = (Pipeline(open_served(published, APPLICATION), diversity=d) for d in (0.0, 0.9))
+    plain, spread = (
+        Pipeline(open_served(published, APPLICATION), StagesConfig(diversity=d)) for d in (0.0, 0.9)
+    )
     item_ID = read_retriever(published.open(RETRIEVER, 1)).item_ID
 
     def similarity(pipeline: Pipeline) -> float:
@@ -242,7 +250,11 @@ def test_spread_out_matches_a_slow_loop() -> None:
 
 def test_equal_scores_keep_the_order_of_retrieval() -> None:
     candidates = Candidates(np.arange(5), np.zeros(5, np.float32), np.ones(5, np.uint8))
-    assert Reranking().order(candidates, np.zeros(5, np.float32), 3).tolist() == [0, 1, 2]
+    query = Query(-1, None, np.empty(0, np.int64), NOW, k=3)
+    state = retrieved(RequestState(query, StageClock()), candidates, None)
+    assert Shorten()(state).item_ids_S.tolist() == [0, 1, 2]
+    same_I = np.ones((5, 2), np.float32)
+    assert Shorten(same_I, 0.5)(state).item_ids_S.tolist() == [0, 1, 2]
 
 
 def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store, world: World) -> None:

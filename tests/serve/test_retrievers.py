@@ -19,8 +19,10 @@ from recray.features.log import EventLog
 from recray.ops.ann import IndexConfig, build_index
 from recray.pipelines.reindex import reindex
 from recray.schema import FeatureSchema
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest, RequestError
+from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.stages.listed import StagesConfig
+from recray.serve.versions import open_served
 from recray.store import Bundle, Store, StoreError
 from tests.serve import successor
 from tests.serve.world import (
@@ -215,7 +217,7 @@ def test_what_has_no_vectors_is_neither_indexed_nor_spread_out(store: Store, wor
     with pytest.raises(ConfigError, match="'ncf' has no item vectors, so nothing to index"):
         reindex("tiny-ncf", "latest", IndexConfig(), store)
     with pytest.raises(StoreError, match="'ncf' has no item vectors"):
-        Pipeline(open_served(store, "tiny-ncf", 1), diversity=0.5)
+        Pipeline(open_served(store, "tiny-ncf", 1), StagesConfig(diversity=0.5))
 
 
 @pytest.mark.parametrize("name", ["two_tower", "ncf", "popularity"])

@@ -8,12 +8,11 @@ import polars as pl
 import pytest
 
 from recray.data.events.dataset import Dataset
+from recray.data.events.log import event_log
 from recray.data.row_block import MultiHot, RowBlock
 from recray.data.rows.prepare import load_or_prepare_rows, prepare_rows
 from recray.data.rows.ratings import RatingsAsRows
 from recray.data.rows.table import RowTable
-from recray.features.items import item_features
-from recray.features.log import EventLog
 from recray.features.past import DAY_S
 from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.schema import DataError
@@ -89,10 +88,7 @@ def test_rows_and_rankers_are_told_the_same_of_a_user_an_item_and_a_time(
     data: Dataset, table: RowTable
 ) -> None:
     """Bit for bit: the columns that rows share with rankers are the ranking features of a query."""
-    columns = [data.user_ids_N, data.item_ids_N, data.ratings_N, data.timestamps_N]
-    log = EventLog(
-        *columns, num_users=data.num_users, num_items=data.num_items, items=item_features(data.items)
-    )
+    log = event_log(data)
     shared = [name for name in table.schema.dense if name in FEATURES]
     assert set(table.schema.dense) - set(shared) == {"user_click_rate", "item_click_rate"}
     found_NF = whole(table).dense_NF[:, [table.schema.dense.index(name) for name in shared]]

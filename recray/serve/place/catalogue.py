@@ -4,27 +4,13 @@ Shapes: U users, I items, N ids of one request.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from recray.arrays import Int64s
-from recray.serve.requests import RecommendRequest, RequestError
-
-UNKNOWN_USER = -1
-
-
-@dataclass(frozen=True)
-class Query:
-    """A request in the words of the model: row numbers and unix seconds."""
-
-    user_id: int  # UNKNOWN_USER where the raw id is not known
-    history_ids: Int64s | None  # None: the client sent none or an empty one, the log's is used
-    exclude_ids: Int64s
-    time: int
-    k: int
-    history_times: Int64s | None = None  # unix seconds; None: the history is from just before ``time``
+from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.query import UNKNOWN_USER, Query
 
 
 class Catalogue:
@@ -68,7 +54,7 @@ class Catalogue:
         history_times = request.times_of_history(time)
         if history_ids is None:
             history_times = None
-        return Query(user_row, history_ids, exclude_ids, time, request.k, history_times)
+        return Query(user_row, history_ids, exclude_ids, time, request.k, history_times, request.explain)
 
     def _rows(self, field: str, raw_ids: Sequence[str | int]) -> Int64s:
         rows = [self._item_rows.get(str(raw)) for raw in raw_ids]

@@ -18,7 +18,7 @@ ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
 
 
 def use_haproxy(*, drain_s: float = 30.0) -> bool:
-    """Sets the environment for HAProxy ingress and for the guard of headers (``serve.headers``).
+    """Sets the environment for HAProxy ingress and for the guard of headers (``headers``).
 
     What the caller's environment already says is kept.
 
@@ -30,7 +30,9 @@ def use_haproxy(*, drain_s: float = 30.0) -> bool:
     Raises:
         ConfigError: ``ray.serve`` is imported already, so it is too late.
     """
-    os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "recray.serve.headers:middlewares")
+    os.environ.setdefault(
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "recray.serve.http.headers:middlewares"
+    )
     if os.environ.get(ENABLED) == "0":
         log.info("%s=0: Ray Serve's own proxy answers, at about a third of HAProxy's requests/s", ENABLED)
         return False

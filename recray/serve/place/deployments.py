@@ -1,16 +1,16 @@
 """Ray Serve places the stages: all in one replica, or retrieval and ranking in deployments of their own.
 
 Fused: a request makes no hop. Spread: the ingress holds the id maps and pins a version; retrieval and
-ranking scale on their own and are told which version to use, so that no answer mixes two. The only
-module that imports ``ray.serve``.
+ranking scale on their own and are told which version to use, so that no answer mixes two. Both run
+``stages.listed``.
 """
 
 import asyncio
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
 import ray
 from fastapi import FastAPI
@@ -20,26 +20,19 @@ from ray.serve.handle import DeploymentHandle
 from recray.config import ConfigError
 from recray.features.candidates import Candidates
 from recray.ops.ann import set_num_threads
-from recray.serve import answers
-from recray.serve.catalogue import Catalogue, Query
 from recray.serve.clock import StageClock
 from recray.serve.follower import Follower
-from recray.serve.gateway import create_app
-from recray.serve.pipeline import (
-    Ranked,
-    RankStages,
-    ServedBundles,
-    answer,
-    load_catalogue,
-    load_log,
-    load_rank_stages,
-    load_retrieval,
-    open_served,
-    similar_answer,
-)
-from recray.serve.requests import RecommendRequest
-from recray.serve.service import Following, FusedService, ServiceConfig, follow
-from recray.serve.stages import RetrievalStage, Retrieved
+from recray.serve.http import answers
+from recray.serve.http.gateway import create_app
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.catalogue import Catalogue
+from recray.serve.place.config import PlacementConfig, ServiceConfig
+from recray.serve.place.fused import FollowingService, FusedService, follow
+from recray.serve.place.pipeline import answer, similar_answer
+from recray.serve.query import Query
+from recray.serve.stages.listed import open_ranking, open_retrieval, run
+from recray.serve.stages.state import RequestState, RetrievalStage, Stage
+from recray.serve.versions import OpenedVersion, ServedBundles, open_served
 from recray.store import Reference, StoreError
 
 log = logging.getLogger(__name__)
@@ -48,39 +41,6 @@ APPLICATION = "recray"  # its name inside Serve
 KEPT_VERSIONS = 3  # requests in flight may still want the version before the last move
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlacementConfig:
-    """Where the stages run."""
-
-    placement: Literal["fused", "spread"] = "fused"
-    """fused: every stage in each replica. spread: ingress, retrieval and ranking as three deployments."""
-    replicas: int = 1
-    """Replicas of the ingress (which is everything where fused)."""
-    retrieval_replicas: int = 1
-    """Replicas of the retrieval deployment, where spread."""
-    ranking_replicas: int = 1
-    """Replicas of the ranking deployment, where spread."""
-    cpus_per_replica: float = 1.0
-    """Logical CPUs that Ray reserves for each replica."""
-    max_ongoing_requests: int = 256
-    """Requests that one replica holds at a time; more wait in the proxy."""
-
-    def __post_init__(self) -> None:
-        for name in ("replicas", "retrieval_replicas", "ranking_replicas", "max_ongoing_requests"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.cpus_per_replica < 0:
-            raise ConfigError(f"cpus_per_replica must not be negative, got {self.cpus_per_replica}")
-
-
-@dataclass(frozen=True)
-class Timed(Generic[T]):
-    """What a stage in another process found, and its milliseconds there."""
-
-    value: T
-    timings_ms: dict[str, float]
 
 
 class StageVersions(Generic[T]):
@@ -122,42 +82,38 @@ class StageVersions(Generic[T]):
 
 
 class RetrievalDeployment:
-    """Retrieve and filter, for a pinned version."""
+    """The first stage, for a pinned version."""
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
         set_num_threads(1)
         self._versions: StageVersions[RetrievalStage] = StageVersions(
-            config, lambda bundles: load_retrieval(bundles, load_log(bundles), config.generator())
+            config, lambda bundles: open_retrieval(config, OpenedVersion(bundles))
         )
 
-    async def retrieve(self, reference: Reference, query: Query) -> Timed[Retrieved]:
-        retrieval = await self._versions.get(reference)
-        clock = StageClock()
-        return Timed(retrieval.retrieve(query, clock), clock.timings_ms)
+    async def retrieve(self, reference: Reference, query: Query) -> RequestState:
+        stage = await self._versions.get(reference)
+        return stage(RequestState(query, StageClock()))
 
     async def similar(self, reference: Reference, item_row: int, k: int) -> Candidates:
         return (await self._versions.get(reference)).similar(item_row, k)
 
 
 class RankingDeployment:
-    """Features, rank and re-rank, for a pinned version."""
+    """All stages after the first, for a pinned version."""
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
-        self._versions: StageVersions[RankStages] = StageVersions(
-            config, lambda bundles: load_rank_stages(bundles, load_log(bundles), config.diversity)
+        self._versions: StageVersions[tuple[Stage, ...]] = StageVersions(
+            config, lambda bundles: open_ranking(config, OpenedVersion(bundles))
         )
 
-    async def rank(
-        self, reference: Reference, query: Query, candidates: Candidates, explain: bool
-    ) -> Timed[Ranked]:
+    async def rank(self, reference: Reference, state: RequestState) -> RequestState:
         stages = await self._versions.get(reference)
-        clock = StageClock()
-        return Timed(stages.rank(query, candidates, explain, clock), clock.timings_ms)
+        return run(stages, state._replace(clock=StageClock()))
 
 
-class SpreadService(Following):
+class SpreadService(FollowingService):
     """The ingress of the spread placement: id maps here, stages behind handles."""
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
@@ -172,17 +128,11 @@ class SpreadService(Following):
         current = self._catalogues.current
         query = current.content.query(request)
         clock.lap("lookup")
-        found: Timed[Retrieved] = await self._retrieval.retrieve.remote(current.reference, query)
-        clock.lap_elsewhere(found.timings_ms)
-        retrieved = found.value
-        ranked: Timed[Ranked] = await self._ranking.rank.remote(
-            current.reference, query, retrieved.candidates, request.explain
-        )
-        clock.lap_elsewhere(ranked.timings_ms)
-        result = answer(current.bundles, current.content, query, retrieved, ranked.value)
-        clock.lap("answer")
-        result["timings_ms"] = clock.stop()
-        return result
+        state: RequestState = await self._retrieval.retrieve.remote(current.reference, query)
+        clock.lap_elsewhere(state.clock.timings_ms)
+        state = await self._ranking.rank.remote(current.reference, state)
+        clock.lap_elsewhere(state.clock.timings_ms)
+        return answer(current.bundles, current.content, state._replace(clock=clock))
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         current = self._catalogues.current
@@ -202,7 +152,7 @@ def _log_beside_serve() -> None:
 def _verified_catalogue(bundles: ServedBundles) -> Catalogue:
     # The ingress decides when a version is used: the other deployments must be able to load it.
     bundles.verify()
-    return load_catalogue(bundles)
+    return Catalogue(*OpenedVersion(bundles).catalogue)
 
 
 class FusedIngress:
@@ -245,10 +195,10 @@ def build_application(config: ServiceConfig, placement: PlacementConfig) -> serv
     Raises:
         ConfigError: a decoder beside the application, spread: each deployment would follow it by itself.
     """
-    if config.also and placement.placement == "spread":
+    if config.second_source and placement.placement == "spread":
         raise ConfigError(
-            f"also={config.also!r} needs placement 'fused': spread deployments pin one version of the "
-            "application, and the decoder beside it could differ between them"
+            f"second_source={config.second_source!r} needs placement 'fused': spread deployments pin one "
+            "version of the application, and the decoder beside it could differ between them"
         )
     if placement.placement == "fused":
         fused = serve.ingress()(FusedIngress)
@@ -277,7 +227,7 @@ def start(
         raise ConfigError("Ray is not running: call ray.init() first")
     store = config.open_store()
     # Fails here, readably, and not in a replica.
-    open_served(store, config.application, config.name, config.also)
+    open_served(store, config.application, config.name, config.second_source)
     # Replicas see the environment that Ray started with, which may name another home than ours.
     config = replace(config, store=str(store.root))
     serve.start(http_options={"host": host, "port": port})

@@ -1,76 +1,21 @@
-"""What the gateway talks to: something that answers requests with one version at a time."""
+"""What the gateway talks to: a version of the store, followed; here with every stage in this process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from recray.config import ConfigError
 from recray.ops.ann import set_num_threads
-from recray.serve import answers
 from recray.serve.follower import Follower, Loaded
-from recray.serve.generator import GeneratorConfig
-from recray.serve.pipeline import Pipeline, ServedBundles
-from recray.serve.requests import RecommendRequest
-from recray.store import Store, StoreError
+from recray.serve.http import answers
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import ServedBundles, version
+from recray.store import StoreError
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServiceConfig:
-    """What is served, and how it keeps up with the store."""
-
-    application: str
-    """Bundle to serve: a ranker (brings its retriever along) or a retriever alone."""
-    name: str = "production"
-    """Version name to follow: production, candidate or shadow."""
-    store: str = ""
-    """Folder of the store; empty: the store under RECRAY_HOME."""
-    poll_s: float = 1.0
-    """Seconds between two looks at where the name points."""
-    diversity: float = 0.0
-    """0: the ranker's order; up to 1: spread similar items out (maximal marginal relevance)."""
-    also: str = ""
-    """Bundle of a decoder over the same catalogue, one more source of candidates; its production version."""
-    also_items: int = 50
-    """Items that it proposes for each request."""
-    cold_share: float = 0.0
-    """Share of a decoder's items that is kept for items without training events."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.diversity <= 1.0:
-            raise ConfigError(f"diversity must be between 0 and 1, got {self.diversity}")
-        if self.poll_s <= 0:
-            raise ConfigError(f"poll_s must be positive, got {self.poll_s}")
-        self.generator()
-
-    def open_store(self) -> Store:
-        return Store(Path(self.store) if self.store else None)
-
-    def generator(self) -> GeneratorConfig:
-        """
-        Raises:
-            ConfigError: ``also_items`` or ``cold_share`` is out of range.
-        """
-        return GeneratorConfig(items=self.also_items, cold_share=self.cold_share)
-
-
-class Service(Protocol):
-    """The placements of the stages, alike to the gateway. Answers lack their request id."""
-
-    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
-        """Raises ``RequestError`` for a request that this version cannot answer."""
-
-    async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
-        """Raises ``RequestError`` for an unknown item."""
-
-    def health(self) -> answers.Health: ...
-
-    def versions(self) -> dict[str, Any]: ...
-
-
-class Following:
+class FollowingService:
     """Health and versions of whatever follows the store."""
 
     def __init__(self, config: ServiceConfig, follower: Follower[Any]) -> None:
@@ -111,20 +56,20 @@ class Following:
                 "model": m.model,
                 "created_at": m.created_at,
                 "metrics": m.metrics,
-                "requires": {role: answers.version(r) for role, r in m.requires.items()},
+                "requires": {role: version(r) for role, r in m.requires.items()},
             }
             for m in manifests
         ]
         return shown
 
 
-class FusedService(Following):
+class FusedService(FollowingService):
     """Every stage in this process: no hop between them."""
 
     def __init__(self, config: ServiceConfig) -> None:
         # A replica answers one request at a time: threads per search would only fight each other.
         set_num_threads(1)
-        follower = follow(config, lambda bundles: Pipeline(bundles, config.diversity, config.generator()))
+        follower = follow(config, lambda bundles: Pipeline(bundles, config))
         super().__init__(config, follower)
         self._pipelines: Follower[Pipeline] = follower
         follower.start()
@@ -147,6 +92,6 @@ def follow(config: ServiceConfig, load: Callable[[ServedBundles], T]) -> Followe
         config.application,
         load,
         name=config.name,
-        also=config.also,
+        second_source=config.second_source,
         poll_s=config.poll_s,
     )

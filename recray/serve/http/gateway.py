@@ -7,7 +7,7 @@ Bodies are parsed and answers written by pydantic-core directly: on the hot path
 import logging
 import re
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import pydantic_core
 from fastapi import FastAPI, Path, Query, Request, Response
@@ -17,10 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import recray
-from recray.serve import answers
-from recray.serve.metrics import GatewayMetrics
-from recray.serve.requests import MAX_BODY_BYTES, MAX_K, RecommendRequest, RequestError, parse
-from recray.serve.service import Service
+from recray.serve.http import answers
+from recray.serve.http.metrics import GatewayMetrics
+from recray.serve.http.requests import MAX_BODY_BYTES, MAX_K, RecommendRequest, RequestError, parse
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +39,20 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     415: {"model": answers.Problem, "description": "not application/json"},
     422: {"model": answers.Problem, "description": "a field is wrong; the message names it"},
 }
+
+
+class Service(Protocol):
+    """What answers, with one version at a time; the placements are alike. Answers lack their request id."""
+
+    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+        """Raises ``RequestError`` for a request that this version cannot answer."""
+
+    async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
+        """Raises ``RequestError`` for an unknown item."""
+
+    def health(self) -> answers.Health: ...
+
+    def versions(self) -> dict[str, Any]: ...
 
 
 class _Reply:

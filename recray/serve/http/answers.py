@@ -5,7 +5,7 @@ from typing import Any, NotRequired
 # The standard library's own TypedDict cannot be read by pydantic before Python 3.12.
 from typing_extensions import TypedDict
 
-from recray.store import Reference
+from recray.serve.versions import Version
 
 
 class FeatureReason(TypedDict):
@@ -25,12 +25,6 @@ class Item(TypedDict):
     )
     features: NotRequired[dict[str, float | None]]  # float32 values, exact
     why: NotRequired[list[FeatureReason]]
-
-
-class Version(TypedDict):
-    name: str
-    version: int
-    digest: str
 
 
 class Candidates(TypedDict):
@@ -83,10 +77,6 @@ class Problem(TypedDict):
     error: str  # for programs
     message: str  # for people
     request_id: str
-
-
-def version(reference: Reference) -> Version:
-    return {"name": reference.name, "version": reference.version, "digest": reference.digest}
 
 
 AnyAnswer = dict[str, Any] | Recommendations | SimilarItems | Health | Problem

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from recray.serve.haproxy import free_port, use_haproxy
+from recray.serve.http.haproxy import free_port, use_haproxy
+from recray.serve.place.config import PlacementConfig, ServiceConfig
 
 log = logging.getLogger(__name__)
 
@@ -15,17 +16,16 @@ class Session:
     def __init__(self, port: int) -> None:
         self._port, self._started = port or free_port(), False
 
-    def start(self, application: str) -> str:
-        """Serves the production version of a bundle; returns its URL."""
-        from recray.serve.deployments import start
-        from recray.serve.service import ServiceConfig
+    def start(self, service: ServiceConfig, placement: PlacementConfig | None = None) -> str:
+        """Serves an application; returns its URL."""
+        from recray.serve.place.deployments import start
 
         self._started = True
-        return start(ServiceConfig(application=application), port=self._port)
+        return start(service, placement, port=self._port)
 
     def stop(self) -> None:
         if self._started:
-            from recray.serve.deployments import stop
+            from recray.serve.place.deployments import stop
 
             stop()
 

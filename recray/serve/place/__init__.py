@@ -1,0 +1,1 @@
+"""Where an application runs: fused in one process, or spread over Ray Serve deployments."""

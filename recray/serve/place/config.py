@@ -1,0 +1,56 @@
+"""Every option of a served application, declared once: for jobs, Serve's config files and the measurement."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from recray.config import ConfigError
+from recray.serve.stages.listed import StagesConfig
+from recray.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceConfig(StagesConfig):
+    """What is served, and how it keeps up with the store."""
+
+    application: str
+    """Bundle to serve: a ranker (brings its retriever along), or a retriever or decoder alone."""
+    name: str = "production"
+    """Version name to follow: production, candidate or shadow."""
+    store: str = ""
+    """Folder of the store; empty: the store under RECRAY_HOME."""
+    poll_s: float = 1.0
+    """Seconds between two looks at where the name points."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.poll_s <= 0:
+            raise ConfigError(f"poll_s must be positive, got {self.poll_s}")
+
+    def open_store(self) -> Store:
+        return Store(Path(self.store) if self.store else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementConfig:
+    """Where the stages run."""
+
+    placement: Literal["fused", "spread"] = "fused"
+    """fused: every stage in each replica. spread: ingress, retrieval and ranking as three deployments."""
+    replicas: int = 1
+    """Replicas of the ingress (which is everything where fused)."""
+    retrieval_replicas: int = 1
+    """Replicas of the retrieval deployment, where spread."""
+    ranking_replicas: int = 1
+    """Replicas of the ranking deployment, where spread."""
+    cpus_per_replica: float = 1.0
+    """Logical CPUs that Ray reserves for each replica."""
+    max_ongoing_requests: int = 256
+    """Requests that one replica holds at a time; more wait in the proxy."""
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "retrieval_replicas", "ranking_replicas", "max_ongoing_requests"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.cpus_per_replica < 0:
+            raise ConfigError(f"cpus_per_replica must not be negative, got {self.cpus_per_replica}")

@@ -1,0 +1,138 @@
+"""One version of the application, loaded: its list of stages, and the answer that they give together."""
+
+import logging
+import time
+
+from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
+from recray.serve.clock import StageClock
+from recray.serve.http import answers
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.catalogue import Catalogue
+from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
+from recray.serve.stages.state import Explanation, RequestState
+from recray.serve.versions import OpenedVersion, ServedBundles
+
+log = logging.getLogger(__name__)
+
+TOP_REASONS = 3
+AS_PUBLISHED = StagesConfig()
+
+
+def answer(bundles: ServedBundles, catalogue: Catalogue, state: RequestState) -> answers.Recommendations:
+    """The answer in raw ids, but for its request id; ends the clock."""
+    by_vector = "history" if state.fallback == "history" else bundles.retriever.manifest.model
+    shown = (state.item_ids_S, state.scores_K[state.order_S], state.candidates.sources_K[state.order_S])
+    rows = zip(*(values_S.tolist() for values_S in shown), strict=True)
+    items: list[answers.Item] = [
+        {
+            "item_id": catalogue.item_raw_ids[row],
+            "title": catalogue.titles[row],
+            "score": score,
+            "source": _source(source, by_vector),
+        }
+        for row, score, source in rows
+    ]
+    result: answers.Recommendations = {
+        "items": items,
+        "fallback": state.fallback,
+        "version": bundles.versions(),
+        "request_id": "",
+        "request_time": state.query.time,
+        "timings_ms": {},
+    }
+    if state.explanation:
+        _explain(result, state.explanation, state.candidates, catalogue)
+    state.clock.lap("answer")
+    result["timings_ms"] = state.clock.stop()
+    return result
+
+
+def _source(mask: int, by_vector: str) -> str:
+    """The one source that is shown of those in a mask."""
+    if mask & RETRIEVER:
+        return by_vector
+    if mask & COLD:
+        return "cold"
+    return "decoder" if mask & GENERATIVE else "popular"
+
+
+def _explain(
+    result: answers.Recommendations, explanation: Explanation, candidates: Candidates, catalogue: Catalogue
+) -> None:
+    """Adds features and reasons to the items, and what a replay needs."""
+    names = explanation.feature_names
+    rows = zip(explanation.features_SF.tolist(), explanation.contributions_SF.tolist(), strict=True)
+    for item, (values, contributions) in zip(result["items"], rows, strict=True):
+        item["features"] = dict(zip(names, values, strict=True))
+        strongest = sorted(range(len(values)), key=lambda f: -abs(contributions[f]))[:TOP_REASONS]
+        item["why"] = [
+            {"feature": names[f], "value": values[f], "contribution": contributions[f]} for f in strongest
+        ]
+    result["candidates"] = {
+        "item_ids": [catalogue.item_raw_ids[row] for row in candidates.item_ids_K.tolist()],
+        "retrieval_scores": candidates.scores_K.tolist(),
+        "sources": candidates.sources_K.tolist(),
+    }
+
+
+class Pipeline:
+    """A whole version in one process: the fused placement."""
+
+    def __init__(self, bundles: ServedBundles, config: StagesConfig = AS_PUBLISHED) -> None:
+        """Loads every stage, after reading all files against their digests.
+
+        Raises:
+            ConfigError, DataError: a bundle is damaged or does not fit this code; says which and why.
+        """
+        started = time.perf_counter()
+        bundles.verify()
+        version = OpenedVersion(bundles)
+        self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue)
+        self._retrieval = open_retrieval(config, version)
+        self._stages = (self._retrieval, *open_ranking(config, version))
+        # A version that cannot answer is refused here, and the first real request finds warm caches.
+        self.recommend(
+            RecommendRequest(
+                user_id=self.catalogue.some_user(), history=_some_history(self, version), explain=True
+            )
+        )
+        log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
+
+    def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+        """
+        Raises:
+            RequestError: the request names items that this version does not know.
+        """
+        clock = StageClock()
+        query = self.catalogue.query(request)
+        clock.lap("lookup")
+        return answer(self.bundles, self.catalogue, run(self._stages, RequestState(query, clock)))
+
+    def similar(self, item_id: str, k: int) -> answers.SimilarItems:
+        """
+        Raises:
+            RequestError: 404, no such item.
+        """
+        return similar_answer(
+            self.bundles,
+            self.catalogue,
+            item_id,
+            self._retrieval.similar(self.catalogue.item_row(item_id), k),
+        )
+
+
+def _some_history(pipeline: Pipeline, version: OpenedVersion) -> list[str | int] | None:
+    """An item that a decoder can continue from; other retrievers know their users without."""
+    generates = pipeline.bundles.second_source or version.is_generative
+    return list(pipeline.catalogue.item_raw_ids[:1]) if generates else None
+
+
+def similar_answer(
+    bundles: ServedBundles, catalogue: Catalogue, item_id: str, near: Candidates
+) -> answers.SimilarItems:
+    """The answer in raw ids, but for its request id."""
+    items: list[answers.SimilarItem] = [
+        {"item_id": catalogue.item_raw_ids[row], "title": catalogue.titles[row], "score": score}
+        for row, score in zip(near.item_ids_K.tolist(), near.scores_K.tolist(), strict=True)
+    ]
+    return {"item_id": item_id, "items": items, "version": bundles.versions(), "request_id": ""}

@@ -1,0 +1,29 @@
+"""What is asked, in the words of the model. Shapes: N ids of one request, H events of a history."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from recray.arrays import Int64s
+
+UNKNOWN_USER = -1
+
+
+class History(NamedTuple):
+    """What a user did before a request, oldest first."""
+
+    item_ids_H: Int64s
+    times_H: Int64s  # unix seconds
+
+
+@dataclass(frozen=True)
+class Query:
+    """A request: row numbers and unix seconds."""
+
+    user_id: int  # UNKNOWN_USER where the raw id is not known
+    history_ids: Int64s | None  # None: the client sent none or an empty one, the log's is used
+    exclude_ids: Int64s
+    time: int
+    k: int
+    history_times: Int64s | None = None  # unix seconds; None: the history is from just before ``time``
+    explain: bool = False
+    past: History | None = None  # what an evaluation's split says that the user did; None: what the log says

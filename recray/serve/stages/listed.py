@@ -1,0 +1,108 @@
+"""The list: which stages an application is made of, and the options that choose them.
+
+Every placement runs the list, and so does ``pipelines.two_stage``. A business rule stands in a file of its
+own beside this one (a frozen config with ``open``, and a stage) and is listed by a line in ``Rules``: its
+options then reach the command line, the YAML of Serve and the measurement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol
+
+from recray.bundles.ranker import read_candidate_config
+from recray.bundles.retriever import read_retriever
+from recray.bundles.searcher import Searcher
+from recray.bundles.weights import load_model
+from recray.config import ConfigError
+from recray.features.candidates import CandidateConfig
+from recray.serve.stages.decoder import DecoderRetrieve, load_source
+from recray.serve.stages.per_category import PerCategoryConfig
+from recray.serve.stages.rank import Explain, Rank
+from recray.serve.stages.retrieve import Retrieve
+from recray.serve.stages.shorten import Shorten
+from recray.serve.stages.state import RequestState, RetrievalStage, Stage
+from recray.serve.versions import OpenedVersion
+
+
+class Rule(Protocol):
+    """The frozen config of a business rule."""
+
+    def open(self, version: OpenedVersion, /) -> Stage | None:
+        """The stage for one version; None where the rule is off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Business rules, applied to the ranked candidates in this order. Each is off by default."""
+
+    per_category: PerCategoryConfig = field(default_factory=PerCategoryConfig)
+
+    def open(self, version: OpenedVersion) -> list[Stage]:
+        rules: list[Rule] = [getattr(self, rule.name) for rule in fields(self)]
+        return [stage for rule in rules if (stage := rule.open(version))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesConfig:
+    """What the stages of an application do beyond what its bundles say."""
+
+    second_source: str = ""
+    """Bundle of a decoder over the same catalogue, a second source of candidates; its production version."""
+    second_source_items: int = 50
+    """Items that it proposes for each request."""
+    cold_share: float = 0.0
+    """Share of a decoder's items that is kept for items without training events."""
+    rules: Rules = field(default_factory=Rules)
+    diversity: float = 0.0
+    """0: the ranker's order; up to 1: spread similar items out (maximal marginal relevance)."""
+
+    def __post_init__(self) -> None:
+        if self.second_source_items < 1:
+            raise ConfigError(f"second_source_items must be at least 1, got {self.second_source_items}")
+        for name in ("cold_share", "diversity"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+
+def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalStage:
+    """The first stage.
+
+    Raises:
+        ConfigError: a decoder beside the retriever was trained on another catalogue, or is of no use.
+    """
+    bundles, second = version.bundles, None
+    if version.is_generative:
+        if bundles.second_source:
+            raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
+        return DecoderRetrieve(version, config.cold_share)
+    candidates = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
+    files = read_retriever(bundles.retriever)
+    if bundles.second_source:
+        second = load_source(
+            bundles.second_source,
+            files.users,
+            files.items,
+            version.event_log,
+            proposed=config.second_source_items,
+            cold_share=config.cold_share,
+        )
+    searcher = Searcher(files, load_model(bundles.retriever))
+    return Retrieve(searcher, files.item_counts_I, version.event_log, candidates, second)
+
+
+def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:
+    """All stages after the first. Without a ranker the order of retrieval stands."""
+    log, ranker = version.event_log, version.ranker
+    stages: list[Stage] = [Rank(log, ranker)] if log and ranker else []
+    stages += config.rules.open(version)
+    stages.append(Shorten(version.item_vectors() if config.diversity else None, config.diversity))
+    if ranker:
+        stages.append(Explain(ranker))
+    return tuple(stages)
+
+
+def run(stages: Sequence[Stage], state: RequestState) -> RequestState:
+    """The state after all of these stages."""
+    for stage in stages:
+        state = stage(state)
+    return state

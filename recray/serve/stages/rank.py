@@ -1,0 +1,60 @@
+"""Features and scores of candidates, from the same ``compute`` that made the training examples."""
+
+import numpy as np
+
+from recray.arrays import Float32s
+from recray.contract import Scorer
+from recray.features.log import EventLog
+from recray.features.ranking import RankingQuery, compute
+from recray.serve.query import UNKNOWN_USER
+from recray.serve.stages.state import Explanation, RequestState
+
+
+class Rank:
+    """Orders the candidates by a ranker; ties keep the order of retrieval."""
+
+    def __init__(self, log: EventLog, ranker: Scorer) -> None:
+        self._log, self._ranker = log, ranker
+
+    def __call__(self, state: RequestState) -> RequestState:
+        """Books ``features`` and ``rank``."""
+        item_ids_K = state.candidates.item_ids_K
+        if not len(item_ids_K):
+            return state
+        features_KF = self._features(state)
+        state.clock.lap("features")
+        scores_K = self._ranker.score(features_KF, item_ids_K)
+        order_K = np.argsort(-scores_K, kind="stable")
+        state.clock.lap("rank")
+        # Few ask for reasons, and in a spread placement the features of all candidates travel along.
+        kept_KF = features_KF if state.query.explain else None
+        return state._replace(scores_K=scores_K, order_S=order_K, features_KF=kept_KF)
+
+    def _features(self, state: RequestState) -> Float32s:
+        query = state.query
+        known = query.user_id if query.user_id < self._log.num_users else UNKNOWN_USER
+        history_ids, history_times = query.history_ids, query.history_times
+        if query.past is not None and known == UNKNOWN_USER:
+            history_ids, history_times = query.past
+        return compute(
+            self._log,
+            RankingQuery(known, query.time, *state.candidates, history_ids, history_times),
+            self._ranker.feature_names,
+        )
+
+
+class Explain:
+    """Adds, where it is asked for, what each feature added to the scores of the items to show."""
+
+    def __init__(self, ranker: Scorer) -> None:
+        self._ranker = ranker
+
+    def __call__(self, state: RequestState) -> RequestState:
+        """Books ``explain``."""
+        if state.features_KF is None:
+            return state
+        features_SF = state.features_KF[state.order_S]
+        contributions_SF = self._ranker.explain(features_SF, state.item_ids_S)
+        reasons = Explanation(self._ranker.feature_names, features_SF, contributions_SF)
+        state.clock.lap("explain")
+        return state._replace(explanation=reasons, features_KF=None)

@@ -1,0 +1,132 @@
+"""Retrieve and filter: the retriever's best and the most popular items, without those seen.
+
+Shapes: I items, D vector dim, K candidates.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recray.arrays import Float32s, Int64s
+from recray.bundles.searcher import Fallback, Searcher, single_query
+from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather, popular_first
+from recray.features.log import EventLog
+from recray.serve.clock import StageClock
+from recray.serve.query import History, Query
+from recray.serve.stages.state import RequestState
+
+NO_HISTORY = History(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+class Source(Protocol):
+    """One more proposer of candidates."""
+
+    def propose(self, query: Query, seen_ids: Int64s) -> Candidates:
+        """Unseen items of the retriever's catalogue with their source bits; may be none."""
+
+
+def seen_by(query: Query, log: EventLog | None) -> Int64s:
+    """Items that must not come back: excluded, in the history, or in the past of the user."""
+    seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
+    if query.history_ids is not None:
+        seen.append(query.history_ids)
+    if query.past is not None:
+        seen.append(query.past.item_ids_H)
+    elif log is not None and query.user_id < log.num_users:
+        seen.append(log.seen_before(query.user_id, query.time))
+    return np.concatenate(seen, dtype=np.int64)
+
+
+def history_of(query: Query, log: EventLog | None) -> History:
+    """The client's history, else what a known user did before; oldest first.
+
+    What a client sends without times counts as just before the request.
+    """
+    if query.history_ids is not None:
+        times_H = query.history_times
+        if times_H is None:
+            times_H = np.full(len(query.history_ids), query.time)
+        return History(query.history_ids, times_H)
+    if query.past is not None:
+        return query.past
+    if log is None or not 0 <= query.user_id < log.num_users:
+        return NO_HISTORY
+    events = log.events_before(query.user_id, query.time)
+    return History(events.item_ids_H.astype(np.int64), events.times_H)
+
+
+class Retrieve:
+    """The first stage of a retriever.
+
+    Args:
+        second_source: its items are scored by the retriever like all others.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        item_counts_I: Int64s,
+        log: EventLog | None,
+        config: CandidateConfig,
+        second_source: Source | None = None,
+    ) -> None:
+        self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
+        self._popular_first_I = popular_first(item_counts_I)
+
+    def __call__(self, state: RequestState) -> RequestState:
+        """Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source)."""
+        query, clock = state.query, state.clock
+        seen_ids = seen_by(query, self._log)
+        clock.lap("filter")
+        history = history_of(query, self._log) if self._searcher.needs_history(query.user_id) else NO_HISTORY
+        search, fallback = next(self._searcher.prepare(single_query(query.user_id, *history, query.time)))
+        clock.lap("retrieve")
+        second = None
+        if self._second is not None and search is not None:
+            second = self._second.propose(query, seen_ids)
+            clock.lap("generate")
+        config = self._config
+        if query.k > config.retrieved:
+            config = replace(config, retrieved=query.k)
+        candidates = self._gather(search, seen_ids, config, clock, second)
+        if len(candidates.item_ids_K) < query.k:
+            # Popularity alone, or an approximate index that does not reach so many items.
+            config = replace(config, popular=query.k)
+            candidates = self._gather(search, seen_ids, config, clock, second)
+        return retrieved(state, candidates, fallback)
+
+    def _gather(
+        self,
+        query: SearchQuery | None,
+        seen_ids: Int64s,
+        config: CandidateConfig,
+        clock: StageClock,
+        second: Candidates | None = None,
+    ) -> Candidates:
+        def search(query_BD: Float32s, k: int) -> Int64s:
+            assert query is not None
+            clock.lap("filter")
+            item_ids_BK = query.search(query_BD, k)
+            clock.lap("retrieve")
+            return item_ids_BK
+
+        timed = query._replace(search=search) if query else None
+        candidates = gather(timed, self._popular_first_I, seen_ids, config, second)
+        clock.lap("filter")
+        return candidates
+
+    def similar(self, item_id: int, k: int) -> Candidates:
+        """The k items nearest to one item, without itself, by the retriever."""
+        only_retrieved = CandidateConfig(retrieved=k, popular=0)
+        itself = np.array([item_id])
+        return self._gather(self._searcher.like(item_id), itself, only_retrieved, StageClock())
+
+
+def retrieved(state: RequestState, candidates: Candidates, fallback: Fallback | None) -> RequestState:
+    """The state after a first stage: every candidate is to be shown, in the order of retrieval."""
+    every_K = np.arange(len(candidates.item_ids_K))
+    return state._replace(
+        candidates=candidates, scores_K=candidates.scores_K, order_S=every_K, fallback=fallback
+    )

@@ -1,0 +1,68 @@
+"""What stages hand on: a request, its candidates, their scores, and which of them are to be shown.
+
+Shapes: K candidates, S of them to be shown, F features.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from recray.arrays import Bools, Float32s, Int64s
+from recray.bundles.searcher import Fallback
+from recray.features.candidates import Candidates
+from recray.serve.clock import StageClock
+from recray.serve.query import Query
+
+NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why the items to show stand where they stand."""
+
+    feature_names: tuple[str, ...]  # of the F columns
+    features_SF: Float32s
+    contributions_SF: Float32s
+
+
+class RequestState(NamedTuple):
+    """A request on its way through the stages.
+
+    ``order_S`` are places among the candidates, best first: a stage that reorders or removes items changes
+    it, and the candidates stay as they were retrieved.
+    """
+
+    query: Query
+    clock: StageClock
+    candidates: Candidates = NO_CANDIDATES  # unseen, in the order of retrieval
+    scores_K: Float32s = NO_CANDIDATES.scores_K  # by the last stage that scored; the retriever's until then
+    order_S: Int64s = NO_CANDIDATES.item_ids_K
+    fallback: Fallback | None = None  # None: candidates as the retriever was trained to find them
+    features_KF: Float32s | None = None  # where an explanation is asked for
+    explanation: Explanation | None = None
+
+    @property
+    def item_ids_S(self) -> Int64s:
+        """The items to show, best first."""
+        return self.candidates.item_ids_K[self.order_S]
+
+    def keep(self, mask_S: Bools) -> "RequestState":
+        """Without the items to show at which the mask is False."""
+        return self._replace(order_S=self.order_S[mask_S])
+
+
+class Stage(Protocol):
+    """One step of a recommendation. Books its time on the state's clock, by the name of what it did."""
+
+    def __call__(self, state: RequestState, /) -> RequestState: ...
+
+
+class RetrievalStage(Stage, Protocol):
+    """The first stage: finds unseen candidates by search (``retrieve``) or by generation (``decoder``).
+
+    At least ``query.k`` of them, unless fewer items of the catalogue are unseen.
+    """
+
+    def similar(self, item_id: int, k: int) -> Candidates:
+        """The k items most like one item, without itself."""

@@ -1,0 +1,136 @@
+"""One version of an application: the bundles behind it, and what several stages read of them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+import torch
+
+# The standard library's own TypedDict cannot be read by pydantic before Python 3.12.
+from typing_extensions import TypedDict
+
+from recray.arrays import Float32s
+from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative
+from recray.bundles.log import read_log
+from recray.bundles.ranker import read_ranker
+from recray.bundles.retriever import read_catalogue, read_item_vectors
+from recray.contract import Scorer
+from recray.features.log import EVENT_FILE, EventLog
+from recray.models.decoder import Decoder
+from recray.store import Bundle, Reference, Store
+
+
+class Version(TypedDict):
+    """A bundle's reference, as answers name it."""
+
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class ServedBundles:
+    """The bundles behind one version: a ranker fixes its retriever by digest; or a retriever alone.
+
+    ``second_source`` is a decoder that proposes candidates beside the retriever's, chosen by whoever serves.
+    """
+
+    retriever: Bundle
+    ranker: Bundle | None
+    second_source: Bundle | None = None
+
+    @property
+    def reference(self) -> Reference:
+        """The version that a name of the store points at."""
+        return (self.ranker or self.retriever).reference
+
+    def by_role(self) -> dict[str, Bundle]:
+        """The bundles that there are, by the role that answers name them by."""
+        bundles = {"retriever": self.retriever, "ranker": self.ranker, "generative": self.second_source}
+        return {role: bundle for role, bundle in bundles.items() if bundle}
+
+    def versions(self) -> dict[str, Version]:
+        return {role: version(bundle.reference) for role, bundle in self.by_role().items()}
+
+    def verify(self) -> None:
+        """Reads every file; raises ``StoreError`` where one was damaged."""
+        for bundle in self.by_role().values():
+            bundle.verify()
+
+
+def version(reference: Reference) -> Version:
+    return {"name": reference.name, "version": reference.version, "digest": reference.digest}
+
+
+def open_served(
+    store: Store, application: str, version: int | str = "production", second_source: str = ""
+) -> ServedBundles:
+    """The bundles of an application's version, and the production version of a decoder beside it.
+
+    Raises:
+        StoreError: there is no such version, or the retriever that it was made for is not in the store.
+    """
+    bundle = store.open(application, version)
+    needed = bundle.manifest.requires.get("retriever")
+    beside = store.open(second_source) if second_source else None
+    if not needed:
+        return ServedBundles(bundle, None, beside)
+    return ServedBundles(store.resolve(needed), bundle, beside)
+
+
+class OpenedVersion:
+    """What the stages of one version are made from; each part is read when it is first wanted.
+
+    Raises, when a part is read:
+        ConfigError, DataError: it is damaged or does not fit this code; says which and why.
+    """
+
+    def __init__(self, bundles: ServedBundles) -> None:
+        self.bundles = bundles
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether a decoder answers in the place of a retriever."""
+        return self.bundles.retriever.manifest.model == "decoder"
+
+    @cached_property
+    def event_log(self) -> EventLog | None:
+        """What known users did: of the ranker, or of a retriever or decoder that answers alone."""
+        holder = self.bundles.ranker or self.bundles.retriever
+        return read_log(holder) if EVENT_FILE in holder.manifest.files else None
+
+    @cached_property
+    def decoder_files(self) -> GenerativeFiles:
+        return read_generative(self.bundles.retriever)
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        return load_decoder(self.bundles.retriever, self.decoder_files.codes)
+
+    @cached_property
+    def catalogue(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """(users, items): row = id; raw_id, title where known, and side columns."""
+        if self.is_generative:
+            return self.decoder_files.users, self.decoder_files.items
+        return read_catalogue(self.bundles.retriever)
+
+    @cached_property
+    def ranker(self) -> Scorer | None:
+        """Needs the event log that its features look into."""
+        return read_ranker(self.bundles.ranker) if self.bundles.ranker and self.event_log else None
+
+    def item_vectors(self) -> Float32s:
+        """item_ID: of the retriever, or of a decoder the embeddings of each item's content codes."""
+        if self.is_generative:
+            return code_vectors(self.decoder, self.decoder_files)
+        return read_item_vectors(self.bundles.retriever)
+
+
+def code_vectors(model: Decoder, files: GenerativeFiles) -> Float32s:
+    """item_ID: the embeddings of each item's content codes, summed and scaled to length 1."""
+    codes_IL = torch.from_numpy(files.codes.content_codes())
+    first_L = model.get_buffer("first_L")[: codes_IL.shape[1]]
+    with torch.inference_mode():
+        summed_ID = torch.nn.functional.embedding_bag(codes_IL + first_L, model.codes.weight, mode="sum")
+        unit_ID: Float32s = torch.nn.functional.normalize(summed_ID.float(), dim=1).numpy()
+    return unit_ID

@@ -92,7 +92,9 @@ def test_rows_and_rankers_are_told_the_same_of_a_user_an_item_and_a_time(
     shared = [name for name in table.schema.dense if name in FEATURES]
     assert set(table.schema.dense) - set(shared) == {"user_click_rate", "item_click_rate"}
     found_NF = whole(table).dense_NF[:, [table.schema.dense.index(name) for name in shared]]
-    for n, (user, item, _, now) in enumerate(zip(*columns, strict=True)):
+    for n, (user, item, now) in enumerate(
+        zip(data.user_ids_N, data.item_ids_N, data.timestamps_N, strict=True)
+    ):
         one = np.ones(1, np.float32)
         query = RankingQuery(int(user), int(now), np.array([item]), one, one.astype(np.uint8))
         assert found_NF[n].tobytes() == compute(log, query, shared)[0].tobytes()

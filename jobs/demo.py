@@ -10,9 +10,9 @@ import httpx
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation, show_gain, show_recommendations
 from recray.eval.compare import Row
+from recray.eval.two_stage import MeasuredStages
 from recray.pipelines import demo
 from recray.pipelines.compare import compare_models
-from recray.recipes.ranker import MeasuredStages
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.session import serving
 from recray.store import Store

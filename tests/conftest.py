@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is no matter of right or wrong; speed lives in benchmarks/.
+settings.register_profile("recray", deadline=None)
+settings.load_profile("recray")
 
 # Small tensors, and often several processes on two cores: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

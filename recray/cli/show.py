@@ -13,8 +13,8 @@ from recray.eval.bootstrap import Interval
 from recray.eval.clicks import ClickEvaluation
 from recray.eval.compare import PairedDifference, Row, compare, table, to_json
 from recray.eval.evaluate import Evaluation
-from recray.recipes.ranker import MeasuredStages
-from recray.recipes.rqvae import MeasuredCodes
+from recray.eval.semantic_ids import MeasuredCodes
+from recray.eval.two_stage import MeasuredStages
 from recray.schema import FULL_CATALOGUE, ProtocolCard
 from recray.train.run import Measured
 

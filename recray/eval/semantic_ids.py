@@ -5,12 +5,13 @@ Shapes: I items, L levels, C codes of a level.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recray.arrays import Int64s
 from recray.config import ConfigError
+from recray.schema import ProtocolCard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +80,14 @@ def collision_sizes(codes_IL: Int64s) -> dict[int, int]:
     _, shared = np.unique(codes_IL, axis=0, return_counts=True)
     sizes, groups = np.unique(shared, return_counts=True)
     return dict(zip(sizes.tolist(), groups.tolist(), strict=True))
+
+
+class MeasuredCodes(NamedTuple):
+    """How well codes tell items apart, and how much of the content they keep."""
+
+    quality: CodeQuality
+    reconstruction: float
+    card: ProtocolCard | None = None  # every item is counted: there is nothing to hold out
+
+    def means(self) -> dict[str, float]:
+        return {"reconstruction": self.reconstruction, **self.quality.metrics()}

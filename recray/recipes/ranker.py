@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 from torch import nn
@@ -21,8 +21,9 @@ from recray.data.events.examples import eval_examples, item_counts
 from recray.data.events.split_data import DataConfig
 from recray.data.row_block import RowBlock
 from recray.data.rows.tally import PartTally
-from recray.eval.evaluate import Evaluation, evaluate
+from recray.eval.evaluate import evaluate
 from recray.eval.sessions import session_ndcg
+from recray.eval.two_stage import MeasuredStages
 from recray.features.candidates import CandidateConfig
 from recray.features.examples import (
     RankingExamples,
@@ -36,7 +37,7 @@ from recray.ops.embedding_bags import Placement
 from recray.recipes.dlrm import set_dense_stats
 from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData, RankerRun
 from recray.recipes.two_stage import TwoStage
-from recray.schema import ProtocolCard, RowSchema
+from recray.schema import RowSchema
 from recray.store import Draft
 from recray.train.boosted import train_boosted
 from recray.train.context import Context
@@ -74,21 +75,6 @@ class DLRMRankerRun(RankerRun):
         super().__post_init__()
         if not self.holdout:
             raise ConfigError("a DLRM stops by users that it does not train on: set holdout, for example 0.1")
-
-
-class MeasuredStages(NamedTuple):
-    """The same queries, ordered by the first stage and by both."""
-
-    retriever: Evaluation
-    ranker: Evaluation
-
-    @property
-    def card(self) -> ProtocolCard:
-        return self.ranker.card
-
-    def means(self) -> dict[str, float]:
-        """Of what is served: both stages."""
-        return self.ranker.means()
 
 
 def measure_stages(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +18,9 @@ from recray.data.content.vectors import ContentConfig, ItemContent, item_content
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare, prepared_manifest
 from recray.data.events.split_data import DataConfig
-from recray.eval.semantic_ids import CodeQuality, code_quality
+from recray.eval.semantic_ids import MeasuredCodes, code_quality
 from recray.models.quantizer import QuantizerConfig
 from recray.models.rqvae import RQVAE, RQVAEConfig
-from recray.schema import ProtocolCard
 from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums, TrainingError, fit
@@ -73,17 +71,6 @@ class ContentData:
     def covered_IF(self) -> Tensor:
         """The vectors of the items that have content."""
         return torch.from_numpy(self.content.vectors_IF[self.content.covered_I])
-
-
-class MeasuredCodes(NamedTuple):
-    """How well codes tell items apart, and how much of the content they keep."""
-
-    quality: CodeQuality
-    reconstruction: float
-    card: ProtocolCard | None = None  # every item is counted: there is nothing to hold out
-
-    def means(self) -> dict[str, float]:
-        return {"reconstruction": self.reconstruction, **self.quality.metrics()}
 
 
 class RQVAERecipe(TorchRecipe[RQVAERun, ContentData, RQVAE]):

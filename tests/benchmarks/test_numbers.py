@@ -139,7 +139,7 @@ TABLE = [
         ),
     ),
     Figures(
-        "python jobs/train_ranker.py --data.dataset ml-1m",
+        "python jobs/train_ranker.py ml-1m",
         (
             Snippet("NDCG@10 of {} users", at(RANKED, "card/num_users")),
             Snippet(

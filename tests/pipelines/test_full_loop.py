@@ -12,6 +12,7 @@ from recray.bundles.retriever import read_retriever
 from recray.config import ConfigError, override
 from recray.data.events.split_data import DataConfig, open_split
 from recray.eval.compare import to_json
+from recray.eval.two_stage import MeasuredStages
 from recray.features.candidates import CandidateConfig
 from recray.models.gbdt import GBDTConfig
 from recray.models.two_tower import TwoTowerConfig
@@ -21,13 +22,7 @@ from recray.pipelines.reindex import reindex
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
 from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
-from recray.recipes.ranker import (
-    DLRM_RANKER,
-    GBDT_RANKER,
-    DLRMRankerRun,
-    GBDTRankerRun,
-    MeasuredStages,
-)
+from recray.recipes.ranker import DLRM_RANKER, GBDT_RANKER, DLRMRankerRun, GBDTRankerRun
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.versions import open_served

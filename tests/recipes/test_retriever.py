@@ -16,6 +16,7 @@ from recray.bundles.weights import load_model
 from recray.contract import VectorRetriever, reads_history
 from recray.data.events.examples import eval_examples
 from recray.data.events.split_data import DataConfig, open_split
+from recray.eval.two_stage import MeasuredStages
 from recray.features.candidates import POPULAR, CandidateConfig
 from recray.models.gat import GATConfig
 from recray.models.gbdt import GBDTConfig
@@ -29,7 +30,7 @@ from recray.recipes import RECIPES
 from recray.recipes.counting import ItemKNNRun
 from recray.recipes.graph import GATRun
 from recray.recipes.pairs import NCFRun
-from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun, MeasuredStages
+from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
 from recray.recipes.retriever import as_retriever, evaluate_retriever
 from recray.recipes.sequence import SASRecRun, SS4RecRun
 from recray.recipes.two_stage import TwoStage

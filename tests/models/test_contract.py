@@ -10,7 +10,9 @@ import torch
 from recray.config import ConfigError, from_dict, to_dict
 from recray.contract import CountLearner, Generative, PairLearner, Retriever, VectorRetriever
 from recray.data.batches.neighbours import WholeGraph
-from recray.models import MODELS, build, config_of
+from recray.models import build, config_of
+from recray.recipes import RECIPES
+from recray.recipes.retriever import RetrieverRecipe
 from tests.planted import (
     NUM_ITEMS,
     NUM_USERS,
@@ -24,6 +26,8 @@ from tests.planted import (
     planted_sequences,
     planted_surroundings,
 )
+
+RETRIEVERS = sorted({r.model_name for r in RECIPES.values() if isinstance(r, RetrieverRecipe)})
 
 # What a model of this name is built for and learns from, where it is not the usual.
 SCHEMAS = {"decoder": SEMANTIC_SCHEMA}
@@ -70,7 +74,7 @@ def learn(name: str, model: torch.nn.Module, steps: int = 150) -> None:
         model.refresh(WholeGraph(planted_graph()))
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=RETRIEVERS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -28,6 +28,8 @@ from tests.planted import (
     planted_surroundings,
 )
 
+RETRIEVERS = sorted({r.model_name for r in RECIPES.values() if isinstance(r, RetrieverRecipe)})
+
 # What a model of this name is built for and learns from, where it is not the usual.
 SCHEMAS = {"decoder": SEMANTIC_SCHEMA}
 CONFIGS = {
@@ -73,9 +75,6 @@ def learn(name: str, model: Model, steps: int = 150) -> None:
         optimizer.step()
     if hasattr(model, "refresh"):
         model.refresh(WholeGraph(planted_graph()))
-
-
-RETRIEVERS = sorted({r.model_name for r in RECIPES.values() if isinstance(r, RetrieverRecipe)})
 
 
 @pytest.fixture(scope="module", params=RETRIEVERS)

@@ -122,7 +122,9 @@ class EventLog:
         if relative >= clock.end:  # live traffic: all that is known has happened
             stop_K = order.starts.take(item_ids_K + 1)
         else:
-            stop_K = order.keys_N.searchsorted(item_ids_K * clock.span + relative)
+            by_id_K = item_ids_K.argsort()  # looked for in order, a third is won
+            stop_K = np.empty(len(item_ids_K), np.int64)
+            stop_K[by_id_K] = order.keys_N.searchsorted(item_ids_K[by_id_K] * clock.span + relative)
         return order.past(
             item_ids_K, stop_K, lambda days: self._edges_of(midnight(time, days)).take(item_ids_K)
         )

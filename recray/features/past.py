@@ -8,7 +8,7 @@ Shapes: K owners (users or items), H events of a history, N events of a log.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -160,8 +160,9 @@ class Order:
             cache(lambda days: stop_K - edges(days)),
         )
 
-    def before_each(self) -> Int64s:
-        """stop_N: where the past of each event ends, which begins where its owner's events do."""
+    @cached_property
+    def before_each_N(self) -> Int64s:
+        """Where the past of each event ends, which begins where its owner's events do."""
         is_new = np.append(True, self.keys_N[1:] != self.keys_N[:-1])[: len(self.keys_N)]
         stop_N = np.empty(len(self.keys_N), np.int64)
         stop_N[self.order_N] = np.maximum.accumulate(np.where(is_new, np.arange(len(self.keys_N)), 0))
@@ -182,7 +183,7 @@ class Order:
             return places_N
 
         sums_N = None if ratings_N is None else running(ratings_N[self.order_N])
-        return self.past(owners_N, self.before_each(), edges, sums_N)
+        return self.past(owners_N, self.before_each_N, edges, sums_N)
 
 
 def running(values_N: npt.NDArray[Any]) -> Float64s:

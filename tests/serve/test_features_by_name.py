@@ -1,6 +1,6 @@
 """A published ranker names the features that it wants, and no other feature is any business of its."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,31 +56,35 @@ def answers(store: Store, version: int) -> list[Any]:
     return [pipeline.recommend(request)["items"] for request in requests]
 
 
-def register(name: str, patch: pytest.MonkeyPatch) -> None:
-    """One more feature, for this test only."""
-    text = "Three for everybody."
-    patch.setitem(FEATURES, name, RankingFeature(name, "context", "threes", text, lambda known: 3.0))
+@pytest.fixture
+def registry() -> Iterator[dict[str, Any]]:
+    """The features, to be changed: put back after the test, in their order."""
+    before = dict(FEATURES)
+    yield FEATURES
+    FEATURES.clear()
+    FEATURES.update(before)
+
+
+THREE = RankingFeature("three", "context", "threes", "Three for everybody.", lambda known: 3.0)
 
 
 def test_more_features_and_fewer_change_nothing_for_a_ranker_that_does_not_want_them(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, registry: dict[str, Any]
 ) -> None:
     before = {version: answers(store, version) for version in (1, 2)}
     assert list(before[1][0][0]["features"]) == list(FEATURES)
     assert list(before[2][0][0]["features"]) == list(FIVE)
     assert {reason["feature"] for item in before[2][0] for reason in item["why"]} <= set(FIVE)
-    register("three", monkeypatch)
+    registry["three"] = THREE
     assert repr(answers(store, 1)) == repr(before[1])  # a missing feature is NaN, which equals nothing
-    monkeypatch.delitem(FEATURES, "day_of_week")
+    del registry["day_of_week"]
     assert repr(answers(store, 2)) == repr(before[2])
 
 
-def test_a_feature_that_is_gone_is_named_in_one_sentence(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_feature_that_is_gone_is_named_in_one_sentence(store: Store, registry: dict[str, Any]) -> None:
     ranker = store.open(APPLICATION, 2)
     for name in ("item_events_30d", "user_events"):
-        monkeypatch.delitem(FEATURES, name)
+        del registry[name]
     with pytest.raises(
         DataError,
         match=r"ranker\.ubj: the ranker wants features that this code does not know "
@@ -103,14 +107,14 @@ def trees_of(names: tuple[str, ...]) -> GBDTRanker:
 
 @pytest.mark.parametrize(("model", "make"), [("gbdt", trees_of), ("dlrm", dlrm_of)])
 def test_every_ranker_says_what_it_wants_and_learns_from_features_of_tomorrow(
-    model: str, make: Callable[[tuple[str, ...]], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, make: Callable[[tuple[str, ...]], Any], tmp_path: Path, registry: dict[str, Any]
 ) -> None:
     """Trained where there is one more feature, and loaded there; refused where there is not."""
     path = tmp_path / RANKERS[model]
-    with monkeypatch.context() as patch:
-        register("three", patch)
-        make(("three", *FIVE)).save(path)
-        assert load_ranker(model, path).feature_names == ("three", *FIVE)
+    registry["three"] = THREE
+    make(("three", *FIVE)).save(path)
+    assert load_ranker(model, path).feature_names == ("three", *FIVE)
+    del registry["three"]
     with pytest.raises(DataError, match=r"does not know \(three\)"):
         load_ranker(model, path)
 

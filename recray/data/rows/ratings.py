@@ -184,7 +184,7 @@ def _latest(log: EventLog, ids_N: Int32s, marked_N: Bools, most: int) -> MultiHo
     order = log.by_user
     marked = marked_N[order.order_N]
     count = np.concatenate([[0], np.cumsum(marked)])
-    stop_N = count[order.before_each()]
+    stop_N = count[order.before_each_N]
     start_N = np.maximum(count[order.starts[log.user_ids_N]], stop_N - most)
     offsets_N = np.concatenate([[0], np.cumsum(stop_N - start_N)])
     places = np.arange(offsets_N[-1]) + np.repeat(start_N - offsets_N[:-1], stop_N - start_N)

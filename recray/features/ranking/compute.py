@@ -21,7 +21,8 @@ def compute(log: EventLog, query: RankingQuery, names: Sequence[str]) -> Float32
     """
     features = named(FEATURES, names)
     _check(log, query)
-    return _columns(features, KnownOfQuery(log, query), len(query.candidate_ids_K))
+    features_FK = _rows(features, KnownOfQuery(log, query), len(query.candidate_ids_K))
+    return np.ascontiguousarray(features_FK.T)
 
 
 def compute_of_events(known: KnownOfEvents, names: Sequence[str]) -> Float32s:
@@ -32,16 +33,16 @@ def compute_of_events(known: KnownOfEvents, names: Sequence[str]) -> Float32s:
     Raises:
         DataError: no feature of that name, or one that needs candidates.
     """
-    return _columns(named(EVENT_FEATURES, names), known, len(known.log))
+    return _rows(named(EVENT_FEATURES, names), known, len(known.log)).T
 
 
-def _columns(features: Sequence[RankingFeature[K]], known: K, count: int) -> Float32s:
+def _rows(features: Sequence[RankingFeature[K]], known: K, count: int) -> Float32s:
     features_FK = np.empty((len(features), count), np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is a share of nothing: missing
         for row, feature in enumerate(features):
             features_FK[row] = feature.define(known)
     features_FK += 0.0  # one zero: -0.0 would come and go with the order of additions
-    return np.ascontiguousarray(features_FK.T)
+    return features_FK
 
 
 def _check(log: EventLog, query: RankingQuery) -> None:

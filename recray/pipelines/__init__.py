@@ -1,0 +1,1 @@
+"""Whole ways of the data, over the rooms below: a screen each."""

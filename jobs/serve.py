@@ -7,7 +7,9 @@ python jobs/serve.py --service.application ml-100k-sasrec --service.diversity 0.
 import signal
 from dataclasses import dataclass, field, replace
 
+from recray.bundles.naming import bundle_name
 from recray.cli.jobs import run_job
+from recray.data.sources import data_name
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.session import serving
 
@@ -15,7 +17,7 @@ from recray.serve.place.session import serving
 @dataclass(frozen=True)
 class Serve:
     dataset: str = "synthetic"
-    """Serves the bundle "<dataset>-ranker", where service.application names no other."""
+    """A registered data set, or the path of a file: serves the bundle "<dataset>-ranker", where service.application names no other."""
     service: ServiceConfig = field(default_factory=lambda: ServiceConfig(application=""))
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     port: int = 8000
@@ -23,7 +25,8 @@ class Serve:
 
 
 def main(config: Serve) -> None:
-    service = replace(config.service, application=config.service.application or f"{config.dataset}-ranker")
+    default = bundle_name(data_name(config.dataset), "ranker")
+    service = replace(config.service, application=config.service.application or default)
     with serving(config.port) as session:
         url = session.start(service, config.placement)
         ask = f"curl {url}/recommend -H 'content-type: application/json'"

@@ -5,7 +5,7 @@ numbers are compared only if they were measured alike.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from recray.config import from_dict, to_dict
@@ -140,6 +140,7 @@ class ProtocolCard:
     seen: str = "filtered"  # "filtered" or "kept"
     ties: str = "expected credit over random order of tied scores"
     num_users: int = 0
+    served: str = field(default="", compare=False)  # the application whose lists these are; no protocol
 
     def to_json(self) -> dict[str, Any]:
         return to_dict(self)
@@ -150,5 +151,6 @@ class ProtocolCard:
 
     def differences(self, other: "ProtocolCard") -> dict[str, tuple[Any, Any]]:
         """Fields in which two cards differ: name -> (this, other)."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        return {k: (mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]}
+        names = [f.name for f in dataclasses.fields(self) if f.compare]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return {name: (mine, theirs) for name, (mine, theirs) in pairs.items() if mine != theirs}

@@ -20,6 +20,7 @@ from recray.bundles.naming import bundle_name
 from recray.config import ConfigError, to_dict
 from recray.data.events.examples import eval_examples
 from recray.data.events.split_data import DataConfig, SplitData, open_split
+from recray.data.sources import data_name
 from recray.features.candidates import CandidateConfig
 from recray.features.examples import quantized, ranking_examples, save_examples
 from recray.features.queries import day_queries
@@ -106,7 +107,7 @@ class RankerData:
 
 def _retriever_bundle(run: RankerRun) -> Bundle:
     store = Store()
-    name = run.retriever or bundle_name(Path(run.data.dataset).stem, "two_tower")
+    name = run.retriever or bundle_name(data_name(run.data.dataset), "two_tower")
     if not run.retriever and name not in store.applications():
         raise ConfigError(
             f"no {name!r} in the store: train and publish it first with jobs/train_two_tower.py, or name "

@@ -1,17 +1,18 @@
 """A run that names its ranking features ends in a ranker that goes by these and is served with these."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from recray.config import override
-from recray.launch.stages import train_ranker, train_retriever
-from recray.ops.ann import IndexConfig
-from recray.recipes import preset
-from recray.recipes.ranking import RankerRun
+from recray.pipelines.train import train
+from recray.recipes import RECIPES, run_for
+from recray.recipes.ranker import GBDTRankerRun
 from recray.schema import DataError
-from recray.serve.pipeline import Pipeline, open_served
-from recray.serve.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.train.context import LaunchConfig
 
@@ -20,18 +21,22 @@ NAMES = ("retrieval_score", "genre_affinity", "item_events_30d")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(tmp_path_factory.mktemp("ranker-features"))
-    run = override(preset("two_tower", "synthetic"), {"loop.epochs": 1})
-    train_retriever(run, LOCAL, IndexConfig(kind="exact"), store)
-    return store
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECRAY_HOME", str(tmp_path_factory.mktemp("ranker-features")))
+        run = override(run_for(RECIPES["two_tower"], "synthetic"), {"loop.epochs": 1, "index.kind": "exact"})
+        train(RECIPES["two_tower"], run, LOCAL, Store())
+        yield Store()
 
 
-@pytest.mark.parametrize("kind", ["gbdt", "dlrm"])
-def test_a_ranker_goes_by_the_features_that_its_run_names(kind: str, store: Store) -> None:
-    run = override(RankerRun(features=NAMES), {"ranker": kind, "gbdt.rounds": 3, "loop.epochs": 1})
-    trained = train_ranker(run, LOCAL, store)
-    bundle = trained.bundle.manifest
+@pytest.mark.parametrize(
+    ("kind", "brief"), [("gbdt_ranker", {"model.rounds": 3}), ("dlrm_ranker", {"loop.epochs": 1})]
+)
+def test_a_ranker_goes_by_the_features_that_its_run_names(
+    kind: str, brief: dict[str, object], store: Store
+) -> None:
+    run = override(run_for(RECIPES[kind], "synthetic"), {"features": NAMES, **brief})
+    bundle = train(RECIPES[kind], run, LOCAL, store).bundle.manifest
     pipeline = Pipeline(open_served(store, bundle.name, bundle.version))
     answer = pipeline.recommend(RecommendRequest(user_id="7", k=5, explain=True))
     assert [tuple(item["features"]) for item in answer["items"]] == [NAMES] * 5
@@ -39,4 +44,4 @@ def test_a_ranker_goes_by_the_features_that_its_run_names(kind: str, store: Stor
 
 def test_a_run_that_names_a_feature_that_does_not_exist_is_refused_at_once() -> None:
     with pytest.raises(DataError, match="no ranking feature 'genre_afinity', did you mean 'genre_affinity'"):
-        replace(RankerRun(), features=("genre_afinity",))
+        replace(GBDTRankerRun(), features=("genre_afinity",))

@@ -160,6 +160,11 @@ def source_of(name_or_path: str) -> Source:
     raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, names('interactions'))}")
 
 
+def data_name(name_or_path: str) -> str:
+    """What the data set of interactions of that name or file is called, in bundles and on cards."""
+    return source_of(name_or_path).name
+
+
 def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
     """The source of rows to rank of that name, or the reader that fits what lies at that path.
 

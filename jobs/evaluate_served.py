@@ -1,0 +1,49 @@
+"""Measure what an application really shows: its stages, rules, diversity and second source, on a split.
+
+python jobs/evaluate_served.py --data.dataset ml-100k --service.diversity 0.2 --version latest
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from recray.bundles.naming import bundle_name
+from recray.cli.jobs import run_job
+from recray.cli.show import show_evaluation, show_gain
+from recray.data.events.split_data import DataConfig, open_split
+from recray.eval.compare import Row
+from recray.pipelines.two_stage import measure_served
+from recray.serve.place.config import ServiceConfig
+
+
+@dataclass(frozen=True)
+class EvaluateServed:
+    data: DataConfig = field(default_factory=DataConfig)
+    service: ServiceConfig = field(default_factory=lambda: ServiceConfig(application=""))
+    """Without service.application: the bundle "<dataset>-ranker"."""
+    version: str = ""
+    """A number, a name, or latest; empty: the version that service.name points at."""
+    part: Literal["validation", "test"] = "test"
+    """Choose options on validation (a retriever or decoder alone); report on test."""
+    k: int = 10
+    """Length of the list."""
+
+
+def main(config: EvaluateServed) -> None:
+    data = open_split(config.data)
+    application = config.service.application or bundle_name(data.dataset.name, "ranker")
+    result = measure_served(
+        replace(config.service, application=application),
+        data.dataset,
+        data.split,
+        target=config.part,
+        version=config.version or None,
+        ks=(config.k,),
+    )
+    first, served = (Row(name, 0, row) for name, row in zip(("first stage", "served"), result, strict=True))
+    show_evaluation([first, served], config.k)
+    print(f"served: {result.served.card.served}")
+    show_gain(served, first, f"ndcg@{config.k}")
+
+
+if __name__ == "__main__":
+    run_job(main, EvaluateServed, __doc__)

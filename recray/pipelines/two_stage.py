@@ -1,0 +1,112 @@
+"""What an application really shows, measured offline: the list of stages that is served, run on a split.
+
+Each query goes alone through the stages that a replica opens, with the history that the split gives it
+(a replica takes the log's: the same events, but for those at the very second of the request).
+
+Shapes: B queries.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from recray.batch import QueryBatch
+from recray.config import ConfigError
+from recray.data.events.dataset import Dataset
+from recray.data.events.examples import Target, eval_examples, item_counts
+from recray.data.events.splits import Split
+from recray.eval.evaluate import Evaluation
+from recray.eval.lists import evaluate_lists
+from recray.eval.metrics import check_ks
+from recray.serve.clock import StageClock
+from recray.serve.place.config import ServiceConfig
+from recray.serve.query import History, Query
+from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
+from recray.serve.stages.state import RequestState
+from recray.serve.versions import OpenedVersion, ServedBundles, open_served
+
+log = logging.getLogger(__name__)
+
+
+class ServedResult(NamedTuple):
+    """The same queries, as the first stage finds them and as they are shown; cards say what was served."""
+
+    first_stage: Evaluation
+    served: Evaluation
+
+
+def measure_served(
+    config: ServiceConfig,
+    dataset: Dataset,
+    split: Split,
+    *,
+    target: Target = "test",
+    version: int | str | None = None,
+    ks: Sequence[int] = (10,),
+) -> ServedResult:
+    """Metrics of the first stage's order, and of the whole list with its rules, diversity and second source.
+
+    Args:
+        version: of the application, by number or name; None: the one that ``config.name`` points at.
+    Raises:
+        ConfigError: a bundle is not in the store, or was trained on other data or another split; or the part
+            to measure on is what the ranker learned from.
+    """
+    check_ks(ks, dataset.num_items)
+    store, version = config.open_store(), config.name if version is None else version
+    bundles = open_served(store, config.application, version, config.second_source)
+    bundles.verify()
+    _require_same_data(bundles, dataset, split)
+    if bundles.ranker and target == "validation":
+        raise ConfigError(f"{bundles.ranker.reference} learned from the validation part: measure on test")
+    opened = OpenedVersion(bundles)
+    first, others = open_retrieval(config, opened), open_ranking(config, opened)
+    examples, card = eval_examples(dataset, split, target)
+    found, shown = [], []
+    for query in _queries(examples.queries, max(ks)):
+        state = first(RequestState(query, StageClock()))
+        found.append(state.item_ids_S[: query.k])
+        shown.append(run(others, state).item_ids_S)
+    counts_I, what = item_counts(dataset, split.train_N), _served(bundles, config)
+    log.info("%s: %d lists made", what, len(shown))
+    return ServedResult(
+        evaluate_lists(found, examples, replace(card, served=f"first stage of {what}"), counts_I, ks=ks),
+        evaluate_lists(shown, examples, replace(card, served=what), counts_I, ks=ks),
+    )
+
+
+def _queries(queries: QueryBatch, k: int) -> Iterator[Query]:
+    offsets_B, nothing = queries.history.offsets_B.tolist(), np.empty(0, np.int64)
+    for b, (first, last) in enumerate(pairwise(offsets_B)):
+        past = History(
+            queries.history.values_N[first:last].numpy(), queries.history_times_N[first:last].numpy()
+        )
+        time = int(queries.request_times_B[b])
+        yield Query(int(queries.user_ids_B[b]), None, nothing, time, k, past=past)
+
+
+def _served(bundles: ServedBundles, config: StagesConfig) -> str:
+    """The versions and the options that are not at their defaults, for the card."""
+    changed = {
+        option.name: getattr(config, option.name)
+        for option in fields(StagesConfig)
+        if getattr(config, option.name) != getattr(StagesConfig(), option.name)
+    }
+    versions = " + ".join(str(bundle.reference) for bundle in bundles.by_role().values())
+    return ", ".join([versions, *(f"{name}={value}" for name, value in changed.items())])
+
+
+def _require_same_data(bundles: ServedBundles, dataset: Dataset, split: Split) -> None:
+    for bundle in bundles.by_role().values():
+        card = bundle.manifest.card
+        if card is None or (card.dataset_hash, card.split) != (dataset.hash, split.name):
+            trained = f"{card.dataset} ({card.dataset_hash[:8]}), {card.split}" if card else "unknown data"
+            raise ConfigError(
+                f"{bundle.reference} was trained on {trained}, this measures {dataset.name} "
+                f"({dataset.hash[:8]}), {split.name}: it may have learned what it is asked for. Give the "
+                "--data that it was trained with"
+            )

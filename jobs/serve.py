@@ -17,7 +17,7 @@ from recray.serve.place.session import serving
 @dataclass(frozen=True)
 class Serve:
     dataset: str = "synthetic"
-    """A registered data set, or the path of a file: serves the bundle "<dataset>-ranker", where service.application names no other."""
+    """A data set by name or path: its ranker is served, where service.application names no other bundle."""
     service: ServiceConfig = field(default_factory=lambda: ServiceConfig(application=""))
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     port: int = 8000

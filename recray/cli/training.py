@@ -50,6 +50,17 @@ def run_training(name: str, description: str | None) -> None:
     raise SystemExit(guarded(lambda: _work(name, description, sys.argv[1:])))
 
 
+def run_named_training(args: Sequence[str], description: str | None) -> None:
+    """The same for a recipe that the first argument names."""
+    setup_logging()
+    name, *rest = args or ["--help"]
+    if name in HELP:
+        print(f"{description}\nusage: train.py NAME [PRESET | DATASET | --from NAME:N] [OPTIONS]")
+        print(f"names: {', '.join(RECIPES)}")
+        raise SystemExit(0)
+    raise SystemExit(guarded(lambda: _work(name, description, rest)))
+
+
 def _work(name: str, description: str | None, args: Sequence[str]) -> None:
     job = parse(RECIPES[name], description, args)
     store = Store()

@@ -1,8 +1,13 @@
-"""Model name -> (config, model), imported when asked for: all that a replica needs to rebuild a bundle."""
+"""One model, one file: its name is the file's, and the file says which class it is (``MODEL``).
+
+A model is imported when it is asked for: all that a replica needs to rebuild a bundle. What can be trained, and
+how, is said in ``recray.recipes``.
+"""
 
 import importlib
+import pkgutil
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -11,48 +16,30 @@ from recray.config import Config, ConfigError, from_dict, nearest
 from recray.schema import Schema
 
 
-@dataclass(frozen=True)
-class ModelEntry:
-    module: str
-    config: str
-    model: str
-
-
-MODELS: Mapping[str, ModelEntry] = {
-    "popularity": ModelEntry("recray.models.popularity", "PopularityConfig", "Popularity"),
-    "item_knn": ModelEntry("recray.models.item_knn", "ItemKNNConfig", "ItemKNN"),
-    "two_tower": ModelEntry("recray.models.two_tower", "TwoTowerConfig", "TwoTower"),
-    "ncf": ModelEntry("recray.models.ncf", "NCFConfig", "NCF"),
-    "gat": ModelEntry("recray.models.gat", "GATConfig", "GAT"),
-    "sasrec": ModelEntry("recray.models.sasrec", "SASRecConfig", "SASRec"),
-    "ss4rec": ModelEntry("recray.models.ss4rec", "SS4RecConfig", "SS4Rec"),
-    "decoder": ModelEntry("recray.models.decoder", "DecoderConfig", "Decoder"),
-    "rqvae": ModelEntry("recray.models.rqvae", "RQVAEConfig", "RQVAE"),
-    "dlrm": ModelEntry("recray.models.dlrm", "DLRMConfig", "DLRM"),
-}
-"""Networks that a bundle's config, schema and weights rebuild; ``recipes`` says what can be trained."""
-
-
-def _load(name: str, attribute: str) -> type[Any]:
-    if name not in MODELS:
-        raise ConfigError(f"no model {name!r}{nearest(name, MODELS)}")
-    entry = MODELS[name]
-    found: type[Any] = getattr(importlib.import_module(entry.module), getattr(entry, attribute))
+def _load(name: str) -> type[Any]:
+    try:
+        found: type[Any] = importlib.import_module(f"{__name__}.{name}").MODEL
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != f"{__name__}.{name}":
+            raise  # a library that it needs is not installed
+        files = [module.name for module in pkgutil.iter_modules(__path__)]
+        raise ConfigError(f"no model {name!r}{nearest(name, files)}") from None
     return found
 
 
 def config_of(name: str) -> type[Any]:
-    """The config class of a registered model.
+    """The config class of a model.
 
     Raises:
         ConfigError: no model has this name.
     """
-    return _load(name, "config")
+    kind: type[Any] = typing.get_type_hints(_load(name).__init__)["config"]
+    return kind
 
 
 def build(name: str, config: Mapping[str, object] | Config, schema: Schema) -> nn.Module:
     """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema."""
     if isinstance(config, Mapping):
         config = from_dict(config_of(name), config)
-    model: nn.Module = _load(name, "model")(config, schema)
+    model: nn.Module = _load(name)(config, schema)
     return model

@@ -292,3 +292,6 @@ class Decoder(nn.Module):
         found = self.generate(queries, num_items, beams=num_items)
         scores_BI = found.scores_BK.new_empty(len(found.scores_BK), num_items)
         return scores_BI.scatter_(1, found.item_ids_BK, found.scores_BK)
+
+
+MODEL = Decoder

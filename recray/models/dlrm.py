@@ -276,3 +276,6 @@ class DLRM(nn.Module):
             return {"loss": lambdarank(logits_B, batch.labels_B, batch.offsets_S, k=self.config.ndcg_at)}
         clicks_B = (batch.labels_B >= self.config.positive_grade).to(logits_B.dtype)
         return {"loss": bce(logits_B, clicks_B) * (len(logits_B) / batch.size)}
+
+
+MODEL = DLRM

@@ -170,3 +170,6 @@ class GAT(nn.Module):
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI: cosines."""
         return self.query_vectors(queries) @ self.item_vectors().T
+
+
+MODEL = GAT

@@ -165,3 +165,6 @@ def _most_similar(similarities: Float32s, k: int) -> tuple[Int64s, Float32s]:
     best = np.sort(np.partition(keys, num_columns - k, axis=1)[:, num_columns - k :], axis=1)[:, ::-1]
     columns = num_columns - 1 - (best & np.uint64(0xFFFFFFFF)).astype(np.int64)
     return columns, (best >> np.uint64(32)).astype(np.uint32).view(np.float32)
+
+
+MODEL = ItemKNN

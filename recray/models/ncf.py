@@ -138,3 +138,6 @@ class NCF(nn.Module):
             hidden_BID = self.mlp(inputs_BD[start : start + users], items_1ID)
             logits_BI[start : start + users] += self.hidden_weight(hidden_BID).squeeze(-1)
         return logits_BI
+
+
+MODEL = NCF

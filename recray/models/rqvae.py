@@ -121,3 +121,6 @@ def mlp(widths: tuple[int, ...]) -> nn.Sequential:
     for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+MODEL = RQVAE

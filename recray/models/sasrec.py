@@ -68,3 +68,6 @@ class SASRec(NextItemModel):
             x_ND = layer(x_ND, angles, groups)
         hidden_ND: Tensor = self.norm(x_ND)
         return hidden_ND
+
+
+MODEL = SASRec

@@ -198,3 +198,6 @@ def _hippo(size: int) -> tuple[Tensor, Tensor]:
 
 def _log_uniform(count: int, low: float, high: float) -> Tensor:
     return torch.empty(count).uniform_(math.log(low), math.log(high))
+
+
+MODEL = SS4Rec

@@ -136,3 +136,6 @@ class TwoTower(nn.Module):
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI: cosines."""
         return self.query_vectors(queries) @ self.item_vectors().T
+
+
+MODEL = TwoTower

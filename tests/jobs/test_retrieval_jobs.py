@@ -90,6 +90,27 @@ def test_rankers_say_what_they_gain_and_are_promoted(
     assert document["gain"]["low"] <= document["gain"]["mean"] <= document["gain"]["high"]
 
 
+def test_what_has_no_job_of_its_own_is_trained_by_name(events: Path) -> None:
+    said = job("train", "mamba", events, *BRIEF)
+    assert published(said) == ["films-mamba version 1"]
+    assert "names: popularity, item_knn" in job("train", "--help")
+
+
+def test_the_served_list_is_measured(two_tower: str, events: Path) -> None:
+    assert published(two_tower)
+    options = (
+        "--service.application",
+        "films-two_tower",
+        "--service.diversity",
+        "0.5",
+        "--version",
+        "latest",
+    )
+    said = job("evaluate_served", "--data.dataset", events, *options)
+    assert "served - first stage, ndcg@10: " in said
+    assert "diversity=0.5" in said
+
+
 def test_models_are_compared_with_their_curves(events: Path, tmp_path: Path) -> None:
     plots = ("--plot", tmp_path / "bars.png", "--curves", tmp_path / "curves.png")
     models = ("--models", "popularity", "item_knn", "two_tower", "--seeds", "1")

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from recray.batch import PairBatch, QueryBatch
-from recray.models import ModelEntry
 from recray.schema import FeatureSchema
 
 HALF_LIFE_S = 1_000.0
@@ -44,4 +43,4 @@ class Successor(nn.Module):
         return self.query_vectors(queries) @ self.item_vectors().T
 
 
-ENTRY = ModelEntry("tests.serve.successor", "SuccessorConfig", "Successor")
+MODEL = Successor

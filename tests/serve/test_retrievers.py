@@ -1,6 +1,7 @@
 """Every kind of retriever in the serving graph: by vectors from the history and its times, or by scores."""
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ SCHEMA = FeatureSchema(num_users=NUM_USERS, num_items=NUM_ITEMS)
 
 @pytest.fixture(autouse=True)
 def successor_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.MODELS, "successor", successor.ENTRY)
+    monkeypatch.setitem(sys.modules, "recray.models.successor", successor)
 
 
 @pytest.fixture

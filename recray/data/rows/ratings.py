@@ -13,11 +13,11 @@ import numpy as np
 from recray.arrays import Bools, Float32s, Int32s, Int64s
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
+from recray.data.events.log import event_log
 from recray.data.events.side_features import encode_side_features
 from recray.data.events.splits import global_time
 from recray.data.row_block import MultiHot, RowBlock, SparseIds
 from recray.data.row_source import Part, RawRows
-from recray.features.items import item_features
 from recray.features.log import EventLog
 from recray.features.past import smoothed_mean
 from recray.features.ranking import KnownOfEvents, compute_of_events
@@ -90,7 +90,7 @@ class RatingsAsRows:
         split = global_time(data)
         labels_N = self._labels()
         clicks_N = data.ratings_N >= self.threshold
-        log = _log(data)
+        log = event_log(data)
         sparse = _sparse(data, split.train_N)
         if self.sessions == "none" and self.history:
             sparse += _history(data, log, clicks_N, split.train_N, self.history)
@@ -152,18 +152,6 @@ class RatingsAsRows:
         offsets_S = np.concatenate([[0], np.cumsum(sizes_U[sizes_U > 1])])
         block = whole.select(rows)
         return RowBlock(schema, block.dense_NF, block.ids, block.labels_N, offsets_S)
-
-
-def _log(data: Dataset) -> EventLog:
-    return EventLog(
-        data.user_ids_N,
-        data.item_ids_N,
-        data.ratings_N,
-        data.timestamps_N,
-        num_users=data.num_users,
-        num_items=data.num_items,
-        items=item_features(data.items),
-    )
 
 
 def _history(data: Dataset, log: EventLog, clicks_N: Bools, train_N: Bools, most: int) -> list[_Column]:

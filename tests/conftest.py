@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from recray.serve.http.haproxy import use_haproxy
+
 # How long an example takes is no matter of right or wrong; speed lives in benchmarks/.
 settings.register_profile("recray", deadline=None)
 settings.load_profile("recray")
@@ -14,6 +16,7 @@ settings.load_profile("recray")
 # Small tensors, and often several processes on two cores: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+use_haproxy(drain_s=1.0)  # before any test imports ray.serve
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,9 +31,6 @@ def _recray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ray_cluster(_recray_home: Path) -> Iterator[None]:
     """One Ray instance for the whole session; four logical CPUs so that two workers and Serve fit."""
-    from recray.serve.http.haproxy import use_haproxy
-
-    use_haproxy(drain_s=1.0)
     import ray
 
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

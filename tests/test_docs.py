@@ -49,7 +49,8 @@ def test_job_command_lines_parse(
     script = next(w for w in words if w.startswith("jobs/"))
     # --help last makes tyro check all that comes before it and then stop.
     monkeypatch.setattr(sys, "argv", [script, *words[words.index(script) + 1 :], "--help"])
-    monkeypatch.setattr("recray.cli.jobs.setup_logging", lambda: None)  # other tests listen to the log
+    for module in ("jobs", "training"):  # other tests listen to the log
+        monkeypatch.setattr(f"recray.cli.{module}.setup_logging", lambda: None)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(REPO / script), run_name="__main__")
     said = capsys.readouterr()

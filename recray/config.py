@@ -27,10 +27,10 @@ ELASTIC = "elastic"  # in a field's metadata: an interrupted run may be continue
 
 
 @runtime_checkable
-class HasLasting(Protocol):
+class Pinned(Protocol):
     """A config whose elastic settings decide something that an interrupted run cannot change."""
 
-    def lasting(self) -> Mapping[str, object]:
+    def pinned(self) -> Mapping[str, object]:
         """What that is, by name."""
 
 
@@ -85,8 +85,8 @@ def settings(config: Config, *, elastic: bool = True) -> dict[str, object]:
         elastic: with those that may change while a run is interrupted; without, what they fix for good.
     """
     found: dict[str, object] = {}
-    if not elastic and isinstance(config, HasLasting):
-        found |= {name: plain(value) for name, value in config.lasting().items()}
+    if not elastic and isinstance(config, Pinned):
+        found |= {name: plain(value) for name, value in config.pinned().items()}
     for field in dataclasses.fields(config):
         if not field.init or (not elastic and field.metadata.get(ELASTIC)):
             continue

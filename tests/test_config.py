@@ -74,7 +74,7 @@ class Tables:
     backend: str = field(default="torch", metadata={ELASTIC: True})
     root: Path = Path("a/b")
 
-    def lasting(self) -> dict[str, int]:
+    def pinned(self) -> dict[str, int]:
         return {"blocks": len(self.backend)}
 
 
@@ -96,9 +96,9 @@ def test_settings_are_flat_and_ready_for_json() -> None:
         "tables.root": "a/b",
     }
     assert override(Whole(Run(steps=3), Tables("x")), json.loads(json.dumps(found))) == Whole()
-    lasting = settings(Whole(), elastic=False)
-    assert lasting["tables.blocks"] == 5
-    assert "tables.backend" not in lasting
+    fixed = settings(Whole(), elastic=False)
+    assert fixed["tables.blocks"] == 5
+    assert "tables.backend" not in fixed
 
 
 def test_value_at_a_path() -> None:

@@ -58,7 +58,7 @@ class EmbeddingConfig:
         if self.lr < 0 or self.eps < 0:
             raise ConfigError("embedding.lr and embedding.eps must not be negative")
 
-    def lasting(self) -> dict[str, int]:
+    def pinned(self) -> dict[str, int]:
         """What a resumed run cannot change, though it may change the strategy."""
         return {"blocks": self.blocks}
 

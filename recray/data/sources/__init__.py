@@ -162,7 +162,8 @@ def source_of(name_or_path: str) -> Source:
 
 def data_name(name_or_path: str) -> str:
     """What the data set of interactions of that name or file is called, in bundles and on cards."""
-    return source_of(name_or_path).name
+    is_plain = not Path(name_or_path.partition("?")[0]).suffix and "/" not in name_or_path
+    return name_or_path if is_plain else source_of(name_or_path).name
 
 
 def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recray.config import ConfigError
-from recray.data.sources import SOURCES, is_registered, row_source_of, source_of
+from recray.data.sources import SOURCES, data_name, is_registered, row_source_of, source_of
 from recray.data.sources.amazon import AmazonReviews
 from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
@@ -34,6 +34,11 @@ def test_a_file_gets_the_reader_of_its_suffix() -> None:
     assert isinstance(source_of("ratings_Beauty.csv"), AmazonReviews)
     assert isinstance(source_of("ratings_Beauty.csv?user=a"), InteractionTable)
     assert source_of(str(Path("some") / "folder" / "a.csv")).name == "a"
+
+
+def test_a_data_set_is_called_as_its_bundles_are() -> None:
+    found = [data_name(name) for name in ("ml-1m", "shop", "some/shop.csv", "shop.csv?user=a.b")]
+    assert found == ["ml-1m", "shop", "shop", "shop"]
 
 
 def test_an_unknown_name_names_the_nearest() -> None:

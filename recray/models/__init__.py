@@ -1,7 +1,7 @@
 """One model, one file: its name is the file's, and the file says which class it is: ``MODEL``.
 
-A model is imported when it is asked for: all that a replica needs to rebuild a bundle. What can be trained, and
-how, is said in ``recray.recipes``.
+A model is imported when it is asked for: all that a replica needs to rebuild a bundle. What can be trained,
+and how, is said in ``recray.recipes``.
 """
 
 import importlib

@@ -39,6 +39,10 @@ class Fitted(NamedTuple, Generic[D, M]):
 def train(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store) -> Trained:
     """Opens, fits, measures and publishes; the version carries the whole run.
 
+    Args:
+        store: where the version goes. What a run builds on (a ranker's retriever, a decoder's semantic ids)
+            is read from the store under RECRAY_HOME, by every worker.
+
     Raises:
         ConfigError, DataError: the data, the settings or a worker does not allow it; mostly before training.
     """

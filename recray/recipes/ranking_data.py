@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from recray import paths
+from recray import __version__, paths
 from recray.arrays import Bools, Int64s
 from recray.batch import EvalExamples
 from recray.bundles.naming import bundle_name
 from recray.config import ConfigError, to_dict
 from recray.data.events.examples import eval_examples
+from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.data.sources import data_name
 from recray.features.candidates import CandidateConfig
@@ -78,7 +79,9 @@ class RankerData:
         assert isinstance(schema, FeatureSchema | SemanticSchema)
         self.num_items = schema.num_items
         said = {
+            "code": __version__,
             "data": to_dict(run.data),
+            "data_hash": prepared_manifest(run.data.dataset, k_core=run.data.k_core).hash,
             "retriever": self.bundle.reference.digest,
             "candidates": to_dict(run.candidates),
             "seed": run.seed,

@@ -55,7 +55,7 @@ def read_codes(bundle: Bundle) -> tuple[list[str], SemanticIds]:
             "publish one with jobs/assign_semantic_ids.py"
         )
     header = json.loads(bundle.path(LEVELS).read_text())
-    table = pl.read_parquet(bundle.path(CODES))
+    table = pl.read_parquet(bundle.path(CODES), glob=False)
     names = [f"code_{level}" for level in range(1, len(header["sizes"]) + 1)]
     codes_IL = np.column_stack([table[name].to_numpy() for name in names]).astype(np.int64)
     ids = SemanticIds(codes_IL=codes_IL, sizes=tuple(header["sizes"]), disambiguated=header["disambiguated"])
@@ -101,7 +101,7 @@ def write_titles(folder: Path, items: pl.DataFrame) -> None:
 def read_titles(bundle: Bundle) -> pl.DataFrame:
     """raw_id and title of a map's further items."""
     if TITLES in bundle.manifest.files:
-        return pl.read_parquet(bundle.path(TITLES))
+        return pl.read_parquet(bundle.path(TITLES), glob=False)
     return pl.DataFrame(schema={"raw_id": pl.String, "title": pl.String})
 
 

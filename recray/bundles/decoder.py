@@ -54,7 +54,10 @@ def read_generative(bundle: Bundle) -> GenerativeFiles:
         StoreError: no bundle of a decoder, or its catalogue, its map and its schema disagree.
     """
     schema = _schema(bundle)
-    users, items = pl.read_parquet(bundle.path(USERS)), pl.read_parquet(bundle.path(ITEMS))
+    users, items = (
+        pl.read_parquet(bundle.path(USERS), glob=False),
+        pl.read_parquet(bundle.path(ITEMS), glob=False),
+    )
     raw_ids, codes = read_codes(bundle)
     if codes.digest != schema.codes_digest:
         raise StoreError(

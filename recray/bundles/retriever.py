@@ -66,7 +66,7 @@ def write_retriever(folder: Path, model: nn.Module, files: RetrieverFiles) -> No
 
 def read_catalogue(bundle: Bundle) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(users, items) of a retriever bundle, without its vectors and index."""
-    return pl.read_parquet(bundle.path(USERS)), pl.read_parquet(bundle.path(ITEMS))
+    return pl.read_parquet(bundle.path(USERS), glob=False), pl.read_parquet(bundle.path(ITEMS), glob=False)
 
 
 def read_retriever(bundle: Bundle) -> RetrieverFiles:

@@ -6,6 +6,7 @@ python jobs/train_sasrec.py --from events-sasrec:3     # a published version's r
 """
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -20,12 +21,17 @@ from recray.config import ConfigError, from_dict
 from recray.folders import write_whole
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
-from recray.store import Store, run_record
+from recray.store import Bundle, Store, run_record
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 from recray.train.run import AnyRecipe, Run
 
+log = logging.getLogger(__name__)
 HELP = {"-h", "--help"}
+FIRST = """
+
+The first word is a preset, a data set (`recray datasets`), the path of a file, or --from NAME:NUMBER, a
+published version whose run is done again; options that differ come after it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Job:
     """Also write card and metrics to this file."""
 
     def __post_init__(self) -> None:
-        if self.json and not self.json.parent.is_dir():
-            raise ConfigError(f"{self.json}: there is no folder {self.json.parent}")
+        if self.json and (self.json.is_dir() or not self.json.parent.is_dir()):
+            raise ConfigError(f"json {self.json}: give a file in a folder that exists")
 
 
 def run_training(name: str, description: str | None) -> None:
@@ -50,7 +56,7 @@ def run_training(name: str, description: str | None) -> None:
     raise SystemExit(guarded(lambda: _work(name, description, sys.argv[1:])))
 
 
-def run_named_training(args: Sequence[str], description: str | None) -> None:
+def run_named_training(args: list[str], description: str | None) -> None:
     """The same for a recipe that the first argument names."""
     setup_logging()
     name, *rest = args or ["--help"]
@@ -61,7 +67,9 @@ def run_named_training(args: Sequence[str], description: str | None) -> None:
     raise SystemExit(guarded(lambda: _work(name, description, rest)))
 
 
-def _work(name: str, description: str | None, args: Sequence[str]) -> None:
+def _work(name: str, description: str | None, args: list[str]) -> None:
+    if args and args[0].startswith("--from="):
+        args = ["--from", args[0].removeprefix("--from="), *args[1:]]
     job = parse(RECIPES[name], description, args)
     store = Store()
     trained = train(RECIPES[name], job.run, job.launch, store)
@@ -71,6 +79,8 @@ def _work(name: str, description: str | None, args: Sequence[str]) -> None:
     show(trained.measured, name, job.run.seed)
     recall = {key: value for key, value in manifest.metrics.items() if key.startswith("index_recall")}
     print(f"published {trained.bundle.reference}" + "".join(f"; {k} {v:.4f}" for k, v in recall.items()))
+    if args[:1] == ["--from"]:
+        _compare_data(args[1], trained.bundle)
     if job.promote:
         store.promote(manifest.name, manifest.version)
         print(f"production of {manifest.name} is now version {manifest.version}")
@@ -78,6 +88,7 @@ def _work(name: str, description: str | None, args: Sequence[str]) -> None:
 
 def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Job:
     """The job that a command line asks for: a preset, a data set or a version first, then what differs."""
+    description = (description or "") + FIRST
     first, *rest = args or [""]
     asks_help = bool(HELP & set(rest))  # which needs neither data nor a store
     if first == "--from":
@@ -105,12 +116,23 @@ def _again(recipe: AnyRecipe, reference: str) -> Run:
     name, _, version = reference.rpartition(":")
     if not name:
         raise ConfigError(
-            f"--from {reference}: name a version as NAME:NUMBER, as `recray versions` lists them"
+            f"--from {reference!r}: name a version as NAME:NUMBER, as `recray versions` lists them"
         )
     record = run_record(Store().open(name, version))
     if record.recipe != recipe.name:
         raise ConfigError(f"{reference} was made by {record.recipe!r}: repeat it with that recipe's job")
     return from_dict(type(_some(recipe)), record.settings)
+
+
+def _compare_data(reference: str, again: Bundle) -> None:
+    """Says so where a run that was to be repeated met other data."""
+    name, _, version = reference.rpartition(":")
+    then, now = run_record(Store().open(name, version)), run_record(again)
+    if now.data_hash != then.data_hash:
+        log.warning(
+            "%s was trained on other data (%s, %s) than %s (%s, %s): it is not the same run again",
+            *(reference, then.data, then.data_hash[:8], again.reference, now.data, now.data_hash[:8]),
+        )
 
 
 def _with(job: Job, description: str | None, args: Sequence[str]) -> Job:

@@ -259,7 +259,10 @@ class EventLog:
                 raise DataError(
                     f"{folder / name}: missing; an event log needs it, write it with EventLog.save"
                 )
-        frame, items = pl.read_parquet(folder / EVENT_FILE), pl.read_parquet(folder / ITEM_FILE)
+        frame, items = (
+            pl.read_parquet(folder / EVENT_FILE, glob=False),
+            pl.read_parquet(folder / ITEM_FILE, glob=False),
+        )
         wanted = ["user_id", "item_id", "rating", "timestamp"]
         for column in wanted:
             if column not in frame.columns:

@@ -32,7 +32,7 @@ def launch(
         ConfigError: a bad name, or an earlier run under it had other settings.
     """
     name = run_name(config, title)
-    claim(name, run, config.where)
+    claim(name, run, config.where, title)
     log.info("run %s starts %s", name, place(config))
     if config.where == "local":
         return local.run(task, run, config, name)

@@ -36,10 +36,13 @@ class RunResult(NamedTuple):
 
 def run_name(config: LaunchConfig, title: str) -> str:
     """The run's name: the one asked for, else a new one that no other run has."""
-    return config.run or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+    return (
+        config.run
+        or f"{re.sub('[^A-Za-z0-9._-]+', '-', title)}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+    )
 
 
-def claim(name: str, run: Config, where: str) -> None:
+def claim(name: str, run: Config, where: str, title: str) -> None:
     """Notes what a run is in its folder; one of this name that got somewhere as something else is refused.
 
     Raises:
@@ -48,7 +51,7 @@ def claim(name: str, run: Config, where: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"launch.run {name!r} cannot name a run: use letters, digits, '.', '_' and '-'")
     path = paths.runs_dir() / name / "run.json"
-    current = {**settings(run, elastic=False), "launch.where": where}
+    current = {**settings(run, elastic=False), "launch.where": where, "what": title}
     earlier = _read(path)
     if earlier and any(path.parent.glob("checkpoint_*")):
         changed = [

@@ -73,7 +73,7 @@ def _record(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted
     facts: DataFacts = recipe.facts(fitted.data)
     return RunRecord(
         recipe=recipe.name,
-        settings=to_dict(run),
+        settings=to_dict(recipe.exact(run, fitted.data)),
         seed=run.seed,
         code=code(),
         data=facts.name,

@@ -68,6 +68,10 @@ class DecoderRecipe(GradientRecipe[DecoderRun, CodedData]):
         ids = replace(ids, codes_IL=ids.codes_IL[: len(wanted)])
         return CodedData(data.dataset, data.split, bundle, ids)
 
+    def exact(self, run: DecoderRun, data: CodedData) -> DecoderRun:
+        codes = data.bundle.reference
+        return replace(run, semantic_ids=codes.name, version=str(codes.version))
+
     def schema(self, run: DecoderRun, data: CodedData) -> SemanticSchema:
         return data.ids.schema(data.dataset.num_users)
 

@@ -32,7 +32,7 @@ from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig
-from recray.train.run import DataFacts, Measured, Presets, TorchRecipe
+from recray.train.run import DataFacts, Measured, Presets, TorchRecipe, require_seed
 
 log = logging.getLogger(__name__)
 KS = (1, 3, 5, 10)  # of the NDCG of sessions
@@ -70,6 +70,7 @@ class DLRMRun:
     """Of the initial weights, the order of the data and dropout."""
 
     def __post_init__(self) -> None:
+        require_seed(self.seed)
         metric, goal = self.loop.metric, "min" if self.loop.metric in LOWER_IS_BETTER else "max"
         known = ("auc", *LOWER_IS_BETTER, *(f"ndcg@{k}" for k in KS))
         if metric not in known:
@@ -109,6 +110,11 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
             DataError: their raw files are not at hand, or a part has nothing to tell apart.
         """
         table = open_rows(run.data)
+        if self.sessions and not table.schema.sessions:
+            raise ConfigError(
+                f"{table.name} has rows without sessions, so there is no order to learn: bring query groups, "
+                "set --data.sessions for ratings, or train it with jobs/train_dlrm.py"
+            )
         for info in table.manifest.parts:
             alike = "not relevant" if info.positives == 0 else "clicks" if info.positives == info.rows else ""
             if alike and not (table.schema.sessions and info.positives):

@@ -14,7 +14,7 @@ from torch import nn
 from recray import checkpoint
 from recray.bundles.naming import bundle_name
 from recray.bundles.ranker import RANKERS, write_ranker
-from recray.config import Config, ConfigError, to_dict
+from recray.config import Config, ConfigError, override, to_dict
 from recray.contract import Scorer
 from recray.data.batches.rows import MemoryRows
 from recray.data.events.examples import eval_examples, item_counts
@@ -125,6 +125,10 @@ class RankerRecipe(Recipe[R, RankerData, M]):
         text = f"{data.num_queries:,} ranking queries from the candidates of {data.bundle.reference}"
         return DataFacts(card.dataset, card.dataset_hash, text)
 
+    def exact(self, run: R, data: RankerData) -> R:
+        retriever = data.bundle.reference
+        return override(run, {"retriever": retriever.name, "retriever_version": str(retriever.version)})
+
     def measure(self, run: R, data: RankerData, model: M, part: Part = "test") -> MeasuredStages:
         log.info("measuring both stages on the %s part", part)
         return measure_stages(data.stages, self.scorer(run, data, model), part)
@@ -223,6 +227,7 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
             optim=run.optim,
             context=context,
             seed=run.seed,
+            data=f"ranking examples {data.folder.name}",
         )
 
     def restore(self, run: DLRMRankerRun, data: RankerData, folder: Path) -> DLRM:

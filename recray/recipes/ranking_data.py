@@ -30,6 +30,7 @@ from recray.folders import build_once, digest
 from recray.recipes.two_stage import TwoStage
 from recray.schema import FeatureSchema, SemanticSchema
 from recray.store import Bundle, Store
+from recray.train.run import require_seed
 
 log = logging.getLogger(__name__)
 TRAIN, HOLDOUT = "train.parquet", "holdout.parquet"
@@ -57,6 +58,7 @@ class RankerRun:
 
     def __post_init__(self) -> None:
         chosen(self.features)
+        require_seed(self.seed)
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
         if self.negatives < 0:

@@ -28,7 +28,7 @@ from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import BatchSource, LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig, fitted_to
-from recray.train.run import DataFacts, Measured, Part, TorchRecipe
+from recray.train.run import DataFacts, Measured, Part, TorchRecipe, require_seed
 
 MANY_USERS, VALIDATION_USERS = 20_000, 5_000  # where validation looks at a sample, and how large it is
 
@@ -43,6 +43,9 @@ class RetrieverRun:
     seed: int = 0
     """Of all that is drawn at random: initial weights, order of the data, negatives, dropout."""
 
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientRun(RetrieverRun):
@@ -54,6 +57,7 @@ class GradientRun(RetrieverRun):
     """Users that validation looks at, drawn once by the seed; 0: all of them."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.validation_users < 0:
             raise ConfigError(f"validation_users must not be negative, got {self.validation_users}")
 

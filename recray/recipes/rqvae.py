@@ -25,7 +25,7 @@ from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums, TrainingError, fit
 from recray.train.optim import OptimConfig
-from recray.train.run import DataFacts, Measured, Part, TorchRecipe
+from recray.train.run import DataFacts, Measured, Part, TorchRecipe, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ class RQVAERun:
     """Of the initial weights, k-means, the order of the data and noise."""
 
     def __post_init__(self) -> None:
+        require_seed(self.seed)
         if not 0 <= self.alarm <= 1:
             raise ConfigError(f"alarm must be a share in [0, 1], got {self.alarm}")
         if self.loop.accumulate > 1:

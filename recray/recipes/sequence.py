@@ -61,6 +61,11 @@ class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
 class TimedRecipe(SequenceRecipe[SS4RecRun]):
     """Sequences with the waits between their events."""
 
+    def open(self, run: SS4RecRun) -> SplitData:
+        if self.name != self.model_name and run.model.parts != self.name:
+            raise ConfigError(f"{self.name!r} is {self.name} alone, got model.parts {run.model.parts!r}")
+        return super().open(run)
+
     def require_times(self, run: SS4RecRun, dataset: Dataset) -> None:
         """Waits mean something only where times do, in training as in requests."""
         times = dataset.manifest.options.get("times", ABSOLUTE_TIMES)

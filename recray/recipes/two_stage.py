@@ -62,5 +62,6 @@ def _require_same_data(bundle: Bundle, data: SplitData) -> None:
         raise ConfigError(
             f"{bundle.reference} was trained under {trained}, this run uses {data.dataset.name} "
             f"({data.dataset.hash[:8]}), {data.split.name}: the ranker would learn from what the "
-            "retriever was trained on. Give both the same --data"
+            "retriever was trained on. Give both the same data set and --data.split, or name a version "
+            "that was trained on this data with --retriever-version (`recray versions` lists them)"
         )

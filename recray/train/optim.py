@@ -30,8 +30,10 @@ class OptimConfig:
     """Clip the global gradient norm to this; 0 leaves it alone."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ConfigError(f"optim.lr must be positive, got {self.lr}")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"optim.lr must be a positive number, got {self.lr}")
+        if not all(map(math.isfinite, (self.weight_decay, self.max_grad_norm))):
+            raise ConfigError("optim.weight_decay and max_grad_norm must be finite numbers")
         if min(self.weight_decay, self.warmup_steps, self.max_grad_norm) < 0:
             raise ConfigError("optim.weight_decay, warmup_steps and max_grad_norm must not be negative")
 

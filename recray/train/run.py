@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAl
 from torch import nn
 
 from recray import checkpoint
-from recray.config import Config
+from recray.config import Config, ConfigError
 from recray.schema import ProtocolCard
 from recray.store import Draft
 from recray.train.context import Context
@@ -40,6 +40,12 @@ class Run(Config, Protocol):
 
     @property
     def seed(self) -> int: ...
+
+
+def require_seed(seed: int) -> None:
+    """Raises ConfigError for a seed that no generator takes."""
+    if seed < 0:
+        raise ConfigError(f"seed must not be negative, got {seed}")
 
 
 class Measured(Protocol):
@@ -124,6 +130,10 @@ class Recipe(ABC, Generic[R, D, M]):
         Raises:
             ConfigError: it is not made to be served.
         """
+
+    def exact(self, run: R, data: D) -> R:
+        """The run with everything that it builds on named exactly: what is kept in order to repeat it."""
+        return run
 
     def loop(self, run: R) -> LoopConfig | None:
         """How the run goes over its data; None where it does in one pass, and draws nothing at random."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from recray.cli.training import parse
+from recray.cli.training import _compare_data, parse
 from recray.config import ConfigError, override, to_dict
 from recray.pipelines.train import train
-from recray.recipes import RECIPES
+from recray.recipes import RECIPES, run_for
+from recray.recipes.ranker import GBDTRankerRun
 from recray.schema import DataError
 from recray.store import Bundle, RunRecord, Store, StoreError
 from recray.train.context import LaunchConfig
@@ -146,3 +147,46 @@ def test_no_data_and_no_preset_of_that_name(tmp_path: Path) -> None:
         parse(RECIPES["two_tower"], None, [str(tmp_path / "nowhere.csv")])
     with pytest.raises(ConfigError, match="ml-100kk"):
         parse(RECIPES["two_tower"], None, ["ml-100kk"])
+
+
+def test_a_version_names_exactly_what_it_was_built_on(events: Path) -> None:
+    """A later version of the retriever does not change what ``--from`` repeats."""
+    local, store = LaunchConfig(where="local"), Store()
+    retriever = override(run_for(RECIPES["item_knn"], str(events)), {"index.kind": "exact"})
+    first = train(RECIPES["item_knn"], retriever, local, store).bundle.manifest
+    ranking = override(
+        run_for(RECIPES["gbdt_ranker"], str(events)), {"retriever": first.name, "model.rounds": 2}
+    )
+    ranker = train(RECIPES["gbdt_ranker"], ranking, local, store).bundle.manifest
+    train(RECIPES["item_knn"], retriever, local, store)
+    again = parse(RECIPES["gbdt_ranker"], None, ["--from", f"{ranker.name}:{ranker.version}"]).run
+    assert isinstance(again, GBDTRankerRun)
+    assert (again.retriever, again.retriever_version) == (first.name, str(first.version))
+
+
+def test_data_that_changed_since_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    events = tiny_events(tmp_path, "changing")
+    run, local = run_for(RECIPES["popularity"], str(events)), LaunchConfig(where="local")
+    made = train(RECIPES["popularity"], run, local, Store()).bundle.manifest
+    again = train(RECIPES["popularity"], run, local, Store()).bundle
+    logging.getLogger("recray").propagate = True
+    _compare_data(f"{made.name}:{made.version}", again)
+    assert "not the same run again" not in caplog.text
+    lines = events.read_text().splitlines()
+    events.write_text("\n".join([*lines[:-1]]) + "\n")
+    other = train(RECIPES["popularity"], run, local, Store()).bundle
+    _compare_data(f"{made.name}:{made.version}", other)
+    assert "not the same run again" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gbdt_ranker", "dlrm", "rqvae"])
+def test_a_seed_that_no_generator_takes_is_refused(name: str) -> None:
+    run = next(iter(RECIPES[name].presets.values()))[1]
+    with pytest.raises(ConfigError, match="seed must not be negative, got -1"):
+        override(run, {"seed": -1})
+
+
+def test_a_half_of_ss4rec_is_that_half(events: Path) -> None:
+    run = override(run_for(RECIPES["s5"], str(events)), {"model.parts": "mamba"})
+    with pytest.raises(ConfigError, match="'s5' is s5 alone, got model.parts 'mamba'"):
+        RECIPES["s5"].open(run)

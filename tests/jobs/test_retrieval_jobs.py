@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recray.store import Store
+from recray.store import Store, read_history, run_record
 from tests.jobs.world import NUM_ITEMS, NUM_USERS, events_file, job, published, train
 
 BRIEF = ("--launch.where", "local", "--loop.epochs", "2")
@@ -122,3 +122,17 @@ def test_models_are_compared_with_their_curves(events: Path, tmp_path: Path) -> 
     found = {row["model"]: row["ndcg@10"]["mean"] for row in rows}
     assert found.keys() == {"popularity", "item_knn", "two_tower"}
     assert all(0 <= value <= 1 for value in found.values())
+
+
+def test_a_file_name_with_a_space_is_no_obstacle(home: Path) -> None:
+    films = events_file(home, "my films")
+    assert published(train("popularity", films, *BRIEF[:2])) == ["my-films-popularity version 1"]
+
+
+def test_another_index_says_so_and_keeps_the_history(two_tower: str) -> None:
+    assert published(two_tower)
+    said = job("build_index", "films-two_tower", "--version", "1", "--index.kind", "exact")
+    [(_, _, version)] = [line.split(" ") for line in published(said)]
+    bundle = Store().open("films-two_tower", version)
+    assert run_record(bundle).settings["index"]["kind"] == "exact"
+    assert [report["epoch"] for report in read_history(bundle)] == [1, 2]

@@ -82,8 +82,9 @@ def test_a_version_carries_the_run_that_made_it(name: str, lives: Lives) -> None
     assert published.manifest.card == trained.measured.card
     assert published.manifest.metrics.items() >= trained.measured.means().items()
     record = run_record(published)
-    assert from_dict(type(run), record.settings) == run
-    facts, loop = recipe.facts(recipe.open(run)), recipe.loop(run)
+    data = recipe.open(run)
+    assert from_dict(type(run), record.settings) == recipe.exact(run, data)
+    facts, loop = recipe.facts(data), recipe.loop(run)
     assert (record.recipe, record.data, record.data_hash) == (name, facts.name, facts.hash)
     assert (record.seed, record.where) == (3, "in this process")
     assert (record.code, record.machine, record.versions) == (code(), machine(), libraries())

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from recray.config import override
+from recray.config import ConfigError, override
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
 from recray.recipes.ranker import GBDTRankerRun
@@ -45,3 +45,20 @@ def test_a_ranker_goes_by_the_features_that_its_run_names(
 def test_a_run_that_names_a_feature_that_does_not_exist_is_refused_at_once() -> None:
     with pytest.raises(DataError, match="no ranking feature 'genre_afinity', did you mean 'genre_affinity'"):
         replace(GBDTRankerRun(), features=("genre_afinity",))
+
+
+def test_a_finished_run_is_no_ranker_for_another_retriever(store: Store) -> None:
+    """A network that goes on from its checkpoint has learnt from the candidates of the retriever before."""
+    named = LaunchConfig(where="local", run="named-ranker")
+    run = override(run_for(RECIPES["dlrm_ranker"], "synthetic"), {"loop.epochs": 1, "features": NAMES})
+    train(RECIPES["dlrm_ranker"], run, named, store)
+    other = override(run_for(RECIPES["two_tower"], "synthetic"), {"loop.epochs": 1, "seed": 1})
+    train(RECIPES["two_tower"], other, LOCAL, store)
+    with pytest.raises(ConfigError, match="started on other data"):
+        train(RECIPES["dlrm_ranker"], run, named, store)
+
+
+def test_rows_without_sessions_teach_no_order(store: Store) -> None:
+    run = run_for(RECIPES["dlrm"], "synthetic")
+    with pytest.raises(ConfigError, match="has rows without sessions, so there is no order to learn"):
+        RECIPES["lambdarank"].open(run)

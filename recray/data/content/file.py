@@ -159,10 +159,12 @@ def _from_npy(path: Path) -> tuple[list[str], npt.NDArray[Any]]:
 
 
 _READERS: dict[str, Callable[[Path], tuple[list[str], npt.NDArray[Any]]]] = {
-    ".parquet": lambda path: _from_table(path, pl.read_parquet(path)),
+    ".parquet": lambda path: _from_table(path, pl.read_parquet(path, glob=False)),
     ".csv": lambda path: _from_table(
         path,
-        pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(_ID_COLUMNS, pl.String)),
+        pl.read_csv(
+            path, glob=False, infer_schema_length=None, schema_overrides=dict.fromkeys(_ID_COLUMNS, pl.String)
+        ),
     ),
     ".npy": _from_npy,
     ".safetensors": _from_safetensors,

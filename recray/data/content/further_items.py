@@ -59,9 +59,11 @@ def read_items(path: Path) -> pl.DataFrame:
         DataError: no such file, an unknown ending, or no table.
     """
     readers: dict[str, Callable[[Path], pl.DataFrame]] = {
-        ".parquet": pl.read_parquet,
-        ".csv": lambda file: pl.read_csv(file, infer_schema=False),
-        ".tsv": lambda file: pl.read_csv(file, infer_schema=False, separator="\t", quote_char=None),
+        ".parquet": lambda file: pl.read_parquet(file, glob=False),
+        ".csv": lambda file: pl.read_csv(file, glob=False, infer_schema=False),
+        ".tsv": lambda file: pl.read_csv(
+            file, glob=False, infer_schema=False, separator="\t", quote_char=None
+        ),
     }
     if path.suffix not in readers:
         raise DataError(f"{path}: items come as {', '.join(readers)}")

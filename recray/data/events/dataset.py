@@ -86,8 +86,8 @@ def load_dataset(folder: Path) -> Dataset:
     manifest = read_manifest(folder)
     for name, digest in manifest.files.items():
         _require_intact(folder / name, digest)
-    events = pl.read_parquet(folder / INTERACTIONS)
-    users, items = pl.read_parquet(folder / USERS), pl.read_parquet(folder / ITEMS)
+    events = pl.read_parquet(folder / INTERACTIONS, glob=False)
+    users, items = pl.read_parquet(folder / USERS, glob=False), pl.read_parquet(folder / ITEMS, glob=False)
     rows = (len(events), len(users), len(items))
     stated = (manifest.num_interactions, manifest.num_users, manifest.num_items)
     if rows != stated:

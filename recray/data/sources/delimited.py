@@ -95,6 +95,7 @@ def _parse(path: Path, layout: Layout, names: list[str]) -> pl.DataFrame:
     schema = {name: wanted.get(name, pl.String) for name in names}
     return pl.read_csv(
         path,
+        glob=False,  # brackets and stars belong to the name
         separator=layout.separator,
         quote_char='"' if layout.quoted else None,
         has_header=False,

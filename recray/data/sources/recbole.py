@@ -89,6 +89,7 @@ def _side_table(path: Path, id_column: str) -> pl.DataFrame:
     try:
         table = pl.read_csv(
             path,
+            glob=False,
             separator="\t",
             quote_char=None,
             schema=dict.fromkeys(fields, pl.String),

@@ -139,7 +139,7 @@ class InteractionTable:
 
     def _read_parquet(self) -> tuple[pl.DataFrame, bool]:
         try:
-            scan = pl.scan_parquet(self.path)
+            scan = pl.scan_parquet(self.path, glob=False)
             schema = scan.collect_schema()
             columns = self._columns(list(schema))
             table = scan.select(pl.col(column).alias(role) for role, column in columns.items()).collect()

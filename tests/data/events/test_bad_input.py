@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recray.data.events.prepare import prepare
+from recray.data.events.prepare import load_or_prepare, prepare
 from recray.data.source import Source
 from recray.data.sources.movielens import MovieLens
 from recray.data.sources.tables import InteractionTable
@@ -202,3 +202,14 @@ def test_the_wrong_archive(tmp_path: Path) -> None:
     message = refused(MovieLens(name="ml-1m", archive=path), tmp_path)
     assert "no ratings.dat inside" in message
     assert "u.data" in message
+
+
+def test_brackets_and_stars_of_a_file_name_are_letters(tmp_path: Path) -> None:
+    """``g[1].csv`` is what browsers call a second download; ``g1.csv`` beside it is another file."""
+    for name, users in (("g[1].csv", 3), ("g1.csv", 5), ("a*.csv", 4), ("ab c.csv", 6)):
+        rows = [f"u{u},i{n},{1_600_000_000 + n}" for u in range(users) for n in range(4)]
+        (tmp_path / name).write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+        assert load_or_prepare(str(tmp_path / name)).num_users == users
+        parquet = (tmp_path / name).with_suffix(".parquet")
+        pl.read_csv(tmp_path / name, glob=False).write_parquet(parquet)
+        assert load_or_prepare(str(parquet)).num_users == users

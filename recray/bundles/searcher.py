@@ -44,9 +44,12 @@ class Searcher:
         self._encoder = model if files.index is not None and isinstance(model, VectorRetriever) else None
         self._reads_history = reads_history(model)
 
-    def needs_history(self, user_id: int) -> bool:
-        """Whether what a user did changes its query: not where its vector was computed ahead."""
-        return self._files.user_UD is None or int(self._files.trained(user_id)) < 0
+    def known_ahead(self, user_id: int) -> PreparedQuery | None:
+        """The query of one user whose vector was computed ahead, whatever it did; None for all others."""
+        row = int(self._files.trained(user_id))
+        if self._files.user_UD is None or row < 0:
+            return None
+        return PreparedQuery(self._by_vector(self._files.user_UD[row]), None)
 
     def prepare(self, queries: QueryBatch) -> Iterator[PreparedQuery]:
         """Each query in order; ``PREPARED_TOGETHER`` of them are encoded, or have scores, at a time."""

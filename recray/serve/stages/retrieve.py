@@ -80,8 +80,11 @@ class Retrieve:
         query, clock = state.query, state.clock
         seen_ids = seen_by(query, self._log)
         clock.lap("filter")
-        history = history_of(query, self._log) if self._searcher.needs_history(query.user_id) else NO_HISTORY
-        search, fallback = next(self._searcher.prepare(single_query(query.user_id, *history, query.time)))
+        prepared = self._searcher.known_ahead(query.user_id)
+        if prepared is None:
+            history = history_of(query, self._log)
+            prepared = next(self._searcher.prepare(single_query(query.user_id, *history, query.time)))
+        search, fallback = prepared
         clock.lap("retrieve")
         second = None
         if self._second is not None and search is not None:

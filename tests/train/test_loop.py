@@ -244,7 +244,7 @@ def test_reduce_sums_divides_once() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (OptimConfig, {"lr": 0.0}, "lr must be positive, got 0"),
+        (OptimConfig, {"lr": 0.0}, "lr must be a positive number, got 0.0"),
         (OptimConfig, {"weight_decay": -1.0}, "must not be negative"),
         (LoopConfig, {"epochs": 0}, "epochs must be at least 1, got 0"),
     ],

@@ -9,6 +9,8 @@ import polars as pl
 ABSOLUTE_TIMES = "unix seconds"
 TIMES_PER_USER = "seconds since each user's first event"
 ROW_NUMBERS = "row numbers of the raw file"
+POSITIONS = "positions in each user's sequence"
+NO_CLOCK = (ROW_NUMBERS, POSITIONS)  # an order, but no times: nothing between two of them is a wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +18,10 @@ class RawTables:
     """Valid but untidied data, in the order of the raw file.
 
     ``interactions``: ``user`` and ``item`` (integers or strings), ``rating`` Float32, finite, 1.0
-    where there is none, ``timestamp`` Int64, not negative; no nulls. ``users`` and ``items``:
-    ``raw_id`` String and side columns; both may be empty and may list ids that never interact.
+    where there is none, ``timestamp`` Int64 in ticks, not negative; no nulls. Where the source has them also
+    ``event_type`` String (what the user did) and ``part`` Int8 (0, 1, 2: the training, validation and test
+    file of a benchmark). ``users`` and ``items``: ``raw_id`` String and side columns; both may be empty
+    and may list ids that never interact.
     """
 
     interactions: pl.DataFrame
@@ -25,6 +29,9 @@ class RawTables:
     items: pl.DataFrame = field(default_factory=lambda: no_side_table())
     rating_range: tuple[float, float] | None = None  # None: no range is known
     times: str = ABSOLUTE_TIMES
+    ticks_per_s: int = 1  # of ``timestamp``: order and copies go by the finest time that there is
+    catalogue: bool = False  # items that never interact are part of the catalogue all the same
+    notes: tuple[str, ...] = ()  # what the reader did to the values, for the quality report
     files: dict[str, str] = field(default_factory=dict)  # raw file name -> checksum, where computed
 
 

@@ -4,13 +4,14 @@ Plain NumPy on columns: 25 million rows fit in a few gigabytes, and nothing here
 columns of temporaries alive.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recray.arrays import Bools, Float32s, Int32s, Int64s
+from recray.arrays import Bools, Float32s, Int8s, Int32s, Int64s
 from recray.schema import DataError
 
 
@@ -43,7 +44,9 @@ class InteractionArrays(NamedTuple):
     user_ids_N: Int32s
     item_ids_N: Int32s
     ratings_N: Float32s
-    timestamps_N: Int64s
+    timestamps_N: Int64s  # seconds
+    event_types_N: Int8s | None = None  # places in ``Tidy.event_types``
+    parts_N: Int8s | None = None  # 0, 1, 2: given as training, validation, test
 
 
 class Tidy(NamedTuple):
@@ -51,17 +54,29 @@ class Tidy(NamedTuple):
     rows: Rows
     raw_users: pl.Series  # raw_id of each user, as text
     raw_items: pl.Series
+    event_types: tuple[str, ...] = ()
 
 
-def tidy_up(raw: pl.DataFrame, minimum: int) -> Tidy:
-    """All steps on ``user, item, rating, timestamp``; ``minimum`` is the k of the k-core, 0 for none.
+def tidy_up(raw: pl.DataFrame, minimum: int, *, ticks_per_s: int = 1, has_clock: bool = True) -> Tidy:
+    """All steps on the columns of ``RawTables.interactions``.
+
+    Args:
+        minimum: the k of the k-core, 0 for none.
+        ticks_per_s: of the times: rows are ordered and copies recognised by ticks, seconds are kept.
+        has_clock: False where times only number the rows: copies are then told by everything else.
 
     Raises:
         DataError: no interaction is left.
     """
     users, items = index_ids(raw["user"]), index_ids(raw["item"])
     ratings_N, timestamps_N = raw["rating"].to_numpy(), raw["timestamp"].to_numpy()
-    duplicates = find_duplicates(users.codes_N, items.codes_N, ratings_N, timestamps_N)
+    types = index_ids(raw["event_type"]) if "event_type" in raw.columns else None
+    parts_N = raw["part"].to_numpy() if "part" in raw.columns else None
+    told_by = {"rating": ratings_N, "timestamp": timestamps_N if has_clock else None}
+    told_by |= {"event_type": types.codes_N if types else None, "part": parts_N}
+    duplicates = find_duplicates(
+        users.codes_N, items.codes_N, {name: values for name, values in told_by.items() if values is not None}
+    )
     rows = np.flatnonzero(duplicates.keep_N)
     if minimum > 1:
         rows = rows[k_core(users.codes_N[rows], items.codes_N[rows], minimum)]
@@ -79,12 +94,15 @@ def tidy_up(raw: pl.DataFrame, minimum: int) -> Tidy:
     rows = rows[time_order(timestamps_N[rows])]
     user_ids_N, raw_users = _renumber(users, rows)
     item_ids_N, raw_items = _renumber(items, rows)
-    return Tidy(
-        InteractionArrays(user_ids_N, item_ids_N, ratings_N[rows], timestamps_N[rows]),
-        counts,
-        raw_users,
-        raw_items,
+    events = InteractionArrays(
+        user_ids_N,
+        item_ids_N,
+        ratings_N[rows],
+        timestamps_N[rows] // ticks_per_s if ticks_per_s > 1 else timestamps_N[rows],
+        types.codes_N[rows].astype(np.int8) if types else None,
+        None if parts_N is None else parts_N[rows],
     )
+    return Tidy(events, counts, raw_users, raw_items, tuple(types.raw_ids) if types else ())
 
 
 def _renumber(index: IdIndex, rows: Int64s) -> tuple[Int32s, pl.Series]:
@@ -118,9 +136,12 @@ def compact(codes_N: npt.NDArray[np.integer], size: int) -> tuple[Int32s, Int64s
 
 
 def find_duplicates(
-    user_codes_N: Int32s, item_codes_N: Int32s, ratings_N: Float32s, timestamps_N: Int64s
+    user_codes_N: Int32s, item_codes_N: Int32s, told_by: Mapping[str, npt.NDArray[np.generic]]
 ) -> Duplicates:
-    """Exact copies of earlier rows. Only rows whose (user, item) repeats are compared in full."""
+    """Exact copies of earlier rows: those equal in the pair and in every column of ``told_by``.
+
+    Only rows whose (user, item) repeats are compared in full.
+    """
     num_rows = len(user_codes_N)
     keep_N = np.ones(num_rows, dtype=bool)
     pairs_N = user_codes_N.astype(np.int64) * (int(item_codes_N.max(initial=0)) + 1) + item_codes_N
@@ -132,10 +153,9 @@ def find_duplicates(
     distinct = np.unique(repeated)
     slots_N = np.minimum(np.searchsorted(distinct, pairs_N), len(distinct) - 1)
     rows = np.flatnonzero(distinct[slots_N] == pairs_N)
-    suspects = pl.DataFrame(
-        {"row": rows, "pair": pairs_N[rows], "rating": ratings_N[rows], "timestamp": timestamps_N[rows]}
-    )
-    firsts = suspects.unique(["pair", "rating", "timestamp"], keep="first", maintain_order=True)["row"]
+    columns = {name: values_N[rows] for name, values_N in told_by.items()}
+    suspects = pl.DataFrame({"row": rows, "pair": pairs_N[rows], **columns})
+    firsts = suspects.unique(["pair", *told_by], keep="first", maintain_order=True)["row"]
     keep_N[rows] = False
     keep_N[firsts.to_numpy()] = True
     return Duplicates(keep_N, num_rows - int(keep_N.sum()), len(repeated))

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recray.arrays import Float32s, Int64s
+from recray.arrays import Float32s, Int8s, Int64s
 from recray.config import ConfigError, from_dict, to_dict
 from recray.folders import file_sha256
 from recray.schema import DataError
 
 FORMAT = 1
 INTERACTIONS, USERS, ITEMS = "interactions.parquet", "users.parquet", "items.parquet"
+EVENT_TYPE, PART = "event_type", "part"  # columns of the interactions, where the source has them
 MANIFEST, QUALITY, QUALITY_PAGE = "manifest.json", "quality.json", "quality.html"
 
 
@@ -40,6 +41,7 @@ class Manifest:
     hash: str  # sha256 over the content, independent of file format and of when it was prepared
     created_at: str  # ISO 8601, UTC
     files: dict[str, str] = field(default_factory=dict)  # file name -> sha256 of its bytes
+    event_types: tuple[str, ...] = ()  # what users did, where the source tells; sorted
     format: int = FORMAT
 
 
@@ -55,6 +57,8 @@ class Dataset:
     timestamps_N: Int64s  # unix seconds
     users: pl.DataFrame  # row i is user i: raw_id (str) and side columns
     items: pl.DataFrame  # row i is item i: raw_id (str), title, year, genres, text where known
+    event_types_N: Int8s | None = None  # places in manifest.event_types; None where the source has none
+    given_parts_N: Int8s | None = None  # 0, 1, 2: given as training, validation, test; None: not given
 
     @property
     def name(self) -> str:
@@ -101,7 +105,13 @@ def load_dataset(folder: Path) -> Dataset:
         timestamps_N=events["timestamp"].to_numpy().astype(np.int64),
         users=users,
         items=items,
+        event_types_N=_optional(events, EVENT_TYPE),
+        given_parts_N=_optional(events, PART),
     )
+
+
+def _optional(events: pl.DataFrame, column: str) -> Int8s | None:
+    return events[column].to_numpy().astype(np.int8) if column in events.columns else None
 
 
 def read_manifest(folder: Path) -> Manifest:

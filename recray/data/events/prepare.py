@@ -11,8 +11,10 @@ import polars as pl
 from recray import paths
 from recray.data.events.clean import InteractionArrays, Tidy, tidy_up
 from recray.data.events.dataset import (
+    EVENT_TYPE,
     INTERACTIONS,
     ITEMS,
+    PART,
     QUALITY,
     QUALITY_PAGE,
     USERS,
@@ -26,7 +28,7 @@ from recray.data.events.dataset import (
 )
 from recray.data.events.quality import measure
 from recray.data.events.quality_page import render
-from recray.data.source import RawTables, Source
+from recray.data.source import NO_CLOCK, RawTables, Source
 from recray.data.sources import is_registered, source_of
 from recray.folders import build_once, digest, file_sha256, require_same
 
@@ -93,8 +95,12 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
     raw = source.read(scratch)
     num_read = len(raw.interactions)
     log.info("%s: %s rows read in %.1f s", source.name, f"{num_read:,}", time.monotonic() - started)
-    tidy = tidy_up(raw.interactions, minimum)
-    users, items = _side_table(tidy.raw_users, raw.users), _side_table(tidy.raw_items, raw.items)
+    has_clock = raw.times not in NO_CLOCK
+    tidy = tidy_up(raw.interactions, minimum, ticks_per_s=raw.ticks_per_s, has_clock=has_clock)
+    users = _side_table(tidy.raw_users, raw.users)
+    items = _side_table(
+        _with_unseen(tidy.raw_items, raw.items) if raw.catalogue else tidy.raw_items, raw.items
+    )
     raw = dataclasses.replace(
         raw, interactions=raw.interactions.clear(), users=users.clear(), items=items.clear()
     )
@@ -109,7 +115,8 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
         num_interactions=len(tidy.events.user_ids_N),
         k_core=minimum,
         options={**source.options(), "times": raw.times, "raw_files": raw.files},
-        hash=content_hash(tidy.events, [users, items]),
+        event_types=tidy.event_types,
+        hash=content_hash([column for column in tidy.events if column is not None], [users, items]),
         created_at=now(),
         files={name: file_sha256(target / name) for name in (INTERACTIONS, USERS, ITEMS)},
     )
@@ -118,7 +125,8 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
 
 
 def _write_tables(target: Path, events: InteractionArrays, users: pl.DataFrame, items: pl.DataFrame) -> None:
-    columns = dict(zip(("user_id", "item_id", "rating", "timestamp"), events, strict=True))
+    names = ("user_id", "item_id", "rating", "timestamp", EVENT_TYPE, PART)
+    columns = {name: column for name, column in zip(names, events, strict=True) if column is not None}
     pl.DataFrame(columns).write_parquet(target / INTERACTIONS)
     users.write_parquet(target / USERS)
     items.write_parquet(target / ITEMS)
@@ -132,6 +140,12 @@ def _write_quality(
     )
     (target / QUALITY).write_text(json.dumps(quality.to_json(), indent=2), encoding="utf-8")
     (target / QUALITY_PAGE).write_text(render(quality, tidy.events), encoding="utf-8")
+
+
+def _with_unseen(raw_items: pl.Series, items: pl.DataFrame) -> pl.Series:
+    """The items of the events, then those that only the catalogue has, in order of their ids."""
+    unseen = items["raw_id"].unique().sort()
+    return raw_items.append(unseen.filter(~unseen.is_in(raw_items.implode())))
 
 
 def _side_table(raw_ids: pl.Series, table: pl.DataFrame) -> pl.DataFrame:

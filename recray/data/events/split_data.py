@@ -20,8 +20,9 @@ class DataConfig:
 
     dataset: str = "synthetic"
     """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file."""
-    split: Literal["leave-one-out", "global-time", "random"] = "leave-one-out"
-    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows."""
+    split: Literal["leave-one-out", "global-time", "random", "all"] = "leave-one-out"
+    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows; all:
+    nothing is held out."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
 

@@ -99,10 +99,17 @@ def random_ratio(dataset: Dataset, train: float = 0.8, validation: float = 0.1, 
     return split
 
 
+def everything(dataset: Dataset) -> Split:
+    """All of it is for training: how a model is fitted again once it was measured under another split."""
+    all_N = np.ones(len(dataset), dtype=bool)
+    return Split(name="all", train_N=all_N, validation_N=~all_N, test_N=~all_N)
+
+
 SPLITS: dict[str, Callable[[Dataset], Split]] = {
     "leave-one-out": leave_one_out,
     "global-time": global_time,
     "random": random_ratio,
+    "all": everything,
 }
 
 

@@ -51,7 +51,8 @@ def test_compact_closes_holes() -> None:
 )
 def test_duplicates_match_a_slow_loop(rows: list[tuple[int, int, float, int]]) -> None:
     users, items, ratings, times = (np.array(c) for c in zip(*rows, strict=True))
-    found = find_duplicates(users.astype(np.int32), items.astype(np.int32), ratings.astype(np.float32), times)
+    told_by = {"rating": ratings.astype(np.float32), "timestamp": times}
+    found = find_duplicates(users.astype(np.int32), items.astype(np.int32), told_by)
     keep = [row not in rows[:n] for n, row in enumerate(rows)]
     assert found.keep_N.tolist() == keep
     assert found.num_exact == keep.count(False)

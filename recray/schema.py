@@ -122,6 +122,8 @@ def schema_from_json(values: dict[str, Any]) -> Schema:
     return (SemanticSchema if "code_sizes" in values else FeatureSchema).from_json(values)
 
 
+Learnt = Literal["training", "before test", "all"]
+"""What a model learnt from: the training part of a split, all before its test part, or all there is."""
 FULL_CATALOGUE = "full catalogue"
 
 

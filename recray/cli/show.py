@@ -16,7 +16,7 @@ from recray.eval.evaluate import Evaluation
 from recray.eval.semantic_ids import MeasuredCodes
 from recray.eval.two_stage import MeasuredStages
 from recray.schema import FULL_CATALOGUE, ProtocolCard
-from recray.train.run import Measured
+from recray.train.run import Measured, Unmeasured
 
 SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
 LOG_WIDTH = 120  # where output is no terminal
@@ -30,6 +30,11 @@ def console() -> Console:
 def show(measured: Measured, model: str, seed: int) -> None:
     """What was measured, as a person reads it."""
     raise TypeError(f"nothing shows a {type(measured).__name__}")
+
+
+@show.register
+def _(measured: Unmeasured, model: str, seed: int) -> None:
+    print(f"{model}: trained on all data; nothing is held out, so nothing is measured")
 
 
 @show.register

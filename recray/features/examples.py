@@ -128,6 +128,18 @@ def _joined(
     )
 
 
+def joined(parts: Sequence[RankingExamples], num_queries: Sequence[int]) -> RankingExamples:
+    """Examples of several batches as those of one: ``num_queries`` says how long each batch was."""
+    starts = np.cumsum([0, *num_queries[:-1]])
+    return RankingExamples(
+        parts[0].feature_names,
+        np.concatenate([part.features_NF for part in parts]),
+        np.concatenate([part.labels_N for part in parts]),
+        np.concatenate([part.query_ids_N + start for part, start in zip(parts, starts, strict=True)]),
+        np.concatenate([part.item_ids_N for part in parts]),
+    )
+
+
 def _labels(item_ids_K: Int64s, targets: Jagged, b: int, grades_N: Float32s | None) -> Float32s:
     first, last = targets.offsets_B[b : b + 2].tolist()
     wanted = targets.values_N[first:last].numpy()

@@ -1,5 +1,6 @@
 """A published retriever with another index, as a new version."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from recray.contract import VectorRetriever
 from recray.ops.ann import IndexConfig
 from recray.schema import FeatureSchema
 from recray.store import Bundle, Store, read_history
+from recray.store.bundle import MEASURED
 from recray.store.record import write_history
 
 
@@ -23,18 +25,18 @@ def reindex(name: str, version: str, config: IndexConfig, store: Store) -> Bundl
     """
     bundle = store.open(name, version)
     bundle.verify()
-    if not isinstance(bundle.manifest.schema, FeatureSchema):
-        raise ConfigError(f"{bundle.reference} is a {bundle.manifest.model!r}, which has no index of its own")
-    manifest, files, model = bundle.manifest, read_retriever(bundle), load_model(bundle)
-    if files.item_ID is None or not isinstance(model, VectorRetriever):
-        raise ConfigError(f"{bundle.reference}: {manifest.model!r} has no item vectors, so nothing to index")
-    index, recall = measured_index(model, files, config)
-    changed = replace(files, index=index)
+    manifest = bundle.manifest
+    if not isinstance(manifest.schema, FeatureSchema):
+        raise ConfigError(f"{bundle.reference} is a {manifest.model!r}, which has no index of its own")
+    write_served, recall = _reindexed(bundle, config)
     kept = {k: v for k, v in manifest.metrics.items() if not k.startswith("index_recall")}
 
     def write(folder: Path) -> None:
-        write_retriever(folder, model, changed)
+        write_served(folder)
         write_history(folder, read_history(bundle))
+        if bundle.measured is not bundle:
+            (folder / MEASURED).mkdir()
+            _reindexed(bundle.measured, config)[0](folder / MEASURED)
 
     return store.publish(
         name,
@@ -48,6 +50,16 @@ def reindex(name: str, version: str, config: IndexConfig, store: Store) -> Bundl
         parent=manifest.version,
         run=_with_index(manifest.run, config),
     )
+
+
+def _reindexed(bundle: Bundle, config: IndexConfig) -> tuple[Callable[[Path], None], dict[str, float]]:
+    """How its files are written with another index, and the recall of that."""
+    files, model = read_retriever(bundle), load_model(bundle)
+    if files.item_ID is None or not isinstance(model, VectorRetriever):
+        kind = bundle.manifest.model
+        raise ConfigError(f"{bundle.reference}: {kind!r} has no item vectors, so nothing to index")
+    index, recall = measured_index(model, files, config)
+    return lambda folder: write_retriever(folder, model, replace(files, index=index)), recall
 
 
 def _with_index(run: dict[str, Any] | None, config: IndexConfig) -> dict[str, Any] | None:

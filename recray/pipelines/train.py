@@ -37,7 +37,10 @@ class Fitted(NamedTuple, Generic[D, M]):
 
 
 def train(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store) -> Trained:
-    """Opens, fits, measures and publishes; the version carries the whole run.
+    """Opens, fits, measures, fits again on everything where the run says so, and publishes.
+
+    The version carries the whole run, the metrics of its split and, where it was fitted again, both models:
+    the one that is served and the one that was measured (``Bundle.measured``).
 
     Args:
         store: where the version goes. What a run builds on (a ranker's retriever, a decoder's semantic ids)
@@ -46,15 +49,28 @@ def train(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store) ->
     Raises:
         ConfigError, DataError: the data, the settings or a worker does not allow it; mostly before training.
     """
-    fitted = fit(recipe, run, where)
+    fitted = served = fit(recipe, run, where)
     measured = recipe.measure(run, fitted.data, fitted.model)
     draft = recipe.draft(run, fitted.data, fitted.model, measured)
-    return Trained(_published(draft, _record(recipe, run, where, fitted), fitted.done, store), measured)
+    if again := recipe.again(run, fitted.data, chosen_epochs(fitted.done)):
+        log.info("measured; now trained again on everything, %d epochs", chosen_epochs(fitted.done))
+        once_more = dataclasses.replace(where, run=f"{fitted.done.name}-refit")
+        served = fit(recipe, again.run, once_more, again.data)
+        draft = draft.refitted(recipe.draft(*again, served.model, measured))
+    return Trained(
+        _published(draft, _record(recipe, run, where, fitted, served), fitted.done, store), measured
+    )
 
 
-def fit(recipe: Recipe[R, D, M], run: R, where: LaunchConfig) -> Fitted[D, M]:
-    """The model of a run, trained where that says; the data is opened once here and once by each worker."""
-    data = recipe.open(run)
+def chosen_epochs(done: RunResult) -> int:
+    """As many as validation chose; of what is not validated, as many as there were."""
+    return int(done.metrics.get("best_epoch", done.metrics.get("epoch", 0)))
+
+
+def fit(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, data: D | None = None) -> Fitted[D, M]:
+    """The model of a run, trained where that says; the data is opened once here, unless it is handed on, and
+    once by each worker elsewhere."""
+    data = recipe.open(run) if data is None else data
     log.info("%s: %s", *recipe.facts(data)[::2])
     if not recipe.distributed:
         where = dataclasses.replace(where, where="local")
@@ -69,7 +85,9 @@ def fit(recipe: Recipe[R, D, M], run: R, where: LaunchConfig) -> Fitted[D, M]:
     return Fitted(data, recipe.restore(run, data, done.checkpoint), done, duration_s)
 
 
-def _record(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted[D, M]) -> RunRecord:
+def _record(
+    recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted[D, M], served: Fitted[D, M]
+) -> RunRecord:
     facts: DataFacts = recipe.facts(fitted.data)
     return RunRecord(
         recipe=recipe.name,
@@ -79,7 +97,9 @@ def _record(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted
         data=facts.name,
         data_hash=facts.hash,
         epochs=fitted.done.metrics.get("epoch", 0.0),
-        duration_s=round(fitted.duration_s, 1),
+        duration_s=round(fitted.duration_s + (served.duration_s if served is not fitted else 0.0), 1),
+        learnt_until=recipe.facts(served.data).until,
+        refitted_epochs=None if served is fitted else int(served.done.metrics.get("epoch", 0)),
         where=place(where),
         machine=machine(),
         versions=libraries(),

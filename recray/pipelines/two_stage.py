@@ -1,5 +1,7 @@
 """What an application really shows, measured offline: the list of stages that is served, run on a split.
 
+Of a version that was fitted again on everything, the models that were measured answer: what is served has
+learnt what is asked for.
 Each query goes alone through the stages that a replica opens, with the history that the split gives it
 (a replica takes the log's: the same events, but for those at the very second of the request).
 
@@ -63,7 +65,7 @@ def measure_served(
     _require_same_data(bundles, dataset, split)
     if bundles.ranker and target == "validation":
         raise ConfigError(f"{bundles.ranker.reference} learned from the validation part: measure on test")
-    opened = OpenedVersion(bundles)
+    opened = OpenedVersion(bundles.measured)
     first, others = open_retrieval(config, opened), open_ranking(config, opened)
     examples, card = eval_examples(dataset, split, target)
     found, shown = [], []

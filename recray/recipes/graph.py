@@ -120,12 +120,14 @@ class GATRecipe(GradientRecipe[GATRun, GraphData]):
 
     def validation(self, run: GATRun, data: GraphData, context: Context) -> Callable[[nn.Module], Sums]:
         whole = WholeGraph(data.edges, run.fanouts[0] if run.settled(run.newest) else 0)
-        ranked, linked = super().validation(run, data, context), link_validation(data, context)
+        measures = [super().validation(run, data, context)]
+        if data.split.validation_N.any():
+            measures.append(link_validation(data, context))
 
         def validate(model: nn.Module) -> Sums:
             assert isinstance(model, GAT)
             model.refresh(whole)
-            return {**ranked(model), **linked(model)}
+            return {name: total for measure in measures for name, total in measure(model).items()}
 
         return validate
 

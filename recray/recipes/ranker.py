@@ -37,13 +37,13 @@ from recray.ops.embedding_bags import Placement
 from recray.recipes.dlrm import set_dense_stats
 from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData, RankerRun
 from recray.recipes.two_stage import TwoStage
-from recray.schema import RowSchema
+from recray.schema import Learnt, RowSchema
 from recray.store import Draft
 from recray.train.boosted import train_boosted
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig
-from recray.train.run import DataFacts, Measured, Part, Presets, Recipe
+from recray.train.run import Again, DataFacts, Measured, Part, Presets, Recipe
 
 log = logging.getLogger(__name__)
 SMALL_DLRM = DLRMConfig(embedding_dim=8, bottom=(64,), top=(64, 32), loss="lambdarank")
@@ -103,6 +103,9 @@ class _ModelRun(Config, Protocol):
     def candidates(self) -> CandidateConfig: ...
 
     @property
+    def refit(self) -> bool: ...
+
+    @property
     def seed(self) -> int: ...
 
 
@@ -116,6 +119,22 @@ class RankerRecipe(Recipe[R, RankerData, M]):
     model_name: ClassVar[str]
 
     @abstractmethod
+    def length(self, epochs: int) -> dict[str, object]:
+        """The settings of a run that is as long as was chosen, and has nothing to go by."""
+
+    @abstractmethod
+    def reopened(self, run: R, stages: TwoStage) -> RankerData:
+        """As ``open``, with a retriever and data that are open already."""
+
+    def again(
+        self, run: R, data: RankerData, epochs: int, learn: Learnt = "all"
+    ) -> Again[R, RankerData] | None:
+        if not run.refit:
+            return None
+        more = override(run, {"data.learn": learn, **self.length(epochs)})
+        return Again(more, self.reopened(more, data.stages))
+
+    @abstractmethod
     def scorer(self, run: R, data: RankerData, model: M) -> Scorer:
         """What orders candidates, and is published."""
 
@@ -123,7 +142,8 @@ class RankerRecipe(Recipe[R, RankerData, M]):
         card = data.bundle.manifest.card
         assert card is not None
         text = f"{data.num_queries:,} ranking queries from the candidates of {data.bundle.reference}"
-        return DataFacts(card.dataset, card.dataset_hash, text)
+        learnt = data.stages.data.learning("before test" if data.run.data.learn == "training" else "all")
+        return DataFacts(card.dataset, card.dataset_hash, text, learnt.until())
 
     def exact(self, run: R, data: RankerData) -> R:
         retriever = data.bundle.reference
@@ -167,6 +187,12 @@ class GBDTRankerRecipe(RankerRecipe[GBDTRankerRun, Forest]):
     def open(self, run: GBDTRankerRun) -> RankerData:
         return RankerData(run, quantize=True)
 
+    def reopened(self, run: GBDTRankerRun, stages: TwoStage) -> RankerData:
+        return RankerData(run, quantize=True, stages=stages)
+
+    def length(self, epochs: int) -> dict[str, object]:
+        return {"model.rounds": epochs, "model.early_stopping_rounds": 0}
+
     def new(self, run: GBDTRankerRun, data: RankerData, context: Context = Context()) -> Forest:  # noqa: B008
         return Forest()
 
@@ -174,13 +200,13 @@ class GBDTRankerRecipe(RankerRecipe[GBDTRankerRun, Forest]):
         def share(file: str) -> RankingExamples:
             return load_examples(data.folder / file, context.rank, context.world_size)
 
-        held_out = share(HOLDOUT) if run.holdout else None
+        held_out = share(HOLDOUT) if data.has_holdout else None
         model.ranker = train_boosted(share(TRAIN), run.model, evaluation=held_out, rank=context.rank)
         with TemporaryDirectory(prefix="recray-checkpoint-") as name:
             if context.rank == 0:
                 model.ranker.save(Path(name) / RANKERS[self.model_name])
             best = {metric: max(values) for metric, values in model.ranker.curve.items()}
-            context.report({**best, "trees": float(model.ranker.num_trees)}, Path(name))
+            context.report({**best, "epoch": float(model.ranker.num_trees)}, Path(name))
 
     def restore(self, run: GBDTRankerRun, data: RankerData, folder: Path) -> Forest:
         model = Forest()
@@ -203,6 +229,12 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
     def open(self, run: DLRMRankerRun) -> RankerData:
         return RankerData(run, quantize=False)
 
+    def reopened(self, run: DLRMRankerRun, stages: TwoStage) -> RankerData:
+        return RankerData(run, quantize=False, stages=stages)
+
+    def length(self, epochs: int) -> dict[str, object]:
+        return {"loop.stop_after": epochs}
+
     def loop(self, run: DLRMRankerRun) -> LoopConfig:
         return run.loop
 
@@ -222,7 +254,7 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
         fit(
             model,
             MemoryRows(train, run.loop.batch_size, run.seed),
-            _ndcg_of(_rows(data, HOLDOUT), context),
+            _ndcg_of(_rows(data, HOLDOUT), context) if data.has_holdout else lambda _: {},
             config=run.loop,
             optim=run.optim,
             context=context,

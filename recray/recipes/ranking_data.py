@@ -1,13 +1,14 @@
 """What a ranker learns from: examples made of a published retriever's candidates, prepared once, as data.
 
 The ranker learns from the validation part, which the retriever never saw: on the training part the
-retriever's scores look better than they will ever be. The workers, and whoever trains on the same examples
-again, read the same files.
+retriever's scores look better than they will ever be. Fitted again, once it was measured, it learns from the
+test part too; the candidates stay those of the retriever that was measured. The workers, and whoever trains
+on the same examples again, read the same files.
 """
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from recray.arrays import Bools, Int64s
 from recray.batch import EvalExamples
 from recray.bundles.naming import bundle_name
 from recray.config import ConfigError, to_dict
-from recray.data.events.examples import eval_examples
+from recray.data.events.examples import Target, eval_examples
 from recray.data.events.prepare import prepared_manifest
-from recray.data.events.split_data import DataConfig, SplitData, open_split
+from recray.data.events.split_data import DataConfig, open_split
 from recray.data.sources import data_name
 from recray.features.candidates import CandidateConfig
-from recray.features.examples import quantized, ranking_examples, save_examples
+from recray.features.examples import RankingExamples, joined, quantized, ranking_examples, save_examples
 from recray.features.queries import day_queries
 from recray.features.ranking import chosen
 from recray.folders import build_once, digest
@@ -53,6 +54,9 @@ class RankerRun:
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.0
     """Share of the users kept for early stopping; 0: trains on all."""
+    refit: bool = True
+    """Once it was measured, train again on the test part's queries too, for as long as was chosen: what is
+    served has learnt the newest day."""
     seed: int = 0
     """Of the negatives, the users held out, and a network's weights and order of data."""
 
@@ -71,12 +75,16 @@ class RankerData:
     A worker needs the examples alone, so the rest is opened when it is first asked for.
     """
 
-    def __init__(self, run: RankerRun, *, quantize: bool) -> None:
+    def __init__(self, run: RankerRun, *, quantize: bool, stages: TwoStage | None = None) -> None:
         """
+        Args:
+            stages: of the same retriever and data, where they are open already.
+
         Raises:
             ConfigError: the retriever is not in the store, is none, or was trained under another protocol.
         """
-        self.run, self.bundle = run, _retriever_bundle(run)
+        self.run, self.bundle = run, stages.bundle if stages else _retriever_bundle(run)
+        self._opened = stages
         schema = self.bundle.manifest.schema
         assert isinstance(schema, FeatureSchema | SemanticSchema)
         self.num_items = schema.num_items
@@ -96,13 +104,18 @@ class RankerData:
         build_once(self.folder, lambda _: True, lambda target, _: _write_examples(self, target, quantize))
 
     @cached_property
-    def split(self) -> SplitData:
-        return open_split(self.run.data)
-
-    @cached_property
     def stages(self) -> TwoStage:
+        if self._opened:
+            return self._opened
         self.bundle.verify()
-        return TwoStage(self.bundle, self.split, self.run.candidates)
+        # Whatever the ranker is to learn from, the retriever has learnt the training part.
+        split = open_split(replace(self.run.data, learn="training"))
+        return TwoStage(self.bundle, split, self.run.candidates)
+
+    @property
+    def has_holdout(self) -> bool:
+        """Whether some users are kept to go by: not where the length is chosen already."""
+        return bool(self.run.holdout) and self.run.data.learn == "training"
 
     @property
     def num_queries(self) -> int:
@@ -125,40 +138,50 @@ def _retriever_bundle(run: RankerRun) -> Bundle:
 
 
 def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
-    """Ranking examples of the validation part, as files that workers read their queries from."""
+    """Ranking examples of the held-out parts, as files that workers read their queries from."""
     run, stages = data.run, data.stages
     log.info("ranking examples from the candidates of %s", data.bundle.reference)
-    examples = training_queries(run, stages)
-    rows = ranking_examples(
+    asked = training_queries(run, stages)
+    rows = joined(
+        [_examples_of(part, run, stages) for part in asked], [len(part.queries.user_ids_B) for part in asked]
+    )
+    users_B = np.concatenate([part.queries.user_ids_B.numpy() for part in asked])
+    held_out_N = np.zeros(len(rows.labels_N), dtype=bool)
+    if data.has_holdout:
+        held_out_N = _held_out(users_B[rows.query_ids_N], run)
+        save_examples(rows.select(held_out_N), folder / HOLDOUT)
+    train = rows.select(~held_out_N)
+    # Quantised before it is dealt out: the trees are then the same for any number of workers.
+    save_examples(quantized(train) if quantize else train, folder / TRAIN)
+    (folder / QUERIES).write_text(json.dumps({"queries": len(np.unique(rows.query_ids_N))}))
+
+
+def _examples_of(asked: EvalExamples, run: RankerRun, stages: TwoStage) -> RankingExamples:
+    return ranking_examples(
         stages.log,
-        examples.queries,
-        stages.candidates(examples.queries),
-        examples.targets,
+        asked.queries,
+        stages.candidates(asked.queries),
+        asked.targets,
         chosen(run.features),
         negatives=run.negatives or None,
         seed=run.seed,
     )
-    held_out_N = _held_out(examples.queries.user_ids_B.numpy()[rows.query_ids_N], run)
-    train = rows.select(~held_out_N)
-    # Quantised before it is dealt out: the trees are then the same for any number of workers.
-    save_examples(quantized(train) if quantize else train, folder / TRAIN)
-    if run.holdout:
-        save_examples(rows.select(held_out_N), folder / HOLDOUT)
-    (folder / QUERIES).write_text(json.dumps({"queries": len(np.unique(rows.query_ids_N))}))
 
 
-def training_queries(run: RankerRun, stages: TwoStage) -> EvalExamples:
-    """What the ranker learns from: the validation part, as a live system would have been asked.
+def training_queries(run: RankerRun, stages: TwoStage) -> list[EvalExamples]:
+    """What the ranker learns from, part by part: what was held out, as a live system would have been asked.
 
     Under a global-time split a query for each day on which a known user came back; else the one query
-    per user of the validation part.
+    per user of the part.
     """
     dataset, split = stages.data.dataset, stages.data.split
+    parts: tuple[Target, ...] = ("validation",) if run.data.learn == "training" else ("validation", "test")
     if run.data.split != "global-time":
-        return eval_examples(dataset, split, "validation")[0]
-    times_N = dataset.timestamps_N[split.validation_N]
+        return [eval_examples(dataset, split, part)[0] for part in parts]
+    part_N = split.validation_N | split.test_N if "test" in parts else split.validation_N
+    times_N = dataset.timestamps_N[part_N]
     known_U = np.bincount(dataset.user_ids_N[split.train_N], minlength=dataset.num_users) > 0
-    return day_queries(stages.log, int(times_N[0]), int(times_N[-1]) + 1, users_U=known_U)
+    return [day_queries(stages.log, int(times_N[0]), int(times_N[-1]) + 1, users_U=known_U)]
 
 
 def _held_out(user_ids_N: Int64s, run: RankerRun) -> Bools:

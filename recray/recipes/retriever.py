@@ -23,12 +23,12 @@ from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.evaluate import Evaluation, evaluate, sums
 from recray.eval.generated import GeneratedScores, measurable
 from recray.ops.ann import IndexConfig
-from recray.schema import Schema
+from recray.schema import Learnt, Schema
 from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import BatchSource, LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig, fitted_to
-from recray.train.run import DataFacts, Measured, Part, TorchRecipe, require_seed
+from recray.train.run import Again, DataFacts, Measured, Part, TorchRecipe, Unmeasured, require_seed
 
 MANY_USERS, VALIDATION_USERS = 20_000, 5_000  # where validation looks at a sample, and how large it is
 
@@ -40,6 +40,9 @@ class RetrieverRun:
     data: DataConfig = field(default_factory=DataConfig)
     index: IndexConfig = field(default_factory=IndexConfig, metadata={ELASTIC: True})
     """Of the item vectors that are published; of no use to models without any."""
+    refit: bool = True
+    """Once it was measured on the split, train again on everything, for as long as validation chose: what is
+    served has learnt the newest day, and the metrics are those of the split."""
     seed: int = 0
     """Of all that is drawn at random: initial weights, order of the data, negatives, dropout."""
 
@@ -93,6 +96,9 @@ class ModelRun(Config, Protocol):
     def index(self) -> IndexConfig: ...
 
     @property
+    def refit(self) -> bool: ...
+
+    @property
     def seed(self) -> int: ...
 
 
@@ -136,7 +142,7 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
         )
 
     def facts(self, data: S) -> DataFacts:
-        return DataFacts(data.dataset.name, data.dataset.hash, data.sizes())
+        return DataFacts(data.dataset.name, data.dataset.hash, data.sizes(), data.until())
 
     def reads_side_features(self, run: R) -> bool:
         return False
@@ -154,8 +160,15 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
             model.set_side_features(data.side.tables)
         return model
 
-    def measure(self, run: R, data: S, model: nn.Module, part: Part = "test") -> Evaluation:
+    def measure(self, run: R, data: S, model: nn.Module, part: Part = "test") -> Measured:
+        if run.data.split == "all":
+            return Unmeasured()
         return evaluate_retriever(as_retriever(model), data, part)
+
+    def again(self, run: R, data: S, epochs: int, learn: Learnt = "all") -> Again[R, S] | None:
+        if not run.refit or run.data.split == "all":
+            return None
+        return Again(override(run, {"data.learn": learn}), data.learning(learn))
 
     def draft(self, run: R, data: S, model: nn.Module, measured: Measured) -> Draft:
         """With it: what users did, for what they have seen and for models that read it; item vectors and an
@@ -198,6 +211,10 @@ class GradientRecipe(RetrieverRecipe[G, S]):
 
     def loop(self, run: G) -> LoopConfig:
         return run.loop
+
+    def again(self, run: G, data: S, epochs: int, learn: Learnt = "all") -> Again[G, S] | None:
+        again = super().again(run, data, epochs, learn)
+        return again and again._replace(run=override(again.run, {"loop.stop_after": epochs}))
 
     def validation(self, run: G, data: S, context: Context) -> Callable[[nn.Module], Sums]:
         return validation(data, context, users=run.validation_users, seed=run.seed)
@@ -244,7 +261,11 @@ def validation(
 
     Args:
         users: as many are drawn, once, by the seed; 0: all of them.
+
+    Where no validation part is held out, nothing is measured.
     """
+    if not data.split.validation_N.any():
+        return lambda _: {}
     examples, card = eval_examples(data.dataset, data.split, "validation")
     mine = _share(_sample(examples, users, seed), context)
     counts_I = item_counts(data.dataset, data.split.train_N)

@@ -18,13 +18,14 @@ from recray.store import Bundle
 
 
 class TwoStage:
-    """A published retriever and the events that features look into; with a ranker, both stages."""
+    """A published retriever, as it was measured, and the events that features look into; with a ranker, both
+    stages."""
 
     def __init__(self, bundle: Bundle, data: SplitData, config: CandidateConfig) -> None:
         _require_same_data(bundle, data)
         self.bundle, self.data, self.config = bundle, data, config
-        files = read_retriever(bundle)
-        self.searcher = Searcher(files, load_model(bundle))
+        files = read_retriever(bundle.measured)
+        self.searcher = Searcher(files, load_model(bundle.measured))
         self.log = event_log(data.dataset)
         self._popular_first_I = popular_first(files.item_counts_I)
 

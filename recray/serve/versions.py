@@ -49,6 +49,12 @@ class ServedBundles:
         bundles = {"retriever": self.retriever, "ranker": self.ranker, "generative": self.second_source}
         return {role: bundle for role, bundle in bundles.items() if bundle}
 
+    @property
+    def measured(self) -> "ServedBundles":
+        """The models that the metrics are of; see ``Bundle.measured``."""
+        ranker, second = (bundle and bundle.measured for bundle in (self.ranker, self.second_source))
+        return ServedBundles(self.retriever.measured, ranker, second)
+
     def versions(self) -> dict[str, Version]:
         return {role: version(bundle.reference) for role, bundle in self.by_role().items()}
 

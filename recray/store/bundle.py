@@ -1,11 +1,13 @@
 """An open bundle: one immutable folder of files under one digest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recray.config import nearest
 from recray.folders import file_sha256
 from recray.store.manifest import BundleManifest, Reference, StoreError, read_manifest
+
+MEASURED = "measured"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,23 @@ class Bundle:
             found = "is missing" if size_bytes is None else f"has {size_bytes} bytes, not {entry.size_bytes}"
             raise StoreError(f"{self.reference} is damaged: {file} {found}; roll back or publish again")
         return path
+
+    @property
+    def measured(self) -> "Bundle":
+        """What the version's metrics are of: a model that had learnt no more than its split allowed.
+
+        Another one than is served where that was fitted again on everything: offline, and to make examples
+        for a ranker, only this one may be asked. Else the bundle itself.
+        """
+        inside = f"{MEASURED}/"
+        files = {
+            name.removeprefix(inside): entry
+            for name, entry in self.manifest.files.items()
+            if name.startswith(inside)
+        }
+        if not files:
+            return self
+        return Bundle(self.folder / MEASURED, replace(self.manifest, files=files))
 
     def verify(self) -> None:
         """Reads every file and compares it with the manifest.

@@ -1,11 +1,12 @@
 """A version that is not yet published: what it will be called, and how its files are written."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from recray.schema import ProtocolCard, Schema
+from recray.store.bundle import MEASURED
 from recray.store.manifest import Reference
 
 
@@ -23,3 +24,13 @@ class Draft:
     requires: Mapping[str, Reference] = field(default_factory=dict)
     parent: int | None = None
     run: Mapping[str, Any] | None = None
+
+    def refitted(self, final: "Draft") -> "Draft":
+        """A version that serves what ``final`` writes and keeps what was measured: ``Bundle.measured``."""
+
+        def write(folder: Path) -> None:
+            final.write(folder)
+            (folder / MEASURED).mkdir()
+            self.write(folder / MEASURED)
+
+        return replace(final, write=write)

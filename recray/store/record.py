@@ -24,9 +24,11 @@ class RunRecord:
     data: str
     data_hash: str
     epochs: float  # of the last report
-    duration_s: float  # of training, the waiting for workers included
+    duration_s: float  # of training, both times where it was fitted again, the waiting for workers included
     where: str  # "local", or how many Ray workers
     machine: str
+    learnt_until: str = ""  # ISO 8601: the newest event that the model which is served has learnt from
+    refitted_epochs: int | None = None  # of the second training, on all data; None: there was none
     versions: dict[str, str] = field(default_factory=dict)  # of the libraries that decide numbers
 
 

@@ -79,6 +79,8 @@ class LoopConfig:
     """Epochs between evaluations."""
     checkpoint_every_steps: int = 0
     """Steps between checkpoints within an epoch; 0 saves with each evaluation only."""
+    stop_after: int = 0
+    """End after this many epochs, with the learning rates of a run of ``epochs``; 0: do them all."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 uses automatic mixed precision."""
     accumulate: int = 1
@@ -89,8 +91,14 @@ class LoopConfig:
         for name in ("epochs", "batch_size", "evaluate_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
-        if min(self.patience, self.checkpoint_every_steps) < 0:
-            raise ConfigError("loop.patience and loop.checkpoint_every_steps must not be negative")
+        for name in ("patience", "checkpoint_every_steps", "stop_after"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"loop.{name} must not be negative, got {getattr(self, name)}")
+
+    @property
+    def last_epoch(self) -> int:
+        """Epochs that are done at most."""
+        return min(self.epochs, self.stop_after or self.epochs)
 
     def batch_size_for(self, count: int, *, least: int = 64) -> int:
         """The batch size for ``count`` rows: smaller than asked for where the data is small.
@@ -165,7 +173,7 @@ class Loop:
         self._last_shown_s, self._samples_since = time.monotonic(), 0
 
     def run(self) -> None:
-        while self.position.epoch < self.config.epochs and not self._exhausted():
+        while self.position.epoch < self.config.last_epoch and not self._exhausted():
             self.model.train()
             while self.position.step < self.batches.num_steps():
                 self._step()
@@ -176,7 +184,7 @@ class Loop:
                 if every and self.position.step % every == 0 < self.batches.num_steps() - self.position.step:
                     self._save({})
             self.position.epoch, self.position.step = self.position.epoch + 1, 0
-            last = self.position.epoch == self.config.epochs
+            last = self.position.epoch == self.config.last_epoch
             if self.position.epoch % self.config.evaluate_every == 0 or last:
                 self._evaluate()
         if self._saver.busy:
@@ -204,7 +212,8 @@ class Loop:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.optim.max_grad_norm, norm)
         self.optimizer.step()
         self._tally.add(value, norm_value)
-        self._show(global_step + 1, total, value, samples * self.context.world_size)
+        steps = steps_per_epoch * self.config.last_epoch
+        self._show(global_step + 1, steps, value, samples * self.context.world_size)
 
     def _backward(self, part: int, global_step: int) -> tuple[float, int]:
         """Adds one part's gradients; returns (its share of this worker's loss, its size)."""
@@ -263,6 +272,9 @@ class Loop:
         with torch.no_grad():
             metrics = reduce_sums(self.validate(self.model), self.context)
         name, position = self.config.metric, self.position
+        if not metrics:  # nothing is held out: the last weights are the best
+            self._save({"score": float(position.epoch), **reduce_sums(self._tally.take(), self.context)})
+            return
         if name not in metrics:
             raise ConfigError(f"loop.metric {name!r} is not measured; there is {sorted(metrics)}")
         if math.isnan(found := metrics[name]):
@@ -315,7 +327,8 @@ def fit(
 
     Args:
         model: has ``loss(batch) -> {"loss": ...}``; the same on every rank.
-        validate: this rank's share of the validation metrics as sums and counts.
+        validate: this rank's share of the validation metrics as sums and counts; none where nothing is held
+            out: then the last weights count as the best.
         context: from the launcher; carries rank, device, checkpoint to resume from.
         data: names what the batches are made of, such as its hash; a run is not resumed on other data.
 
@@ -334,6 +347,8 @@ def fit(
 
 def reduce_sums(sums: Sums, context: Context) -> dict[str, float]:
     """(sum, count) over all workers, divided once; a metric that nobody counted is NaN."""
+    if not sums:
+        return {}
     names = sorted(sums)
     table = torch.tensor([sums[n] for n in names], dtype=torch.float64, device=context.device)
     if context.world_size > 1:

@@ -16,7 +16,7 @@ from torch import nn
 
 from recray import checkpoint
 from recray.config import Config, ConfigError
-from recray.schema import ProtocolCard
+from recray.schema import Learnt, ProtocolCard
 from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import LoopConfig
@@ -58,17 +58,36 @@ class Measured(Protocol):
     def means(self) -> dict[str, float]: ...
 
 
+class Unmeasured:
+    """Where nothing was held out, there is nothing to measure by."""
+
+    card: None = None
+
+    def means(self) -> dict[str, float]:
+        return {}
+
+
 class DataFacts(NamedTuple):
     """What is said of opened data: before a run, in its log, and of a version, in its manifest."""
 
     name: str
     hash: str
     text: str  # sizes, for a person
+    until: str = ""  # ISO 8601: the newest event that was learnt from; empty where there is no calendar
 
 
 R = TypeVar("R", bound=Run)
 D = TypeVar("D")
 M = TypeVar("M")
+
+
+class Again(NamedTuple, Generic[R, D]):
+    """A run that was measured, and what it learns from when it is done once more."""
+
+    run: R
+    data: D
+
+
 Presets: TypeAlias = Mapping[str, tuple[str, R]]
 """Name -> (one line about it, a complete run): the cases of which more is known than a size."""
 
@@ -137,6 +156,13 @@ class Recipe(ABC, Generic[R, D, M]):
 
     def loop(self, run: R) -> LoopConfig | None:
         """How the run goes over its data; None where it does in one pass, and draws nothing at random."""
+        return None
+
+    def again(self, run: R, data: D, epochs: int, learn: Learnt = "all") -> Again[R, D] | None:
+        """The run and its data, to learn more than the split's training part for as long as validation chose.
+
+        None where nothing is held out, or where no version is to be fitted again.
+        """
         return None
 
     def work(self, run: R, context: Context, *, data: D | None = None) -> M:

@@ -85,11 +85,11 @@ def service(ranker: Bundle, store: Store) -> ServiceConfig:
 
 def test_it_equals_the_evaluation_of_the_ranker(ranker: Bundle, store: Store, data: SplitData) -> None:
     stages = TwoStage(store.resolve(ranker.manifest.requires["retriever"]), data, CANDIDATES)
-    offline = measure_stages(stages, read_ranker(ranker), ks=(5, 10))
+    offline = measure_stages(stages, read_ranker(ranker.measured), ks=(5, 10))
     served = measure_served(service(ranker, store), data.dataset, data.split, ks=(5, 10))
     examples, _ = eval_examples(data.dataset, data.split, "test")
     # Where the ranker ties, an evaluation averages over all orders and a list has one.
-    scores_BI = stages.ranked_by(read_ranker(ranker), examples.queries)
+    scores_BI = stages.ranked_by(read_ranker(ranker.measured), examples.queries)
     scores_BI[examples.queries.history.rows_N(), examples.queries.history.values_N] = -torch.inf
     best_BK = scores_BI.sort(dim=1, descending=True).values[:, :11]
     distinct_B = (best_BK.diff(dim=1) != 0).all(dim=1).numpy()

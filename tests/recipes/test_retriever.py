@@ -37,7 +37,7 @@ from recray.recipes.two_stage import TwoStage
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.versions import open_served
-from recray.store import Store
+from recray.store import Store, read_history, run_record
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig
@@ -118,11 +118,27 @@ def test_it_is_published_with_what_it_needs_to_answer(name: str, run: Any, train
     assert (files.user_UD is None) == (name != "gat")
     assert files.log is not None  # which items a user has seen
     assert files.user_counts_U is not None
-    assert files.user_counts_U.sum() == open_split(run.data).split.train_N.sum()
+    data = open_split(run.data)
+    assert files.user_counts_U.sum() == files.item_counts_I.sum() == len(data.dataset)
     recall = trained.bundle.manifest.metrics.get("index_recall@60")
     assert recall == (1.0 if isinstance(model, VectorRetriever) else None)
-    again = evaluate_retriever(as_retriever(model), open_split(run.data))
+
+
+def test_what_was_measured_is_kept_beside_what_is_served(run: Any, trained: Any) -> None:
+    data, measured = open_split(run.data), trained.bundle.measured
+    measured.verify()
+    files = read_retriever(measured)
+    assert files.user_counts_U is not None
+    assert files.user_counts_U.sum() == data.split.train_N.sum()
+    again = evaluate_retriever(as_retriever(load_model(measured)), data)
     assert again.means()["ndcg@10"] == trained.measured.means()["ndcg@10"]
+    # What is served has learnt what is asked for here.
+    served = evaluate_retriever(as_retriever(load_model(trained.bundle)), data)
+    assert served.means()["ndcg@10"] > again.means()["ndcg@10"]
+    record = run_record(trained.bundle)
+    assert record.learnt_until == data.learning("all").until() > data.until()
+    best = max(read_history(trained.bundle), key=lambda report: report.get("ndcg@10", 0.0))
+    assert record.refitted_epochs == best["epoch"]
 
 
 def test_a_new_index_is_measured_with_what_users_did(trained: Any, store: Store) -> None:
@@ -132,6 +148,7 @@ def test_a_new_index_is_measured_with_what_users_did(trained: Any, store: Store)
     second = reindex(name, str(trained.bundle.manifest.version), IndexConfig(kind="hnsw"), store)
     assert second.manifest.metrics["index_recall@60"] > 0.95
     assert second.manifest.metrics["ndcg@10"] == before["ndcg@10"]
+    assert second.measured.manifest.files.keys() == trained.bundle.measured.manifest.files.keys()
     files = read_retriever(second)
     assert files.log is not None
     assert files.user_counts_U is not None
@@ -179,7 +196,7 @@ def test_its_candidates_in_training_are_those_of_a_replica(run: Any, trained: An
     examples, _ = eval_examples(open_split(run.data).dataset, open_split(run.data).split, "validation")
     queries = examples.queries.slice(0, 5)
     found = TwoStage(trained.bundle, open_split(run.data), RANKER.candidates).candidates(queries)
-    model: Any = load_model(trained.bundle)
+    model: Any = load_model(trained.bundle.measured)
     scores_BI = model.score_items(queries)
     for b, candidates in enumerate(found):
         seen = set(queries.history.row(b).tolist())

@@ -99,6 +99,29 @@ def test_the_best_evaluation_is_reported_with_a_score_and_its_weights(tmp_path: 
     assert all(torch.equal(v, seen[1][k]) for k, v in best.state_dict().items())
 
 
+def test_stopping_after_some_epochs_is_the_beginning_of_the_whole_run(tmp_path: Path) -> None:
+    shown: list[Progress] = []
+    context = Context(progress=shown.append)
+    stopped, position = train(context, improving, epochs=6, stop_after=2, checkpoint_every_steps=0)
+    assert position.epoch == 2
+    assert shown[-1].step == shown[-1].total_steps
+    keeper = Keeper(tmp_path)
+    train(Context(report=keeper), improving, epochs=6, checkpoint_every_steps=0)
+    whole = model()
+    checkpoint.load_model(keeper.kept[1], whole)  # of its second epoch
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in stopped.state_dict().items())
+
+
+def test_where_nothing_is_held_out_the_last_weights_are_the_best(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    trained, _ = train(Context(report=keeper), lambda _: {}, epochs=3, patience=1, checkpoint_every_steps=0)
+    assert [metrics["score"] for metrics in keeper.metrics] == [1, 2, 3]
+    assert all("train_loss" in metrics for metrics in keeper.metrics)
+    last = model()
+    checkpoint.load_model(keeper.kept[-1], last)
+    assert all(torch.equal(value, last.state_dict()[name]) for name, value in trained.state_dict().items())
+
+
 def test_training_learns_and_reports_progress() -> None:
     shown: list[Progress] = []
     trained, _ = train(Context(progress=shown.append), improving, epochs=10)

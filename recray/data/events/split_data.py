@@ -1,8 +1,9 @@
 """The data of a run: which data set, and which part of it is held out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from recray.batch import FeatureTables
 from recray.config import ConfigError
@@ -10,8 +11,9 @@ from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
 from recray.data.events.side_features import encode_side_features
 from recray.data.events.splits import Split, split_by_name
+from recray.data.source import ABSOLUTE_TIMES
 from recray.data.sources import absolute
-from recray.schema import FeatureSchema
+from recray.schema import FeatureSchema, Learnt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,9 @@ class DataConfig:
     split: Literal["leave-one-out", "global-time", "random", "all"] = "leave-one-out"
     """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows; all:
     nothing is held out."""
+    learn: Learnt = "training"
+    """What models learn from: the split's training part; all before its test part; all. Set by whoever fits a
+    model again that was measured on the split."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
 
@@ -57,6 +62,19 @@ class SplitData:
         """The catalogue, for models that know users and items by their ids alone."""
         return FeatureSchema(num_users=self.dataset.num_users, num_items=self.dataset.num_items)
 
+    def learning(self, what: Learnt) -> Self:
+        """The same data with more of it in the training part."""
+        more = replace(self, split=self.split.learning(what))
+        if "side" in vars(self):  # encoded already
+            vars(more)["side"] = self.side
+        return more
+
+    def until(self) -> str:
+        """When the newest event of the training part was, as ISO 8601; empty where there is no calendar."""
+        is_absolute = self.dataset.manifest.options.get("times", ABSOLUTE_TIMES) == ABSOLUTE_TIMES
+        newest = int(self.dataset.timestamps_N[self.split.train_N].max())
+        return datetime.fromtimestamp(newest, UTC).isoformat() if is_absolute else ""
+
     def sizes(self) -> str:
         """Users, items, interactions and the parts of the split, for a person."""
         d, split = self.dataset, self.split
@@ -74,4 +92,4 @@ def open_split(data: DataConfig) -> SplitData:
         DataError: its raw files are not at hand; says where to put them.
     """
     dataset = load_or_prepare(data.dataset, k_core=data.k_core)
-    return SplitData(dataset, split_by_name(dataset, data.split))
+    return SplitData(dataset, split_by_name(dataset, data.split).learning(data.learn))

@@ -5,7 +5,7 @@ Interactions are in order of time with ties in the order of the raw file, and ev
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from recray.arrays import Bools
 from recray.config import ConfigError, nearest
 from recray.data.events.dataset import Dataset
 from recray.data.source import TIMES_PER_USER
-from recray.schema import DataError
+from recray.schema import DataError, Learnt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,15 @@ class Split:
     train_N: Bools
     validation_N: Bools
     test_N: Bools
+
+    def learning(self, what: Learnt) -> "Split":
+        """The same with more of it in the training part; what is learnt is no longer held out."""
+        none_N = np.zeros_like(self.train_N)
+        if what == "before test":
+            return replace(self, train_N=self.train_N | self.validation_N, validation_N=none_N)
+        if what == "all":
+            return replace(self, train_N=~none_N, validation_N=none_N, test_N=none_N)
+        return self
 
 
 def leave_one_out(dataset: Dataset) -> Split:
@@ -100,7 +109,7 @@ def random_ratio(dataset: Dataset, train: float = 0.8, validation: float = 0.1, 
 
 
 def everything(dataset: Dataset) -> Split:
-    """All of it is for training: how a model is fitted again once it was measured under another split."""
+    """All of it is for training, and nothing can be measured."""
     all_N = np.ones(len(dataset), dtype=bool)
     return Split(name="all", train_N=all_N, validation_N=~all_N, test_N=~all_N)
 

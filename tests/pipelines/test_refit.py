@@ -1,0 +1,121 @@
+"""What is served has learnt everything; what was measured is kept beside it, and others build on that."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recray.bundles.ranker import read_ranker
+from recray.bundles.retriever import read_retriever
+from recray.config import ConfigError, override
+from recray.data.events.split_data import DataConfig, SplitData, open_split
+from recray.features.examples import load_examples
+from recray.models.gbdt import GBDTConfig, GBDTRanker
+from recray.pipelines.train import train
+from recray.recipes.counting import POPULARITY, PopularityRun
+from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
+from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
+from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData
+from recray.store import Store, run_record
+from recray.train.context import LaunchConfig
+from recray.train.loop import LoopConfig
+from recray.train.run import Unmeasured
+from tests.pipelines.tiny import tiny_events
+
+LOCAL = LaunchConfig(where="local")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    return DataConfig(dataset=str(tiny_events(tmp_path_factory.mktemp("raw"))))
+
+
+@pytest.fixture(scope="module")
+def data(config: DataConfig) -> SplitData:
+    return open_split(config)
+
+
+@pytest.mark.parametrize("learn", ["before test", "all"])
+def test_learning_more_moves_parts_into_training(data: SplitData, learn: str) -> None:
+    before, more = data.split, data.learning(learn).split  # type: ignore[arg-type]
+    test_N = np.zeros_like(before.test_N) if learn == "all" else before.test_N
+    assert more.test_N.tolist() == test_N.tolist()
+    assert not more.validation_N.any()
+    assert more.train_N.tolist() == (~test_N).tolist()
+    assert data.learning("training").split.train_N.tolist() == before.train_N.tolist()
+
+
+def test_side_features_are_not_encoded_again(data: SplitData) -> None:
+    assert data.learning("all").__dict__.get("side") is data.__dict__.get("side")
+    side = data.side
+    assert data.learning("all").side is side
+
+
+def test_counts_that_are_served_are_those_of_all_events(config: DataConfig, data: SplitData) -> None:
+    trained = train(POPULARITY, PopularityRun(data=config), LOCAL, Store())
+    served, measured = read_retriever(trained.bundle), read_retriever(trained.bundle.measured)
+    assert served.item_counts_I.tolist() == np.bincount(data.dataset.item_ids_N).tolist()
+    assert measured.item_counts_I.sum() == data.split.train_N.sum()
+    assert run_record(trained.bundle).learnt_until == data.learning("all").until()
+
+
+def test_without_it_the_measured_model_is_served(config: DataConfig, data: SplitData) -> None:
+    trained = train(POPULARITY, PopularityRun(data=config, refit=False), LOCAL, Store())
+    assert trained.bundle.measured is trained.bundle
+    assert read_retriever(trained.bundle).item_counts_I.sum() == data.split.train_N.sum()
+    record = run_record(trained.bundle)
+    assert (record.learnt_until, record.refitted_epochs) == (data.until(), None)
+
+
+def test_a_split_that_holds_nothing_out_is_trained_and_not_measured(config: DataConfig) -> None:
+    run = TwoTowerRun(data=replace(config, split="all"), loop=LoopConfig(epochs=2, batch_size=64))
+    trained = train(TWO_TOWER, run, LOCAL, Store())
+    assert isinstance(trained.measured, Unmeasured)
+    assert trained.bundle.manifest.card is None
+    assert "ndcg@10" not in trained.bundle.manifest.metrics
+    assert run_record(trained.bundle).epochs == 2
+    ranking = GBDTRankerRun(data=run.data)
+    with pytest.raises(ConfigError, match="unknown protocol"):
+        train(GBDT_RANKER, ranking, LOCAL, Store())
+
+
+@pytest.mark.parametrize("split", ["leave-one-out", "global-time"])
+def test_a_ranker_learns_the_test_part_from_the_measured_retrievers_candidates(
+    config: DataConfig, split: str
+) -> None:
+    config = override(config, {"split": split})
+    retriever = train(POPULARITY, PopularityRun(data=config), LOCAL, Store()).bundle
+    run = GBDTRankerRun(
+        data=config,
+        retriever=retriever.manifest.name,
+        model=GBDTConfig(rounds=30, early_stopping_rounds=5),
+        holdout=0.3,
+    )
+    trained = train(GBDT_RANKER, run, LOCAL, Store())
+    assert trained.bundle.manifest.requires["retriever"] == retriever.reference
+    served, measured = read_ranker(trained.bundle), read_ranker(trained.bundle.measured)
+    assert isinstance(served, GBDTRanker)
+    assert isinstance(measured, GBDTRanker)
+    record = run_record(trained.bundle)
+    assert served.num_trees == measured.num_trees == record.refitted_epochs == record.epochs
+    # Its examples: those of the measured ranker come first, and no user is held out.
+    first = RankerData(run, quantize=True)
+    more = GBDT_RANKER.again(run, first, measured.num_trees)
+    assert more is not None
+    assert more.data.stages is first.stages
+    assert not (more.data.folder / HOLDOUT).exists()
+    before, after = (load_examples(part.folder / TRAIN) for part in (first, more.data))
+    kept_out = load_examples(first.folder / HOLDOUT)
+    assert len(after.labels_N) > len(before.labels_N) + len(kept_out.labels_N)
+    assert more.data.num_queries > first.num_queries
+    assert record.learnt_until == open_split(config).learning("all").until()
+
+
+def test_trees_are_not_measured_by_what_they_learn_again(config: DataConfig, tmp_path: Path) -> None:
+    retriever = train(POPULARITY, PopularityRun(data=config), LOCAL, Store()).bundle
+    run = GBDTRankerRun(data=config, retriever=retriever.manifest.name, model=GBDTConfig(rounds=5))
+    once = train(GBDT_RANKER, replace(run, refit=False), LOCAL, Store())
+    again = train(GBDT_RANKER, run, LOCAL, Store())
+    assert once.measured.means() == again.measured.means()
+    assert once.bundle.measured is once.bundle

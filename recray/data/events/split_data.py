@@ -1,11 +1,13 @@
 """The data of a run: which data set, and which part of it is held out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from recray.arrays import Bools, Float32s
 from recray.batch import FeatureTables
 from recray.config import ConfigError
+from recray.data.events.choices import EventChoices, interpret
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
 from recray.data.events.side_features import encode_side_features
@@ -15,18 +17,19 @@ from recray.schema import FeatureSchema
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data, and which part of it is held out."""
+class DataConfig(EventChoices):
+    """Which data, which part of it is held out, and what its events mean."""
 
     dataset: str = "synthetic"
     """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file."""
-    split: Literal["leave-one-out", "global-time", "random", "all"] = "leave-one-out"
-    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows; all:
-    nothing is held out."""
+    split: Literal["leave-one-out", "global-time", "random", "given", "all"] = "leave-one-out"
+    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows;
+    given: the parts of a benchmark; all: nothing is held out."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.k_core < 0:
             raise ConfigError(f"k_core must not be negative, got {self.k_core}")
         # Workers have working directories of their own.
@@ -53,6 +56,16 @@ class SplitData:
         return SideFeatures(*encode_side_features(self.dataset))
 
     @property
+    def weights_N(self) -> Float32s | None:
+        """How much each interaction counts in training; see ``Meaning``."""
+        return self.split.weights_N
+
+    @property
+    def relevant_N(self) -> Bools | None:
+        """Which interactions are to be found; see ``Meaning``."""
+        return self.split.relevant_N
+
+    @property
     def bare_schema(self) -> FeatureSchema:
         """The catalogue, for models that know users and items by their ids alone."""
         return FeatureSchema(num_users=self.dataset.num_users, num_items=self.dataset.num_items)
@@ -71,7 +84,10 @@ def open_split(data: DataConfig) -> SplitData:
     """The data set of a config, prepared first where it is missing.
 
     Raises:
-        DataError: its raw files are not at hand; says where to put them.
+        ConfigError: it has no such event types.
+        DataError: its raw files are not at hand; says where to put them. Or nothing is to be found or learnt.
     """
-    dataset = load_or_prepare(data.dataset, k_core=data.k_core)
-    return SplitData(dataset, split_by_name(dataset, data.split))
+    dataset, meaning = interpret(load_or_prepare(data.dataset, k_core=data.k_core), data)
+    split = split_by_name(dataset, data.split, meaning.relevant_N)
+    split = replace(split, **meaning._asdict(), seen=data.seen, repeats=data.repeats, known=data.known)
+    return SplitData(dataset, split)

@@ -214,6 +214,9 @@ class SequenceBatch(NamedTuple):
     times_N: Tensor  # int64 unix seconds, one per value of ``items``, not decreasing within a row
     first_target_B: Tensor  # int64, position of the first target within its row, at least 1
     total: int = 0  # targets of the global batch that this is a share of; 0: all shares are equal
+    # float32, one per value of ``items``: how much it counts as a target; the mean over the targets of the
+    # global batch is 1, so that shares of it add up; None: all alike.
+    weights_N: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -235,7 +238,12 @@ class SequenceBatch(NamedTuple):
             self.times_N.to(device),
             self.first_target_B.to(device),
             self.total,
+            None if self.weights_N is None else self.weights_N.to(device),
         )
+
+    def target_weights(self) -> Tensor | None:
+        """``weights_N`` of the targets, row by row; None: all alike."""
+        return None if self.weights_N is None else self.weights_N[self.is_target_N()]
 
 
 class QueryBatch(NamedTuple):

@@ -72,8 +72,12 @@ class Learner(Protocol[Batch]):
 class CountLearner(Protocol):
     """Learns by counting, in one pass."""
 
-    def count(self, user_ids_N: Tensor, item_ids_N: Tensor) -> None:
-        """Replaces all state by what these interactions (int64, oldest first) say."""
+    def count(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
+        """Replaces all state by what these interactions (int64, oldest first) say.
+
+        Args:
+            weights_N: float, 0 or more, how much each counts; only proportions matter. None: all alike.
+        """
 
 
 @runtime_checkable

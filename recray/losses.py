@@ -156,7 +156,12 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _CountContext, query_ND: Tensor, item_ID: Tensor, targets_N: Tensor, chunk: int
+        ctx: _CountContext,
+        query_ND: Tensor,
+        item_ID: Tensor,
+        targets_N: Tensor,
+        weights_N: Tensor | None,
+        chunk: int,
     ) -> Tensor:
         dtype = _matmul_dtype(query_ND)
         query, item = query_ND.detach().to(dtype), item_ID.detach().to(dtype)
@@ -165,12 +170,16 @@ class _FullSoftmax(torch.autograd.Function):
         losses = []
         for start in range(0, len(query), chunk):
             part, targets = query[start : start + chunk], targets_N[start : start + chunk, None]
+            weights = None if weights_N is None else weights_N[start : start + chunk, None]
             scores = part @ item.T
             scores = scores if scores.dtype == query_ND.dtype else scores.float()
             log_norm = scores.logsumexp(1, keepdim=True)
-            losses.append((log_norm - scores.gather(1, targets)).sum())
+            loss = log_norm - scores.gather(1, targets)
+            losses.append((loss if weights is None else loss * weights).sum())
             share = scores.sub_(log_norm).exp_()
             share.scatter_add_(1, targets, share.new_full(targets.shape, -1.0))
+            if weights is not None:
+                share *= weights
             share = share.to(dtype)
             grad_query_ND[start : start + chunk] = share @ item
             grad_item_ID += share.T @ part
@@ -179,10 +188,10 @@ class _FullSoftmax(torch.autograd.Function):
         return torch.stack(losses).sum() / len(query)
 
     @staticmethod
-    def backward(ctx: _CountContext, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: _CountContext, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_query_ND, grad_item_ID = ctx.saved_tensors
         scale = grad_outputs[0] / ctx.count
-        return grad_query_ND * scale, grad_item_ID * scale, None, None
+        return grad_query_ND * scale, grad_item_ID * scale, None, None, None
 
 
 def _matmul_dtype(tensor: Tensor) -> torch.dtype:
@@ -190,8 +199,15 @@ def _matmul_dtype(tensor: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
 
-def full_softmax(query_ND: Tensor, item_ID: Tensor, targets_N: Tensor, *, chunk: int = 0) -> Tensor:
-    """Cross-entropy over the whole catalogue: ``-mean_n log( exp(q_n e_t) / sum_i exp(q_n e_i) )``.
+def full_softmax(
+    query_ND: Tensor,
+    item_ID: Tensor,
+    targets_N: Tensor,
+    *,
+    weights_N: Tensor | None = None,
+    chunk: int = 0,
+) -> Tensor:
+    """Cross-entropy over the whole catalogue: ``-mean_n w_n log( exp(q_n e_t) / sum_i exp(q_n e_i) )``.
 
     The same value and gradients as ``cross_entropy(query_ND @ item_ID.T, targets_N)`` in memory
     ``chunk`` x I. Both gradients are computed in the forward pass, whether they are asked for or not.
@@ -200,19 +216,26 @@ def full_softmax(query_ND: Tensor, item_ID: Tensor, targets_N: Tensor, *, chunk:
         query_ND: float, at least one row.
         item_ID: float, the vector of every item.
         targets_N: int64, the item that each query should find.
+        weights_N: float, how much each query counts, with a mean of 1 over all that are averaged; None: 1.
         chunk: queries scored at once; 0: as many as a CPU's cache or a GPU's cores like.
     """
     chunk = chunk or (128 if query_ND.device.type == "cpu" else 4096)
-    loss: Tensor = _FullSoftmax.apply(query_ND, item_ID, targets_N, chunk)  # type: ignore[no-untyped-call]
+    loss: Tensor = _FullSoftmax.apply(query_ND, item_ID, targets_N, weights_N, chunk)  # type: ignore[no-untyped-call]
     return loss
 
 
 def gbce(
-    query_ND: Tensor, item_ID: Tensor, targets_N: Tensor, negatives_K: Tensor, *, calibration: float = 0.75
+    query_ND: Tensor,
+    item_ID: Tensor,
+    targets_N: Tensor,
+    negatives_K: Tensor,
+    *,
+    calibration: float = 0.75,
+    weights_N: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy against sampled negatives, calibrated for how few of them there are.
 
-    ``-mean_n [b log s(q_n e_t) + sum_k log(1 - s(q_n e_k))] / (K + 1)`` with ``a = K / (I - 1)`` and
+    ``-mean_n w_n [b log s(q_n e_t) + sum_k log(1 - s(q_n e_k))] / (K + 1)`` with ``a = K / (I - 1)`` and
     ``b = a (c (1 - 1 / a) + 1 / a)``, c the calibration: 0 is plain BCE, whose probabilities are too
     high because most negatives are never seen; 1 undoes that in full. A negative that is the row's own
     target counts for nothing. Here all rows share the K negatives, which is one product of matrices.
@@ -221,7 +244,7 @@ def gbce(
     Negative Sampling, RecSys 2023, https://arxiv.org/abs/2308.07192, equations 5 and 8.
 
     Args:
-        query_ND, item_ID, targets_N: as ``full_softmax``.
+        query_ND, item_ID, targets_N, weights_N: as ``full_softmax``.
         negatives_K: int64, items drawn uniformly.
     """
     rate = len(negatives_K) / (len(item_ID) - 1)
@@ -230,4 +253,6 @@ def gbce(
     negative_NK = query_ND @ item_ID[negatives_K].T
     other_NK = negatives_K != targets_N[:, None]
     against_N = (functional.logsigmoid(-negative_NK) * other_NK).sum(1)
-    return -(beta * functional.logsigmoid(positive_N) + against_N).mean() / (len(negatives_K) + 1)
+    likelihood_N = beta * functional.logsigmoid(positive_N) + against_N
+    likelihood_N = likelihood_N if weights_N is None else likelihood_N * weights_N
+    return -likelihood_N.mean() / (len(negatives_K) + 1)

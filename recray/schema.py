@@ -140,9 +140,16 @@ class ProtocolCard:
     duplicates: str = "exact rows dropped"
     candidates: str = FULL_CATALOGUE
     seen: str = "filtered"  # "filtered" or "kept"
+    repeats: str = "kept"  # "kept", or "merged": a user's events with one item count as one, its last
+    known: str = "history"  # what models may know at test; see ``EventChoices.known``
     ties: str = "expected credit over random order of tied scores"
     num_users: int = 0
-    served: str = field(default="", compare=False)  # the application whose lists these are; no protocol
+    # No protocol, but said beside it:
+    served: str = field(default="", compare=False)  # the application whose lists these are
+    dropped: dict[str, int] = field(
+        default_factory=dict, compare=False
+    )  # why users are not asked -> how many
+    learnt: str = field(default="", compare=False)  # first and last day of the training part, where known
 
     def to_json(self) -> dict[str, Any]:
         return to_dict(self)
@@ -150,6 +157,11 @@ class ProtocolCard:
     @staticmethod
     def from_json(values: dict[str, Any]) -> "ProtocolCard":
         return from_dict(ProtocolCard, values)
+
+    def holds_out_as(self, other: "ProtocolCard") -> bool:
+        """Whether the same events were kept from whoever learned."""
+        kept_by = ("dataset_hash", "split", "relevance", "repeats", "known")
+        return all(getattr(self, name) == getattr(other, name) for name in kept_by)
 
     def differences(self, other: "ProtocolCard") -> dict[str, tuple[Any, Any]]:
         """Fields in which two cards differ: name -> (this, other)."""

@@ -247,15 +247,21 @@ def test_koleo_parts_the_nearest_and_bears_twins_and_loners() -> None:
     assert koleo(torch.ones(1, 2)).item() == 0.0
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("chunk", [0, 1, 5, 64])
-def test_full_softmax_is_cross_entropy_over_all_items(chunk: int) -> None:
+def test_full_softmax_is_cross_entropy_over_all_items(chunk: int, weighted: bool) -> None:
     generator = torch.Generator().manual_seed(3)
     query_ND = torch.randn(17, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     item_ID = torch.randn(11, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     targets_N = torch.randint(11, (17,), generator=generator)
-    expected = torch.nn.functional.cross_entropy(query_ND @ item_ID.T, targets_N)
+    weights_N = torch.arange(17, dtype=torch.float64) % 4 if weighted else None
+    terms = []
+    for n, target in enumerate(targets_N.tolist()):
+        scores_I = query_ND[n] @ item_ID.T
+        terms.append((scores_I.logsumexp(0) - scores_I[target]) * (n % 4 if weighted else 1))
+    expected = torch.stack(terms).sum() / 17
     wanted = torch.autograd.grad(3 * expected, (query_ND, item_ID))
-    found = full_softmax(query_ND, item_ID, targets_N, chunk=chunk)
+    found = full_softmax(query_ND, item_ID, targets_N, weights_N=weights_N, chunk=chunk)
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
     for gradient, want in zip(torch.autograd.grad(3 * found, (query_ND, item_ID)), wanted, strict=True):
         torch.testing.assert_close(gradient, want, rtol=1e-10, atol=1e-12)
@@ -290,11 +296,15 @@ def test_gbce_is_the_papers_formula(calibration: float) -> None:
     alpha = 3 / 8
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
     total = torch.zeros((), dtype=torch.float64)
+    heavy = torch.zeros((), dtype=torch.float64)
     for n, target in enumerate(targets_N.tolist()):
         term = (sigmoid(query_ND[n] @ item_ID[target]) ** beta).log()
         for k in negatives_K.tolist():
             if k != target:
                 term = term + (1 - sigmoid(query_ND[n] @ item_ID[k])).log()
-        total = total - term / 4
+        total, heavy = total - term / 4, heavy - n * term / 4
     found = gbce(query_ND, item_ID, targets_N, negatives_K, calibration=calibration)
     torch.testing.assert_close(found, total / 6)
+    weights_N = torch.arange(6, dtype=torch.float64)
+    found = gbce(query_ND, item_ID, targets_N, negatives_K, calibration=calibration, weights_N=weights_N)
+    torch.testing.assert_close(found, heavy / 6)

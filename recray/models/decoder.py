@@ -183,7 +183,8 @@ class Decoder(nn.Module):
         """Cross-entropy of the targets' codes: the mean of -log p(item), in nats."""
         logits, codes_GL = self._teacher_forced(batch)
         per_level = [
-            F.cross_entropy(logits_GC.float(), codes_GL[:, level]) for level, logits_GC in enumerate(logits)
+            _mean_cross_entropy(logits_GC.float(), codes_GL[:, level], batch.target_weights())
+            for level, logits_GC in enumerate(logits)
         ]
         return {"loss": torch.stack(per_level).sum(), **{f"loss_{i}": x for i, x in enumerate(per_level)}}
 
@@ -292,6 +293,12 @@ class Decoder(nn.Module):
         found = self.generate(queries, num_items, beams=num_items)
         scores_BI = found.scores_BK.new_empty(len(found.scores_BK), num_items)
         return scores_BI.scatter_(1, found.item_ids_BK, found.scores_BK)
+
+
+def _mean_cross_entropy(logits_GC: Tensor, codes_G: Tensor, weights_G: Tensor | None) -> Tensor:
+    if weights_G is None:
+        return F.cross_entropy(logits_GC, codes_G)
+    return (F.cross_entropy(logits_GC, codes_G, reduction="none") * weights_G).mean()
 
 
 MODEL = Decoder

@@ -2,7 +2,8 @@
 
 Deshpande & Karypis, Item-Based Top-N Recommendation Algorithms, ACM TOIS 2004,
 https://doi.org/10.1145/963770.963776, with cosine similarity. x_i is the column of item i in the
-binary user-item matrix:
+user-item matrix: 1 where a user has the item; with weights, the largest of the pair as a share of the
+largest of all.
 
     s(i, j) = x_i · x_j / (|x_i| |x_j| + shrink + 1e-6)
 
@@ -69,15 +70,19 @@ class ItemKNN(nn.Module):
         self._votes = sp.csr_array((shape[0], shape[0]), dtype=np.float32)
         self.register_load_state_dict_post_hook(_index_loaded)  # type: ignore[no-untyped-call]
 
-    def count(self, user_ids_N: Tensor, item_ids_N: Tensor) -> None:
-        """Finds the neighbours of every item; a user's repeats count once.
+    def count(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
+        """Finds the neighbours of every item; a user's repeats count once, by the one that weighs most.
 
         Raises:
             DataError: an item id outside the catalogue or a negative user id.
         """
         taken = self._taken(user_ids_N.cpu().numpy(), item_ids_N.cpu().numpy())
+        if weights_N is not None:
+            taken = _weighted(
+                taken, user_ids_N.cpu().numpy(), item_ids_N.cpu().numpy(), weights_N.cpu().numpy()
+            )
         num_items, k = self.neighbor_ids_IK.shape
-        norms_I = np.sqrt(taken.sum(axis=0, dtype=np.float32))
+        norms_I = np.sqrt(taken.power(2).sum(axis=0, dtype=np.float32))
         by_item = taken.T.tocsr()
         rows = max(1, _BLOCK_CELLS // num_items)
         reported = time.perf_counter()
@@ -149,6 +154,20 @@ class ItemKNN(nn.Module):
         taken.sum_duplicates()
         taken.data[:] = 1
         return taken
+
+
+def _weighted(
+    taken: sp.csr_array, user_ids_N: Int64s, item_ids_N: Int64s, weights_N: Float32s
+) -> sp.csr_array:
+    """The matrix with each pair's largest weight, as a share of the largest of all, in the place of its 1."""
+    taken.sum_duplicates()  # sorts too: pairs are then in the order of their keys
+    num_items = taken.shape[1]
+    users_P = np.repeat(np.arange(taken.shape[0]), np.diff(taken.indptr))
+    place_N = np.searchsorted(users_P * num_items + taken.indices, user_ids_N * num_items + item_ids_N)
+    largest_P = np.zeros(len(users_P), dtype=np.float32)
+    np.maximum.at(largest_P, place_N, weights_N / weights_N.max())
+    taken.data[:] = largest_P
+    return taken
 
 
 def _index_loaded(model: ItemKNN, incompatible_keys: object) -> None:

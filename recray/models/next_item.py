@@ -72,14 +72,16 @@ class NextItemModel(nn.Module, ABC):
         hidden_ND = self.encode(Events(batch.items.keep(is_read_N), waits_N))
         before_target_N = is_target_N.roll(-1)[is_read_N]
         targets_N = batch.items.values_N[is_target_N]
-        return {"loss": self._next_item_loss(hidden_ND[before_target_N], targets_N)}
+        weights_N = batch.target_weights()
+        return {"loss": self._next_item_loss(hidden_ND[before_target_N], targets_N, weights_N)}
 
-    def _next_item_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+    def _next_item_loss(self, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None) -> Tensor:
         item_ID = self.items.weight
         if self._loss.kind == "cross_entropy":
-            return full_softmax(hidden_ND, item_ID, targets_N)
+            return full_softmax(hidden_ND, item_ID, targets_N, weights_N=weights_N)
         negatives_K = torch.randint(len(item_ID), (self._loss.negatives,), device=item_ID.device)
-        return gbce(hidden_ND, item_ID, targets_N, negatives_K, calibration=self._loss.calibration)
+        calibration = self._loss.calibration
+        return gbce(hidden_ND, item_ID, targets_N, negatives_K, calibration=calibration, weights_N=weights_N)
 
     @torch.inference_mode()
     def item_vectors(self) -> Tensor:

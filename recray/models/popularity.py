@@ -1,6 +1,7 @@
 """Popularity: everyone gets the items with the most interactions.
 
-The first baseline of every table. State: the number of training interactions of each item.
+The first baseline of every table. State: the number of training interactions of each item, or the sum of
+their weights in parts of ``WEIGHT_UNITS`` of the largest: integers, whose sum does not depend on an order.
 
 Shapes: B batch, I catalogue, N interactions.
 """
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from recray.batch import QueryBatch
 from recray.schema import DataError, FeatureSchema
+
+WEIGHT_UNITS = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +31,8 @@ class Popularity(nn.Module):
         super().__init__()
         self.register_buffer("counts_I", torch.zeros(schema.num_items, dtype=torch.int64))
 
-    def count(self, user_ids_N: Tensor, item_ids_N: Tensor) -> None:
-        """Counts every interaction, a user's repeats included.
+    def count(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
+        """Counts every interaction, a user's repeats included, or adds up their weights.
 
         Raises:
             DataError: an item id outside the catalogue.
@@ -38,7 +41,12 @@ class Popularity(nn.Module):
         lowest, highest = (int(v) for v in item_ids_N.aminmax()) if len(item_ids_N) else (0, 0)
         if lowest < 0 or highest >= num_items:
             raise DataError(f"item ids must be in 0..{num_items - 1}, got {lowest}..{highest}")
-        self.counts_I.copy_(torch.bincount(item_ids_N.cpu(), minlength=num_items))
+        item_ids_N = item_ids_N.cpu()
+        if weights_N is None:
+            self.counts_I.copy_(torch.bincount(item_ids_N, minlength=num_items))
+            return
+        parts_N = (weights_N.cpu().double() / weights_N.max().item() * WEIGHT_UNITS).round().long()
+        self.counts_I.copy_(torch.zeros(num_items, dtype=torch.int64).index_add_(0, item_ids_N, parts_N))
 
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI: the counts, float32, the same for everyone."""

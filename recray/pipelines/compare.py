@@ -53,7 +53,12 @@ def compare_models(
         began = time.perf_counter()
         data = recipe.open(run)
         reports: list[Report] = []
-        model = _best(recipe, run, data, f"{title} seed {run.seed}", reports)
+        named = f"{title} seed {run.seed}"
+        model = _best(recipe, run, data, named, reports)
+        if recipe.learns_before_test(run):
+            epochs = int(reports[-1].get("best_epoch", reports[-1]["epoch"])) if reports else 0
+            again = recipe.again(run, data, epochs, "before test")
+            model, data = _best(recipe, again.run, again.data, f"{named}, before test", []), again.data
         if loop := recipe.loop(run):
             histories.setdefault(title, []).append(reports)
             metric = metric or loop.metric

@@ -11,6 +11,7 @@ from recray.config import to_dict
 from recray.launch import draw_curves, launch, place
 from recray.launch.machine import code, libraries, machine
 from recray.launch.runs import RunResult
+from recray.schema import Learnt
 from recray.store import Bundle, Draft, RunRecord, Store
 from recray.store.record import write_history
 from recray.train.context import LaunchConfig
@@ -49,17 +50,28 @@ def train(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store) ->
     Raises:
         ConfigError, DataError: the data, the settings or a worker does not allow it; mostly before training.
     """
-    fitted = served = fit(recipe, run, where)
-    measured = recipe.measure(run, fitted.data, fitted.model)
-    draft = recipe.draft(run, fitted.data, fitted.model, measured)
-    if again := recipe.again(run, fitted.data, chosen_epochs(fitted.done)):
-        log.info("measured; now trained again on everything, %d epochs", chosen_epochs(fitted.done))
-        once_more = dataclasses.replace(where, run=f"{fitted.done.name}-refit")
-        served = fit(recipe, again.run, once_more, again.data)
-        draft = draft.refitted(recipe.draft(*again, served.model, measured))
+    fitted = judged = fit(recipe, run, where)
+    if recipe.learns_before_test(run):
+        judged = fit_again(recipe, run, where, fitted, "before test")
+    measured = recipe.measure(run, judged.data, judged.model)
+    draft, served = recipe.draft(run, judged.data, judged.model, measured), judged
+    if recipe.learns_before_serving(run):
+        served = fit_again(recipe, run, where, fitted, "all")
+        draft = draft.refitted(recipe.draft(run, served.data, served.model, measured))
     return Trained(
         _published(draft, _record(recipe, run, where, fitted, served), fitted.done, store), measured
     )
+
+
+def fit_again(
+    recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted[D, M], learn: Learnt
+) -> Fitted[D, M]:
+    """The model that has learnt more, for as long as validation chose; a run of its own beside the first."""
+    epochs = chosen_epochs(fitted.done)
+    log.info("%s: trained again on what is %s, %d epochs", recipe.name, learn, epochs)
+    again = recipe.again(run, fitted.data, epochs, learn)
+    where = dataclasses.replace(where, run=f"{fitted.done.name}-{learn.replace(' ', '-')}")
+    return fit(recipe, again.run, where, again.data)
 
 
 def chosen_epochs(done: RunResult) -> int:

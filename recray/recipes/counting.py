@@ -38,9 +38,13 @@ class CountRecipe(SplitRecipe[CountRun]):
 
     def fit(self, run: CountRun, data: SplitData, model: nn.Module, context: Context) -> None:
         assert isinstance(model, CountLearner)
-        train_N = data.split.train_N
+        train_N, weights_N = data.split.learnt_N, data.weights_N
         user_ids_N, item_ids_N = data.dataset.user_ids_N[train_N], data.dataset.item_ids_N[train_N]
-        model.count(torch.from_numpy(user_ids_N), torch.from_numpy(item_ids_N))
+        model.count(
+            torch.from_numpy(user_ids_N),
+            torch.from_numpy(item_ids_N),
+            None if weights_N is None else torch.from_numpy(weights_N[train_N]),
+        )
         with checkpoint.saved(model) as folder:
             context.report({"epoch": 1.0}, folder)
 

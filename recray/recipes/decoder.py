@@ -91,6 +91,7 @@ class DecoderRecipe(GradientRecipe[DecoderRun, CodedData]):
             run.model.max_items,
             every_position=run.model.encoder == "causal",
             seed=run.seed,
+            weights_N=data.weights_N,
         )
         batches.global_batch_size = run.loop.batch_size_for(len(batches), least=8)
         return batches

@@ -110,8 +110,10 @@ class GATRecipe(GradientRecipe[GATRun, GraphData]):
         return run.model.side_features
 
     def batches(self, run: GATRun, data: GraphData) -> GraphBatches:
-        size = run.loop.batch_size_for(int(data.split.train_N.sum()))
-        pairs = PairBatches(data.dataset, data.split.train_N, size, run.seed, recency=run.recency)
+        size = run.loop.batch_size_for(int(data.split.learnt_N.sum()))
+        pairs = PairBatches(
+            data.dataset, data.split.train_N, size, run.seed, recency=run.recency, weights_N=data.weights_N
+        )
         newest, causal = run.settled(run.newest), run.settled(run.causal)
         return GraphBatches(pairs, data.edges, fanouts=run.fanouts, newest=newest, causal=causal)
 

@@ -48,8 +48,10 @@ class TwoTowerRecipe(GradientRecipe[TwoTowerRun, SplitData]):
         return run.model.side_features
 
     def batches(self, run: TwoTowerRun, data: SplitData) -> PairBatches:
-        size = run.loop.batch_size_for(int(data.split.train_N.sum()))
-        return PairBatches(data.dataset, data.split.train_N, size, run.seed, recency=run.recency)
+        size = run.loop.batch_size_for(int(data.split.learnt_N.sum()))
+        return PairBatches(
+            data.dataset, data.split.train_N, size, run.seed, recency=run.recency, weights_N=data.weights_N
+        )
 
 
 class NCFRecipe(GradientRecipe[NCFRun, SplitData]):
@@ -59,9 +61,15 @@ class NCFRecipe(GradientRecipe[NCFRun, SplitData]):
         return open_split(run.data)
 
     def batches(self, run: NCFRun, data: SplitData) -> PairBatches:
-        train_N, size = data.split.train_N, run.loop.batch_size_for(int(data.split.train_N.sum()))
-        drawn = run.negatives
-        return PairBatches(data.dataset, train_N, size, run.seed, recency=run.recency, negatives=drawn)
+        return PairBatches(
+            data.dataset,
+            data.split.train_N,
+            run.loop.batch_size_for(int(data.split.learnt_N.sum())),
+            run.seed,
+            recency=run.recency,
+            negatives=run.negatives,
+            weights_N=data.weights_N,
+        )
 
 
 class _Changes(TypedDict, total=False):

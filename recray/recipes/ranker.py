@@ -126,11 +126,10 @@ class RankerRecipe(Recipe[R, RankerData, M]):
     def reopened(self, run: R, stages: TwoStage) -> RankerData:
         """As ``open``, with a retriever and data that are open already."""
 
-    def again(
-        self, run: R, data: RankerData, epochs: int, learn: Learnt = "all"
-    ) -> Again[R, RankerData] | None:
-        if not run.refit:
-            return None
+    def learns_before_serving(self, run: R) -> bool:
+        return run.refit
+
+    def again(self, run: R, data: RankerData, epochs: int, learn: Learnt) -> Again[R, RankerData]:
         more = override(run, {"data.learn": learn, **self.length(epochs)})
         return Again(more, self.reopened(more, data.stages))
 

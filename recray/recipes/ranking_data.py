@@ -134,6 +134,11 @@ def _retriever_bundle(run: RankerRun) -> Bundle:
     bundle = store.open(name, run.retriever_version)
     if not isinstance(bundle.manifest.schema, FeatureSchema | SemanticSchema):
         raise ConfigError(f"{bundle.reference} is a {bundle.manifest.model!r}, not a retriever")
+    if bundle.manifest.card and bundle.manifest.card.known == "everything":
+        raise ConfigError(
+            f"{bundle.reference} was measured when it had learnt the validation part (known everything), "
+            "which a ranker learns from: train the retriever with known at history or training"
+        )
     return bundle
 
 

@@ -165,9 +165,13 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
             return Unmeasured()
         return evaluate_retriever(as_retriever(model), data, part)
 
-    def again(self, run: R, data: S, epochs: int, learn: Learnt = "all") -> Again[R, S] | None:
-        if not run.refit or run.data.split == "all":
-            return None
+    def learns_before_test(self, run: R) -> bool:
+        return run.data.known == "everything" and run.data.split != "all"
+
+    def learns_before_serving(self, run: R) -> bool:
+        return run.refit and run.data.split != "all"
+
+    def again(self, run: R, data: S, epochs: int, learn: Learnt) -> Again[R, S]:
         return Again(override(run, {"data.learn": learn}), data.learning(learn))
 
     def draft(self, run: R, data: S, model: nn.Module, measured: Measured) -> Draft:
@@ -212,9 +216,9 @@ class GradientRecipe(RetrieverRecipe[G, S]):
     def loop(self, run: G) -> LoopConfig:
         return run.loop
 
-    def again(self, run: G, data: S, epochs: int, learn: Learnt = "all") -> Again[G, S] | None:
+    def again(self, run: G, data: S, epochs: int, learn: Learnt) -> Again[G, S]:
         again = super().again(run, data, epochs, learn)
-        return again and again._replace(run=override(again.run, {"loop.stop_after": epochs}))
+        return again._replace(run=override(again.run, {"loop.stop_after": epochs}))
 
     def validation(self, run: G, data: S, context: Context) -> Callable[[nn.Module], Sums]:
         return validation(data, context, users=run.validation_users, seed=run.seed)

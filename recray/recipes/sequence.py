@@ -52,7 +52,12 @@ class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
 
     def batches(self, run: SequenceRun, data: SplitData) -> SequenceBatches:
         batches = SequenceBatches(
-            data.dataset, data.split.train_N, run.loop.batch_size, run.model.max_items, seed=run.seed
+            data.dataset,
+            data.split.train_N,
+            run.loop.batch_size,
+            run.model.max_items,
+            seed=run.seed,
+            weights_N=data.weights_N,
         )
         batches.global_batch_size = run.loop.batch_size_for(len(batches), least=8)
         return batches

@@ -158,12 +158,17 @@ class Recipe(ABC, Generic[R, D, M]):
         """How the run goes over its data; None where it does in one pass, and draws nothing at random."""
         return None
 
-    def again(self, run: R, data: D, epochs: int, learn: Learnt = "all") -> Again[R, D] | None:
-        """The run and its data, to learn more than the split's training part for as long as validation chose.
+    def learns_before_test(self, run: R) -> bool:
+        """Whether its protocol lets a model learn the validation part too, before it is measured."""
+        return False
 
-        None where nothing is held out, or where no version is to be fitted again.
-        """
-        return None
+    def learns_before_serving(self, run: R) -> bool:
+        """Whether what is served is to learn everything, once it was measured."""
+        return False
+
+    def again(self, run: R, data: D, epochs: int, learn: Learnt) -> Again[R, D]:
+        """The run and its data, to learn more than the training part, for as long as validation chose."""
+        raise ConfigError(f"{self.name} is not fitted again")
 
     def work(self, run: R, context: Context, *, data: D | None = None) -> M:
         """All that one worker does; opens the data unless it is handed on."""

@@ -1,6 +1,7 @@
 """Data sets made by hand and small raw archives in the formats of the readers."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,23 @@ from recray.data.source import ABSOLUTE_TIMES
 Row = tuple[int, int, int]  # user id, item id, unix seconds
 
 
-def dataset_of(rows: list[Row], *, times: str = ABSOLUTE_TIMES, name: str = "made") -> Dataset:
-    """In memory, ids as given, ordered as ``prepare`` orders: by time, ties as listed."""
-    ordered = sorted(rows, key=lambda row: row[2])
-    users, items, seconds = (np.array(column, dtype=np.int64) for column in zip(*ordered, strict=True))
+def dataset_of(
+    rows: list[Row],
+    *,
+    times: str = ABSOLUTE_TIMES,
+    name: str = "made",
+    ratings: Sequence[float] | None = None,
+    types: Sequence[str] | None = None,
+    parts: Sequence[int] | None = None,
+) -> Dataset:
+    """In memory, ids as given, ordered as ``prepare`` orders: by time, ties as listed.
+
+    Args:
+        ratings, types, parts: of each row, as they are listed.
+    """
+    order = np.argsort([row[2] for row in rows], kind="stable")
+    users, items, seconds = (np.array(column, dtype=np.int64)[order] for column in zip(*rows, strict=True))
+    kinds = sorted(set(types or ()))
     num_users, num_items = int(users.max()) + 1, int(items.max()) + 1
     return Dataset(
         folder=Path("made"),
@@ -29,13 +43,16 @@ def dataset_of(rows: list[Row], *, times: str = ABSOLUTE_TIMES, name: str = "mad
             options={"times": times},
             hash="0" * 64,
             created_at="2020-01-01T00:00:00+00:00",
+            event_types=tuple(kinds),
         ),
         user_ids_N=users,
         item_ids_N=items,
-        ratings_N=np.ones(len(rows), dtype=np.float32),
+        ratings_N=np.array([1.0] * len(rows) if ratings is None else ratings, dtype=np.float32)[order],
         timestamps_N=seconds,
         users=pl.DataFrame({"raw_id": [f"u{i}" for i in range(num_users)]}),
         items=pl.DataFrame({"raw_id": [f"i{i}" for i in range(num_items)]}),
+        event_types_N=None if types is None else np.array([kinds.index(t) for t in types], np.int8)[order],
+        given_parts_N=None if parts is None else np.array(parts, np.int8)[order],
     )
 
 

@@ -119,6 +119,9 @@ def test_the_loss_is_minus_the_log_probability_of_the_targets() -> None:
         for user_id, history, target in [(0, [1], 2), (1, [3], 4), (1, [3, 4], 5)]
     ]
     assert model.loss(batch)["loss"].item() == pytest.approx(sum(wanted) / 3, rel=1e-5)
+    heavy = batch._replace(weights_N=torch.tensor([7, 0.5, 7, 2.5, 0]))
+    expected = (0.5 * wanted[0] + 2.5 * wanted[1]) / 3
+    assert model.loss(heavy)["loss"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def slow_layer(layer: EncoderLayer, x_TD: Tensor, causal_block: int | None) -> Tensor:

@@ -67,6 +67,35 @@ def test_scores_match_the_slow_loop(
             assert scores[b, j].item() == pytest.approx(expected, abs=1e-5), (b, j)
 
 
+@pytest.mark.parametrize("shrink", [0.0, 2.5])
+def test_weighted_cosines_match_the_slow_loop(
+    interactions: tuple[torch.Tensor, torch.Tensor], shrink: float
+) -> None:
+    weights_N = torch.arange(300).remainder(5).float() + 0.5
+    model = ItemKNN(ItemKNNConfig(num_neighbors=NUM_ITEMS, shrink=shrink), SCHEMA)
+    model.count(*interactions, weights_N)
+    best = np.zeros((NUM_USERS, NUM_ITEMS))
+    for user, item, weight in zip(*(part.tolist() for part in (*interactions, weights_N)), strict=True):
+        best[user, item] = max(best[user, item], weight / 4.5)
+    for j in range(NUM_ITEMS):
+        found = dict(zip(model.neighbor_ids_IK[j].tolist(), model.similarities_IK[j].tolist(), strict=True))
+        for i in range(NUM_ITEMS):
+            dot = sum(best[u, i] * best[u, j] for u in range(NUM_USERS))
+            norms = math.sqrt(sum(best[:, i] ** 2)) * math.sqrt(sum(best[:, j] ** 2))
+            expected = 0.0 if i == j else dot / (norms + shrink + 1e-6)
+            assert found.get(i, 0.0) == pytest.approx(expected, abs=1e-5)
+    again = ItemKNN(ItemKNNConfig(num_neighbors=NUM_ITEMS, shrink=shrink), SCHEMA)
+    again.count(*interactions, 4 * weights_N)
+    assert torch.equal(again.similarities_IK, model.similarities_IK)
+
+
+def test_equal_weights_are_no_weights(interactions: tuple[torch.Tensor, torch.Tensor]) -> None:
+    plain, model = (ItemKNN(ItemKNNConfig(), SCHEMA) for _ in range(2))
+    plain.count(*interactions)
+    model.count(*interactions, torch.full((300,), 3.0))
+    assert torch.equal(plain.similarities_IK, model.similarities_IK)
+
+
 def test_neighbours_are_sorted_and_never_the_item_itself(
     interactions: tuple[torch.Tensor, torch.Tensor],
 ) -> None:

@@ -68,6 +68,18 @@ def test_one_causal_pass_trains_every_prefix(name: str) -> None:
         torch.testing.assert_close(found, prefix_loss(model, rows, times, first), rtol=1e-5, atol=1e-5)
 
 
+def test_targets_count_as_much_as_they_weigh(name: str) -> None:
+    model = new(name)
+    rows, times, first = [HISTORY[0], HISTORY[2]], [TIMES[0], TIMES[2]], [5, 2]
+    weights_N = torch.tensor([9, 9, 9, 9, 9, 2.5, 0, 9, 9, 0.5])  # the targets' add up to their number
+    found = model.loss(sequences(rows, times, first)._replace(weights_N=weights_N))["loss"]
+    alone = [
+        prefix_loss(model, [row[: at + 1]], [when[: at + 1]], [at])
+        for row, when, at in [(rows[0], times[0], 5), (rows[0], times[0], 6), (rows[1], times[1], 2)]
+    ]
+    torch.testing.assert_close(found, (2.5 * alone[0] + 0.5 * alone[2]) / 3, rtol=1e-5, atol=1e-5)
+
+
 def test_nothing_after_the_request_can_change_a_score(name: str) -> None:
     model = new(name)
     items, waits_N = Jagged.from_rows(HISTORY), torch.rand(11) * DAY

@@ -51,6 +51,21 @@ def test_counting_again_replaces_what_was_counted(model: Popularity) -> None:
     assert model.counts_I.sum() == 0
 
 
+def test_weighted_counts_are_in_proportion_to_the_sums_and_do_not_know_their_scale() -> None:
+    weights = [0.5, 3.0, 1.0, 0.25, 4.0, 0.0]
+    model = Popularity(PopularityConfig(), SCHEMA)
+    model.count(USERS, ITEMS, torch.tensor(weights))
+    sums = [0.0] * 6
+    for item, weight in zip(ITEMS.tolist(), weights, strict=True):
+        sums[item] += weight
+    scores = model.score_items(queries(1))[0]
+    torch.testing.assert_close(scores / scores.max(), torch.tensor(sums) / max(sums))
+    again = Popularity(PopularityConfig(), SCHEMA)
+    again.count(USERS, ITEMS, 8 * torch.tensor(weights))
+    assert torch.equal(again.counts_I, model.counts_I)
+    assert model.counts_I.dtype == torch.int64
+
+
 def test_weights_rebuild_the_model(model: Popularity, tmp_path: Path) -> None:
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     rebuilt = Popularity(PopularityConfig(), SCHEMA)

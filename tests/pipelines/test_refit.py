@@ -101,8 +101,7 @@ def test_a_ranker_learns_the_test_part_from_the_measured_retrievers_candidates(
     assert served.num_trees == measured.num_trees == record.refitted_epochs == record.epochs
     # Its examples: those of the measured ranker come first, and no user is held out.
     first = RankerData(run, quantize=True)
-    more = GBDT_RANKER.again(run, first, measured.num_trees)
-    assert more is not None
+    more = GBDT_RANKER.again(run, first, measured.num_trees, "all")
     assert more.data.stages is first.stages
     assert not (more.data.folder / HOLDOUT).exists()
     before, after = (load_examples(part.folder / TRAIN) for part in (first, more.data))
@@ -119,3 +118,19 @@ def test_trees_are_not_measured_by_what_they_learn_again(config: DataConfig, tmp
     again = train(GBDT_RANKER, run, LOCAL, Store())
     assert once.measured.means() == again.measured.means()
     assert once.bundle.measured is once.bundle
+
+
+def test_a_model_may_learn_all_before_the_test(config: DataConfig, data: SplitData) -> None:
+    knowing = replace(config, known="everything")
+    trained = train(POPULARITY, PopularityRun(data=knowing), LOCAL, Store())
+    assert trained.measured.card is not None
+    assert trained.measured.card.known == "everything"
+    measured = read_retriever(trained.bundle.measured)
+    assert measured.item_counts_I.sum() == (data.split.train_N | data.split.validation_N).sum()
+    with pytest.raises(ConfigError, match="had learnt the validation part"):
+        train(
+            GBDT_RANKER,
+            GBDTRankerRun(data=config, retriever=trained.bundle.manifest.name),
+            LOCAL,
+            Store(),
+        )

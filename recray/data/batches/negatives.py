@@ -9,7 +9,6 @@ import numpy as np
 
 from recray.arrays import Int64s
 from recray.config import ConfigError
-from recray.schema import DataError
 
 
 class UnobservedItems:
@@ -20,23 +19,16 @@ class UnobservedItems:
 
     Args:
         user_ids_N, item_ids_N: the interactions, in any order; repeats count once.
-
-    Raises:
-        DataError: a user has interacted with every item, so there is nothing to draw.
     """
+
+    counts_U: Int64s  # how many there are; nothing can be drawn for a user with 0
 
     def __init__(self, user_ids_N: Int64s, item_ids_N: Int64s, num_users: int, num_items: int) -> None:
         observed_N = np.unique(user_ids_N * num_items + item_ids_N)
         users_N, items_N = np.divmod(observed_N, num_items)
         counts_U = np.bincount(users_N, minlength=num_users)
         self._starts_U = np.cumsum(counts_U) - counts_U
-        self._unobserved_U = num_items - counts_U
-        if (self._unobserved_U == 0).any():
-            user = int(self._unobserved_U.argmin())
-            raise DataError(
-                f"user {user} has interacted with all {num_items} items, so no negative can be drawn: take a "
-                "model that needs none (two_tower), or more items"
-            )
+        self.counts_U = num_items - counts_U
         # Unobserved items below each observed one: increasing within a user, and users lie apart.
         self._width = num_items + 1
         below_N = items_N - (np.arange(len(observed_N)) - self._starts_U[users_N])
@@ -52,7 +44,7 @@ class UnobservedItems:
         if negatives < 1:
             raise ConfigError(f"negatives must be at least 1, got {negatives}")
         users_BK = np.repeat(user_ids_B[:, None], negatives, axis=1)
-        rank_BK = np.random.default_rng(seed).integers(self._unobserved_U[users_BK])
+        rank_BK = np.random.default_rng(seed).integers(self.counts_U[users_BK])
         passed_BK = np.searchsorted(self._keys_N, users_BK * self._width + rank_BK, side="right")
         ids_BK: Int64s = rank_BK + passed_BK - self._starts_U[users_BK]
         return ids_BK

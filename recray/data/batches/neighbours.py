@@ -112,7 +112,7 @@ class GraphBatches:
     in either direction, so nothing is told what it should find.
 
     Args:
-        pairs: all interactions of the graph, in the same order.
+        pairs: all interactions of the graph, in the same order; those that weigh nothing are messages only.
         fanouts: messages that a node takes at most, from the last layer (around the pairs) to the first.
         newest: a user's messages are its newest ones; else any, drawn evenly. An item's are drawn evenly.
         causal: the user of a pair takes messages from before the pair only, as when it asks what is next.
@@ -130,9 +130,9 @@ class GraphBatches:
     ) -> None:
         if not fanouts or min(fanouts) < 1:
             raise ConfigError(f"fanouts must be numbers of at least 1, one per layer, got {tuple(fanouts)}")
-        if len(pairs) != len(graph.user_ids_N):
+        if pairs.num_interactions != len(graph.user_ids_N):
             raise ConfigError(
-                f"{len(pairs)} pairs and {len(graph.user_ids_N)} edges: pairs must be the edges"
+                f"{pairs.num_interactions} pairs and {len(graph.user_ids_N)} edges: pairs must be the edges"
             )
         if causal:
             require_one_layer(len(fanouts))
@@ -209,11 +209,14 @@ def require_one_layer(layers: int) -> None:
 def pairs_to_predict(dataset: Dataset, split: Split, part_N: Bools) -> Int64s:
     """User and item of a part's interactions, int64 [2, n].
 
-    Held-out ones that repeat a pair of the training part are left out: that pair is a message.
+    Held-out ones that are not relevant or repeat a pair of the training part are left out: that pair is a
+    message.
     """
     pair_N = dataset.user_ids_N * dataset.num_items + dataset.item_ids_N
     held_out_N, kept_N = part_N & ~split.train_N, part_N.copy()
     kept_N[held_out_N] = ~np.isin(pair_N[held_out_N], pair_N[split.train_N])
+    if split.relevant_N is not None:
+        kept_N &= split.relevant_N | ~held_out_N
     return np.stack([dataset.user_ids_N[kept_N], dataset.item_ids_N[kept_N]])
 
 

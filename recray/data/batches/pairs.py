@@ -1,17 +1,22 @@
 """Observed (user, item) pairs in shuffled batches, the same for any number of workers."""
 
+import logging
+
 import numpy as np
 import torch
 
-from recray.arrays import Bools, Int64s
+from recray.arrays import Bools, Float32s, Int64s
 from recray.batch import PairBatch
 from recray.config import ConfigError
 from recray.data.batches.negatives import UnobservedItems
 from recray.data.events.dataset import Dataset
+from recray.schema import DataError
+
+log = logging.getLogger(__name__)
 
 
 class PairBatches:
-    """Every pair of the mask exactly once per epoch.
+    """Every pair of the mask exactly once per epoch, but for those that weigh nothing.
 
     The order of an epoch is a pure function of (seed, epoch), so a run resumes at any step without
     replaying, and workers agree without talking: each takes a contiguous slice of the global batch.
@@ -23,10 +28,12 @@ class PairBatches:
         recency: weigh a pair by 0.1 + exp(-later / recency), where ``later`` counts the user's newer
             interactions in the mask: taste drifts, and what is asked for is the next item. 0: all alike.
         negatives: items drawn for each pair, evenly, that its user has no interaction with in the mask; a
-            pure function of (seed, epoch, step). 0: none.
+            pure function of (seed, epoch, step). 0: none. Users for whom there are none to draw have no
+            pairs then, and the log names them.
+        weights_N: of the data set's interactions, how much each counts; multiplies recency. None: all alike.
 
     Raises:
-        DataError: negatives are asked for, and a user has interacted with every item.
+        DataError: there is no pair.
     """
 
     def __init__(
@@ -38,6 +45,7 @@ class PairBatches:
         *,
         recency: float = 0.0,
         negatives: int = 0,
+        weights_N: Float32s | None = None,
     ) -> None:
         if global_batch_size < 1:
             raise ConfigError(f"global_batch_size must be at least 1, got {global_batch_size}")
@@ -47,18 +55,44 @@ class PairBatches:
         self.seed = seed
         self._user_ids_N = torch.from_numpy(dataset.user_ids_N[mask_N])
         self._item_ids_N = torch.from_numpy(dataset.item_ids_N[mask_N])
-        counts_I = torch.bincount(self._item_ids_N, minlength=dataset.num_items)
-        # log q of Yi et al. 2019, section 3: in-batch negatives arrive at the rate of their popularity.
-        self.item_logq_I = torch.log(counts_I / max(len(self), 1)).float()
         self._weight_N = _recency_weights(self._user_ids_N, recency) if recency else None
         self._negatives, self._unobserved = negatives, None
+        taught_N = np.ones(len(self._user_ids_N), dtype=bool)
+        if weights_N is not None:
+            weight_N = torch.from_numpy(weights_N[mask_N])
+            self._weight_N = weight_N if self._weight_N is None else self._weight_N * weight_N
+            taught_N = weights_N[mask_N] > 0
         if negatives:
             observed = self._user_ids_N.numpy(), self._item_ids_N.numpy()
             self._unobserved = UnobservedItems(*observed, dataset.num_users, dataset.num_items)
+            taught_N &= self._has_negatives(dataset, self._unobserved)
+        self._rows = np.flatnonzero(taught_N)
+        if not len(self):
+            raise DataError(f"{dataset.name}: no pair of a user and an item is left to learn from")
+        counts_I = torch.bincount(self._item_ids_N[self._rows], minlength=dataset.num_items)
+        # log q of Yi et al. 2019, section 3: in-batch negatives arrive at the rate of their popularity.
+        self.item_logq_I = torch.log(counts_I / len(self)).float()
         self._epoch = -1
         self._order_N = np.empty(0, dtype=np.int64)
 
+    def _has_negatives(self, dataset: Dataset, unobserved: UnobservedItems) -> Bools:
+        """Whether the user of each interaction lacks an item; says who does not."""
+        if len(full := np.flatnonzero(unobserved.counts_U == 0)):
+            names = ", ".join(map(repr, dataset.users["raw_id"].gather(full[:5]).to_list()))
+            log.warning(
+                "%d users have interacted with all %d items, so no negative can be drawn for them and they "
+                "are not learnt from: %s%s",
+                *(len(full), dataset.num_items, names, ", ..." if len(full) > 5 else ""),
+            )
+        has_N: Bools = unobserved.counts_U[self._user_ids_N.numpy()] > 0
+        return has_N
+
     def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def num_interactions(self) -> int:
+        """Of the mask, those that weigh nothing included."""
         return len(self._user_ids_N)
 
     def num_steps(self) -> int:
@@ -92,7 +126,7 @@ class PairBatches:
 
     def _order(self, epoch: int) -> Int64s:
         if epoch != self._epoch:
-            self._order_N = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+            self._order_N = self._rows[np.random.default_rng([self.seed, epoch]).permutation(len(self))]
             self._epoch = epoch
         return self._order_N
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from recray.arrays import Bools, Int64s
+from recray.arrays import Bools, Float32s, Float64s, Int64s
 from recray.batch import Jagged, SequenceBatch
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
@@ -35,9 +35,11 @@ class SequenceBatches:
         max_items: events that may precede a target in its window.
         every_position: a window has many targets, each with at least ``max_items // 2`` events before it
             where the user has that many; else one window per target, which is its last event.
+        weights_N: of the data set's interactions, how much each counts as a target; what weighs nothing is
+            history, and windows of nothing else are left out. None: all alike.
 
     Raises:
-        DataError: no user has two events.
+        DataError: no user has two events, or none of the second ones weighs anything.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class SequenceBatches:
         *,
         every_position: bool = True,
         seed: int = 0,
+        weights_N: Float32s | None = None,
     ) -> None:
         if min(global_batch_size, max_items) < 1:
             raise ConfigError(
@@ -60,6 +63,9 @@ class SequenceBatches:
         self._timestamps_N = dataset.timestamps_N[rows]
         cut = windows if every_position else one_target_windows
         self._windows = cut(np.bincount(self._user_ids_N, minlength=dataset.num_users), max_items)
+        self._weights_N = None if weights_N is None else weights_N[rows]
+        if self._weights_N is not None:
+            self._windows = self._windows.take(np.flatnonzero(_sums(self._weights_N, self._windows) > 0))
         if not len(self):
             raise DataError(f"{dataset.name}: no user has two events to train on: nothing follows anything")
         self.global_batch_size, self.seed = global_batch_size, seed
@@ -94,12 +100,17 @@ class SequenceBatches:
         lengths_B = mine.stop_W - mine.start_W
         offsets_B = np.concatenate([[0], np.cumsum(lengths_B)])
         within_N = np.arange(offsets_B[-1]) - np.repeat(offsets_B[:-1] - mine.start_W, lengths_B)
+        weights_N = None
+        if self._weights_N is not None:
+            mean = _sums(self._weights_N, chosen).sum() / total
+            weights_N = torch.from_numpy((self._weights_N[within_N] / mean).astype(np.float32))
         return SequenceBatch(
             torch.from_numpy(self._user_ids_N[mine.start_W]),
             Jagged(torch.from_numpy(self._item_ids_N[within_N]), torch.from_numpy(offsets_B)),
             torch.from_numpy(self._timestamps_N[within_N]),
             torch.from_numpy(mine.first_W - mine.start_W),
             total,
+            weights_N,
         )
 
     def _order(self, epoch: int) -> Int64s:
@@ -107,6 +118,13 @@ class SequenceBatches:
             self._order_W = np.random.default_rng([self.seed, epoch]).permutation(len(self))
             self._epoch = epoch
         return self._order_W
+
+
+def _sums(weights_N: Float32s, windows: Windows) -> Float64s:
+    """The weights of each window's targets, added up."""
+    below_N = np.concatenate([[0.0], np.cumsum(weights_N, dtype=np.float64)])
+    sums_W: Float64s = below_N[windows.stop_W] - below_N[windows.first_W]
+    return sums_W
 
 
 def windows(counts_U: Int64s, max_items: int) -> Windows:

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal, NamedTuple, Self
 
+from recray.arrays import Bools, Float32s
 from recray.batch import FeatureTables
 from recray.config import ConfigError
+from recray.data.events.choices import EventChoices, interpret
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
 from recray.data.events.side_features import encode_side_features
@@ -17,14 +19,14 @@ from recray.schema import FeatureSchema, Learnt
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data, and which part of it is held out."""
+class DataConfig(EventChoices):
+    """Which data, which part of it is held out, and what its events mean."""
 
     dataset: str = "synthetic"
     """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file."""
-    split: Literal["leave-one-out", "global-time", "random", "all"] = "leave-one-out"
-    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows; all:
-    nothing is held out."""
+    split: Literal["leave-one-out", "global-time", "random", "given", "all"] = "leave-one-out"
+    """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows;
+    given: the parts of a benchmark; all: nothing is held out."""
     learn: Learnt = "training"
     """What models learn from: the split's training part; all before its test part; all. Set by whoever fits a
     model again that was measured on the split."""
@@ -32,6 +34,7 @@ class DataConfig:
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.k_core < 0:
             raise ConfigError(f"k_core must not be negative, got {self.k_core}")
         # Workers have working directories of their own.
@@ -56,6 +59,16 @@ class SplitData:
     def side(self) -> SideFeatures:
         """Encoded when first asked for, once."""
         return SideFeatures(*encode_side_features(self.dataset))
+
+    @property
+    def weights_N(self) -> Float32s | None:
+        """How much each interaction counts in training; see ``Meaning``."""
+        return self.split.weights_N
+
+    @property
+    def relevant_N(self) -> Bools | None:
+        """Which interactions are to be found; see ``Meaning``."""
+        return self.split.relevant_N
 
     @property
     def bare_schema(self) -> FeatureSchema:
@@ -89,7 +102,10 @@ def open_split(data: DataConfig) -> SplitData:
     """The data set of a config, prepared first where it is missing.
 
     Raises:
-        DataError: its raw files are not at hand; says where to put them.
+        ConfigError: it has no such event types.
+        DataError: its raw files are not at hand; says where to put them. Or nothing is to be found or learnt.
     """
-    dataset = load_or_prepare(data.dataset, k_core=data.k_core)
-    return SplitData(dataset, split_by_name(dataset, data.split).learning(data.learn))
+    dataset, meaning = interpret(load_or_prepare(data.dataset, k_core=data.k_core), data)
+    split = split_by_name(dataset, data.split, meaning.relevant_N)
+    split = replace(split, **meaning._asdict(), seen=data.seen, repeats=data.repeats, known=data.known)
+    return SplitData(dataset, split.learning(data.learn))

@@ -27,13 +27,22 @@ def test_every_unobserved_item_and_no_other_is_drawn(
     pairs = data.draw(st.lists(pair, max_size=40))  # repeats among them
     observed = {u: {i for v, i in pairs if v == u} for u in range(num_users)}
     users_N, items_N = np.array(pairs, np.int64).reshape(-1, 2).T
-    if any(len(items) == num_items for items in observed.values()):
-        with pytest.raises(DataError, match=f"has interacted with all {num_items} items"):
-            UnobservedItems(users_N, items_N, num_users, num_items)
-        return
-    drawn_UK = UnobservedItems(users_N, items_N, num_users, num_items).draw(np.arange(num_users), 400, [7])
-    for user, row in enumerate(drawn_UK.tolist()):
+    items = UnobservedItems(users_N, items_N, num_users, num_items)
+    assert items.counts_U.tolist() == [num_items - len(observed[user]) for user in range(num_users)]
+    users = np.flatnonzero(items.counts_U)
+    for user, row in zip(users.tolist(), items.draw(users, 400, [7]).tolist(), strict=True):
         assert set(row) == set(range(num_items)) - observed[user]  # 400 draws of at most 9 items
+
+
+def test_a_user_who_has_everything_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(2, item, item) for item in range(4)] + [(0, 1, 9), (1, 2, 9)]
+    dataset = dataset_of(rows)
+    batch = PairBatches(dataset, np.ones(6, bool), 20, negatives=3).batch(0, 0)
+    assert sorted(batch.user_ids_B.tolist()) == [0, 1]
+    assert "1 users have interacted with all 4 items" in caplog.text
+    assert "they are not learnt from: 'u2'" in caplog.text
+    with pytest.raises(DataError, match="no pair of a user and an item is left"):
+        PairBatches(dataset, dataset.user_ids_N == 2, 20, negatives=3)
 
 
 def test_all_unobserved_items_are_equally_likely() -> None:

@@ -81,3 +81,29 @@ def test_recency_weighs_by_the_number_of_newer_interactions_of_the_user() -> Non
 def test_steps_are_equally_long() -> None:
     batches = PairBatches(DATASET, MASK_N, 41)  # 42 pairs: one step of 41 would leave a batch of one
     assert [len(batches.batch(0, s).user_ids_B) for s in range(batches.num_steps())] == [21, 21]
+
+
+def test_weights_multiply_recency_and_pairs_that_weigh_nothing_are_not_drawn() -> None:
+    weights_N = (np.arange(57) % 3 / 2).astype(np.float32)
+    heavy = PairBatches(DATASET, MASK_N, 100, recency=3.0, weights_N=weights_N).batch(0, 0)
+    plain = PairBatches(DATASET, MASK_N, 100, recency=3.0).batch(0, 0)
+    assert heavy.weight_B is not None
+    assert plain.weight_B is not None
+    recency = {}
+    for user, item, weight in zip(
+        plain.user_ids_B.tolist(), plain.item_ids_B.tolist(), plain.weight_B.tolist(), strict=True
+    ):
+        recency[user, item] = weight
+    rows = [n for n in range(57) if MASK_N[n] and weights_N[n] > 0]
+    expected: Counter[tuple[int, int, float]] = Counter()
+    for n in rows:
+        pair = int(DATASET.user_ids_N[n]), int(DATASET.item_ids_N[n])
+        expected[*pair, round(recency[pair] * float(weights_N[n]), 5)] += 1
+    triples = zip(heavy.user_ids_B.tolist(), heavy.item_ids_B.tolist(), heavy.weight_B.tolist(), strict=True)
+    assert Counter((u, i, round(w, 5)) for u, i, w in triples) == expected
+    items = DATASET.item_ids_N[rows].tolist()
+    for item, logq in zip(heavy.item_ids_B.tolist(), heavy.item_logq_B.tolist(), strict=True):
+        assert logq == pytest.approx(math.log(items.count(item) / len(items)), abs=1e-6)
+    alone = PairBatches(DATASET, MASK_N, 100, weights_N=weights_N).batch(0, 0)
+    assert alone.weight_B is not None
+    assert set(alone.weight_B.tolist()) == {0.5, 1.0}

@@ -115,3 +115,45 @@ def test_times_stay_with_their_items(every_position: bool) -> None:
         users_N = batch.user_ids_B[batch.items.rows_N()].tolist()
         found = zip(users_N, batch.times_N.tolist(), batch.items.values_N.tolist(), strict=True)
         assert all(happened[user, time] == item for user, time, item in found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 12),
+    world=st.integers(1, 3),
+    max_items=st.integers(1, 12),
+    every_position=st.booleans(),
+    scale=st.sampled_from([1.0, 8.0]),
+)
+def test_weights_of_targets_add_up_to_their_number_in_every_global_batch(
+    size: int, world: int, max_items: int, every_position: bool, scale: float
+) -> None:
+    weights_N = np.where(np.arange(len(ROWS)) % 3 == 0, 0, 1 + np.arange(len(ROWS)) % 5).astype(np.float32)
+    given_weights = {
+        (u, t): w for (u, _, t), w in zip(sorted(ROWS, key=lambda r: r[2]), weights_N, strict=True)
+    }
+    batches = SequenceBatches(
+        DATASET, ALL_N, size, max_items, every_position=every_position, weights_N=scale * weights_N
+    )
+    seen: Counter[tuple[int, int]] = Counter()
+    for step in range(batches.num_steps()):
+        parts_of = world if len(batches.batch(0, step).user_ids_B) >= world else 1
+        parts = [batches.batch(0, step, rank, parts_of) for rank in range(parts_of)]
+        told: dict[tuple[int, int], float] = {}
+        for part in parts:
+            rows_N, is_target_N = part.items.rows_N(), part.is_target_N()
+            users, times = part.user_ids_B[rows_N][is_target_N].tolist(), part.times_N[is_target_N].tolist()
+            found = part.target_weights()
+            assert found is not None
+            told |= dict(zip(zip(users, times, strict=True), found.tolist(), strict=True))
+        wanted = {event: given_weights[event] for event in told}
+        mean = sum(wanted.values()) / len(wanted)
+        assert told == pytest.approx({event: weight / mean for event, weight in wanted.items()}, rel=1e-5)
+        seen.update(event for event, weight in wanted.items() if weight)
+    first = {u: min(t for v, _, t in ROWS if v == u) for u in range(len(LENGTHS))}
+    assert seen == Counter(event for event, w in given_weights.items() if w and event[1] != first[event[0]])
+
+
+def test_nothing_that_weighs_is_said() -> None:
+    with pytest.raises(DataError, match="no user has two events to train on"):
+        SequenceBatches(DATASET, ALL_N, 4, 5, weights_N=np.zeros(len(ROWS), np.float32))

@@ -1,15 +1,32 @@
 """Evaluation examples against a slow loop over users, and the cases that the protocol names."""
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recray.data.events.examples import eval_examples, item_counts
-from recray.data.events.splits import Split, global_time, leave_one_out, random_ratio
-from recray.schema import DataError
+from recray.batch import EvalExamples
+from recray.config import ConfigError
+from recray.data.events.choices import Seen, interpret
+from recray.data.events.examples import (
+    ALL_SEEN,
+    NO_TARGET,
+    NO_TRAINING,
+    eval_examples,
+    item_counts,
+    protocol,
+)
+from recray.data.events.split_data import DataConfig
+from recray.data.events.splits import (
+    Split,
+    everything,
+    leave_one_out,
+    split_by_name,
+)
+from recray.schema import DataError, ProtocolCard
 from tests.data.made import Row, dataset_of
 
 rows = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7), st.integers(0, 40)), min_size=30, max_size=80)
@@ -23,9 +40,8 @@ def test_examples_match_a_slow_loop(
     kind: str, target: Literal["validation", "test"], made: list[Row]
 ) -> None:
     dataset = dataset_of(made)
-    maker = {"leave-one-out": leave_one_out, "global-time": global_time, "random": random_ratio}[kind]
     try:
-        split = maker(dataset)
+        split = split_by_name(dataset, kind)
         examples, card = eval_examples(dataset, split, target)
     except DataError:
         return
@@ -85,8 +101,118 @@ def test_warm_only_drops_users_without_training_history() -> None:
 
 
 def test_nothing_to_find_is_an_error() -> None:
-    with pytest.raises(DataError, match="no user"):
-        eval_examples(dataset_of([(0, 1, 1), (0, 2, 2)]), split_of(2, [], []), "test")
+    with pytest.raises(DataError, match="no user with anything to find in test: 1 with nothing to find"):
+        eval_examples(dataset_of([(0, 1, 1), (0, 2, 2)]), split_of(2, [1], []), "test")
+
+
+def test_nothing_held_out_is_nothing_to_measure_by() -> None:
+    dataset = dataset_of([(0, 1, 1), (0, 2, 2)])
+    with pytest.raises(DataError, match="all of made holds nothing out"):
+        eval_examples(dataset, everything(dataset), "validation")
+
+
+def test_the_card_counts_the_users_that_are_not_asked_and_says_why() -> None:
+    rows = [(0, 1, 1), (0, 2, 2), (1, 1, 1), (1, 1, 3), (2, 3, 4), (3, 3, 1)]
+    _, card = eval_examples(dataset_of(rows), split_of(6, [], [3, 4, 5]), "test")
+    _, same = eval_examples(dataset_of(rows), split_of(6, [], [3, 4, 5]), "test")
+    assert card.num_users == 1
+    assert card.dropped == {NO_TARGET: 1, NO_TRAINING: 1, ALL_SEEN: 1}
+    assert card.num_users + sum(card.dropped.values()) == 4
+    assert ProtocolCard.from_json(card.to_json()) == card == replace(same, dropped={})
+    assert card.learnt == "1970-01-01 to 1970-01-01"
+
+
+def shown(choices: DataConfig, rows: list[Row], **made: Any) -> tuple[EvalExamples, ProtocolCard]:
+    dataset, meaning = interpret(dataset_of(rows, **made), choices)
+    split = split_by_name(dataset, choices.split, meaning.relevant_N)
+    split = replace(
+        split, **meaning._asdict(), seen=choices.seen, repeats=choices.repeats, known=choices.known
+    )
+    return eval_examples(dataset, split, "test")
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, st.lists(st.booleans(), min_size=80, max_size=80), st.sampled_from(["remove", "keep"]))
+def test_relevant_targets_match_a_slow_loop(made: list[Row], bought: list[bool], seen: Seen) -> None:
+    types = ["buy" if b else "view" for b in bought[: len(made)]]
+    if "buy" not in types:
+        return  # that is no type then
+    choices = DataConfig(target=("buy",), seen=seen)
+    wanted = slow_last_relevant(made, types, seen)
+    if not wanted:
+        with pytest.raises(DataError, match="leaves no user with anything to find"):
+            shown(choices, made, types=types)
+        return
+    examples, card = shown(choices, made, types=types)
+    assert examples.queries.user_ids_B.tolist() == list(wanted)
+    for b, (history, target) in enumerate(wanted.values()):
+        assert examples.queries.history.row(b).tolist() == history
+        assert examples.targets.row(b).tolist() == [target]
+    assert (card.relevance, card.seen) == (
+        "buy, of users with training history",
+        "filtered" if seen == "remove" else "kept",
+    )
+
+
+def slow_last_relevant(made: list[Row], types: list[str], seen: Seen) -> dict[int, tuple[list[int], int]]:
+    """user -> (items before its last purchase, what was bought), of the users who are asked."""
+    events = sorted(zip(made, types, strict=True), key=lambda event: event[0][2])
+    found, alone = {}, 0
+    for user in range(1 + max(u for u, _, _ in made)):
+        own = [(item, kind) for (u, item, _), kind in events if u == user]
+        places = [n for n, (_, kind) in enumerate(own) if kind == "buy"]
+        if not places or places[-2:][0] == 0:
+            continue
+        if len(places) == 1:
+            alone += 1
+            if alone % 2 == 0:
+                continue  # it validates
+        history = [item for item, _ in own[: places[-1]]]
+        target = own[places[-1]][0]
+        if seen == "keep" or target not in history:
+            found[user] = history, target
+    return found
+
+
+CART = [(0, 1), (0, 2), (0, 2), (0, 2), (1, 2), (1, 3), (1, 1), (1, 1), (1, 1)]
+DID = ["view", "view", "cart", "buy", "view", "view", "view", "cart", "buy"]
+CARTS: list[Row] = [(u, i, n) for n, (u, i) in enumerate(CART)]
+
+
+def test_view_cart_purchase_is_evaluated_by_choice_and_else_the_choices_are_offered() -> None:
+    with pytest.raises(
+        DataError, match=r"2 with only items.*seen to keep \(target .* of buy, cart, view\), or"
+    ):
+        shown(DataConfig(), CARTS, types=DID)
+    for choices in (DataConfig(seen="keep"), DataConfig(repeats="merge")):
+        examples, card = shown(choices, CARTS, types=DID)
+        assert examples.targets.values_N.tolist() in ([2, 1], [1])  # one user is left with two items
+        assert (card.seen, card.repeats) == (
+            ("kept", "kept") if choices.seen == "keep" else ("filtered", "merged")
+        )
+    assert shown(DataConfig(target=("buy",), seen="keep"), CARTS, types=DID)[1].num_users == 1
+    assert shown(DataConfig(target=("buy",), repeats="merge"), CARTS, types=DID)[1].num_users == 1
+
+
+def test_what_models_may_know_at_test_is_a_choice() -> None:
+    rows = [(0, item, item) for item in range(5)]
+    history = {
+        known: shown(DataConfig(known=known), rows)[0].queries.history.values_N.tolist()
+        for known in ("training", "history")
+    }
+    assert history == {"training": [0, 1, 2], "history": [0, 1, 2, 3]}
+    with pytest.raises(ConfigError, match="Fit it again"):
+        shown(DataConfig(known="everything"), rows)
+    split = leave_one_out(dataset := dataset_of(rows))
+    again = replace(
+        split,
+        train_N=split.train_N | split.validation_N,
+        validation_N=np.zeros(5, bool),
+        known="everything",
+    )
+    examples, card = eval_examples(dataset, again, "test")
+    assert examples.queries.history.values_N.tolist() == [0, 1, 2, 3]
+    assert (card.known, card.holds_out_as(protocol(dataset, split, "test"))) == ("everything", False)
 
 
 def test_the_card_says_what_was_measured() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.splits import Split, global_time, leave_one_out, random_ratio, split_by_name
+from recray.data.events.splits import given as given_parts
 from recray.data.source import TIMES_PER_USER
 from recray.schema import DataError
 from tests.data.made import Row, dataset_of
@@ -46,6 +47,54 @@ def test_leave_one_out_matches_a_slow_loop(made: list[Row]) -> None:
             validation.add(own[-2])
     assert set(np.flatnonzero(split.test_N)) == test
     assert set(np.flatnonzero(split.validation_N)) == validation
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows, st.lists(st.booleans(), min_size=80, max_size=80))
+def test_leave_one_out_of_what_is_relevant_cuts_each_users_time_into_segments(
+    made: list[Row], marks: list[bool]
+) -> None:
+    dataset = dataset_of(made)
+    relevant_N = np.array(marks[: len(made)])
+    split = leave_one_out(dataset, relevant_N)
+    parts_N = split.validation_N + 2 * split.test_N
+    assert ((split.train_N.astype(int) + split.validation_N + split.test_N) == 1).all()
+    alone = 0
+    for user in range(dataset.num_users):
+        own = np.flatnonzero(dataset.user_ids_N == user)
+        wanted = [n for n in range(len(own)) if relevant_N[own[n]]]
+        validation = test = len(own)
+        if len(wanted) >= 2 and wanted[-2] > 0:
+            validation, test = wanted[-2:]
+        elif len(wanted) == 1 and wanted[0] > 0:
+            alone += 1
+            validation, test = wanted[0], wanted[0] if alone % 2 else len(own)
+        expected = [0] * validation + [1] * (test - validation) + [2] * (len(own) - test)
+        assert parts_N[own].tolist() == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows)
+def test_where_all_is_relevant_leave_one_out_is_what_it_was(made: list[Row]) -> None:
+    dataset = dataset_of(made)
+    plain, marked = leave_one_out(dataset), leave_one_out(dataset, np.ones(len(dataset), bool))
+    for part in ("train_N", "validation_N", "test_N"):
+        np.testing.assert_array_equal(getattr(plain, part), getattr(marked, part))
+
+
+def test_given_parts_are_taken_as_they_are_and_named_by_digest() -> None:
+    rows = [(0, n, n) for n in range(6)]
+    split = given_parts(dataset_of(rows, parts=[2, 0, 0, 1, 0, 2]))
+    assert split.train_N.tolist() == [False, True, True, False, True, False]
+    assert np.flatnonzero(split.validation_N).tolist() == [3]
+    assert np.flatnonzero(split.test_N).tolist() == [0, 5]
+    others = given_parts(dataset_of(rows, parts=[2, 0, 0, 1, 0, 0]))
+    assert split.name.startswith("given(")
+    assert split.name != others.name
+    with pytest.raises(DataError, match="made was not given in parts"):
+        given_parts(dataset_of(rows))
+    with pytest.raises(DataError, match="leaves no interaction for test"):
+        given_parts(dataset_of(rows, parts=[0, 0, 0, 1, 0, 0]))
 
 
 def test_ties_of_leave_one_out_keep_the_order_of_the_file() -> None:

@@ -122,6 +122,12 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
                     f"{table.name}: all {info.rows:,} rows of the {info.name} part are {alike}: nothing can "
                     "be learnt from them or measured on them; choose another split, or bring more rows"
                 )
+            if table.schema.sessions and not table.has_order(info.name):
+                raise DataError(
+                    f"{table.name}: no session of the {info.name} part ({info.units:,} of them) has rows of "
+                    "different labels: any order is as good, and NDCG would be 1 whatever the model; bring "
+                    "sessions with rows that are less relevant, or choose another split"
+                )
         return table
 
     def facts(self, data: RowTable) -> DataFacts:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recray.config import ConfigError, from_dict, nearest, to_dict
 from recray.data.events.dataset import MANIFEST
-from recray.data.row_block import RowBlock
+from recray.data.row_block import LABEL, SESSION, RowBlock
 from recray.data.row_source import PARTS
 from recray.schema import DataError, RowSchema
 
@@ -134,6 +135,17 @@ class RowTable:
     def read(self, part: str) -> RowBlock:
         """The whole part in memory, in the order of the source."""
         return RowBlock.concat([RowBlock.empty(self.schema), *self.blocks(part)])
+
+    def has_order(self, part: str) -> bool:
+        """Whether rows of some session differ in their labels, so that there is an order to learn."""
+        for shard in self.info(part).shards:
+            with open_shard(self.folder / shard.file) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, columns=[LABEL, SESSION])
+                    labels_N, sessions_N = table[LABEL].to_numpy(), table[SESSION].to_numpy()
+                    if ((np.diff(labels_N) != 0) & (np.diff(sessions_N) == 0)).any():
+                        return True
+        return False
 
     def blocks(self, part: str) -> Iterator[RowBlock]:
         """The part shard by shard."""

@@ -22,7 +22,7 @@ from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.rows.sources import holds_ratings
 from recray.data.rows.table import DenseStats, RowTable
 from recray.data.sources import absolute
-from recray.eval.clicks import ClickEvaluation, click_sums, metrics_of_sums
+from recray.eval.clicks import ClickEvaluation, ClickTally
 from recray.eval.evaluate import Evaluation, sums
 from recray.eval.sessions import evaluate_sessions
 from recray.models.dlrm import DLRM, DLRMConfig
@@ -219,17 +219,22 @@ def _validation(run: DLRMRun, table: RowTable, context: Context) -> Callable[[nn
         assert isinstance(model, DLRM)
         if table.schema.sessions:
             return sums(_session_metrics(model, batches(), row_card(table, "validation")))
-        counted = sum((_click_sums(model, batch) for batch in batches()), torch.zeros(()))
-        if context.world_size > 1:
-            dist.all_reduce(counted)
-        # AUC is no mean of the workers' AUCs: it is computed from all counts, on every worker alike.
-        return {name: (value, 1.0) for name, value in metrics_of_sums(counted).items()}
+        tally = ClickTally()
+        for batch in batches():
+            tally.add(model.score(batch), _clicks(batch.labels_B, model.config))
+        # AUC is no mean of the workers' AUCs: it is computed from the points of all, on every worker alike.
+        return {name: (value, 1.0) for name, value in _of_all_workers(tally, context).items()}
 
     return validate
 
 
-def _click_sums(model: DLRM, batch: RankingBatch) -> Tensor:
-    return click_sums(model.score(batch), _clicks(batch.labels_B, model.config))
+def _of_all_workers(tally: ClickTally, context: Context) -> dict[str, float]:
+    if context.world_size == 1:
+        return tally.metrics()
+    own = tally.points().to(context.device)
+    gathered = [torch.empty_like(own) for _ in range(context.world_size)]
+    dist.all_gather(gathered, own)
+    return ClickTally().metrics(gathered)
 
 
 def _clicks(labels_B: Tensor, config: DLRMConfig) -> Tensor:

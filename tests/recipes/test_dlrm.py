@@ -152,7 +152,7 @@ def test_the_published_weights_are_the_best_ones(clicks: Path, store: Store) -> 
     model = load_model(trained.bundle)
     assert isinstance(model, DLRM)
     found = evaluate_rows(model, open_rows(run.data), "validation").means()["auc"]
-    assert found == pytest.approx(best, abs=1e-3)  # training looks at a histogram
+    assert found == pytest.approx(best, abs=1e-9)
 
 
 @pytest.mark.parametrize("reader", ["memory", "threads"])

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from recray import checkpoint
 from recray.batch import RankingBatch
+from recray.bundles.clicks import save_scorer
 from recray.bundles.naming import bundle_name
-from recray.bundles.weights import save_model
 from recray.config import ConfigError, nearest, to_dict
 from recray.data.batches.rows import MemoryRows, StreamedRows
 from recray.data.row_source import PARTS, Part
@@ -173,10 +173,10 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
         return evaluate_rows(model, data, part)
 
     def draft(self, run: DLRMRun, data: RowTable, model: DLRM, measured: Measured) -> Draft:
-        """``bundles.weights.load_model`` rebuilds it."""
+        """``bundles.clicks.open_scorer`` rebuilds it; the model alone, ``bundles.weights.load_model``."""
         return Draft(
             name=bundle_name(data.name, "dlrm"),
-            write=lambda folder: save_model(model, folder),
+            write=lambda folder: save_scorer(model, data.encoding, folder),
             model="dlrm",
             config=to_dict(in_one_process(run).model),
             schema=data.schema,

@@ -1,9 +1,9 @@
 """The prepared folder of rows to rank: its format, and how it is read.
 
-``manifest.json``, ``quality.json``, ``quality.html`` and per part (train, validation, test) the shards
-``<part>-00000.parquet``: up to 64 row groups of up to 4,096 rows, sessions whole. One float32 column
-per dense feature (NaN where missing), int32 (a list where multi-hot) per sparse feature, ``label``
-float32 and, where rows come in sessions, ``session`` int64. ``row_writer.py`` writes it.
+``manifest.json``, ``quality.json``, ``quality.html``, where raw values are known ``encoding.json``, and per
+part (train, validation, test) the shards ``<part>-00000.parquet``: up to 64 row groups of up to 4,096 rows,
+sessions whole. One float32 column per dense feature (NaN where missing), int32 (a list where multi-hot) per
+sparse feature, ``label`` float32 and, where rows come in sessions, ``session`` int64. See ``writer.py``.
 """
 
 import json
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from recray.config import ConfigError, from_dict, nearest, to_dict
 from recray.data.events.dataset import MANIFEST
 from recray.data.row_block import LABEL, SESSION, RowBlock
+from recray.data.row_encoding import ENCODING, RowEncoding, read_encoding
 from recray.data.row_source import PARTS
 from recray.schema import DataError, RowSchema
 
@@ -106,6 +107,12 @@ class RowTable:
     def dense(self) -> tuple[DenseStats, ...]:
         """Statistics of the training part, per dense column."""
         return self.manifest.dense
+
+    @property
+    def encoding(self) -> RowEncoding | None:
+        """How raw values became rows, where a served model can be given them."""
+        path = self.folder / ENCODING
+        return read_encoding(path) if path.is_file() else None
 
     def num_rows(self, part: str) -> int:
         return self.info(part).rows

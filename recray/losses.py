@@ -141,7 +141,9 @@ def koleo(vectors_BD: Tensor) -> Tensor:
     if len(vectors_BD) < 2:
         return vectors_BD.sum() * 0.0
     with torch.no_grad():
-        distance_BB = torch.cdist(vectors_BD, vectors_BD).fill_diagonal_(torch.inf)
+        # By differences: products of vectors cancel far from the origin.
+        distance_BB = torch.cdist(vectors_BD, vectors_BD, compute_mode="donot_use_mm_for_euclid_dist")
+        distance_BB.fill_diagonal_(torch.inf)
         nearest_BD = vectors_BD[distance_BB.argmin(dim=1)]
     square_B = (vectors_BD - nearest_BD).square().sum(dim=1)
     return -0.5 * (square_B + 1e-8).log().mean()

@@ -234,6 +234,12 @@ def test_koleo_matches_the_slow_loop() -> None:
     assert koleo(vectors_BD).item() == pytest.approx(-sum(map(math.log, nearest)) / 9, rel=1e-6)
 
 
+def test_koleo_finds_the_nearest_far_from_the_origin() -> None:
+    vectors_BD = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    far_BD = (vectors_BD + 1_000).double()
+    assert koleo(far_BD.float()).item() == pytest.approx(koleo(far_BD).item(), abs=1e-6)
+
+
 def test_koleo_parts_the_nearest_and_bears_twins_and_loners() -> None:
     vectors_BD = torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 0.0]], requires_grad=True)
     koleo(vectors_BD).backward()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from recray.data.row_block import RowBlock
+from recray.data.row_encoding import RowEncoding
 from recray.schema import RowSchema
 
 Part = Literal["train", "validation", "test"]
@@ -40,6 +41,7 @@ class RawRows:
     shuffle_train: bool = False  # lay the rows of each training shard in random order
     malformed: Malformed = field(default_factory=Malformed)  # complete once the parts were iterated
     facts: dict[str, Any] = field(default_factory=dict)  # for the manifest's options
+    encoding: RowEncoding | None = None  # raw values -> ids, where a served model can be given them
 
 
 class RowSource(Protocol):

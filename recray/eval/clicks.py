@@ -12,7 +12,7 @@ Over rows n with label y_n, logit x_n and p_n = 1 / (1 + exp(-x_n)); c is the me
 Intervals are percentile bootstraps over what was drawn independently: users where one user has many
 rows, else rows. Runs with several seeds are averaged within each resample.
 
-Shapes: N rows, U units of resampling, R resamples, M metrics, G groups of tied scores.
+Shapes: N rows, U units of resampling, R resamples, M metrics, G groups of tied scores, P points of a tally.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from recray.eval.protocol import require_same_card
 from recray.schema import DataError, ProtocolCard
 
 METRICS = ("auc", "logloss", "normalised_entropy", "calibration")
-BINS, LARGEST_LOGIT = 2**14, 16.0  # of the histogram that workers add up: 0.002 of a logit wide
+HELD_POINTS, JOINED_POINTS = 2**20, 2**16  # of a tally: 40 MB at most, and 2.6 MB to send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,37 +191,72 @@ def _require_same_rows(runs: Sequence[ClickEvaluation]) -> None:
             )
 
 
-def click_sums(logits_B: Tensor, labels_B: Tensor) -> Tensor:
-    """What ``metrics_of_sums`` needs of some rows: add up over batches and over workers.
+class ClickTally:
+    """The metrics of rows that come batch by batch, in bounded memory; those of several workers join.
 
-    Returns:
-        float64 [2, BINS + 2], of rows without and with a click: how many in each bin of the logit, then the
-        sum of their losses and of their probabilities.
+    Rows become points: a score, and how many rows without and with a click have it, the sum of their losses
+    and of their probabilities. Where there are too many points, neighbours join until each stands for an
+    equal share of the rows: ``auc`` takes them for ties, and is off by at most about one over their number,
+    whatever the scale of the scores.
     """
-    _check(logits_B, labels_B)
-    logits_B, labels_B = logits_B.double(), labels_B.double()
-    bin_B = ((logits_B / LARGEST_LOGIT + 1) / 2 * BINS).long().clamp(0, BINS - 1)
-    sums_2 = logits_B.new_zeros(2, BINS + 2)
-    one_B, label_B = torch.ones_like(logits_B), labels_B.long()
-    for column_B, values_B in (
-        (bin_B, one_B),
-        (torch.full_like(bin_B, BINS), _losses(logits_B, labels_B)),
-        (torch.full_like(bin_B, BINS + 1), logits_B.sigmoid()),
-    ):
-        sums_2.index_put_((label_B, column_B), values_B, accumulate=True)
-    return sums_2
+
+    def __init__(self, *, hold: int = HELD_POINTS, join: int = JOINED_POINTS) -> None:
+        self._hold, self._join = hold, join
+        self._points: list[Float64s] = [np.zeros((0, 5))]
+        self._held = 0
+
+    def add(self, logits_B: Tensor, labels_B: Tensor) -> None:
+        """
+        Raises:
+            DataError: NaN scores, or labels that are neither 0 nor 1.
+        """
+        logits_B, labels_B = logits_B.detach().double().cpu(), labels_B.double().cpu()
+        _check(logits_B, labels_B)
+        columns = (logits_B, 1 - labels_B, labels_B, _losses(logits_B, labels_B), logits_B.sigmoid())
+        self._points.append(torch.stack(columns, dim=1).numpy())
+        self._held += len(logits_B)
+        if self._held > self._hold:
+            self._points = [_joined(np.concatenate(self._points), self._join)]
+            self._held = len(self._points[0])
+
+    def points(self) -> Tensor:
+        """float64 [join, 5]: all rows so far, of one shape on every worker; points without rows fill it."""
+        found = _joined(np.concatenate(self._points), self._join)
+        return torch.from_numpy(np.pad(found, ((0, self._join - len(found)), (0, 0))))
+
+    def metrics(self, others: Sequence[Tensor] = ()) -> dict[str, float]:
+        """Of all rows so far, and of the points of other workers; NaN where one of the labels is missing."""
+        points_P5 = np.concatenate([*self._points, *(each.cpu().numpy() for each in others)])
+        _, others_G, clicks_G, losses_G, probabilities_G = _joined(points_P5, len(points_P5)).T
+        clicks, total = clicks_G.sum(), clicks_G.sum() + others_G.sum()
+        if not 0 < clicks < total:
+            return dict.fromkeys(METRICS, float("nan"))
+        loss = losses_G.sum() / total
+        calibration = probabilities_G.sum() / clicks
+        values = (_auc(clicks_G, others_G), loss, loss / _entropy(clicks / total), calibration)
+        return dict(zip(METRICS, map(float, values), strict=True))
 
 
-def metrics_of_sums(sums_2: Tensor) -> dict[str, float]:
-    """The metrics of all rows that were added up; ``auc`` takes scores of one bin for ties.
+def _joined(points_P5: Float64s, most: int) -> Float64s:
+    """Points by score, one for each score, or ``most`` of about as many rows each."""
+    points_P5 = points_P5[np.argsort(points_P5[:, 0], kind="stable")]
+    points_P5 = _summed(points_P5, np.flatnonzero(np.diff(points_P5[:, 0], prepend=np.nan) != 0))
+    if len(points_P5) <= most:
+        return points_P5
+    rows_P = points_P5[:, 1] + points_P5[:, 2]
+    group_P = ((np.cumsum(rows_P) - rows_P / 2) * (most / rows_P.sum())).astype(np.int64)
+    starts_G = np.flatnonzero(np.diff(group_P, prepend=-1))
+    joined_G5 = _summed(points_P5, starts_G)
+    # A score that many rows share stays what it is, so that it is the same score for every worker.
+    heaviest_G = np.lexsort((rows_P, group_P))[np.append(starts_G[1:], len(group_P)) - 1]
+    joined_G5[:, 0] = points_P5[heaviest_G, 0]
+    return joined_G5
 
-    NaN where one of the labels is missing.
-    """
-    others_G, clicks_G = sums_2[:, :BINS].cpu().numpy()
-    clicks, total = clicks_G.sum(), clicks_G.sum() + others_G.sum()
-    if not 0 < clicks < total:
-        return dict.fromkeys(METRICS, float("nan"))
-    loss_sum, probability_sum = sums_2[:, BINS:].sum(0).tolist()
-    loss = loss_sum / total
-    values = (_auc(clicks_G, others_G), loss, loss / _entropy(clicks / total), probability_sum / clicks)
-    return dict(zip(METRICS, map(float, values), strict=True))
+
+def _summed(points_P5: Float64s, starts_G: Int64s) -> Float64s:
+    """One point for each run of points; its score is that of the first."""
+    if not len(points_P5):
+        return points_P5
+    summed_G5: Float64s = np.add.reduceat(points_P5, starts_G, axis=0)
+    summed_G5[:, 0] = points_P5[starts_G, 0]
+    return summed_G5

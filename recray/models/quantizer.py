@@ -207,12 +207,14 @@ class ResidualQuantizer(nn.Module):
 
 
 def distances(rows_BD: Tensor, codebook_CD: Tensor, kind: Literal["l2", "cosine"]) -> Tensor:
-    """distance_BC >= 0: ``|x - e|^2``, or ``1 - cos(x, e)``."""
+    """distance_BC >= 0: ``|x - e|^2``, or ``1 - cos(x, e)``, which is half of that for unit vectors.
+
+    From differences: ``|x|^2 - 2 x e + |e|^2`` cancels far from the origin and rounds by the batch.
+    """
     if kind == "cosine":
-        cosine_BC: Tensor = F.normalize(rows_BD, dim=1) @ F.normalize(codebook_CD, dim=1).T
-        return 1 - cosine_BC
-    squares_BC = rows_BD.square().sum(1, keepdim=True) + codebook_CD.square().sum(1)
-    return torch.addmm(squares_BC, rows_BD, codebook_CD.T, alpha=-2).clamp(min=0)
+        rows_BD, codebook_CD = F.normalize(rows_BD, dim=1), F.normalize(codebook_CD, dim=1)
+    distance_BC = torch.cdist(rows_BD, codebook_CD, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance_BC.square() / (2 if kind == "cosine" else 1)
 
 
 def straight_through(vectors_BD: Tensor, codes_BD: Tensor) -> Tensor:

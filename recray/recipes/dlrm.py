@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from recray import checkpoint
 from recray.batch import RankingBatch
+from recray.bundles.clicks import save_scorer
 from recray.bundles.naming import bundle_name
-from recray.bundles.weights import save_model
 from recray.config import ConfigError, nearest, to_dict
 from recray.data.batches.rows import MemoryRows, StreamedRows
 from recray.data.row_source import PARTS, Part
@@ -22,7 +22,7 @@ from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.rows.sources import holds_ratings
 from recray.data.rows.table import DenseStats, RowTable
 from recray.data.sources import absolute
-from recray.eval.clicks import ClickEvaluation, click_sums, metrics_of_sums
+from recray.eval.clicks import ClickEvaluation, ClickTally
 from recray.eval.evaluate import Evaluation, sums
 from recray.eval.sessions import evaluate_sessions
 from recray.models.dlrm import DLRM, DLRMConfig
@@ -122,6 +122,12 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
                     f"{table.name}: all {info.rows:,} rows of the {info.name} part are {alike}: nothing can "
                     "be learnt from them or measured on them; choose another split, or bring more rows"
                 )
+            if table.schema.sessions and not table.has_order(info.name):
+                raise DataError(
+                    f"{table.name}: no session of the {info.name} part ({info.units:,} of them) has rows of "
+                    "different labels: any order is as good, and NDCG would be 1 whatever the model; bring "
+                    "sessions with rows that are less relevant, or choose another split"
+                )
         return table
 
     def facts(self, data: RowTable) -> DataFacts:
@@ -167,10 +173,10 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
         return evaluate_rows(model, data, part)
 
     def draft(self, run: DLRMRun, data: RowTable, model: DLRM, measured: Measured) -> Draft:
-        """``bundles.weights.load_model`` rebuilds it."""
+        """``bundles.clicks.open_scorer`` rebuilds it; the model alone, ``bundles.weights.load_model``."""
         return Draft(
             name=bundle_name(data.name, "dlrm"),
-            write=lambda folder: save_model(model, folder),
+            write=lambda folder: save_scorer(model, data.encoding, folder),
             model="dlrm",
             config=to_dict(in_one_process(run).model),
             schema=data.schema,
@@ -213,17 +219,22 @@ def _validation(run: DLRMRun, table: RowTable, context: Context) -> Callable[[nn
         assert isinstance(model, DLRM)
         if table.schema.sessions:
             return sums(_session_metrics(model, batches(), row_card(table, "validation")))
-        counted = sum((_click_sums(model, batch) for batch in batches()), torch.zeros(()))
-        if context.world_size > 1:
-            dist.all_reduce(counted)
-        # AUC is no mean of the workers' AUCs: it is computed from all counts, on every worker alike.
-        return {name: (value, 1.0) for name, value in metrics_of_sums(counted).items()}
+        tally = ClickTally()
+        for batch in batches():
+            tally.add(model.score(batch), _clicks(batch.labels_B, model.config))
+        # AUC is no mean of the workers' AUCs: it is computed from the points of all, on every worker alike.
+        return {name: (value, 1.0) for name, value in _of_all_workers(tally, context).items()}
 
     return validate
 
 
-def _click_sums(model: DLRM, batch: RankingBatch) -> Tensor:
-    return click_sums(model.score(batch), _clicks(batch.labels_B, model.config))
+def _of_all_workers(tally: ClickTally, context: Context) -> dict[str, float]:
+    if context.world_size == 1:
+        return tally.metrics()
+    own = tally.points().to(context.device)
+    gathered = [torch.empty_like(own) for _ in range(context.world_size)]
+    dist.all_gather(gathered, own)
+    return ClickTally().metrics(gathered)
 
 
 def _clicks(labels_B: Tensor, config: DLRMConfig) -> Tensor:

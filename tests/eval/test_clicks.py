@@ -1,5 +1,6 @@
 """Click metrics against scikit-learn and slow loops; intervals against what they promise."""
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
+from recray.arrays import Float64s
 from recray.config import ConfigError
-from recray.eval.clicks import ClickEvaluation, click_sums, difference, metrics_of_sums, summary
+from recray.eval.clicks import ClickEvaluation, ClickTally, difference, summary
 from recray.schema import DataError, ProtocolCard
 
 CARD = ProtocolCard(
@@ -75,24 +77,52 @@ def test_weights_are_repeated_rows() -> None:
     np.testing.assert_allclose(clicks.weighted(times_N.astype(float)), list(repeated.means().values()))
 
 
-def test_sums_of_shares_give_the_metrics_of_all_rows() -> None:
+def tallied(logits_N: Float64s, labels_N: Float64s, cuts: Sequence[int], **limits: int) -> list[ClickTally]:
+    """The rows in as many tallies as there are cuts, in batches of 97."""
+    tallies = []
+    for rows in np.split(np.arange(len(logits_N)), cuts):
+        tallies.append(ClickTally(**limits))
+        for batch in np.split(rows, range(97, len(rows), 97)):
+            tallies[-1].add(torch.from_numpy(logits_N[batch]), torch.from_numpy(labels_N[batch]))
+    return tallies
+
+
+def test_workers_together_have_the_metrics_of_all_rows() -> None:
     clicks = made()
-    logits_N, labels_N = torch.from_numpy(clicks.logits_N), torch.from_numpy(clicks.labels_N)
-    parts = [(0, 1000), (1000, 1000), (1000, 3000)]  # one worker has no rows
-    sums = sum(click_sums(logits_N[a:b].float(), labels_N[a:b].float()) for a, b in parts)
-    assert isinstance(sums, torch.Tensor)
-    assert metrics_of_sums(sums) == pytest.approx(clicks.means(), abs=1e-5)
-    fine = made().logits_N + np.random.default_rng(2).normal(0, 1e-3, len(logits_N))  # bins join near scores
-    sums = click_sums(torch.from_numpy(fine), labels_N)
-    exact = roc_auc_score(clicks.labels_N, fine)
-    assert metrics_of_sums(sums)["auc"] == pytest.approx(exact, abs=1e-4)
+    workers = tallied(clicks.logits_N, clicks.labels_N, (1000, 1000))  # one of them has no rows
+    found = workers[0].metrics([each.points() for each in workers[1:]])
+    assert found == pytest.approx(clicks.means(), abs=1e-12)
+    assert ClickTally().metrics([each.points() for each in workers]) == found
 
 
-def test_sums_of_one_label_are_nan_and_extreme_logits_are_kept() -> None:
-    ones = click_sums(torch.tensor([0.1, 90.0, -90.0]), torch.ones(3))
-    assert all(np.isnan(value) for value in metrics_of_sums(ones).values())
-    both = metrics_of_sums(ones + click_sums(torch.tensor([-100.0]), torch.zeros(1)))
-    assert both["auc"] == pytest.approx((1 + 1 + 0.5) / 3)  # both extremes fall into the lowest bin
+@pytest.mark.parametrize("deviation", [1e-6, 1e-3, 1.0, 50.0, 1e3])
+@pytest.mark.parametrize("mean", [0.0, -3.0])
+@pytest.mark.parametrize("tied", [False, True])
+def test_auc_does_not_depend_on_the_scale_of_the_logits(deviation: float, mean: float, tied: bool) -> None:
+    rng = np.random.default_rng(0)
+    labels_N = (rng.random(20_000) < 0.1).astype(np.float64)
+    scores_N = rng.normal(size=20_000) + 0.9 * labels_N
+    if tied:  # most rows share five scores
+        scores_N = np.where(rng.random(20_000) < 0.8, np.round(scores_N), scores_N)
+    logits_N = mean + deviation * scores_N
+    exact = roc_auc_score(labels_N, logits_N)
+    workers = tallied(logits_N, labels_N, (5_000, 12_000), hold=4_000, join=2_000)
+    joined = ClickTally().metrics([each.points() for each in workers])
+    assert joined["auc"] == pytest.approx(exact, abs=1e-3)
+    evaluation = ClickEvaluation(card=CARD, logits_N=logits_N, labels_N=labels_N, units_N=np.arange(20_000))
+    assert joined["logloss"] == pytest.approx(evaluation.means()["logloss"], rel=1e-12)
+    whole = tallied(logits_N, labels_N, ())[0].metrics()
+    assert whole["auc"] == pytest.approx(exact, abs=1e-12)
+
+
+def test_rows_of_one_label_have_no_metrics() -> None:
+    ones = ClickTally()
+    ones.add(torch.tensor([0.1, 90.0, -90.0]), torch.ones(3))
+    assert all(np.isnan(value) for value in ones.metrics().values())
+    assert all(np.isnan(value) for value in ClickTally().metrics().values())
+    other = ClickTally()
+    other.add(torch.tensor([-90.0]), torch.zeros(1))
+    assert ones.metrics([other.points()])["auc"] == pytest.approx((1 + 1 + 0.5) / 3)
 
 
 def test_intervals_cover_and_users_widen_them() -> None:
@@ -135,9 +165,9 @@ def test_runs_with_several_seeds_are_averaged() -> None:
 def test_what_cannot_be_measured_is_refused() -> None:
     clicks = made(rows=50)
     with pytest.raises(DataError, match="a label is 2.0: binarise"):
-        click_sums(torch.zeros(2), torch.tensor([2.0, 0.0]))
+        ClickTally().add(torch.zeros(2), torch.tensor([2.0, 0.0]))
     with pytest.raises(DataError, match="1 of 2 scores are NaN"):
-        click_sums(torch.tensor([float("nan"), 0.0]), torch.zeros(2))
+        ClickTally().add(torch.tensor([float("nan"), 0.0]), torch.zeros(2))
     with pytest.raises(DataError, match="one label only"):
         ClickEvaluation(card=CARD, logits_N=np.zeros(3), labels_N=np.ones(3), units_N=np.arange(3))
     with pytest.raises(ConfigError, match="different rows"):

@@ -1,7 +1,7 @@
 """The RQ-VAE and its quantiser against slow loops written from the papers, with pinned codebooks."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -58,6 +58,21 @@ def test_distances_are_exact() -> None:
             assert angle_BC[b, c].item() == pytest.approx(
                 1 - dot / math.hypot(*row) / math.hypot(*code), abs=1e-6
             )
+
+
+@pytest.mark.parametrize("kind", ["l2", "cosine"])
+def test_a_row_far_from_the_origin_has_one_code_alone_and_in_any_batch(kind: Literal["l2", "cosine"]) -> None:
+    rows_BD = 300 + torch.randn(1_000, 32, generator=torch.Generator().manual_seed(0))
+    config = QuantizerConfig(levels=3, codebook_size=32, distance=kind)
+    quantizer = ResidualQuantizer(config, dim=32).eval()
+    quantizer.initialise(rows_BD, 0)
+    codes_BL = quantizer.encode(rows_BD)
+    for size in (1, 7, 100):
+        parts = [quantizer.encode(part_BD) for part_BD in rows_BD.split(size)]
+        assert torch.equal(torch.cat(parts), codes_BL)
+    if kind == "l2":
+        exact_BC = (rows_BD.double()[:, None] - quantizer.codebook(0).double()).square().sum(2)
+        assert torch.equal(exact_BC.argmin(dim=1), codes_BL[:, 0])
 
 
 def test_codes_are_the_nearest_at_each_level() -> None:

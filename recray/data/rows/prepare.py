@@ -73,6 +73,8 @@ def _build(source: RowSource, target: Path, scratch: Path) -> None:
         log.info("%s: writing %s", source.name, part)
         writer.write(part, raw.parts[part], shuffle=raw.shuffle_train and part == "train")
     dense = writer.tallies["train"].dense_stats(raw.schema)
+    if raw.encoding:
+        raw.encoding.write(target)
     quality = measure_rows(source.name, raw, writer.tallies, writer.ids, dense)
     (target / QUALITY).write_text(json.dumps(quality.to_json(), indent=2), encoding="utf-8")
     (target / QUALITY_PAGE).write_text(render_rows(quality), encoding="utf-8")

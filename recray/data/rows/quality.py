@@ -18,6 +18,7 @@ class PartQuality:
     name: str
     rows: int
     units: int
+    ordered: int  # sessions whose rows differ in their labels
     positive_share: float
     labels: dict[str, int]  # rows of each label
     rates: list[float]  # share of positives along the part
@@ -68,7 +69,7 @@ def measure_rows(
         dense=dense,
         ids=features,
         malformed=raw.malformed,
-        checks=tuple(_checks(parts, features, dense, raw.malformed)),
+        checks=tuple(_checks(raw.schema, parts, features, dense, raw.malformed)),
     )
 
 
@@ -77,6 +78,7 @@ def _part(name: str, tally: PartTally) -> PartQuality:
         name=name,
         rows=tally.rows,
         units=tally.units,
+        ordered=tally.ordered,
         positive_share=tally.positives / tally.rows,
         labels={f"{label:g}": count for label, count in sorted(tally.labels.items())},
         rates=tally.rates(),
@@ -98,6 +100,7 @@ def _ids(schema: RowSchema, ids: IdTally) -> tuple[IdQuality, ...]:
 
 
 def _checks(
+    schema: RowSchema,
     parts: tuple[PartQuality, ...],
     ids: tuple[IdQuality, ...],
     dense: tuple[DenseStats, ...],
@@ -140,4 +143,18 @@ def _checks(
             note=bool(empty or unused),
             fine="every column has at least two values",
         ),
+        *([_order(parts)] if schema.sessions else []),
     ]
+
+
+def _order(parts: tuple[PartQuality, ...]) -> Check:
+    shares = {part.name: 1 - part.ordered / part.units for part in parts}
+    shown = ", ".join(f"{share:.1%} of {name}" for name, share in shares.items())
+    return check(
+        "Sessions without an order",
+        f"{shown}: all rows of these sessions have one label, so that any order is right; where that label "
+        "is relevant they count as an NDCG of 1, whatever the model",
+        warning=max(shares.values()) > 0.5,
+        note=max(shares.values()) > 0.05,
+        fine="in nearly every session some rows are more relevant than others",
+    )

@@ -68,7 +68,7 @@ class RatingsAsRows:
 
     @property
     def name(self) -> str:
-        return f"{self.dataset.name}-{'clicks' if self.sessions == 'none' else 'lists'}"
+        return f"{self.dataset.name}-{'ratings' if self.sessions == 'none' else 'lists'}"
 
     @property
     def reader(self) -> str:

@@ -11,6 +11,7 @@ from recray.data import sources
 from recray.data.events.prepare import load_or_prepare
 from recray.data.row_source import RowSource
 from recray.data.rows.ratings import RatingsAsRows
+from recray.data.sources.click_table import is_click_table
 from recray.data.sources.criteo import is_click_log
 from recray.data.sources.tables import InteractionTable
 
@@ -31,10 +32,15 @@ def _value(text: str) -> int | float | str:
 
 def holds_ratings(name_or_path: str) -> bool:
     """Whether rows of it are made from ratings, by their threshold or as lists."""
-    name = options_of(name_or_path)[0]
+    return _are_ratings(*options_of(name_or_path))
+
+
+def _are_ratings(name: str, options: Mapping[str, object]) -> bool:
     path = Path(name).expanduser()
-    tables = path.suffix in (*sources.TABLES, ".inter") and not is_click_log(path)
-    return sources.is_registered(name) or tables
+    tables = path.suffix in (*sources.TABLES, ".inter")
+    return sources.is_registered(name) or (
+        tables and not is_click_log(path) and not is_click_table(path, options)
+    )
 
 
 def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
@@ -46,7 +52,7 @@ def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
     """
     if sources.is_registered(name_or_path):
         return from_dict(RatingsAsRows, {"dataset": load_or_prepare(name_or_path), **options})
-    if holds_ratings(name_or_path):
+    if _are_ratings(name_or_path, options):
         return _ratings_in(Path(name_or_path).expanduser(), options)
     source = sources.row_source_of(name_or_path, {k: v for k, v in options.items() if k != "sessions"})
     if "sessions" in options:

@@ -1,9 +1,9 @@
 """The prepared folder of rows to rank: its format, and how it is read.
 
-``manifest.json``, ``quality.json``, ``quality.html`` and per part (train, validation, test) the shards
-``<part>-00000.parquet``: up to 64 row groups of up to 4,096 rows, sessions whole. One float32 column
-per dense feature (NaN where missing), int32 (a list where multi-hot) per sparse feature, ``label``
-float32 and, where rows come in sessions, ``session`` int64. ``row_writer.py`` writes it.
+``manifest.json``, ``quality.json``, ``quality.html``, where raw values are known ``encoding.json``, and per
+part (train, validation, test) the shards ``<part>-00000.parquet``: up to 64 row groups of up to 4,096 rows,
+sessions whole. One float32 column per dense feature (NaN where missing), int32 (a list where multi-hot) per
+sparse feature, ``label`` float32 and, where rows come in sessions, ``session`` int64. See ``writer.py``.
 """
 
 import json
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recray.config import ConfigError, from_dict, nearest, to_dict
 from recray.data.events.dataset import MANIFEST
-from recray.data.row_block import RowBlock
+from recray.data.row_block import LABEL, SESSION, RowBlock
+from recray.data.row_encoding import ENCODING, RowEncoding, read_encoding
 from recray.data.row_source import PARTS
 from recray.schema import DataError, RowSchema
 
@@ -106,6 +108,12 @@ class RowTable:
         """Statistics of the training part, per dense column."""
         return self.manifest.dense
 
+    @property
+    def encoding(self) -> RowEncoding | None:
+        """How raw values became rows, where a served model can be given them."""
+        path = self.folder / ENCODING
+        return read_encoding(path) if path.is_file() else None
+
     def num_rows(self, part: str) -> int:
         return self.info(part).rows
 
@@ -134,6 +142,17 @@ class RowTable:
     def read(self, part: str) -> RowBlock:
         """The whole part in memory, in the order of the source."""
         return RowBlock.concat([RowBlock.empty(self.schema), *self.blocks(part)])
+
+    def has_order(self, part: str) -> bool:
+        """Whether rows of some session differ in their labels, so that there is an order to learn."""
+        for shard in self.info(part).shards:
+            with open_shard(self.folder / shard.file) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, columns=[LABEL, SESSION])
+                    labels_N, sessions_N = table[LABEL].to_numpy(), table[SESSION].to_numpy()
+                    if ((np.diff(labels_N) != 0) & (np.diff(sessions_N) == 0)).any():
+                        return True
+        return False
 
     def blocks(self, part: str) -> Iterator[RowBlock]:
         """The part shard by shard."""

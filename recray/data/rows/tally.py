@@ -19,6 +19,7 @@ class PartTally:
     num_dense: int
     rows: int = 0
     units: int = 0
+    ordered: int = 0  # sessions whose rows differ in their labels
     labels: dict[float, int] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)  # rows whose only id is 0, or without any
     blocks: list[tuple[int, int]] = field(default_factory=list)  # rows and positives, in order
@@ -37,6 +38,10 @@ class PartTally:
     def add(self, block: RowBlock) -> None:
         self.rows += len(block)
         self.units += block.num_units
+        if block.offsets_S is not None:
+            within_N = np.repeat(np.arange(block.num_units), np.diff(block.offsets_S))
+            changes_N = (np.diff(block.labels_N) != 0) & (np.diff(within_N) == 0)
+            self.ordered += len(np.unique(within_N[1:][changes_N]))
         labels, counts = np.unique(block.labels_N, return_counts=True)
         for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
             self.labels[label] = self.labels.get(label, 0) + count

@@ -11,6 +11,7 @@ from recray.config import ConfigError, from_dict, nearest
 from recray.data.row_source import RowSource
 from recray.data.source import Source
 from recray.data.sources.amazon import AmazonReviews, is_amazon
+from recray.data.sources.click_table import ClickTable, is_click_table
 from recray.data.sources.criteo import Criteo
 from recray.data.sources.letor import Letor, is_letor
 from recray.data.sources.movielens import MovieLens
@@ -182,6 +183,8 @@ def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource
         raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
     if path.is_dir() and is_letor(path, options):
         return from_dict(Letor, {"name": path.name, "path": path, **options})
+    if is_click_table(path, options):
+        return from_dict(ClickTable, {"path": path, **options})
     return from_dict(Criteo, {"name": path.stem, "path": path, **options})
 
 

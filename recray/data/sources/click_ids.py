@@ -9,6 +9,7 @@ import numpy as np
 from recray.arrays import Int32s, Int64s, UInt32s
 from recray.config import ConfigError
 from recray.data.row_block import RowBlock, SparseIds
+from recray.data.row_encoding import RowEncoding
 from recray.data.sources.criteo_text import CATEGORIES, DENSE, Category, ClickLines
 from recray.schema import RowSchema, SparseFeature
 
@@ -77,6 +78,12 @@ class Vocabulary(NamedTuple):
         known_N = (values[places_N] == category.values_N) & ~category.missing_N
         ids_N: Int32s = np.where(known_N, numbers[places_N], 0).astype(np.int32)
         return ids_N
+
+    def spelt(self) -> RowEncoding:
+        """The same for lines that are asked for one by one: values as Criteo writes them."""
+        ordered = (v[np.argsort(n)] for v, n in zip(self.values, self.numbers, strict=True))
+        texts = tuple(tuple(f"{value:08x}" for value in values.tolist()) for values in ordered)
+        return RowEncoding(numbers=DENSE, categories=CATEGORIES, values=texts)
 
 
 Encoding = Hashed | Vocabulary

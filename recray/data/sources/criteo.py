@@ -17,6 +17,7 @@ from recray.data.sources.click_ids import (
     ClickOptions,
     Encoding,
     Hashed,
+    Vocabulary,
     count_values,
     encode,
     fit_vocabulary,
@@ -115,6 +116,7 @@ def click_rows(options: ClickOptions, parts: Mapping[Part, Blocks], split: str) 
         split=split,
         shuffle_train=True,
         malformed=malformed,
+        encoding=encoding.spelt() if isinstance(encoding, Vocabulary) else None,
     )
 
 

@@ -102,7 +102,7 @@ def _block(schema: RowSchema, lists: _Lists) -> RowBlock:
 def _read(path: Path) -> _Lists:
     require_file(path)
     # What is not UTF-8 is most often in a comment; elsewhere its token is refused below.
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     lines = pl.Series("line", text.split("\n")).str.split("#").list.first()
     lines = lines.str.replace_all("\t", " ")
     tokens = (
@@ -124,12 +124,18 @@ def _read(path: Path) -> _Lists:
     is_query = (pairs["field_0"] == "qid").to_numpy()
     at_N, row_of = lines_N[~first_N], kept[~first_N]
     queries = _numbers(path, pairs["field_1"].filter(is_query), at_N[is_query], "query id", pl.Int64)
+    _require_one_each(path, row_of[is_query], lines_N[first_N])
     pairs, at_N, row_of = pairs.filter(~is_query), at_N[~is_query], row_of[~is_query]
     names, texts = pairs["field_0"], pairs["field_1"]
     indices = _numbers(path, names, at_N, "feature number", pl.Int64).to_numpy()
     values = _numbers(path, texts, at_N, "feature value", pl.Float32).to_numpy()
     way_out = f"is not between 1 and {MAX_FEATURES:,}: number the features from 1 on without gaps"
     _refuse(path, (indices < 1) | (indices > MAX_FEATURES), names, at_N, "feature number", way_out)
+    cell_N = row_of * (MAX_FEATURES + 1) + indices
+    again_N = np.ones(len(cell_N), dtype=bool)
+    again_N[np.unique(cell_N, return_index=True)[1]] = False
+    way_out = "stands twice in its line: a feature has one value in each"
+    _refuse(path, again_N, names, at_N, "feature number", way_out)
     way_out = "does not fit into 32 bits: scale the feature down, or leave it out where it is unknown"
     _refuse(path, ~np.isfinite(values), texts, at_N, "feature value", way_out)
     dense_NF = np.zeros((len(rows), int(indices.max(initial=0))), np.float32)
@@ -151,6 +157,18 @@ def _refuse(path: Path, bad_N: Bools, texts: pl.Series, lines_N: Int64s, what: s
         raise DataError(f"{path}, line {lines_N[at] + 1}: {what} {texts[at]!r} {way_out}")
 
 
+def _require_one_each(path: Path, query_rows: Int64s, lines_N: Int64s) -> None:
+    """A ``qid:`` in each line, or in none."""
+    count_N = np.bincount(query_rows, minlength=len(lines_N))
+    if len(query_rows) and (count_N != 1).any():
+        at = int((count_N != 1).argmax())
+        raise DataError(
+            f"{path}, line {lines_N[at] + 1}: it has {count_N[at]} qid, and {int((count_N == 1).sum())} of "
+            f"{len(count_N)} lines have one: write one in each, or in none and the number of lines of each "
+            f"query into {path.name}.query"
+        )
+
+
 def _offsets(path: Path, queries_N: Int64s, num_rows: int) -> Int64s:
     """Where each query begins, from the ``qid:`` of every line or else from the file of group sizes."""
     if len(queries_N) == num_rows:
@@ -159,12 +177,12 @@ def _offsets(path: Path, queries_N: Int64s, num_rows: int) -> Int64s:
             raise DataError(f"{path}: the lines of a query do not lie together: sort them by qid")
         return np.append(starts, num_rows)
     groups = path.with_name(path.name + ".query")
-    if len(queries_N) or not groups.is_file():
+    if not groups.is_file():
         raise DataError(
-            f"{path}: {len(queries_N)} of {num_rows} lines have a qid: write one in each, or the number of "
+            f"{path}: 0 of {num_rows} lines have a qid: write one in each, or the number of "
             f"lines of each query into {groups.name}"
         )
-    texts = pl.Series(groups.read_text(encoding="utf-8", errors="replace").split(), dtype=pl.String)
+    texts = pl.Series(groups.read_text(encoding="utf-8-sig", errors="replace").split(), dtype=pl.String)
     sizes = _numbers(groups, texts, np.arange(len(texts)), "group size", pl.Int64)
     sizes_S = sizes.to_numpy()
     smallest = min(sizes_S.tolist(), default=0)

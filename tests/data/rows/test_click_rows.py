@@ -165,7 +165,7 @@ def test_ml_100k() -> None:
         (10001, 5674),
         (10000, 5629),
     ]
-    assert table.name == "ml-100k-clicks"
+    assert table.name == "ml-100k-ratings"
     assert table.manifest.split == "global-time(0.8,0.1,0.1)"
     side = {"user_id", "item_id", "gender", "age", "occupation", "genres"}
     assert {f.name for f in table.schema.sparse} == side | {"clicked_items", "other_items"}

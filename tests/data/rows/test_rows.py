@@ -19,6 +19,7 @@ from recray.data.row_block import MultiHot, RowBlock
 from recray.data.row_source import Malformed, Part, RawRows
 from recray.data.rows.prepare import load_or_prepare_rows, prepare_rows
 from recray.data.rows.table import RowTable, load_rows
+from recray.data.sources import SOURCES, names
 from recray.data.sources.raw_files import where_to_put
 from recray.schema import DataError
 from tests.conftest import raw_file
@@ -186,7 +187,7 @@ def test_a_file_of_interactions_becomes_clicks(tmp_path: Path) -> None:
     )
     for name in ("events.csv", "events.tsv", "events.parquet", "events.inter"):
         table = load_or_prepare_rows(f"{tmp_path / name}?threshold=5")
-        assert table.name == "events-clicks"
+        assert table.name == "events-ratings"
         assert [part.rows for part in table.manifest.parts] == [160, 20, 20]
         assert table.info("train").positives == 160 // 5
     with_columns = load_or_prepare_rows(f"{tmp_path / 'events.csv'}?user=item_id&item=user_id&sessions=user")
@@ -195,6 +196,15 @@ def test_a_file_of_interactions_becomes_clicks(tmp_path: Path) -> None:
         load_or_prepare_rows(f"{tmp_path / 'events.csv'}?min_count=3")
     with pytest.raises(DataError, match="nothing.csv does not exist"):
         load_or_prepare_rows(str(tmp_path / "nothing.csv"))
+
+
+def test_generated_clicks_and_the_rows_of_generated_ratings_have_folders_of_their_own() -> None:
+    clicks = load_or_prepare_rows("synthetic-clicks", num_rows=1000)
+    ratings = load_or_prepare_rows("synthetic")
+    assert ratings.folder != clicks.folder
+    derived = {f"{name}-{kind}" for name in names("interactions") for kind in ("ratings", "lists")}
+    assert ratings.name in derived
+    assert not derived & set(SOURCES)
 
 
 def test_click_logs_of_any_name_are_told_from_a_table(tmp_path: Path) -> None:
@@ -231,7 +241,7 @@ def test_the_job_and_the_list_of_data_sets_know_rows(capsys: pytest.CaptureFixtu
     assert listed["ltr-lightgbm"] == "2,396 train, 609 validation, 768 test rows"
     assert {"criteo-sample", "criteo-kaggle", "criteo-1tb", "synthetic-clicks", "ml-1m"} <= set(listed)
     prepare_job(Prepare("ml-100k", rows=True))
-    assert "ml-100k-clicks: 79,999 train" in capsys.readouterr().out
+    assert "ml-100k-ratings: 79,999 train" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="k_core=5 is for interactions"):
         prepare_job(Prepare("ml-100k", k_core=5, rows=True))
 

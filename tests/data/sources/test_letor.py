@@ -78,7 +78,9 @@ def test_qid_in_the_lines(tmp_path: Path) -> None:
         ("1 1:1\n0 1:1\n", "0\n2\n", r"got a smallest of 0"),
         ("1 1:1\n0 1:1\n", "two\n", r"rank.train.query, line 1: group size 'two' is not a number"),
         ("1 1:1\n0 1:1\n", None, r"0 of 2 lines have a qid: write one in each, or the number of lines"),
-        ("1 qid:1 1:1\n0 1:1\n", None, r"1 of 2 lines have a qid"),
+        ("1 qid:1 1:1\n0 1:1\n", None, r"line 2: it has 0 qid, and 1 of 2 lines have one: write one in each"),
+        ("1 qid:1 qid:2 1:1\n0 1:1\n", None, r"line 1: it has 2 qid, and 0 of 2 lines have one"),
+        ("1 1:1\n0 1:0.5 2:0 1:0.7\n", "2\n", r"line 2: feature number '1' stands twice in its line"),
         ("1 qid:1 1:1\n0 qid:2 1:1\n1 qid:1\n", None, r"the lines of a query do not lie together"),
     ],
 )
@@ -108,6 +110,13 @@ def test_comments_are_ignored_whatever_their_encoding(tmp_path: Path) -> None:
     (folder / "rank.train").write_bytes(b"1 1:1 # caf\xe9\r\n2 1:2 # line\xe2\x80\xa8separator\r\n")
     table = rows_of(folder)
     assert sorted(float(table.read(p).labels_N[0]) for p in ("train", "validation")) == [1, 2]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_label(tmp_path: Path) -> None:
+    folder = write(tmp_path, "\ufeff2 1:0.5\n0 1:0.2\n", groups="1\n1\n")
+    (folder / "rank.test.query").write_text("\ufeff2\n")
+    table = rows_of(folder)
+    assert sorted(float(table.read(p).labels_N[0]) for p in ("train", "validation")) == [0, 2]
 
 
 @pytest.mark.data

@@ -1,0 +1,207 @@
+"""Tables of clicks with any columns: types, splits, vocabularies, and errors that name the line."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recray.config import ConfigError
+from recray.data.rows.prepare import load_or_prepare_rows
+from recray.data.rows.table import RowTable
+from recray.schema import DataError
+
+NUM_ROWS = 300
+
+
+def frame() -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    return pl.DataFrame(
+        {
+            "clicked": (rng.random(NUM_ROWS) < 0.4).astype(int),
+            "country": [("DE", "NA", None)[n] for n in rng.choice(3, NUM_ROWS, p=[0.6, 0.3, 0.1])],
+            "price": np.round(rng.gamma(2, 10, NUM_ROWS), 2),
+            "age": pl.Series([None if n % 7 == 0 else n % 50 for n in range(NUM_ROWS)]),
+            "ad_id": rng.integers(100, 104, NUM_ROWS),
+            "time": rng.permutation(NUM_ROWS) * 60 + 1_600_000_000,
+        }
+    )
+
+
+def same_rows(a: RowTable, b: RowTable) -> bool:
+    return a.hash == b.hash and a.schema == b.schema
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clicks") / "clicks.csv"
+    frame().write_csv(path)
+    return path
+
+
+def test_columns_are_typed_by_what_they_hold(plain: Path) -> None:
+    table = load_or_prepare_rows(str(plain))
+    assert table.name == "clicks"
+    assert table.schema.dense == ("price", "age")
+    assert [f.name for f in table.schema.sparse] == ["country", "ad_id"]
+    columns = table.manifest.options["columns"]
+    assert (columns["label"], columns["time"]) == ("clicked", "time")
+    assert columns["numbers"] == ["price", "age"]
+    whole = frame().sort("time")
+    test = table.read("test")
+    late = whole[int(NUM_ROWS * 0.9) :]
+    assert test.labels_N.tolist() == late["clicked"].to_list()
+    np.testing.assert_array_equal(test.dense_NF[:, 0], late["price"].to_numpy().astype(np.float32))
+    assert np.isnan(test.dense_NF[:, 1]).tolist() == late["age"].is_null().to_list()
+
+
+def test_ids_follow_the_training_part_the_most_frequent_first(plain: Path) -> None:
+    table = load_or_prepare_rows(str(plain))
+    train = frame().sort("time")[: int(NUM_ROWS * 0.8)]
+    counts = train["country"].drop_nulls().value_counts(sort=True)
+    assert table.encoding is not None
+    assert table.encoding.values[0] == tuple(counts["country"].to_list())
+    ids = np.asarray(table.read("test").ids["country"])
+    known = {value: n + 1 for n, value in enumerate(table.encoding.values[0])}
+    late = frame().sort("time")[int(NUM_ROWS * 0.9) :]
+    assert ids.tolist() == [known.get(value, 0) for value in late["country"]]
+
+
+@pytest.mark.parametrize("kind", ["tsv", "semicolons", "gz", "zst", "parquet", "bom", "dates", "floats"])
+def test_one_table_told_in_many_ways_makes_the_same_rows(plain: Path, tmp_path: Path, kind: str) -> None:
+    table, path = frame(), tmp_path / "clicks.csv"
+    if kind == "tsv":
+        path = tmp_path / "clicks.tsv"
+        table.write_csv(path, separator="\t")
+    elif kind == "semicolons":
+        table.write_csv(path, separator=";")
+    elif kind == "gz":
+        path = tmp_path / "clicks.csv.gz"
+        path.write_bytes(gzip.compress(table.write_csv().encode()))
+    elif kind == "zst":
+        path = tmp_path / "clicks.csv.zst"
+        table.write_csv(path, compression="zstd")
+    elif kind == "parquet":
+        path = tmp_path / "clicks.parquet"
+        table.write_parquet(path)
+    elif kind == "bom":
+        table.write_csv(path, include_bom=True, line_terminator="\r\n")
+    elif kind == "dates":
+        table.with_columns(pl.from_epoch("time").dt.strftime("%Y-%m-%dT%H:%M:%SZ")).write_csv(path)
+    else:
+        table.with_columns(pl.col("ad_id").cast(pl.Float64)).write_csv(path)
+    found = load_or_prepare_rows(str(path))
+    assert found.name == "clicks"
+    assert same_rows(found, load_or_prepare_rows(str(plain)))
+
+
+def test_options_change_what_columns_are_for(plain: Path) -> None:
+    table = load_or_prepare_rows(f"{plain}?numbers=ad_id&categories=age&ignore=price&min_count=1")
+    assert table.schema.dense == ("ad_id",)
+    assert [f.name for f in table.schema.sparse] == ["country", "age"]
+    rated = load_or_prepare_rows(f"{plain}?label=price&threshold=20&ignore=clicked")
+    wanted = (frame().sort("time")["price"] >= 20).to_list()
+    found = np.concatenate([rated.read(p).labels_N for p in ("validation", "test")])
+    assert found.tolist() == wanted[int(NUM_ROWS * 0.8) :]
+
+
+def test_the_parts_that_a_benchmark_brings_are_kept(tmp_path: Path) -> None:
+    table = frame().drop("time")
+    for name, rows in (("train", table[:200]), ("valid", table[200:240]), ("test", table[240:])):
+        rows.write_csv(tmp_path / f"{name}.csv")
+    found = load_or_prepare_rows(str(tmp_path))
+    assert [part.rows for part in found.manifest.parts] == [200, 40, 60]
+    assert found.manifest.split == "files train.csv, valid.csv, test.csv"
+    assert found.read("test").labels_N.tolist() == table[240:]["clicked"].to_list()
+    (tmp_path / "valid.csv").unlink()
+    with pytest.raises(DataError, match="no file for the validation part: add validation or valid"):
+        load_or_prepare_rows(str(tmp_path))
+
+
+def test_without_times_rows_are_split_by_chance_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame().drop("time").write_csv(tmp_path / "clicks.csv")
+    with caplog.at_level("WARNING"):
+        table = load_or_prepare_rows(str(tmp_path / "clicks.csv"))
+    assert "split by chance" in caplog.text
+    assert table.manifest.split.startswith("random")
+    ordered = load_or_prepare_rows(f"{tmp_path / 'clicks.csv'}?split=order")
+    assert ordered.read("test").labels_N.tolist() == frame()["clicked"].to_list()[270:]
+
+
+def test_rows_of_one_moment_are_never_on_both_sides_of_a_cut(tmp_path: Path) -> None:
+    frame().with_columns(time=pl.int_range(pl.len()) // 9).write_csv(tmp_path / "clicks.csv")
+    table = load_or_prepare_rows(str(tmp_path / "clicks.csv"))
+    assert [part.rows % 9 for part in table.manifest.parts][:2] == [0, 0]
+    frame().with_columns(time=pl.int_range(pl.len()) // 250).write_csv(tmp_path / "clicks.csv")
+    with pytest.raises(DataError, match="too few different times"):
+        load_or_prepare_rows(str(tmp_path / "clicks.csv"))
+
+
+GOOD = "label,price,kind,time\n" + "".join(f"{n % 2},{n}.5,k{n % 3},{n}\n" for n in range(60))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1,7.5,", "2,7.5,", r"line 9: label is '2', and a label is 0 or 1: .* threshold="),
+        ("1,7.5,", ",7.5,", r"line 9: label is None, and a label is 0 or 1"),
+        (
+            "1,7.5,",
+            "1,cheap,",
+            r"line 9: price is 'cheap', nearly all others are numbers: .* categories=price",
+        ),
+        ("1,7.5,", "1,1e39,", r"line 9: price is '1e39', nearly all others are numbers"),
+        ("1,7.5,k1,7", "1,7.5,k1,7,8", r"line 9: 5 fields and 4 columns: quote values"),
+        ("1,7.5,k1,7", "1,7.5,k1", r"line 9: 3 fields and 4 columns"),
+        ("1,7.5,k1,7", '1,7.5,"k1,7', r"line (9|61|62): "),
+        ("1,7.5,k1,7", '1,7.5,"k\n1",7', r"line 9: kind runs over several lines: close its quote"),
+        ("1,7.5,k1,7", "1,7.5,k1,soon", r"line 9: time is 'soon', which is no time"),
+        ("1,7.5,k1,7", "1,7.5,k1,", r"line 9: time is None, which is no time"),
+        ("label,price", "label,label", r"two columns called 'label'"),
+        ("label,price", "label,", r"line 1: a column without a name"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(DataError, match=message) as caught:
+        load_or_prepare_rows(str(path))
+    assert "clicks.csv" in str(caught.value)
+
+
+def test_a_bad_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
+    frame().with_columns(clicked=pl.int_range(pl.len()) % 3).write_parquet(tmp_path / "clicks.parquet")
+    with pytest.raises(DataError, match=r"clicks.parquet, row 3: clicked is 2, and a label is 0 or 1"):
+        load_or_prepare_rows(str(tmp_path / "clicks.parquet"))
+    frame().with_columns(tags=pl.concat_list("ad_id", "age")).write_parquet(tmp_path / "clicks.parquet")
+    with pytest.raises(DataError, match=r"column 'tags' has type List\(Int64\), .* ignore=tags"):
+        load_or_prepare_rows(str(tmp_path / "clicks.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("label=clickd", "no column 'clickd', did you mean 'clicked'"),
+        ("ignore=prise", "no column 'prise', did you mean 'price'"),
+        ("split=chance", "split must be one of auto, time, order, random, got 'chance'"),
+        ("min_count=0", "min_count must be at least 1, got 0"),
+        ("labels=clicked", "did you mean 'label'"),
+        ("time=country", r"line 2: country is '\w+', which is no time"),
+    ],
+)
+def test_wrong_options_are_refused(plain: Path, query: str, message: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=message):
+        load_or_prepare_rows(f"{plain}?{query}")
+
+
+def test_a_table_of_ratings_stays_one(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"user_id": [n % 7 for n in range(200)], "item_id": [n % 11 for n in range(200)]})
+    rated = rows.with_columns(rating=pl.int_range(200) % 5 + 1, timestamp=pl.int_range(200), label=pl.lit(1))
+    rated.write_csv(tmp_path / "events.csv")
+    assert load_or_prepare_rows(str(tmp_path / "events.csv")).manifest.source == "clicks"
+    asked = load_or_prepare_rows(f"{tmp_path / 'events.csv'}?label=rating&threshold=4&ignore=label")
+    assert asked.manifest.source == "click-table"
+    assert [f.name for f in asked.schema.sparse] == ["user_id", "item_id"]

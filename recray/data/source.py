@@ -32,6 +32,7 @@ class RawTables:
     ticks_per_s: int = 1  # of ``timestamp``: order and copies go by the finest time that there is
     catalogue: bool = False  # items that never interact are part of the catalogue all the same
     notes: tuple[str, ...] = ()  # what the reader did to the values, for the quality report
+    side_types: dict[str, str] = field(default_factory=dict)  # item.brand -> category: as it was found to be
     files: dict[str, str] = field(default_factory=dict)  # raw file name -> checksum, where computed
 
 

@@ -9,7 +9,7 @@ from recray.config import ConfigError
 from recray.data.batches.sequences import SequenceBatches
 from recray.data.events.dataset import Dataset
 from recray.data.events.split_data import DataConfig, SplitData, open_split
-from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS
+from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
 from recray.models.next_item import NextItemLoss
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
@@ -76,7 +76,7 @@ class TimedRecipe(SequenceRecipe[SS4RecRun]):
         times = dataset.manifest.options.get("times", ABSOLUTE_TIMES)
         if run.model.parts == "mamba" or run.model.interval == "none":
             return
-        if times == ROW_NUMBERS:
+        if times in NO_CLOCK:
             raise ConfigError(
                 f"{dataset.name} has no times ({times} stand in), so there are no waits to read: "
                 "set --model.interval none, or bring a column of times"

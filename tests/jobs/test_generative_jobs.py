@@ -16,12 +16,12 @@ NEW = "new-western"
 
 
 @pytest.fixture(scope="module")
-def events(home: Path) -> Path:
+def events(home: Path) -> str:
     return events_file(home)
 
 
 @pytest.fixture(scope="module")
-def rqvae(events: Path) -> str:
+def rqvae(events: str) -> str:
     return train("rqvae", events, *BRIEF, *CODES, "--alarm", "0")
 
 
@@ -32,7 +32,7 @@ def semantic_ids(rqvae: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def decoder(semantic_ids: str, events: Path) -> str:
+def decoder(semantic_ids: str, events: str) -> str:
     assert published(semantic_ids) == ["films-semantic-ids version 1"]
     return train("decoder", events, *BRIEF, "--promote")
 

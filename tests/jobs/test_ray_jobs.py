@@ -69,7 +69,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A home in which the demo has run, and what it said."""
     home = tmp_path_factory.mktemp("shop")
     events_file(home, "shop")
-    demo = process("demo", "--dataset", "shop.inter", "--port", "0", "--workers", "1", home=home)
+    demo = process("demo", "--dataset", "shop.inter?name=shop", "--port", "0", "--workers", "1", home=home)
     said, errors = demo.communicate(timeout=300)
     assert demo.returncode == 0, errors
     return home, said

@@ -12,17 +12,17 @@ BRIEF = ("--launch.where", "local", "--loop.epochs", "2")
 
 
 @pytest.fixture(scope="module")
-def events(home: Path) -> Path:
+def events(home: Path) -> str:
     return events_file(home)
 
 
 @pytest.fixture(scope="module")
-def two_tower(events: Path) -> str:
+def two_tower(events: str) -> str:
     """What the job said; the retriever is published."""
     return train("two_tower", events, *BRIEF)
 
 
-def test_prepare_leaves_a_folder_with_its_quality_report(events: Path) -> None:
+def test_prepare_leaves_a_folder_with_its_quality_report(events: str) -> None:
     said = job("prepare", events, "--item-content", "--content.dim", "8", "--content.sketch", "0")
     assert f"films: {NUM_USERS} users, {NUM_ITEMS} items, 480 interactions in " in said
     report = Path(said.split("quality report: ")[1].strip())
@@ -48,7 +48,7 @@ def test_two_tower_is_measured_and_published(two_tower: str) -> None:
         ("item_knn", False),
     ],
 )
-def test_retrievers_are_measured_and_published(model: str, indexed: bool, events: Path) -> None:
+def test_retrievers_are_measured_and_published(model: str, indexed: bool, events: str) -> None:
     brief = BRIEF[:2] if model in ("popularity", "item_knn") else BRIEF
     said = train(model, events, *brief)
     assert "films, leave-one-out, test, 60 users" in said
@@ -75,7 +75,7 @@ def test_another_index_is_another_version(two_tower: str) -> None:
 
 @pytest.mark.parametrize("ranker", ["ranker", "dlrm_ranker"])
 def test_rankers_say_what_they_gain_and_are_promoted(
-    ranker: str, two_tower: str, events: Path, tmp_path: Path
+    ranker: str, two_tower: str, events: str, tmp_path: Path
 ) -> None:
     assert published(two_tower)
     written = tmp_path / "ranker.json"
@@ -90,13 +90,13 @@ def test_rankers_say_what_they_gain_and_are_promoted(
     assert document["gain"]["low"] <= document["gain"]["mean"] <= document["gain"]["high"]
 
 
-def test_what_has_no_job_of_its_own_is_trained_by_name(events: Path) -> None:
+def test_what_has_no_job_of_its_own_is_trained_by_name(events: str) -> None:
     said = job("train", "mamba", events, *BRIEF)
     assert published(said) == ["films-mamba version 1"]
     assert "names: popularity, item_knn" in job("train", "--help")
 
 
-def test_the_served_list_is_measured(two_tower: str, events: Path) -> None:
+def test_the_served_list_is_measured(two_tower: str, events: str) -> None:
     assert published(two_tower)
     options = (
         "--service.application",
@@ -111,7 +111,7 @@ def test_the_served_list_is_measured(two_tower: str, events: Path) -> None:
     assert "diversity=0.5" in said
 
 
-def test_models_are_compared_with_their_curves(events: Path, tmp_path: Path) -> None:
+def test_models_are_compared_with_their_curves(events: str, tmp_path: Path) -> None:
     plots = ("--plot", tmp_path / "bars.png", "--curves", tmp_path / "curves.png")
     models = ("--models", "popularity", "item_knn", "two_tower", "--seeds", "1")
     said = job("evaluate", "--dataset", events, *models, *plots, "--json", tmp_path / "rows.json")

@@ -52,8 +52,11 @@ def published(said: str) -> list[str]:
     return re.findall(r"^published (\S+ version \d+)", said, re.M)
 
 
-def events_file(folder: Path, name: str = "films") -> Path:
-    """Users who mostly stay with one genre, as RecBole atomic files: events, and titles and genres beside."""
+def events_file(folder: Path, name: str = "films") -> str:
+    """Users who mostly stay with one genre, as RecBole atomic files: events, and titles and genres beside.
+
+    The data set is called ``name``, wherever the folder is.
+    """
     rng = np.random.default_rng(0)
     lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
     for user in range(NUM_USERS):
@@ -66,7 +69,7 @@ def events_file(folder: Path, name: str = "films") -> Path:
     path = folder / f"{name}.inter"
     path.write_text("\n".join(lines))
     path.with_suffix(".item").write_text("\n".join([_HEAD, *map(film, range(NUM_ITEMS))]))
-    return path
+    return f"{path}?name={name}"
 
 
 _HEAD = "item_id:token\ttitle:token_seq\tgenres:token_seq"

@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
         rows += [(f"u{user}", f"i{item}", 4, 1_600_000_000 + 100 * n) for n, item in enumerate(items)]
     path = tmp_path_factory.mktemp("raw") / "generative.csv"
     pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row").write_csv(path)
-    return DataConfig(dataset=str(path))
+    return DataConfig(dataset=f"{path}?name=generative")
 
 
 def codes_of(raw_ids: list[str]) -> SemanticIds:

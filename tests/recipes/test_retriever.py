@@ -84,7 +84,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
         rows += [(f"u{user}", f"i{item}", 4, int(t)) for item, t in zip(items, times, strict=True)]
     path = tmp_path_factory.mktemp("raw") / "tastes.csv"
     pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row").write_csv(path)
-    return DataConfig(dataset=str(path), split="leave-one-out")
+    return DataConfig(dataset=f"{path}?name=tastes", split="leave-one-out")
 
 
 @pytest.fixture(scope="module", params=sorted(RUNS))

@@ -28,9 +28,10 @@ from recray.data.events.dataset import (
 )
 from recray.data.events.quality import measure
 from recray.data.events.quality_page import render
-from recray.data.source import NO_CLOCK, RawTables, Source
+from recray.data.source import ROW_NUMBERS, RawTables, Source
 from recray.data.sources import is_registered, source_of
 from recray.folders import build_once, digest, file_sha256, require_same
+from recray.schema import DataError
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,18 @@ def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
 
 
 def _prepare(source: Source, folder: Path, k_core: int) -> None:
-    build_once(
-        folder,
-        lambda prepared: _is_prepared(prepared, source, k_core),
-        lambda target, scratch: _build(source, k_core, target, scratch),
-    )
+    try:
+        build_once(
+            folder,
+            lambda prepared: _is_prepared(prepared, source, k_core),
+            lambda target, scratch: _build(source, k_core, target, scratch),
+        )
+    except OSError as error:  # a full disk, a file that may not be read: nothing half-made is left
+        where = f" ({error.filename})" if error.filename else ""
+        raise DataError(
+            f"{source.name} cannot be prepared in {folder.parent}: {error.strerror or error}{where}: make "
+            "room there or let the file be read; RECRAY_HOME names another place"
+        ) from error
 
 
 def load_or_prepare(name: str, *, k_core: int = 0) -> Dataset:
@@ -95,8 +103,11 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
     raw = source.read(scratch)
     num_read = len(raw.interactions)
     log.info("%s: %s rows read in %.1f s", source.name, f"{num_read:,}", time.monotonic() - started)
-    has_clock = raw.times not in NO_CLOCK
-    tidy = tidy_up(raw.interactions, minimum, ticks_per_s=raw.ticks_per_s, has_clock=has_clock)
+    for note in raw.notes:
+        log.info("%s: %s", source.name, note)
+    # A position in a sequence is no time, but it tells a repeat from a copy; the number of a row does not.
+    tells_copies = raw.times != ROW_NUMBERS
+    tidy = tidy_up(raw.interactions, minimum, ticks_per_s=raw.ticks_per_s, has_clock=tells_copies)
     users = _side_table(tidy.raw_users, raw.users)
     items = _side_table(
         _with_unseen(tidy.raw_items, raw.items) if raw.catalogue else tidy.raw_items, raw.items
@@ -114,7 +125,12 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
         num_items=len(items),
         num_interactions=len(tidy.events.user_ids_N),
         k_core=minimum,
-        options={**source.options(), "times": raw.times, "raw_files": raw.files},
+        options={
+            **source.options(),
+            "times": raw.times,
+            "raw_files": raw.files,
+            **({"side_types": raw.side_types} if raw.side_types else {}),
+        },
         event_types=tidy.event_types,
         hash=content_hash([column for column in tidy.events if column is not None], [users, items]),
         created_at=now(),
@@ -136,7 +152,14 @@ def _write_quality(
     target: Path, source: Source, raw: RawTables, tidy: Tidy, users: pl.DataFrame, items: pl.DataFrame
 ) -> None:
     quality = measure(
-        source.name, tidy.rows, tidy.events, users, items, rating_range=raw.rating_range, times=raw.times
+        source.name,
+        tidy.rows,
+        tidy.events,
+        users,
+        items,
+        rating_range=raw.rating_range,
+        times=raw.times,
+        notes=raw.notes,
     )
     (target / QUALITY).write_text(json.dumps(quality.to_json(), indent=2), encoding="utf-8")
     (target / QUALITY_PAGE).write_text(render(quality, tidy.events), encoding="utf-8")

@@ -51,6 +51,7 @@ class Quality:
     density: float  # share of user-item pairs that interact
     missing: dict[str, float]  # share of empty values of each side column
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()  # what the reader did to the values
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"rows": self.rows._asdict()}
@@ -65,6 +66,7 @@ def measure(
     *,
     rating_range: tuple[float, float] | None,
     times: str,
+    notes: tuple[str, ...] = (),
 ) -> Quality:
     """All figures of the report. Columns are read, never copied whole more than one at a time."""
     num_rows = len(events.user_ids_N)
@@ -79,6 +81,7 @@ def measure(
         density=num_rows / (len(users) * len(items)),
         missing=_missing("user", users) | _missing("item", items),
         checks=(),
+        notes=notes,
     )
     return Quality(**{**quality.__dict__, "checks": tuple(_checks(quality))})
 

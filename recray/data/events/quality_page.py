@@ -22,11 +22,16 @@ def render(quality: Quality, events: InteractionArrays) -> str:
         f"{quality.kept:,} of {quality.rows.read:,} raw rows kept. Every figure is over all rows; "
         "the same numbers are in quality.json."
     )
-    sections = [_activity_table(quality), figures(_plots(quality, events))]
+    sections = [*_notes(quality), _activity_table(quality), figures(_plots(quality, events))]
     if quality.missing:
         shares = [(column, f"{share:.1%}") for column, share in quality.missing.items()]
         sections.append(table("Side columns", ("column", "empty"), shares))
     return page(quality.name, lead, _tiles(quality), quality.checks, "\n".join(sections))
+
+
+def _notes(quality: Quality) -> list[str]:
+    lines = "".join(f"<tr><td>{html.escape(note)}</td></tr>" for note in quality.notes)
+    return [f'<h2>As it was read</h2><div class="card"><table>{lines}</table></div>'] if lines else []
 
 
 def _tiles(quality: Quality) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Every raw data set that has a name, and the reader that fits a file: the one registry of both kinds."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl
@@ -11,14 +12,17 @@ from recray.config import ConfigError, from_dict, nearest
 from recray.data.row_source import RowSource
 from recray.data.source import Source
 from recray.data.sources.amazon import AmazonReviews, is_amazon
+from recray.data.sources.benchmark_folder import BenchmarkFolder, benchmark_parts
 from recray.data.sources.click_table import ClickTable, is_click_table
 from recray.data.sources.criteo import Criteo
 from recray.data.sources.letor import Letor, is_letor
+from recray.data.sources.locations import absolute_location, is_address, kind_of, unique_name
 from recray.data.sources.movielens import MovieLens
 from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
 from recray.data.sources.synthetic import Synthetic
 from recray.data.sources.synthetic_clicks import SyntheticClicks
+from recray.data.sources.table_files import TABLES as TABLES
 from recray.data.sources.tables import InteractionTable
 from recray.schema import DataError
 
@@ -116,13 +120,6 @@ SOURCES: dict[str, SourceInfo] = {
     )
 }
 
-TABLES = (".csv", ".tsv", ".parquet")
-_READERS: dict[str, Callable[[Path], Source]] = {
-    **dict.fromkeys(TABLES, lambda path: InteractionTable(path=path)),
-    ".inter": lambda path: RecBole(path=path),
-    ".txt": lambda path: SequenceText(name=path.stem, path=path),
-}
-
 
 def names(holds: Literal["interactions", "rows"]) -> list[str]:
     """Names of the registered data sets of a kind."""
@@ -134,37 +131,87 @@ def is_registered(name: str, holds: Literal["interactions", "rows"] = "interacti
 
 
 def source_of(name_or_path: str) -> Source:
-    """The source of that name, or the reader for that file by its suffix.
+    """The source of that name, or the reader for what lies at that path.
 
-    A table's path may carry the options of ``InteractionTable``, written like a web address's query:
-    ``events.csv?user=customer&item=product&timestamp=when&time_unit=ms``.
+    A path is a file, a folder, a glob or an address such as ``s3://bucket/events/``. It may carry the
+    options of its reader, written like a web address's query:
+    ``events.csv?user=customer&timestamp=when&time_unit=ms``.
 
     Raises:
-        ConfigError: neither a known name nor a file; the message names the nearest.
+        ConfigError: neither a known name nor a path, or an option that the reader does not have; the message
+            names the nearest.
         DataError: a file that no reader fits, or none at that path.
     """
     if is_registered(name_or_path):
         return cast(Source, SOURCES[name_or_path].build())
     file, _, query = name_or_path.partition("?")
+    if is_registered(file):
+        raise ConfigError(f"{file} takes no options, got {query!r}")
+    if _is_word(file):
+        folder = f"; a folder is written ./{file}" if Path(file).is_dir() else ""
+        raise ConfigError(f"no data set {file!r}{nearest(file, names('interactions'))}{folder}")
+    options = _options(name_or_path, query)
+    kind = kind_of(file)
+    if is_address(file):
+        return _with_options(InteractionTable, file, options)
     path = Path(file).expanduser()
-    if is_amazon(path) and not query:
-        return AmazonReviews(name=path.name.partition(".")[0], path=path)
-    if query and path.suffix in TABLES:
-        return _table(path, query)
-    if path.suffix in _READERS:
-        return _READERS[path.suffix](path)
-    if path.exists() or path.name != name_or_path:
-        raise DataError(
-            f"{path}: no reader for it; there is one for {', '.join(_READERS)}, and for Amazon's files by "
-            "their names (reviews_Beauty_5.json.gz, ratings_Beauty.csv)"
-        )
-    raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, names('interactions'))}")
+    if is_amazon(path) and set(options) <= {"name"}:
+        return AmazonReviews(path=path, name=options.get("name") or unique_name(path))
+    if benchmark_parts(path):
+        return _benchmark(path, options)
+    if kind in TABLES or path.is_dir() or (glob.has_magic(file) and not path.exists()):
+        return _with_options(InteractionTable, path, options)
+    if kind == ".inter":
+        return _with_options(RecBole, path, options)
+    if kind == ".txt":
+        return _with_options(InteractionTable if set(options) - {"name"} else SequenceText, path, options)
+    if options and path.is_file():
+        return _with_options(InteractionTable, path, options)
+    raise DataError(
+        f"{path}: no reader for it; there is one for {', '.join((*TABLES, '.inter', '.txt'))} (packed as "
+        ".gz or .zst, or plain), for folders of them, and for Amazon's files by their names "
+        "(reviews_Beauty_5.json.gz, ratings_Beauty.csv); a text table of another name is read where a column "
+        "is named, e.g. ?user=user_id"
+    )
+
+
+def _is_word(name: str) -> bool:
+    """A name and no path: those have a suffix or a slash."""
+    return not PurePath(name).suffix and "/" not in name and not glob.has_magic(name)
+
+
+def _options(name_or_path: str, query: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
+    except ValueError:
+        raise ConfigError(
+            f"{name_or_path}: options are written ?name=value&other=value, got {query!r}"
+        ) from None
+
+
+def _with_options(reader: type[Any], location: Path | str, options: Mapping[str, object]) -> Source:
+    """The reader of a place; those of files and of tables alike refuse what they do not know."""
+    known = {field.name for field in fields(reader)} - {"path", "file", "allow_empty", "table"}
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"{location}: no option {option!r} of this reader{nearest(option, known)}")
+    try:
+        source: Source = from_dict(reader, {**options, "path": location})
+    except ConfigError as error:
+        raise ConfigError(f"{location}: {error}") from None
+    return source
+
+
+def _benchmark(path: Path, options: Mapping[str, object]) -> Source:
+    table = {key: value for key, value in options.items() if key != "name"}
+    _with_options(InteractionTable, path, table)  # so that an unknown option is refused by its name
+    return BenchmarkFolder(path=path, name=str(options.get("name", "")), table=table)
 
 
 def data_name(name_or_path: str) -> str:
     """What the data set of interactions of that name or file is called, in bundles and on cards."""
-    is_plain = not Path(name_or_path.partition("?")[0]).suffix and "/" not in name_or_path
-    return name_or_path if is_plain else source_of(name_or_path).name
+    file = name_or_path.partition("?")[0]
+    return file if _is_word(file) else source_of(name_or_path).name
 
 
 def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
@@ -189,16 +236,11 @@ def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource
 
 
 def absolute(name_or_path: str) -> str:
-    """The same data set from any working directory: paths made absolute, names left alone."""
-    file = name_or_path.partition("?")[0]
-    if is_registered(name_or_path) or (not Path(file).suffix and "/" not in file):
+    """The same data set from any working directory: paths made absolute, names and addresses left alone.
+
+    Tables of items and users need no care: they are told from the folder of the events.
+    """
+    file, mark, query = name_or_path.partition("?")
+    if is_registered(file) or is_registered(file, "rows") or _is_word(file):
         return name_or_path
-    return str(Path(name_or_path).expanduser().absolute())
-
-
-def _table(path: Path, query: str) -> InteractionTable:
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    try:
-        return from_dict(InteractionTable, {**options, "path": path})
-    except ConfigError as error:
-        raise ConfigError(f"{path}?{query}: {error}") from None
+    return absolute_location(file) + mark + query

@@ -15,6 +15,28 @@ class Problem(NamedTuple):
     text: str  # what is wrong and the way out
 
 
+class BadValueError(Exception):
+    """A value of a column that no reader may let through; whoever knows the file says where it stands."""
+
+    def __init__(self, row: int | None, text: str) -> None:
+        super().__init__(text)
+        self.row = row  # 0-based data row; None: the column as a whole
+        self.text = text  # what is wrong and the way out
+
+
+def first_row(mask_N: pl.Series) -> int:
+    """The first row at which a mask with at least one True is True."""
+    return int(mask_N.fill_null(False).arg_max() or 0)
+
+
+def bounds(numbers: pl.Series) -> tuple[float, float]:
+    """The lowest and the highest; there must be one."""
+    low, high = (
+        numbers.alias("x").to_frame().select(pl.min("x").alias("low"), pl.max("x").alias("high")).row(0)
+    )
+    return low, high
+
+
 def time_problem(seconds: float) -> str | None:
     """Interactions lie between 1970 and tomorrow; beyond that the unit is wrong, not the user."""
     if math.isnan(seconds):

@@ -13,8 +13,9 @@ import polars as pl
 from recray.config import nearest
 from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS, RawTables, no_side_table
 from recray.data.sources.delimited import Layout, Role, header, read_events
+from recray.data.sources.locations import unique_name
 from recray.data.sources.raw_files import fingerprint, require_file
-from recray.data.sources.tables import numbers_where_all_are
+from recray.data.sources.values import numbers_where_all_are
 from recray.schema import DataError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -28,10 +29,10 @@ class RecBole:
     """``path`` is the ``.inter`` file."""
 
     path: Path
+    name: str = ""  # "": of the path
 
-    @property
-    def name(self) -> str:
-        return self.path.stem
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or unique_name(self.path))
 
     @property
     def reader(self) -> str:

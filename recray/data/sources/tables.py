@@ -1,240 +1,194 @@
-"""Any CSV, TSV or Parquet file with a column for the user, the item, and optionally rating and time."""
+"""Any table of interactions with a column for the user and the item: what people have, as they have it.
 
-import codecs
+CSV, TSV, Parquet or JSON lines, packed or plain; one file, a folder of them or a glob; here or on object
+storage.
+"""
+
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from recray.config import ConfigError, nearest
-from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS, RawTables
-from recray.data.sources.checks import first_problem
-from recray.data.sources.delimited import (
-    ROLES,
-    SECONDS_PER_UNIT,
-    Layout,
-    Role,
-    header,
-    line_of_value,
-    read_events,
-)
-from recray.data.sources.raw_files import fingerprint, require_file
-from recray.schema import DataError
+from recray.config import ConfigError
+from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS, RawTables, no_side_table
+from recray.data.sources.dialects import Dialect
+from recray.data.sources.event_rows import SIDE, Anonymous, Events, Part, Reading, read_events
+from recray.data.sources.locations import beside, list_files, unique_name
+from recray.data.sources.roles import ITEM_COLUMNS, Role, columns_by_role, names_columns, plain_name
+from recray.data.sources.side_tables import SideTable, by_type, newest_values, read_side_table, require_known
+from recray.data.sources.side_types import SideType, parse_types, require_columns
+from recray.data.sources.table_files import TABLES, open_table
+from recray.data.sources.times import TICKS_PER_S, TimeUnit
 
 log = logging.getLogger(__name__)
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
-
-# What such columns are called in the wild, compared in lower case without underscores.
-_ALIASES: dict[Role, tuple[str, ...]] = {
-    "user": ("user", "userid", "uid", "customer", "customerid", "reviewerid", "visitorid"),
-    "item": ("item", "itemid", "iid", "movieid", "product", "productid", "asin", "bookid", "trackid"),
-    "rating": ("rating", "score", "stars", "overall", "ratingvalue"),
-    "timestamp": ("timestamp", "time", "ts", "unixtime", "unixreviewtime", "eventtime", "datetime", "date"),
-}  # fmt: skip
+_ROLES: tuple[Role, ...] = ("user", "item", "rating", "timestamp", "event_type", "session")
+_DECIDING = (
+    *("separator", "encoding", "quotes", "header", "time_unit", "time_format", "ids"),
+    *("anonymous", "item_id", "user_id", "item_types", "user_types"),
+)
+"""Options that are written down as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionTable:
-    """One table of interactions.
+    """Events in one table, of one file or many.
 
-    A column left at None is looked for under its usual names (``user_id``, ``movieId``, ``ts``...).
-    Without a rating column every interaction counts 1; without a timestamp the order of the rows is
-    the order of time.
+    A column left at None is looked for under its usual names (``user_id``, ``movieId``, ``ts``...); an
+    empty name says that there is none; a number is a position, from 1. Without a rating (or a count, such
+    as ``plays``) every interaction counts 1; without a timestamp the order of the rows is the order of time.
     """
 
-    path: Path
+    path: Path | str  # of a file or folder, a glob, or an address such as s3://bucket/events/
+    name: str = ""  # "": the path's last part and eight letters of its digest
     user: str | None = None
     item: str | None = None
     rating: str | None = None
     timestamp: str | None = None
-    separator: str | None = None  # None: tab for .tsv, else comma
-    encoding: str = "utf-8"
-    time_unit: TimeUnit = "s"
+    event_type: str | None = None
+    session: str | None = None  # read where sessions stand for users
+    separator: str | None = None  # None: found out
+    encoding: str | None = None  # None: by the byte-order mark, else UTF-8
+    quotes: Literal["auto", "no"] = "auto"
+    header: Literal["auto", "yes", "no"] = "auto"
+    time_unit: TimeUnit | None = None  # None: by the range of all times
+    time_format: str | None = None  # as strftime writes it, e.g. %d.%m.%Y %H:%M
     ids: Literal["auto", "text"] = "auto"  # auto: numbers where all of them are
+    anonymous: Anonymous = "refuse"  # rows without a user
     rating_range: tuple[float, float] | None = None  # ratings outside are counted in the quality report
+    items: str | None = None  # a table of the items, told from the folder of the events
+    users: str | None = None
+    item_id: str | None = None  # its column of ids
+    user_id: str | None = None
+    item_types: str = ""  # brand:category,price:number; those of other columns are found out
+    user_types: str = ""
 
     def __post_init__(self) -> None:
-        if self.time_unit not in SECONDS_PER_UNIT:
-            raise ConfigError(
-                f"time_unit must be one of {', '.join(SECONDS_PER_UNIT)}, got {self.time_unit!r}"
-            )
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
-            raise ConfigError(
-                f"no encoding called {self.encoding!r}: write e.g. 'utf-8' or 'latin-1'"
-            ) from error
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
+        object.__setattr__(self, "name", self.name or unique_name(self.path))
+        if self.time_unit not in (None, *TICKS_PER_S):
+            raise ConfigError(f"time_unit must be one of {', '.join(TICKS_PER_S)}, got {self.time_unit!r}")
+        self._dialect()
+        self._types("item"), self._types("user")
 
     @property
     def reader(self) -> str:
         return "table"
 
+    def _dialect(self) -> Dialect:
+        return Dialect(
+            separator=self.separator, encoding=self.encoding, quotes=self.quotes, header=self.header
+        )
+
+    def _types(self, role: Literal["item", "user"]) -> dict[str, SideType]:
+        return parse_types(self.item_types if role == "item" else self.user_types)
+
     def options(self) -> dict[str, Any]:
+        tables = {"files": self.path} | {
+            key: beside(self.path, where)
+            for key, where in (("items", self.items), ("users", self.users))
+            if where
+        }
         return {
-            "file": fingerprint(self.path),
-            "columns": {role: getattr(self, role) for role in ROLES},
-            "separator": self.separator,
-            "encoding": self.encoding,
-            "time_unit": self.time_unit,
-            "ids": self.ids,
+            **{
+                key: [file.fingerprint() for file in list_files(where, TABLES)]
+                for key, where in tables.items()
+            },
+            "columns": {role: getattr(self, role) for role in _ROLES},
+            **{key: getattr(self, key) for key in _DECIDING},
         }
 
     def read(self, scratch: Path) -> RawTables:
-        require_file(self.path)
-        is_parquet = self.path.suffix == ".parquet"
-        events, has_time = self._read_parquet() if is_parquet else self._read_text()
-        return RawTables(
-            interactions=events,
-            rating_range=self.rating_range,
-            times=ABSOLUTE_TIMES if has_time else ROW_NUMBERS,
-        )
-
-    def _read_text(self) -> tuple[pl.DataFrame, bool]:
-        separator = self.separator or ("\t" if self.path.suffix == ".tsv" else ",")
-        layout = Layout(columns={}, dtypes={}, separator=separator, encoding=self.encoding)
-        columns = self._columns(header(self.path, layout, label=str(self.path)))
-        # Ids are read as text and become numbers once all of them are seen to be.
-        dtypes: dict[Role, pl.DataType | type[pl.DataType]] = {
-            "user": pl.String,
-            "item": pl.String,
-            "rating": pl.Float64,
-            "timestamp": pl.Float64,
-        }
-        layout = Layout(
-            columns=columns,
-            dtypes={role: dtypes[role] for role in columns},
-            separator=separator,
-            encoding=self.encoding,
+        parts = self._parts(scratch)
+        how = Reading(
             time_unit=self.time_unit,
+            time_format=self.time_format,
+            ids_as_text=self.ids == "text",
+            anonymous=self.anonymous,
         )
-        events = read_events(self.path, layout, label=str(self.path))
-        id_roles: tuple[Role, ...] = ("user", "item") if self.ids == "auto" else ()
-        for role in id_roles:
-            ids = numbers_where_all_are(events[role])
-            if ids.dtype == pl.String:
-                self._refuse_overflow(ids, layout, role)
-            events = events.with_columns(ids.alias(role))
-        return events, "timestamp" in columns
+        events = read_events(parts, how)
+        users, items = self._side("user", events, scratch), self._side("item", events, scratch)
+        return RawTables(
+            interactions=events.rows.select(~pl.selectors.starts_with(SIDE)),
+            users=users.table,
+            items=items.table,
+            rating_range=self.rating_range,
+            times=ABSOLUTE_TIMES if events.ticks_per_s else ROW_NUMBERS,
+            ticks_per_s=events.ticks_per_s or 1,
+            catalogue=self.items is not None,
+            notes=(*events.notes, *users.notes, *items.notes),
+            side_types={
+                **{f"user.{name}": kind for name, kind in users.schema.items()},
+                **{f"item.{name}": kind for name, kind in items.schema.items()},
+            },
+        )
 
-    def _refuse_overflow(self, ids: pl.Series, layout: Layout, role: Role) -> None:
-        """Numbers beyond 64 bits among numbers: most often a float or an overflow in an export."""
-        distinct = ids.unique()
-        wide = distinct.filter(
-            distinct.str.contains(r"^[+-]?\d{19,}$") & distinct.cast(pl.Int64, strict=False).is_null()
-        )
-        others = distinct.filter(~distinct.is_in(wide.implode()))
-        if len(wide) and len(others) and others.str.contains(r"^[+-]?\d+$").all():
-            line = line_of_value(self.path, layout, role, wide[0], label=str(self.path))
-            raise DataError(
-                f"{self.path}, line {line}: column {layout.columns[role]!r}: {role} {wide[0]} does not fit "
-                "into 64 bits while the other ids do: correct it, or read the ids with ids='text'"
+    def _parts(self, scratch: Path) -> list[Part]:
+        """The files, and which of their columns are read; the unused ones are named once."""
+        given = {role: getattr(self, role) for role in _ROLES}
+        roles = _ROLES if self.anonymous == "session" else _ROLES[:-1]
+        by_position = any(str(name).isdecimal() for name in given.values())
+        parts = []
+        for raw in list_files(self.path, TABLES):
+            file = open_table(
+                raw,
+                self._dialect(),
+                scratch,
+                is_header=lambda fields: not by_position or names_columns(fields),
+                text=True,
             )
-
-    def _read_parquet(self) -> tuple[pl.DataFrame, bool]:
-        try:
-            scan = pl.scan_parquet(self.path, glob=False)
-            schema = scan.collect_schema()
-            columns = self._columns(list(schema))
-            table = scan.select(pl.col(column).alias(role) for role, column in columns.items()).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(
-                f"{self.path} is not a complete Parquet file ({reason}): write it again"
-            ) from error
-        if len(table) == 0:
-            raise DataError(f"{self.path} is empty (0 rows)")
-        for role, column in columns.items():
-            self._require_type(role, column, table[role])
-        events = table.select(
-            _parquet_id("user", table.schema["user"]),
-            _parquet_id("item", table.schema["item"]),
-            pl.col("rating").cast(pl.Float32)
-            if "rating" in columns
-            else pl.lit(1.0, pl.Float32).alias("rating"),
-            self._parquet_seconds(table).alias("timestamp"),
-        )
-        problem = first_problem(events)
-        if problem:
-            raise DataError(f"{self.path}, row {problem.row + 1}: {problem.text}")
-        return events, "timestamp" in columns
-
-    def _require_type(self, role: Role, column: str, values: pl.Series) -> None:
-        dtype = values.dtype
-        is_id = role in ("user", "item")
-        wanted = (
-            "whole numbers or text" if is_id else "numbers or times" if role == "timestamp" else "numbers"
-        )
-        good = dtype.is_integer() or dtype in (pl.String, pl.Categorical) if is_id else dtype.is_numeric()
-        if good or (role == "timestamp" and dtype.is_temporal()):
-            return
-        raise DataError(
-            f"{self.path}: column {column!r} has type {dtype}, but a {role} needs {wanted}: convert it"
-        )
-
-    def _parquet_seconds(self, table: pl.DataFrame) -> pl.Expr:
-        if "timestamp" not in table.columns:
-            return pl.int_range(pl.len(), dtype=pl.Int64)
-        seconds = pl.col("timestamp")
-        if table.schema["timestamp"].is_temporal():
-            return seconds.cast(pl.Datetime("us")).dt.epoch("s")
-        if self.time_unit == "s" and table.schema["timestamp"].is_integer():
-            return seconds.cast(pl.Int64, strict=False)
-        scaled = seconds.cast(pl.Float64) * SECONDS_PER_UNIT[self.time_unit]
-        return scaled.fill_nan(None).floor().cast(pl.Int64, strict=False)
-
-    def _columns(self, names: list[str]) -> dict[Role, str]:
-        """The column of each role that the table has.
-
-        Raises:
-            DataError: a column that was named, or one for the user or the item, is not there.
-        """
-        found: dict[Role, str] = {}
-        for role in ROLES:
-            wanted = getattr(self, role)
-            if wanted is not None and wanted not in names:
-                raise DataError(f"{self.path}: no column {wanted!r} for the {role}{nearest(wanted, names)}")
-            column = wanted or _by_alias(role, names)
-            if column is None and role in ("user", "item"):
-                raise DataError(
-                    f"{self.path}: no column for the {role} (it has {', '.join(names)}): "
-                    f"name the column with {role}=, or call it {role}_id"
-                    + ("; is the separator right?" if len(names) == 1 else "")
-                )
-            if column is not None:
-                found[role] = column
-        if "timestamp" not in found:
-            unused = ", ".join(name for name in names if name not in found.values()) or "none"
+            columns = columns_by_role(file.names, given, roles, label=file.label)
+            parts.append(Part(file, columns, side_columns(file.names, columns)))
+        used = {*parts[0].roles.values(), *parts[0].sides}
+        unused = ", ".join(name for name in parts[0].file.names if name not in used) or "none"
+        if "timestamp" not in parts[0].roles:
             log.warning(
                 "%s has no column of times (unused columns: %s; name it as %s?timestamp=NAME): "
                 "the order of its rows is taken as the order of time",
-                self.path,
-                unused,
-                self.path.name,
+                *(self.path, unused, Path(self.path).name),
             )
-        return found
+        elif unused != "none":
+            log.info("%s: columns that are not used: %s", self.path, unused)
+        return parts
+
+    def _side(self, role: Literal["user", "item"], events: Events, scratch: Path) -> SideTable:
+        """The table of that name, and what the newest events of an item say that it does not."""
+        where = self.items if role == "item" else self.users
+        types = self._types(role)
+        beside_events = [name for name in events.rows.columns if name.startswith(SIDE) and role == "item"]
+        told = SideTable(no_side_table(), {})
+        if where:
+            place = beside(self.path, where)
+            id_column = self.item_id if role == "item" else self.user_id
+            told = read_side_table(
+                place, role, scratch, id_column=id_column, types=types, as_text=self.ids == "text"
+            )
+            require_known(told, events.rows[role].unique().cast(pl.String), role, place)
+        beside_names = [name.removeprefix(SIDE) for name in beside_events]
+        require_columns(types, [*told.names, *beside_names], f"{role}_types")
+        new = [name for name in beside_events if name.removeprefix(SIDE) not in told.table.columns]
+        if len(new) < len(beside_events):
+            log.info(
+                "%s: %s of the events, which are not used, stand there too", where, _bare(beside_events, new)
+            )
+        if not new:
+            return told
+        newest = newest_values(events.rows, new).rename(lambda name: name.removeprefix(SIDE))
+        more = by_type(newest.drop("raw_id"), types, label=str(self.path))
+        table = pl.DataFrame([newest["raw_id"], *more.table])
+        if where:
+            table = told.table.join(
+                table, on="raw_id", how="full", coalesce=True, maintain_order="left_right"
+            )
+        return SideTable(table, told.schema | more.schema, (*told.notes, *more.notes))
 
 
-def _by_alias(role: Role, names: list[str]) -> str | None:
-    plain = {name.lower().replace("_", "").replace(" ", ""): name for name in reversed(names)}
-    return next((plain[alias] for alias in _ALIASES[role] if alias in plain), None)
+def _bare(columns: Sequence[str], without: Sequence[str]) -> str:
+    return ", ".join(name.removeprefix(SIDE) for name in columns if name not in without)
 
 
-def _parquet_id(role: str, dtype: pl.DataType) -> pl.Expr:
-    if dtype == pl.UInt64:
-        return pl.col(role).cast(pl.String)
-    return pl.col(role).cast(pl.Int64 if dtype.is_integer() else pl.String)
-
-
-def numbers_where_all_are(ids: pl.Series) -> pl.Series:
-    """Text ids as Int64 where every one is the plain form of a number ("7", not "07" or "7.0")."""
-    numbers = ids.cast(pl.Int64, strict=False)
-    if numbers.null_count() or (numbers.cast(pl.String) != ids).any():
-        return ids
-    return numbers
+def side_columns(names: Sequence[str], columns: dict[Role, str]) -> list[str]:
+    """Columns beside events that say something of the item."""
+    return [name for name in names if plain_name(name) in ITEM_COLUMNS and name not in columns.values()]

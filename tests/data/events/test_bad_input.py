@@ -52,10 +52,9 @@ def refused(source: Source, folder: Path) -> str:
         (GOOD[:-6], ["line 4", "3 fields instead of 4"]),
         (GOOD.replace("2,11", '"2,11'), ["line 4", "1 fields instead of 4"]),
         (GOOD.replace("item_id", "user_id"), ["line 1", "occurs twice"]),
-        (GOOD.replace(",", ";"), ["no column for the user", "is the separator right?"]),
-        (GOOD.replace("\n", "\r"), ["not a text table"]),
+        (GOOD.replace(",", " "), ["no column for the user", "is the separator right?"]),
         (GOOD.splitlines()[0] + "\n", ["no rows"]),
-        ("\n\n", ["line 1 is blank"]),
+        ("\n\n", ["no line of text"]),
         ("", ["empty (0 bytes)"]),
     ],
 )
@@ -73,7 +72,6 @@ def test_csv(tmp_path: Path, text: str, parts: list[str]) -> None:
     [
         (GOOD.replace("2,11", "é,11").encode("latin-1"), 3, "0xe9"),
         (GOOD.replace("user_id", "usér_id").encode("latin-1"), 1, "0xe9"),
-        (GOOD.encode("utf-16"), 1, "0xff"),
     ],
 )
 def test_wrong_encoding(tmp_path: Path, data: bytes, line: int, byte: str) -> None:
@@ -96,14 +94,14 @@ def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "values", "parts"),
     [
-        ("rating", ["a", "b"], ["column 'rating'", "String", "numbers"]),
+        ("rating", ["a", "b"], ["row 1", "column 'rating'", "'a' is not a number"]),
         ("rating", [1.0, float("nan")], ["row 2", "rating is nan"]),
         ("rating", [1.0, None], ["row 2", "rating is empty"]),
         ("user", [1, None], ["row 2", "user is empty"]),
         ("user", [1.5, 2.5], ["column 'user'", "Float64", "whole numbers or text"]),
         ("timestamp", [5, -5], ["row 2", "negative"]),
         ("timestamp", [5, 10**13], ["row 2", "future", "milliseconds"]),
-        ("timestamp", ["x", "y"], ["column 'timestamp'", "String"]),
+        ("timestamp", ["x", "y"], ["row 1", "column 'timestamp'", "'x' is neither a number nor a date"]),
     ],
 )
 def test_parquet(tmp_path: Path, column: str, values: list[object], parts: list[str]) -> None:

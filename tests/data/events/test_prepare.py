@@ -111,9 +111,9 @@ def test_ensure_prepares_a_file_again_once_it_is_edited(
     monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
     first = load_or_prepare(str(table.path))
     assert load_or_prepare(str(table.path)).folder == first.folder
-    table.path.write_text(CSV + "3,10,1.0,5\n")
+    Path(table.path).write_text(CSV + "3,10,1.0,5\n")
     second = load_or_prepare(str(table.path))
-    assert (first.name, len(first), len(second)) == ("x", 4, 5)
+    assert (first.name, len(first), len(second)) == (second.name, 4, 5)
     assert first.folder != second.folder
 
 

@@ -36,7 +36,7 @@ ROWS = [
 def dataset(tmp_path: Path) -> Dataset:
     path = tmp_path / "a<b.csv"
     path.write_text("user,item,rating,ts\n" + "\n".join(ROWS) + "\n")
-    return prepare(InteractionTable(path=path, rating_range=(1, 5)), tmp_path / "out")
+    return prepare(InteractionTable(path=path, name="a<b", rating_range=(1, 5)), tmp_path / "out")
 
 
 def report(dataset: Dataset) -> dict[str, Any]:
@@ -115,7 +115,9 @@ def test_the_page_is_whole_and_self_contained(dataset: Dataset) -> None:
 
 
 def test_the_page_is_the_same_bytes_every_time(dataset: Dataset, tmp_path: Path) -> None:
-    again = prepare(InteractionTable(path=tmp_path / "a<b.csv", rating_range=(1, 5)), tmp_path / "again")
+    again = prepare(
+        InteractionTable(path=tmp_path / "a<b.csv", name="a<b", rating_range=(1, 5)), tmp_path / "again"
+    )
     assert (again.folder / "quality.html").read_bytes() == (dataset.folder / "quality.html").read_bytes()
 
 

@@ -1,10 +1,12 @@
 """The registry of data sets and the choice of a reader by suffix."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from recray.config import ConfigError
+from recray.data.events.prepare import load_or_prepare
 from recray.data.sources import SOURCES, data_name, is_registered, row_source_of, source_of
 from recray.data.sources.amazon import AmazonReviews
 from recray.data.sources.recbole import RecBole
@@ -33,12 +35,27 @@ def test_a_file_gets_the_reader_of_its_suffix() -> None:
     assert isinstance(source_of("synthetic"), Synthetic)
     assert isinstance(source_of("ratings_Beauty.csv"), AmazonReviews)
     assert isinstance(source_of("ratings_Beauty.csv?user=a"), InteractionTable)
-    assert source_of(str(Path("some") / "folder" / "a.csv")).name == "a"
 
 
 def test_a_data_set_is_called_as_its_bundles_are() -> None:
-    found = [data_name(name) for name in ("ml-1m", "shop", "some/shop.csv", "shop.csv?user=a.b")]
-    assert found == ["ml-1m", "shop", "shop", "shop"]
+    found = [data_name(name) for name in ("ml-1m", "shop", "some/shop.csv?name=mine", "shop.csv?user=a.b")]
+    assert found[:3] == ["ml-1m", "shop", "mine"]
+    assert found[3] == source_of("./shop.csv").name
+
+
+def test_files_of_one_stem_are_data_sets_of_their_own(tmp_path: Path) -> None:
+    """Neither the folders of data sets nor the versions of models are shared, whatever the files hold."""
+    names = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "events.csv"
+        path.write_text("user,item\n1,2\n")
+        names.append(data_name(str(path)))
+        path.write_text(f"user,item\n1,2\n{folder},4\n")
+        assert data_name(str(path)) == names[-1]
+        assert load_or_prepare(str(path)).name == names[-1]
+    assert names[0] != names[1]
+    assert all(re.fullmatch("events-[0-9a-f]{8}", name) for name in names)
 
 
 def test_an_unknown_name_names_the_nearest() -> None:

@@ -11,7 +11,8 @@ from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import prepare
 from recray.data.source import ROW_NUMBERS
-from recray.data.sources.tables import InteractionTable, numbers_where_all_are
+from recray.data.sources.tables import InteractionTable
+from recray.data.sources.values import numbers_where_all_are
 
 
 def prepared(path: Path, text: str, **options: Any) -> Dataset:

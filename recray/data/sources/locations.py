@@ -1,0 +1,218 @@
+"""Where raw files lie: a path, a folder, a glob, or an address of object storage; packed or plain.
+
+All of it goes through PyArrow's file systems, so that ``s3://shop/events.csv.gz`` is read as a file
+beside the program is. Readers get plain local files: what is packed or far away is unpacked or copied
+into a scratch folder.
+"""
+
+import fnmatch
+import glob
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from recray.schema import DataError
+
+if TYPE_CHECKING:
+    from pyarrow import NativeFile
+    from pyarrow.fs import FileInfo, FileSystem
+
+PACKED = {".gz": "gzip", ".zst": "zstd"}
+"""Endings of packed files, and what PyArrow calls the way they are packed."""
+_COPY_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawFile:
+    """One file, as it was when it was listed."""
+
+    label: str  # as a person would name it
+    path: str  # in its file system
+    size_bytes: int
+    modified_ns: int
+    system: "FileSystem" = field(repr=False)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Tells one state of the file from another without reading it."""
+        return {"path": self.label, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
+
+
+def is_address(location: str | Path) -> bool:
+    """Whether it names a file system of its own, as ``s3://bucket/file.csv`` does."""
+    return "://" in str(location)
+
+
+def absolute_location(location: str | Path) -> str:
+    """The same place from any working directory; addresses are as they are."""
+    text = str(location)
+    return text if is_address(text) else os.path.abspath(os.path.expanduser(text))
+
+
+def beside(location: str | Path, other: str | Path) -> str:
+    """Where ``other`` is, told from the folder that ``location`` is in."""
+    text = os.path.expanduser(str(other))
+    if is_address(text) or os.path.isabs(text):
+        return text
+    here = absolute_location(location)
+    if not is_address(here) and os.path.isdir(here):
+        return os.path.join(here, text)
+    return f"{here.rpartition('/')[0]}/{text}"
+
+
+def kind_of(name: str) -> str:
+    """The ending that says what is in a file, in lower case: ``.csv`` of ``Events.CSV.gz``."""
+    path = PurePosixPath(name.lower())
+    return PurePosixPath(path.stem).suffix if path.suffix in PACKED else path.suffix
+
+
+def unique_name(location: str | Path) -> str:
+    """What the data set of this place is called: ``events-1f2e3d4c``, whatever the files come to hold.
+
+    Two files of one stem are two data sets, so the name carries eight letters of the place's digest.
+    """
+    place = absolute_location(location).rstrip("/")
+    stem = PurePosixPath(place).name.partition("*")[0].rstrip("-_.")
+    while PurePosixPath(stem).suffix and stem != PurePosixPath(stem).stem and _is_ending(stem):
+        stem = PurePosixPath(stem).stem
+    return f"{stem or 'files'}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def _is_ending(name: str) -> bool:
+    ending = PurePosixPath(name).suffix.lower()
+    return ending in PACKED or ending[1:].isalpha()
+
+
+def list_files(location: str | Path, kinds: tuple[str, ...]) -> list[RawFile]:
+    """The files of a place, in order of their names; of folders and globs, those of ``kinds``.
+
+    Raises:
+        DataError: nothing is there, nothing of that kind is, a file is empty, or the place cannot be reached.
+    """
+    with _explained(location):
+        system, path = _opened(location)
+        return files_of(system, path, str(location), kinds)
+
+
+def files_of(system: "FileSystem", path: str, label: str, kinds: tuple[str, ...]) -> list[RawFile]:
+    """``list_files`` of a file system that is open; ``label`` names the place in messages."""
+    from pyarrow.fs import FileSelector, FileType
+
+    info = system.get_file_info(path)
+    if info.type == FileType.File:
+        if info.size == 0:
+            raise DataError(f"{label} is empty (0 bytes): fetch it again")
+        return [_raw_file(system, info, label)]
+    pattern = None
+    if info.type != FileType.Directory:
+        if not glob.has_magic(path):
+            raise DataError(f"{label} does not exist")
+        pattern, path = path, _before_magic(path)
+    found = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
+    wanted = [
+        each
+        for each in found
+        if each.type == FileType.File
+        and each.size
+        and kind_of(each.path) in kinds
+        and not _is_hidden(each.path[len(path) :])
+        and (pattern is None or _matches(each.path, pattern))
+    ]
+    if not wanted:
+        raise DataError(
+            f"{label}: no file in it ends in {', '.join(kinds)} (packed as .gz or .zst, or plain)"
+        )
+    return [_raw_file(system, each, each.path) for each in sorted(wanted, key=lambda each: each.path)]
+
+
+def _raw_file(system: "FileSystem", info: "FileInfo", label: str) -> RawFile:
+    return RawFile(
+        label=label,
+        path=info.path,
+        size_bytes=info.size,
+        modified_ns=info.mtime_ns or 0,
+        system=system,
+    )
+
+
+def _is_hidden(path: str) -> bool:
+    """Markers such as ``_SUCCESS`` and what a writer has not finished."""
+    return any(part.startswith((".", "_")) for part in PurePosixPath(path).parts if part != "/")
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Part by part: a star does not reach into folders."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+
+
+def _before_magic(pattern: str) -> str:
+    parts = pattern.split("/")
+    plain = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return "/".join(parts[:plain]) or "/"
+
+
+def _opened(location: str | Path) -> "tuple[FileSystem, str]":
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    place = absolute_location(location)
+    return FileSystem.from_uri(place) if is_address(place) else (LocalFileSystem(), place)
+
+
+def plain_file(file: RawFile, scratch: Path) -> Path:
+    """The file itself where it is local and not packed, else a plain copy of it in ``scratch``.
+
+    Raises:
+        DataError: it is damaged, or it cannot be read.
+    """
+    import pyarrow
+    from pyarrow.fs import LocalFileSystem
+
+    packing = PACKED.get(PurePosixPath(file.path.lower()).suffix)
+    is_local = isinstance(file.system, LocalFileSystem)
+    if is_local and packing is None:
+        return Path(file.path)
+    name = PurePosixPath(file.path).name
+    target = scratch / f"{hashlib.sha256(file.label.encode()).hexdigest()[:8]}-{name}"
+    with _explained(file.label), file.system.open_input_stream(file.path, compression=None) as stored:
+        source = pyarrow.CompressedInputStream(stored, packing) if packing else stored
+        with target.open("wb") as out:
+            while data := _read(source, file.label, packing):
+                out.write(data)
+    return target
+
+
+def _read(source: "NativeFile", label: str, packing: str | None) -> bytes:
+    try:
+        data: bytes = source.read(_COPY_BYTES)
+        return data
+    except OSError as error:
+        if packing is None:
+            raise
+        raise DataError(f"{label} is damaged ({_sentence(error)}): fetch it again") from error
+
+
+@contextmanager
+def _explained(location: str | Path) -> Iterator[None]:
+    """What file systems raise, in one sentence for people."""
+    import pyarrow
+
+    try:
+        yield
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(
+            f"{location}: no file system for it ({_sentence(error)}): write a path, s3://, gs:// or file://"
+        ) from error
+    except OSError as error:
+        out = (
+            "check the address, the network and the credentials" if is_address(location) else "let it be read"
+        )
+        raise DataError(f"{location} cannot be read ({_sentence(error)}): {out}") from error
+
+
+def _sentence(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).splitlines()[0].partition("; Details")[0].rstrip(". ")

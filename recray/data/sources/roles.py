@@ -1,0 +1,92 @@
+"""Which column of a table is the user, the item, the rating..., by the names that people give them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from recray.config import nearest
+from recray.schema import DataError
+
+Role = Literal["user", "item", "rating", "timestamp", "event_type", "session"]
+NOT_THERE = ""
+"""Given for a role: the table has no such column, whatever its columns are called."""
+
+# Compared in lower case without blanks, underscores and hyphens.
+ALIASES: dict[Role, tuple[str, ...]] = {
+    "user": ("user", "userid", "uid", "customer", "customerid", "client", "clientid", "reviewerid", "visitor",
+             "visitorid", "member", "memberid"),
+    "item": ("item", "itemid", "iid", "movie", "movieid", "product", "productid", "sku", "article",
+             "articleid", "asin", "book", "bookid", "track", "trackid", "song", "songid", "artist",
+             "artistid"),
+    "rating": ("rating", "score", "stars", "overall", "ratingvalue", "weight", "plays", "playcount",
+               "listens", "count", "quantity", "qty"),
+    "timestamp": ("timestamp", "time", "ts", "unixtime", "unixreviewtime", "eventtime", "datetime", "date",
+                  "createdat"),
+    "event_type": ("eventtype", "event", "action", "actiontype", "behavior", "behaviour", "behaviortype",
+                   "eventname"),
+    "session": ("session", "sessionid", "usersession", "visit", "visitid"),
+}  # fmt: skip
+ITEM_COLUMNS = frozenset(
+    ("category", "categoryid", "categorycode", "brand", "price", "title", "genre", "genres", "description",
+     "productname", "itemname")
+)  # fmt: skip
+"""Columns that say something of the item, where they stand beside its events."""
+
+
+def plain_name(name: str) -> str:
+    return name.strip().lower().replace("_", "").replace(" ", "").replace("-", "")
+
+
+def names_columns(fields: Sequence[str]) -> bool:
+    """Whether a first line is a header: two of its fields are usual names."""
+    known = {alias for aliases in ALIASES.values() for alias in aliases}
+    return sum(plain_name(field) in known for field in fields) >= 2
+
+
+def columns_by_role(
+    names: Sequence[str], given: Mapping[Role, str | None], roles: Sequence[Role], *, label: str
+) -> dict[Role, str]:
+    """The column of each role that the table has; users and items must be there.
+
+    Args:
+        given: the column a person named for a role; ``NOT_THERE``: none is meant.
+
+    Raises:
+        DataError: a named column is not there, none for the user or the item is, or two could be it.
+    """
+    found: dict[Role, str] = {}
+    for role in roles:
+        column = _column(role, names, given.get(role), label)
+        if column is not None:
+            found[role] = column
+        elif role in ("user", "item") and role in given:
+            raise DataError(
+                f"{label}: no column for the {role} (it has {', '.join(names)}): "
+                f"name the column with {role}=, or call it {role}_id"
+                + ("; is the separator right?" if len(names) == 1 else "")
+                + _where_positions(names, role)
+            )
+    return found
+
+
+def _where_positions(names: Sequence[str], role: str) -> str:
+    if any(any(letter.isalpha() for letter in name) for name in names):
+        return ""
+    return f"; where the first line is data already, give positions: {role}=1"
+
+
+def _column(role: Role, names: Sequence[str], wanted: str | None, label: str) -> str | None:
+    if wanted == NOT_THERE:
+        return None
+    if wanted is not None:
+        if wanted not in names:
+            if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
+                return names[int(wanted) - 1]
+            raise DataError(f"{label}: no column {wanted!r} for the {role}{nearest(wanted, names)}")
+        return wanted
+    fitting = [name for name in names if plain_name(name) in ALIASES[role]]
+    if len(fitting) > 1:
+        others = " and ".join(repr(name) for name in fitting)
+        raise DataError(
+            f"{label}: the columns {others} could each be the {role}: say which, e.g. {role}={fitting[0]}"
+        )
+    return fitting[0] if fitting else None

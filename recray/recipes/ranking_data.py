@@ -23,9 +23,9 @@ from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.data.sources import data_name
 from recray.features.candidates import CandidateConfig
-from recray.features.examples import quantized, ranking_examples, save_examples
+from recray.features.examples import feature_names_of, quantized, ranking_examples, save_examples
 from recray.features.queries import day_queries
-from recray.features.ranking import chosen
+from recray.features.ranking import FEATURES, check_names, chosen
 from recray.folders import build_once, digest
 from recray.recipes.two_stage import TwoStage
 from recray.schema import FeatureSchema, SemanticSchema
@@ -48,7 +48,7 @@ class RankerRun:
     """Its version: a number, a name such as production, or latest."""
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     features: tuple[str, ...] = ()
-    """Names of the ranking features that the ranker is to go by; none: all there are."""
+    """Names of the ranking features that the ranker is to go by; none: all that the catalogue has."""
     negatives: int = 50
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.0
@@ -57,7 +57,7 @@ class RankerRun:
     """Of the negatives, the users held out, and a network's weights and order of data."""
 
     def __post_init__(self) -> None:
-        chosen(self.features)
+        check_names(self.features)
         require_seed(self.seed)
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
@@ -89,7 +89,7 @@ class RankerData:
             "seed": run.seed,
             "negatives": run.negatives,
             "holdout": run.holdout,
-            "features": chosen(run.features),
+            "features": run.features or tuple(FEATURES),  # and those of its columns, which the data says
             "quantized": quantize,
         }
         self.folder = paths.runs_dir() / "examples" / f"{self.bundle.manifest.name}-{digest(said)}"
@@ -108,6 +108,11 @@ class RankerData:
     def num_queries(self) -> int:
         count: int = json.loads((self.folder / QUERIES).read_text())["queries"]
         return count
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Of the examples' columns."""
+        return feature_names_of(self.folder / TRAIN)
 
 
 def _retriever_bundle(run: RankerRun) -> Bundle:
@@ -134,7 +139,7 @@ def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
         examples.queries,
         stages.candidates(examples.queries),
         examples.targets,
-        chosen(run.features),
+        chosen(run.features, stages.log.columns),
         negatives=run.negatives or None,
         seed=run.seed,
     )

@@ -61,6 +61,15 @@ class ReadsSideFeatures(Protocol):
 
 
 @runtime_checkable
+class ForgetsItems(Protocol):
+    """Has weights for each item's id, which are drawn at random where no event taught them anything."""
+
+    def forget_items(self, item_ids: Tensor) -> None:
+        """These items are known by their side features alone from now on: they get the vector that these
+        give and, where an item has none, a vector of zeros and the lowest score."""
+
+
+@runtime_checkable
 class Learner(Protocol[Batch]):
     """Learns by gradient from batches of its type."""
 

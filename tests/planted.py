@@ -68,11 +68,11 @@ def _planted_edges() -> Dataset:
     return dataset_of([(u, i, 60 * n) for n, (u, i) in enumerate(zip(users_N, items_N, strict=True))])
 
 
-def planted_graph() -> Neighbourhoods:
-    """Every user with every item of its parity."""
+def planted_graph(num_items: int = NUM_ITEMS) -> Neighbourhoods:
+    """Every user with every item of its parity; items beyond NUM_ITEMS have nobody."""
     edges = _planted_edges()
     edges_2N = np.stack([edges.user_ids_N, edges.item_ids_N])
-    return Neighbourhoods.of(edges_2N, edges.ratings_N, edges.timestamps_N, NUM_USERS, NUM_ITEMS)
+    return Neighbourhoods.of(edges_2N, edges.ratings_N, edges.timestamps_N, NUM_USERS, num_items)
 
 
 def planted_surroundings(size: int, seed: int) -> GraphBatch:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recray.arrays import Float32s, Int64s
+from recray.arrays import Bools, Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.bundles.retriever import RetrieverFiles
 from recray.contract import Retriever, VectorRetriever, reads_history
@@ -43,6 +43,8 @@ class Searcher:
         self._files, self._model = files, model
         self._encoder = model if files.index is not None and isinstance(model, VectorRetriever) else None
         self._reads_history = reads_history(model)
+        # A vector of zeros says that nothing is known of the item: a search would find it by chance.
+        self._is_known_I: Bools | None = None if files.item_ID is None else (files.item_ID != 0).any(axis=1)
 
     def known_ahead(self, user_id: int) -> PreparedQuery | None:
         """The query of one user whose vector was computed ahead, whatever it did; None for all others."""
@@ -73,9 +75,11 @@ class Searcher:
         return itertools.starmap(self._found, zip(searches, nothing_B, is_unknown_B, strict=True))
 
     def _found(self, search: SearchQuery, has_nothing: bool, is_unknown: bool) -> PreparedQuery:
-        if has_nothing:
+        by_history = is_unknown and not self._reads_history
+        # A sum of nothing: each item of the history is one of which nothing is known.
+        if has_nothing or (by_history and not search.query_D.any()):
             return PreparedQuery(None, "popular")
-        return PreparedQuery(search, "history" if is_unknown and not self._reads_history else None)
+        return PreparedQuery(search, "history" if by_history else None)
 
     def _searches(self, queries: QueryBatch) -> list[SearchQuery]:
         if self._encoder is None:
@@ -92,20 +96,29 @@ class Searcher:
             return self._model.score_items(queries)
 
     def _by_vector(self, query_D: Float32s) -> SearchQuery:
-        index, item_ID = self._files.index, self._files.item_ID
+        index, item_ID, is_known_I = self._files.index, self._files.item_ID, self._is_known_I
         assert index is not None
         assert item_ID is not None
-        return SearchQuery(lambda query_BD, k: index.search(query_BD, k).item_ids_BK, query_D, item_ID)
+        assert is_known_I is not None
+
+        def search(query_BD: Float32s, k: int) -> Int64s:
+            item_ids_BK = index.search(query_BD, k).item_ids_BK
+            return np.where(is_known_I[item_ids_BK], item_ids_BK, -1)
+
+        return SearchQuery(search, query_D, item_ID)
 
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI of the retriever itself, without an index."""
         user_ids_B = self._files.trained(queries.user_ids_B.numpy())
         return self._scores(queries._replace(user_ids_B=torch.from_numpy(user_ids_B)))
 
-    def like(self, item_id: int) -> SearchQuery:
-        """Finds what resembles an item; without vectors, what is for someone who is known by it only."""
-        if self._files.item_ID is not None:
-            return self._by_vector(self._files.item_ID[item_id])
+    def like(self, item_id: int) -> SearchQuery | None:
+        """Finds what resembles an item; without vectors, what is for someone who is known by it only.
+
+        None where nothing is known of the item.
+        """
+        if self._files.item_ID is not None and self._is_known_I is not None:
+            return self._by_vector(self._files.item_ID[item_id]) if self._is_known_I[item_id] else None
         stranger = single_query(-1, np.array([item_id]), np.zeros(1, np.int64), time=0)
         return self._searches(stranger)[0]
 

@@ -226,6 +226,11 @@ def save_examples(examples: RankingExamples, path: Path) -> None:
     pq.write_table(pa.table(columns), path, row_group_size=_ROWS_PER_GROUP)
 
 
+def feature_names_of(path: Path) -> tuple[str, ...]:
+    """Of the examples that ``save_examples`` wrote, without reading them."""
+    return tuple(pq.read_schema(path).names[len(KEYS) :])
+
+
 def load_examples(path: Path, rank: int = 0, world_size: int = 1) -> RankingExamples:
     """What ``save_examples`` wrote, or this rank's whole queries of it (see ``deal``).
 

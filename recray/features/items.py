@@ -1,57 +1,108 @@
-"""What ranking features know of items besides their events: genres and release years."""
+"""What ranking features know of items besides their events: labels, numbers and dates, by column."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from recray.arrays import Float32s
+from recray.arrays import Float32s, Float64s, Int32s
+from recray.features.columns import kind_of, labels, unix_seconds
 from recray.schema import DataError
 
+GENRES, YEAR = "genres", "year"  # columns whose features have names of their own
 MAX_GENRES = 64  # the most frequent ones are kept
 
 
-class Items(NamedTuple):
-    """What the log knows of its items, besides their events."""
+class Labels(NamedTuple):
+    """A column of categories, or of several labels per item. W: the most labels that an item has."""
 
-    genres_IG: Float32s  # multi-hot; G may be 0
-    years_I: Float32s  # release year, NaN where unknown
-    genre_names: tuple[str, ...]  # of the G columns
+    places_IW: Int32s  # 1 + the place of each label among the names; behind the last one 0
+    names: tuple[str, ...]  # in alphabetical order
+
+
+class Columns(NamedTuple):
+    """Names of the columns that features are made of, in the order of the table."""
+
+    labels: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+
+
+class Items(NamedTuple):
+    """What the log knows of its items, besides their events; one row per item."""
+
+    labels: Mapping[str, Labels]
+    numbers: Mapping[str, Float32s]  # NaN where unknown; ``year`` is the release year
+    dates: Mapping[str, Float64s]  # unix seconds, NaN where unknown
+
+    def columns(self) -> Columns:
+        return Columns(tuple(self.labels), tuple(self.numbers), tuple(self.dates))
+
+
+NO_ITEM_FEATURES = Items({}, {}, {})
 
 
 def item_features(items: pl.DataFrame) -> Items:
-    """Genres and years from an items table: columns ``genres`` (list of text) and ``year``, if present.
+    """Every column of an items table that says something a ranker can go by; see ``columns.kind_of``.
 
-    The MAX_GENRES most frequent genres are kept (ties by name), columns in alphabetical order.
+    Of ``genres`` the MAX_GENRES most frequent are kept (ties by name).
     """
-    years_I = np.full(len(items), np.nan, np.float32)
-    if "year" in items.columns:
-        years_I = items["year"].cast(pl.Float32).fill_null(np.nan).to_numpy().astype(np.float32)
-    if "genres" not in items.columns:
-        return Items(np.zeros((len(items), 0), np.float32), years_I, ())
-    pairs = items.select("genres").with_row_index("item").explode("genres", empty_as_null=True).drop_nulls()
-    ranked = pairs.group_by("genres").len().sort("len", "genres", descending=[True, False])
-    names = sorted(ranked["genres"].head(MAX_GENRES).to_list())
-    column = {name: g for g, name in enumerate(names)}
-    genres_IG = np.zeros((len(items), len(names)), np.float32)
-    kept = pairs.filter(pl.col("genres").is_in(names))
-    genres_IG[kept["item"].to_numpy(), [column[name] for name in kept["genres"]]] = 1.0
-    return Items(genres_IG, years_I, tuple(names))
+    kinds = {column.name: kind_of(column) for column in items}
+
+    def of(*wanted: str) -> list[pl.Series]:
+        return [column for column in items if kinds[column.name] in wanted]
+
+    return Items(
+        {c.name: _labels(c, MAX_GENRES if c.name == GENRES else None) for c in of("labels")},
+        {c.name: _floats(c.cast(pl.Float64)).astype(np.float32) for c in of("number", "year")},
+        {c.name: _floats(unix_seconds(c)) for c in of("date")},
+    )
 
 
-def item_frame(items: Items) -> pl.DataFrame:
-    """The table that ``item_features`` reads back."""
-    names = np.array(items.genre_names, dtype=object)
-    genres = [names[row > 0].tolist() for row in items.genres_IG]
-    years = pl.Series(items.years_I).fill_nan(None)
-    return pl.DataFrame({"genres": pl.Series(genres, dtype=pl.List(pl.String)), "year": years})
+def _labels(column: pl.Series, most: int | None) -> Labels:
+    pairs = pl.DataFrame({"label": pl.Series(list(map(list, labels(column))), dtype=pl.List(pl.String))})
+    pairs = pairs.with_row_index("item").explode("label", empty_as_null=True).drop_nulls()
+    pairs = pairs.unique(maintain_order=True)
+    ranked = pairs.group_by("label").len().sort("len", "label", descending=[True, False])
+    names = ranked["label"].head(most or len(ranked)).sort()
+    numbered = pl.DataFrame({"label": names, "place": np.arange(1, len(names) + 1, dtype=np.int32)})
+    kept = pairs.join(numbered, on="label", how="inner", maintain_order="left")
+    item_P = kept["item"].to_numpy()
+    starts_P = np.flatnonzero(np.diff(item_P, prepend=-1))
+    column_P = np.arange(len(item_P)) - np.repeat(starts_P, np.diff(starts_P, append=len(item_P)))
+    places_IW = np.zeros((len(column), int(column_P.max(initial=-1)) + 1), np.int32)
+    places_IW[item_P, column_P] = kept["place"].to_numpy()
+    return Labels(places_IW, tuple(names.to_list()))
 
 
-def no_item_features(num_items: int) -> Items:
-    return Items(np.zeros((num_items, 0), np.float32), np.full(num_items, np.nan, np.float32), ())
+def _floats(column: pl.Series) -> Float64s:
+    values: Float64s = column.fill_null(np.nan).to_numpy().astype(np.float64)
+    values[np.isinf(values)] = np.nan
+    return values
+
+
+def item_frame(items: Items, num_items: int) -> pl.DataFrame:
+    """The table that ``item_features`` reads back; at least a column ``year``, which counts the rows."""
+    columns = {YEAR: pl.Series([None] * num_items, dtype=pl.Float32)}
+    for name, (places_IW, names) in items.labels.items():
+        text = np.array(["", *names], dtype=object)
+        rows = [text[places_W[places_W > 0]].tolist() for places_W in places_IW]
+        columns[name] = pl.Series(rows, dtype=pl.List(pl.String))
+    for name, numbers_I in items.numbers.items():
+        columns[name] = pl.Series(numbers_I).fill_nan(None)
+    for name, seconds_I in items.dates.items():
+        columns[name] = pl.Series(seconds_I * 1e6).fill_nan(None).cast(pl.Int64).cast(pl.Datetime("us"))
+    return pl.DataFrame(columns)
 
 
 def check_items(items: Items, num_items: int) -> None:
-    if len(items.genres_IG) != num_items or len(items.years_I) != num_items:
-        counts = (len(items.genres_IG), len(items.years_I))
-        raise DataError(f"genres and years have {counts} rows for a log of {num_items} items")
+    """
+    Raises:
+        DataError: a column is of another length than the log has items.
+    """
+    rows = {name: len(column.places_IW) for name, column in items.labels.items()}
+    rows |= {name: len(column) for columns in items[1:] for name, column in columns.items()}
+    for name, count in rows.items():
+        if count != num_items:
+            raise DataError(f"column {name!r} has {count} rows for a log of {num_items} items")

@@ -5,8 +5,8 @@ event that happens at t nor any other event of that second (see ``past``). Answe
 bit-equal whatever else the log holds at or after t, however many threads sum it and whichever query
 was asked before.
 
-Owns: the events, their order by item and by user, the genres and release years of the items, and
-their files in a bundle. Leaves to ``past``: what is known before a moment; to ``ranking``: what a feature is.
+Owns: the events, their order by item and by user, what is known of the items besides, and their files
+in a bundle. Leaves to ``past``: what is known before a moment; to ``ranking``: what a feature is.
 """
 
 import logging
@@ -19,7 +19,8 @@ import numpy.typing as npt
 import polars as pl
 
 from recray.arrays import Float64s, Int32s, Int64s
-from recray.features.items import Items, check_items, item_features, item_frame, no_item_features
+from recray.features.items import NO_ITEM_FEATURES, Items, check_items, item_features, item_frame
+from recray.features.overlap import Overlap
 from recray.features.past import (
     RATING_STEP,
     RECENT_EVENTS,
@@ -58,7 +59,7 @@ class EventLog:
         user_ids_N, item_ids_N: int64, in 0..num_users-1 and 0..num_items-1.
         ratings_N: float32, finite; 1.0 where the source has none.
         timestamps_N: int64 unix seconds, any order; events of one second keep the order given.
-        items: genres and years of the ``num_items`` items.
+        items: labels, numbers and dates of the ``num_items`` items.
     Raises:
         DataError: arrays of different lengths, ids out of range, a rating that is not finite, or
             timestamps whose span times the number of users or items does not fit in 63 bits
@@ -77,7 +78,8 @@ class EventLog:
         items: Items | None = None,
     ) -> None:
         self.num_users, self.num_items = num_users, num_items
-        self.items = items or no_item_features(num_items)
+        self.items = items or NO_ITEM_FEATURES
+        self.columns = self.items.columns()
         users_N, items_N = np.asarray(user_ids_N, np.int64), np.asarray(item_ids_N, np.int64)
         ratings, times_N = np.asarray(ratings_N, np.float64), np.asarray(timestamps_N, np.int64)
         _check_events(users_N, items_N, ratings, times_N, num_users, num_items)
@@ -104,11 +106,8 @@ class EventLog:
         place_N[self.by_user.order_N] = np.arange(len(times_N), dtype=np.int32)
         self._user_place_N = place_N[self.by_item.order_N]
         self.rating_sums_N = running(ratings_N)
-        # Float64 because integer matrices are multiplied without BLAS; entries are 0 and 1.
-        self.genres_IG = self.items.genres_IG.astype(np.float64)
-        self.genre_counts_I = self.genres_IG.sum(axis=1)
-        self.years_I = self.items.years_I.astype(np.float64)
         self._edges: dict[int, Int64s] = {}
+        self._overlaps: dict[str, Overlap] = {}
 
     def __len__(self) -> int:
         return len(self.timestamps_N)
@@ -142,6 +141,12 @@ class EventLog:
             # A new dictionary instead of a change in place: threads may be reading the old one.
             self._edges = dict([*list(self._edges.items())[1 - _KEPT_EDGES :], (begin, edges_I)])
         return edges_I
+
+    def overlap(self, column: str) -> Overlap | None:
+        """Of a column of labels, made when first asked for; None where the items do not have it."""
+        if column not in self._overlaps and column in self.items.labels:
+            self._overlaps[column] = Overlap(self.items.labels[column])
+        return self._overlaps.get(column)
 
     def mean_rating_before(self, time: int) -> float:
         """Mean rating of all events strictly before ``time``; NaN where there are none."""
@@ -240,12 +245,12 @@ class EventLog:
     def save(self, folder: Path) -> None:
         """Write ``events.parquet``, and ``items.parquet`` unless the folder has one already.
 
-        A bundle's own ``items.parquet`` (raw_id, title, genres, year) already says what the log needs.
+        A bundle's own ``items.parquet`` (raw_id, title and all side columns) already says what the log needs.
         """
         counts = {"num_users": str(self.num_users), "num_items": str(self.num_items)}
         self.events().write_parquet(folder / EVENT_FILE, metadata=counts)
         if not (folder / ITEM_FILE).exists():
-            item_frame(self.items).write_parquet(folder / ITEM_FILE)
+            item_frame(self.items, self.num_items).write_parquet(folder / ITEM_FILE)
 
     @staticmethod
     def load(folder: Path) -> "EventLog":

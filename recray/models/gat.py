@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recray.batch import EDGE_FEATURES, FeatureTables, GraphBatch, Hop, QueryBatch
 from recray.config import ConfigError
 from recray.losses import batch_items, sampled_softmax
+from recray.models.side_features import forget, unknown_last
 from recray.models.two_tower import Tower
 from recray.schema import FeatureSchema
 
@@ -106,9 +107,22 @@ class GAT(nn.Module):
 
     def set_side_features(self, tables: FeatureTables) -> None:
         """Fills the side features in; they are part of the state dict from then on."""
-        for tower, rows in ((self.user_tower, tables.user), (self.item_tower, tables.item)):
-            for name in tower.tables:
-                tower.get_buffer(f"{name}_rows").copy_(rows[name])
+        self.user_tower.set_rows(tables.user)
+        self.item_tower.set_rows(tables.item)
+
+    def forget_items(self, item_ids: Tensor) -> None:
+        """Leaves to these items what their side features say."""
+        forget(self.item_tower.ids, item_ids)
+        self._silence_unknown()
+
+    @torch.no_grad()
+    def _silence_unknown(self) -> None:
+        """An item without anything to start from hears nobody: what a layer adds to it is a constant."""
+        training = self.training
+        self.eval()
+        start_ID = self.item_tower(torch.arange(len(self.item_ID), device=self.item_ID.device))
+        self.item_ID[~start_ID.any(dim=1)] = 0.0
+        self.train(training)
 
     def loss(self, batch: GraphBatch) -> dict[str, Tensor]:
         """In-batch sampled softmax; every pair has its own view of its user, items have one each.
@@ -150,6 +164,7 @@ class GAT(nn.Module):
             user_UD, item_ID = users, items
         self.user_UD.copy_(F.normalize(user_UD, dim=-1))
         self.item_ID.copy_(F.normalize(item_ID, dim=-1))
+        self._silence_unknown()
         self.train(training)
 
     @torch.inference_mode()
@@ -169,7 +184,7 @@ class GAT(nn.Module):
     @torch.inference_mode()
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI: cosines."""
-        return self.query_vectors(queries) @ self.item_vectors().T
+        return unknown_last(self.query_vectors(queries) @ self.item_ID.T, self.item_ID)
 
 
 MODEL = GAT

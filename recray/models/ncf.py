@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recray.batch import PairBatch, QueryBatch
 from recray.config import ConfigError
+from recray.models.side_features import forget, unknown_last
 from recray.schema import FeatureSchema
 
 CHUNK_VALUES = 2**22  # hidden values that scoring a catalogue holds at a time
@@ -83,6 +84,11 @@ class NCF(nn.Module):
         for table in (self.user_factors, self.item_factors, self.user_inputs, self.item_inputs):
             nn.init.normal_(table.weight, std=0.1)
 
+    def forget_items(self, item_ids: Tensor) -> None:
+        """What was learnt of these items as negatives alone."""
+        forget(self.item_factors, item_ids)
+        forget(self.item_inputs, item_ids)
+
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         """Binary cross-entropy of each observed pair and its negatives, all weighing alike within the row.
 
@@ -120,13 +126,14 @@ class NCF(nn.Module):
         known_B = queries.user_ids_B >= 0
         scores_BI = self._all_logits(queries.user_ids_B.clamp(min=0))
         if known_B.all():
-            return scores_BI
+            return unknown_last(scores_BI, self.item_factors.weight)
         item_ID = F.normalize(torch.cat([self.item_factors.weight, self.item_inputs.weight], dim=1), dim=1)
         history_ND = item_ID[queries.history.values_N]
         sum_BD = item_ID.new_zeros(len(known_B), item_ID.shape[1])
         sum_BD.index_add_(0, queries.history.rows_N(), history_ND)
         count_B = queries.history.lengths_B().clamp(min=1)
-        return torch.where(known_B[:, None], scores_BI, sum_BD / count_B[:, None] @ item_ID.T)
+        scores_BI = torch.where(known_B[:, None], scores_BI, sum_BD / count_B[:, None] @ item_ID.T)
+        return unknown_last(scores_BI, item_ID)
 
     def _all_logits(self, user_ids_B: Tensor) -> Tensor:
         """logits_BI, the hidden layers of as many users at a time as ``CHUNK_VALUES`` allows."""

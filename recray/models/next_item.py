@@ -1,8 +1,9 @@
 """What models of event sequences share: a vector after each event, trained to find the item that comes next.
 
 A model reads the events up to a position, and how long it is until the next request, and makes of them a
-vector; the score of an item is the inner product with the embedding that the model also reads. Every
-position of a sequence is trained in the same causal pass: a user is one sequence, not a sample per prefix.
+vector; the score of an item is the inner product with the embedding that the model also reads: of its id
+and, by choice, the mean of those of its side features. Every position of a sequence is trained in the same
+causal pass: a user is one sequence, not a sample per prefix.
 
 Shapes: B rows, N events end to end, D width, I catalogue, K sampled negatives.
 """
@@ -14,10 +15,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recray.batch import Jagged, QueryBatch, SequenceBatch
+from recray.batch import FeatureTables, Jagged, QueryBatch, SequenceBatch
 from recray.config import ConfigError
 from recray.losses import full_softmax, gbce
-from recray.schema import DataError
+from recray.models.side_features import SideFeatures, forget, unknown_last
+from recray.schema import DataError, Feature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +52,49 @@ class NextItemModel(nn.Module, ABC):
 
     Args:
         max_items: events that a query is answered from, the latest ones.
+        features: of items, that it reads beside their ids.
     """
 
     reads_history = True
 
-    def __init__(self, num_items: int, dim: int, max_items: int, loss: NextItemLoss) -> None:
+    def __init__(
+        self,
+        num_items: int,
+        dim: int,
+        max_items: int,
+        loss: NextItemLoss,
+        features: tuple[Feature, ...] = (),
+    ) -> None:
         super().__init__()
         if min(dim, max_items) < 1:
             raise ConfigError(f"dim and max_items must be at least 1, got {dim} and {max_items}")
         self.items = nn.Embedding(num_items, dim)
         nn.init.normal_(self.items.weight, std=0.02)
         self.max_items, self._loss = max_items, loss
+        self.side = SideFeatures(num_items, features, dim) if features else None
+        if self.side:
+            self.side.initialise(0.02)
+
+    def set_side_features(self, tables: FeatureTables) -> None:
+        """Fills those of the items in; they are part of the state dict from then on."""
+        if self.side:
+            self.side.set_rows(tables.item)
+
+    def forget_items(self, item_ids: Tensor) -> None:
+        """Leaves to these items what their side features say."""
+        forget(self.items, item_ids)
+
+    def embed(self, item_ids_N: Tensor) -> Tensor:
+        """item_ND: as they are read, and scored."""
+        vectors_ND: Tensor = self.items(item_ids_N)
+        if self.side is None:
+            return vectors_ND
+        return vectors_ND + torch.stack(self.side.of(item_ids_N)).mean(dim=0)
+
+    def _all_items(self) -> Tensor:
+        if self.side is None:
+            return self.items.weight
+        return self.embed(torch.arange(self.items.num_embeddings, device=self.items.weight.device))
 
     @abstractmethod
     def encode(self, events: Events) -> Tensor:
@@ -76,17 +110,26 @@ class NextItemModel(nn.Module, ABC):
         return {"loss": self._next_item_loss(hidden_ND[before_target_N], targets_N, weights_N)}
 
     def _next_item_loss(self, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None) -> Tensor:
-        item_ID = self.items.weight
+        item_ID, targets_N = self._scored_against(targets_N)
         if self._loss.kind == "cross_entropy":
             return full_softmax(hidden_ND, item_ID, targets_N, weights_N=weights_N)
         negatives_K = torch.randint(len(item_ID), (self._loss.negatives,), device=item_ID.device)
         calibration = self._loss.calibration
         return gbce(hidden_ND, item_ID, targets_N, negatives_K, calibration=calibration, weights_N=weights_N)
 
+    def _scored_against(self, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        """(item_ID, the targets among them): with side features, without the items that were forgotten,
+        whose features would learn that nobody wants them."""
+        item_ID = self._all_items()
+        if self.side is None:
+            return item_ID, targets_N
+        is_learnt_I = self.items.weight.detach().any(dim=1)
+        return item_ID[is_learnt_I], is_learnt_I.cumsum(0)[targets_N] - 1
+
     @torch.inference_mode()
     def item_vectors(self) -> Tensor:
         """item_ID."""
-        return self.items.weight.detach()
+        return self._all_items().detach()
 
     @torch.inference_mode()
     def query_vectors(self, queries: QueryBatch) -> Tensor:
@@ -111,7 +154,8 @@ class NextItemModel(nn.Module, ABC):
     @torch.inference_mode()
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI: inner products."""
-        return self.query_vectors(queries) @ self.item_vectors().T
+        item_ID = self.item_vectors()
+        return unknown_last(self.query_vectors(queries) @ item_ID.T, item_ID)
 
     def _events(self, queries: QueryBatch) -> Events:
         """The latest events of each query."""

@@ -36,6 +36,8 @@ class SASRecConfig:
     """Of embeddings and of what each layer adds."""
     max_items: int = 50
     """Events that a query is answered from, the latest ones."""
+    side_features: bool = False
+    """Read genres, text and other columns of the items beside their ids, where the data set has them."""
     loss: NextItemLoss = field(default_factory=NextItemLoss)
 
     def __post_init__(self) -> None:
@@ -51,7 +53,8 @@ class SASRec(NextItemModel):
     """A ``VectorRetriever``; see ``recray.contract``."""
 
     def __init__(self, config: SASRecConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema.num_items, config.dim, config.max_items, config.loss)
+        features = schema.item if config.side_features else ()
+        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features)
         self.rotary = Rotary(config.dim // config.num_heads)
         shape = (config.dim, config.num_heads, config.hidden_dim, config.dropout)
         self.layers = nn.ModuleList(EncoderLayer(*shape) for _ in range(config.num_layers))
@@ -63,7 +66,7 @@ class SASRec(NextItemModel):
         offsets_B = events.items.offsets_B
         position_N = events.items.places_N()
         angles, groups = self.rotary.angles(position_N), group_causal(offsets_B)
-        x_ND = self.dropout(self.items(events.items.values_N) * self.items.embedding_dim**0.5)
+        x_ND = self.dropout(self.embed(events.items.values_N) * self.items.embedding_dim**0.5)
         for layer in self.layers:
             x_ND = layer(x_ND, angles, groups)
         hidden_ND: Tensor = self.norm(x_ND)

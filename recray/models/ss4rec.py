@@ -54,6 +54,8 @@ class SS4RecConfig:
     """Events that a query is answered from, the latest ones."""
     backend: Backend = "auto"
     """Of the scans, see ``recray.ops.scans``; what mamba_ssm does not have goes to auto."""
+    side_features: bool = False
+    """Read genres, text and other columns of the items beside their ids, where the data set has them."""
     loss: NextItemLoss = field(default_factory=NextItemLoss)
 
     def __post_init__(self) -> None:
@@ -162,7 +164,8 @@ class SS4Rec(NextItemModel):
     """A ``VectorRetriever``; see ``recray.contract``."""
 
     def __init__(self, config: SS4RecConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema.num_items, config.dim, config.max_items, config.loss)
+        features = schema.item if config.side_features else ()
+        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features)
         self.config = config
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.dropout = nn.Dropout(config.dropout)
@@ -170,7 +173,7 @@ class SS4Rec(NextItemModel):
     def encode(self, events: Events) -> Tensor:
         """hidden_ND; the last state of a row is that at the time of its request."""
         intervals_N = self._intervals(events.waits_N)
-        x_ND = self.dropout(self.items(events.items.values_N) * self.items.embedding_dim**0.5)
+        x_ND = self.dropout(self.embed(events.items.values_N) * self.items.embedding_dim**0.5)
         for block in self.blocks:
             x_ND = block(x_ND, intervals_N, events.items.offsets_B)
         hidden_ND: Tensor = x_ND

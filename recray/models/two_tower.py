@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recray.batch import FeatureTables, PairBatch, QueryBatch
 from recray.config import ConfigError
 from recray.losses import batch_items, sampled_softmax
+from recray.models.side_features import SideFeatures, forget, unknown_last
 from recray.schema import Feature, FeatureSchema
 
 
@@ -43,8 +44,8 @@ class TwoTowerConfig:
             raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
-class Tower(nn.Module):
-    """ids_B -> unit vectors [B, D]: id embedding plus an embedding of each side feature."""
+class Tower(SideFeatures):
+    """ids_B -> unit vectors [B, D]: id embedding plus an embedding of each side feature; zero for nothing."""
 
     def __init__(
         self,
@@ -54,20 +55,8 @@ class Tower(nn.Module):
         hidden_dims: tuple[int, ...],
         dropout: float,
     ) -> None:
-        super().__init__()
+        super().__init__(num_rows, features, dim)
         self.ids = nn.Embedding(num_rows, dim)
-        self.tables = nn.ModuleDict()
-        for feature in features:
-            ids = feature.kind == "ids"
-            self.register_buffer(
-                f"{feature.name}_rows",
-                torch.zeros(num_rows, feature.width, dtype=torch.int64 if ids else torch.float32),
-            )
-            self.tables[feature.name] = (
-                nn.EmbeddingBag(feature.size, dim, mode="mean", padding_idx=0)
-                if ids
-                else nn.Linear(feature.width, dim, bias=False)
-            )
         layers: list[nn.Module] = []
         for width_in, width_out in zip((dim, *hidden_dims), (*hidden_dims, dim), strict=True):
             layers += [nn.Linear(width_in, width_out), nn.GELU()]
@@ -77,17 +66,16 @@ class Tower(nn.Module):
 
     def _initialise(self) -> None:
         nn.init.normal_(self.ids.weight, std=self.ids.embedding_dim**-0.5)
-        for weight in self.tables.parameters():
-            # Side features start small: they refine what the id says instead of drowning it.
-            nn.init.normal_(weight, std=0.1 * self.ids.embedding_dim**-0.5)
+        # Side features start small: they refine what the id says instead of drowning it.
+        self.initialise(0.1 * self.ids.embedding_dim**-0.5)
 
     def forward(self, ids_B: Tensor) -> Tensor:
         x_BD = self.ids(ids_B)
-        for name, table in self.tables.items():
-            x_BD = x_BD + table(self.get_buffer(f"{name}_rows")[ids_B])
+        for feature_BD in self.of(ids_B):
+            x_BD = x_BD + feature_BD
         x_BD = self.dropout(x_BD)
         if self.mlp is not None:
-            x_BD = x_BD + self.mlp(x_BD)
+            x_BD = x_BD + self.mlp(x_BD) * x_BD.any(dim=-1, keepdim=True)
         return F.normalize(x_BD, dim=-1)
 
 
@@ -104,9 +92,12 @@ class TwoTower(nn.Module):
 
     def set_side_features(self, tables: FeatureTables) -> None:
         """Fills the side features in; they are part of the state dict from then on."""
-        for tower, rows in ((self.user_tower, tables.user), (self.item_tower, tables.item)):
-            for name in tower.tables:
-                tower.get_buffer(f"{name}_rows").copy_(rows[name])
+        self.user_tower.set_rows(tables.user)
+        self.item_tower.set_rows(tables.item)
+
+    def forget_items(self, item_ids: Tensor) -> None:
+        """Leaves to these items what their side features say."""
+        forget(self.item_tower.ids, item_ids)
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         items = batch_items(batch.item_ids_B, batch.item_logq_B)
@@ -135,7 +126,8 @@ class TwoTower(nn.Module):
     @torch.inference_mode()
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI: cosines."""
-        return self.query_vectors(queries) @ self.item_vectors().T
+        item_ID = self.item_vectors()
+        return unknown_last(self.query_vectors(queries) @ item_ID.T, item_ID)
 
 
 MODEL = TwoTower

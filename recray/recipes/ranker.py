@@ -29,7 +29,6 @@ from recray.features.examples import (
     RankingExamples,
     load_examples,
 )
-from recray.features.ranking import chosen
 from recray.models.dlrm import DLRM, DLRMConfig
 from recray.models.dlrm_ranker import ITEM, DLRMRanker, ranker_schema
 from recray.models.gbdt import GBDTConfig, GBDTRanker
@@ -243,7 +242,7 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
 
     def schema(self, run: DLRMRankerRun, data: RankerData) -> RowSchema:
         """The features that it goes by, and the item itself."""
-        return ranker_schema(chosen(run.features), data.num_items)
+        return ranker_schema(data.feature_names, data.num_items)
 
     def fit(self, run: DLRMRankerRun, data: RankerData, model: DLRM, context: Context) -> None:
         train = _rows(data, TRAIN)

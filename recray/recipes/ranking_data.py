@@ -24,9 +24,16 @@ from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig, open_split
 from recray.data.sources import data_name
 from recray.features.candidates import CandidateConfig
-from recray.features.examples import RankingExamples, joined, quantized, ranking_examples, save_examples
+from recray.features.examples import (
+    RankingExamples,
+    feature_names_of,
+    joined,
+    quantized,
+    ranking_examples,
+    save_examples,
+)
 from recray.features.queries import day_queries
-from recray.features.ranking import chosen
+from recray.features.ranking import FEATURES, check_names, chosen
 from recray.folders import build_once, digest
 from recray.recipes.two_stage import TwoStage
 from recray.schema import FeatureSchema, SemanticSchema
@@ -49,7 +56,7 @@ class RankerRun:
     """Its version: a number, a name such as production, or latest."""
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     features: tuple[str, ...] = ()
-    """Names of the ranking features that the ranker is to go by; none: all there are."""
+    """Names of the ranking features that the ranker is to go by; none: all that the catalogue has."""
     negatives: int = 50
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.0
@@ -61,7 +68,7 @@ class RankerRun:
     """Of the negatives, the users held out, and a network's weights and order of data."""
 
     def __post_init__(self) -> None:
-        chosen(self.features)
+        check_names(self.features)
         require_seed(self.seed)
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
@@ -97,7 +104,7 @@ class RankerData:
             "seed": run.seed,
             "negatives": run.negatives,
             "holdout": run.holdout,
-            "features": chosen(run.features),
+            "features": run.features or tuple(FEATURES),  # and those of its columns, which the data says
             "quantized": quantize,
         }
         self.folder = paths.runs_dir() / "examples" / f"{self.bundle.manifest.name}-{digest(said)}"
@@ -121,6 +128,11 @@ class RankerData:
     def num_queries(self) -> int:
         count: int = json.loads((self.folder / QUERIES).read_text())["queries"]
         return count
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Of the examples' columns."""
+        return feature_names_of(self.folder / TRAIN)
 
 
 def _retriever_bundle(run: RankerRun) -> Bundle:
@@ -167,7 +179,7 @@ def _examples_of(asked: EvalExamples, run: RankerRun, stages: TwoStage) -> Ranki
         asked.queries,
         stages.candidates(asked.queries),
         asked.targets,
-        chosen(run.features),
+        chosen(run.features, stages.log.columns),
         negatives=run.negatives or None,
         seed=run.seed,
     )

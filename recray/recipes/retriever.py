@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from recray.bundles.index import with_vectors
 from recray.bundles.naming import bundle_name
 from recray.bundles.retriever import RetrieverFiles, write_retriever
 from recray.config import ELASTIC, Config, ConfigError, override, to_dict
-from recray.contract import ReadsSideFeatures, Retriever
+from recray.contract import ForgetsItems, ReadsSideFeatures, Retriever
 from recray.data.events.examples import eval_examples, item_counts
 from recray.data.events.log import event_log
 from recray.data.events.prepare import prepared_manifest
@@ -158,6 +159,13 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
         if self.reads_side_features(run):
             assert isinstance(model, ReadsSideFeatures)
             model.set_side_features(data.side.tables)
+            forget_untrained(model, data)
+        return model
+
+    def restore(self, run: R, data: S, folder: Path) -> nn.Module:
+        """An item without training events is known by its side features alone, if at all."""
+        model = super().restore(run, data, folder)
+        forget_untrained(model, data)
         return model
 
     def measure(self, run: R, data: S, model: nn.Module, part: Part = "test") -> Measured:
@@ -240,6 +248,13 @@ class GradientRecipe(RetrieverRecipe[G, S]):
             seed=run.seed,
             data=self.identity(run, data),
         )
+
+
+def forget_untrained(model: nn.Module, data: SplitData) -> None:
+    """What the model's initial weights say of items that the training part does not have."""
+    if isinstance(model, ForgetsItems):
+        counts_I = item_counts(data.dataset, data.split.learnt_N)
+        model.forget_items(torch.from_numpy(np.flatnonzero(counts_I == 0)))
 
 
 def evaluate_retriever(

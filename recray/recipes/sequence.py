@@ -47,6 +47,9 @@ class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
         self.require_times(run, data.dataset)
         return data
 
+    def reads_side_features(self, run: SequenceRun) -> bool:
+        return run.model.side_features
+
     def require_times(self, run: SequenceRun, dataset: Dataset) -> None:
         """Raises ConfigError where the model reads waits and the data has none."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recray.features.items import MAX_GENRES, item_features, item_frame
+from recray.features.items import MAX_GENRES, NO_ITEM_FEATURES, item_features, item_frame
 from recray.features.log import FOLLOW_SOURCES, FOLLOW_STEPS, EventLog
 from recray.features.past import DAY_S, RECENT_EVENTS, brought_history
 from recray.schema import DataError
@@ -129,9 +129,15 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
     loaded = EventLog.load(tmp_path)
     assert loaded.events().equals(world.log.events())
     assert (loaded.num_users, loaded.num_items) == (NUM_USERS, NUM_ITEMS)
-    assert loaded.items.genre_names == world.log.items.genre_names
-    np.testing.assert_array_equal(loaded.items.genres_IG, world.log.items.genres_IG)
-    np.testing.assert_array_equal(loaded.items.years_I, world.log.items.years_I)
+    assert (
+        loaded.columns == world.log.columns == (("genres", "brand", "path"), ("year", "price"), ("created",))
+    )
+    for name, (places_IW, names) in world.log.items.labels.items():
+        assert loaded.items.labels[name].names == names
+        np.testing.assert_array_equal(loaded.items.labels[name].places_IW, places_IW)
+    for kind, columns in (("numbers", world.log.items.numbers), ("dates", world.log.items.dates)):
+        for name, values_I in columns.items():
+            np.testing.assert_array_equal(getattr(loaded.items, kind)[name], values_I)
 
 
 def test_a_bundle_s_own_items_are_kept_and_read(tmp_path: Path) -> None:
@@ -146,20 +152,22 @@ def test_a_bundle_s_own_items_are_kept_and_read(tmp_path: Path) -> None:
     frame.write_parquet(tmp_path / "items.parquet")
     make_world().log.save(tmp_path)
     loaded = EventLog.load(tmp_path)
-    assert loaded.items.genre_names == ("Comedy", "Drama")
-    assert loaded.items.genres_IG[:4].tolist() == [[1, 1], [0, 0], [0, 0], [0, 1]]
-    assert loaded.items.years_I[0] == 1999
-    assert np.isnan(loaded.items.years_I[1:]).all()
+    genres, years_I = loaded.items.labels["genres"], loaded.items.numbers["year"]
+    assert genres.names == ("Comedy", "Drama")
+    assert [set(row) for row in genres.places_IW[:4].tolist()] == [{1, 2}, {0}, {0}, {0, 2}]
+    assert years_I[0] == 1999
+    assert np.isnan(years_I[1:]).all()
     assert pl.read_parquet(tmp_path / "items.parquet").equals(frame)
 
 
 def test_items_without_side_information_and_with_too_much() -> None:
     plain = item_features(pl.DataFrame({"raw_id": ["a", "b"]}))
-    assert plain.genres_IG.shape == (2, 0)
+    assert plain == NO_ITEM_FEATURES
+    assert len(item_frame(plain, 2)) == 2
     many = [f"g{i:03}" for i in range(MAX_GENRES + 5)]
     rich = item_features(pl.DataFrame({"genres": [many, many[5:], many[5:]]}))
-    assert rich.genre_names == tuple(many[5:])
-    assert item_features(item_frame(rich)).genre_names == rich.genre_names
+    assert rich.labels["genres"].names == tuple(many[5:])
+    assert item_features(item_frame(rich, 3)).labels["genres"].names == tuple(many[5:])
 
 
 @pytest.mark.parametrize(
@@ -179,8 +187,8 @@ def test_bad_events_are_refused_with_a_way_out(columns: tuple[list[float], ...],
 
 
 def test_other_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"\(12, 12\) rows for a log of 3 items"):
-        EventLog([], [], [], [], num_users=1, num_items=3, items=make_items())
+    with pytest.raises(DataError, match=r"'genres' has 12 rows for a log of 3 items"):
+        EventLog([], [], [], [], num_users=1, num_items=3, items=item_features(make_items()))
     with pytest.raises(DataError, match="user id 99 is not in the log"):
         make_world().log.user_before(99, START)
     with pytest.raises(DataError, match=r"events\.parquet: missing"):

@@ -20,6 +20,7 @@ from recray.features.ranking import (
     compute,
     compute_of_events,
     describe,
+    event_features_of,
 )
 from recray.features.ranking.known import KnownOfQuery
 from recray.schema import DataError
@@ -32,11 +33,26 @@ from tests.features.worlds import (
     World,
     int64,
     interesting_times,
+    make_items,
     make_log,
     make_world,
 )
 
-NAMES = tuple(FEATURES)
+OF_COLUMNS = (
+    *(
+        f"{column}_{what}"
+        for column in ("brand", "path")
+        for what in ("affinity", "affinity_recent", "mean_rating", "overlap_last")
+    ),
+    "item_price",
+    "price_vs_user",
+    "item_age_created",
+)
+NAMES = (*FEATURES, *OF_COLUMNS)
+
+
+ITEMS = make_items()
+RATED = ("user_mean_rating", "genre_mean_rating", "brand_mean_rating", "path_mean_rating")
 
 
 def make_query(user: int, time: int, seed: int = 0, **changes: object) -> RankingQuery:
@@ -81,23 +97,38 @@ def slow_item(world: World, item: int, before: list[Event], now: int) -> dict[st
         "item_mean_rating": (sum(e.rating for e in own) + 10 * prior) / (len(own) + 10),
         "item_days_since_first": (now - own[0].time) / DAY_S if own else math.nan,
         "item_days_since_last": (now - own[-1].time) / DAY_S if own else math.nan,
-        "item_age": 1970 + now / (365.2425 * DAY_S) - float(world.log.items.years_I[item]),
+        "item_age": 1970 + now / (365.2425 * DAY_S) - (ITEMS["year"][item] or math.nan),
+        "item_price": ITEMS["price"][item] or math.nan,
+        "item_age_created": slow_age(ITEMS["created"][item], now),
     }
 
 
-def slow_taste(world: World, item: int, own: list[Event]) -> dict[str, float]:
-    genres = [set(np.flatnonzero(row)) for row in world.log.items.genres_IG]
-    mine = genres[item]
-    shared = [len(mine & genres[e.item]) for e in own]
+def slow_age(date: datetime.date | None, now: int) -> float:
+    if date is None:
+        return math.nan
+    born = datetime.datetime(date.year, date.month, date.day, tzinfo=datetime.UTC).timestamp()
+    return (now - born) / DAY_S if born <= now else math.nan
+
+
+def slow_vs_user(item: int, own: list[Event]) -> float:
+    prices = [p for e in own if (p := ITEMS["price"][e.item]) is not None]
+    return (ITEMS["price"][item] or math.nan) - share(sum(prices), len(prices))
+
+
+def slow_taste(column: str, name: str, item: int, own: list[Event]) -> dict[str, float]:
+    values = [[row] if isinstance(row, str) else row or [] for row in ITEMS[column].to_list()]
+    labels = [set(row) for row in values]
+    mine = labels[item]
+    shared = [len(mine & labels[e.item]) for e in own]
     weights = [0.5 ** (age / 10) for age in range(len(own))][::-1]
-    last = genres[own[-1].item] if own else set()
+    last = labels[own[-1].item] if own else set()
     weighted = sum(w * s for w, s in zip(weights, shared, strict=True))
     ratings = sum(e.rating * s for e, s in zip(own, shared, strict=True))
     return {
-        "genre_affinity": share(sum(shared), len(mine) * len(own)),
-        "genre_affinity_recent": share(weighted, len(mine) * sum(weights)),
-        "genre_mean_rating": share(ratings, sum(shared)),
-        "genre_overlap_last": share(len(mine & last), len(mine | last)),
+        f"{name}_affinity": share(sum(shared), len(mine) * len(own)),
+        f"{name}_affinity_recent": share(weighted, len(mine) * sum(weights)),
+        f"{name}_mean_rating": share(ratings, sum(shared)),
+        f"{name}_overlap_last": share(len(mine & last), len(mine | last)),
     }
 
 
@@ -129,8 +160,11 @@ def slow_features(world: World, query: RankingQuery) -> dict[str, list[float]]:
         rows.append(
             slow_user(own, now)
             | slow_item(world, item, before, now)
-            | slow_taste(world, item, own)
+            | slow_taste("genres", "genre", item, own)
+            | slow_taste("brand", "brand", item, own)
+            | slow_taste("path", "path", item, own)
             | {
+                "price_vs_user": slow_vs_user(item, own),
                 "follows_last": slow_follows(before, own, item),
                 "hour_of_day": moment.hour,
                 "day_of_week": moment.weekday(),
@@ -232,7 +266,7 @@ def test_unknown_users_are_described_by_the_history_they_bring() -> None:
     ids, times = int64([e.item for e in own]), int64([e.time for e in own])
     known = compute(world.log, make_query(2, time), NAMES)
     brought = compute(world.log, make_query(-1, time, history_ids=ids, history_times=times), NAMES)
-    needs_ratings = [NAMES.index(name) for name in ("user_mean_rating", "genre_mean_rating")]
+    needs_ratings = [NAMES.index(name) for name in NAMES if name in RATED]
     assert np.isnan(brought[:, needs_ratings]).all()
     rest = np.delete(np.arange(len(NAMES)), needs_ratings)
     assert brought[:, rest].tobytes() == known[:, rest].tobytes()
@@ -307,10 +341,11 @@ def test_the_columns_asked_for_come_in_that_order_and_no_others() -> None:
 
 def test_only_what_the_columns_need_is_looked_up() -> None:
     known = KnownOfQuery(make_world().log, make_query(2, START + 80 * DAY_S))
-    looked_up = {"history", "item", "mean_rating", "taste"}
+    looked_up = {"history", "item", "mean_rating"}
     for name in ("hour_of_day", "item_age", "retrieval_score", "retrieval_rank", "from_popular"):
         FEATURES[name].define(known)
     assert not looked_up & vars(known).keys()
+    assert not known.tastes
     FEATURES["item_events_30d_rank"].define(known)
     assert looked_up & vars(known).keys() == {"item"}
     FEATURES["item_mean_rating_rank"].define(known)
@@ -327,7 +362,10 @@ def test_unknown_features_are_refused_with_the_nearest_name() -> None:
         chosen(("item_events", "item_events"))
     with pytest.raises(DataError, match="no ranking feature 'retrieval_rank'"):
         compute_of_events(KnownOfEvents(world.log), ("retrieval_rank",))
-    assert chosen() == NAMES
+    assert chosen() == tuple(FEATURES)
+    assert chosen((), world.log.columns) == NAMES
+    with pytest.raises(DataError, match="no ranking feature 'prize_vs_user', did you mean 'price_vs_user'"):
+        compute(world.log, query, ("prize_vs_user",))
     assert chosen(("item_age", "user_events")) == ("item_age", "user_events")
 
 
@@ -337,7 +375,8 @@ def test_what_is_known_of_an_event_is_what_a_query_at_its_time_is_told(past: lis
     """Bit for bit, for every feature that rows and queries share; most events share their second."""
     days = [START + event.time % ties * DAYS * DAY_S // ties for event in past]
     log = make_log([event._replace(time=time) for event, time in zip(past, days, strict=True)])
-    names = tuple(EVENT_FEATURES)
+    names = tuple(event_features_of(log.columns))
+    assert {"item_price", "item_age_created", *EVENT_FEATURES} == {*names}
     assert {"user_events_30d", "user_mean_rating", "item_trend", "item_mean_rating", "day_of_week"} < {*names}
     of_events_NF = compute_of_events(KnownOfEvents(log), names)
     for n, (user, item, _, time) in enumerate(log.events().rows()):

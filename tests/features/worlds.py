@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from recray.arrays import Int64s
-from recray.features.items import Items
+from recray.features.items import item_features
 from recray.features.log import EventLog
 from recray.features.past import DAY_S
 
@@ -33,18 +34,31 @@ class World:
         return [event for event in self.events if event.time < time]
 
 
-def make_items(seed: int = 0) -> Items:
+def make_items(seed: int = 0) -> pl.DataFrame:
+    """Genres and years, and columns of a kind that any catalogue may have; some items lack some."""
     rng = np.random.default_rng(seed)
-    genres_IG = (rng.random((NUM_ITEMS, NUM_GENRES)) < 0.4).astype(np.float32)
-    genres_IG[0] = 0.0  # an item without genres
-    years_I = rng.integers(1950, 2000, NUM_ITEMS).astype(np.float32)
-    years_I[1] = np.nan
-    return Items(genres_IG, years_I, tuple(f"genre {g}" for g in range(NUM_GENRES)))
+    genres = [[f"genre {g}" for g in range(NUM_GENRES) if rng.random() < 0.4] for _ in range(NUM_ITEMS)]
+    genres[0] = []
+    many = [[f"a > {n:03}" for n in rng.integers(0, 200, 9)] for _ in range(NUM_ITEMS)]  # beyond FEW_LABELS
+    days = rng.integers(START // DAY_S - 200, START // DAY_S + DAYS, NUM_ITEMS)
+    return pl.DataFrame(
+        {
+            "raw_id": [f"m{i}" for i in range(NUM_ITEMS)],
+            "genres": genres,
+            "year": [1950, None, *rng.integers(1950, 2000, NUM_ITEMS - 2).tolist()],
+            "brand": [None, *(f"b{n}" for n in rng.integers(0, 3, NUM_ITEMS - 1))],
+            "path": [None, *many[1:]],
+            "price": [*rng.lognormal(3, 1, NUM_ITEMS - 1).tolist(), None],
+            "created": pl.Series([None, *days[1:].tolist()], dtype=pl.Int32).cast(pl.Date),
+            "description": ["words that nobody ranks by"] * NUM_ITEMS,
+            "in_stock": [n % 2 == 0 for n in range(NUM_ITEMS)],
+        }
+    )
 
 
 def make_log(events: list[Event]) -> EventLog:
     columns = list(zip(*events, strict=True)) if events else [(), (), (), ()]
-    return EventLog(*columns, num_users=NUM_USERS, num_items=NUM_ITEMS, items=make_items())
+    return EventLog(*columns, num_users=NUM_USERS, num_items=NUM_ITEMS, items=item_features(make_items()))
 
 
 def make_world(seed: int = 0, count: int = 150) -> World:

@@ -1,6 +1,7 @@
 """What every registered retriever must do, on data whose answer is known (see ``tests.planted``)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -8,12 +9,14 @@ import pytest
 import safetensors.torch
 import torch
 
+from recray.batch import FeatureTables
 from recray.config import ConfigError, from_dict, to_dict
-from recray.contract import CountLearner, Learner, Retriever, VectorRetriever
+from recray.contract import CountLearner, ForgetsItems, Learner, Retriever, VectorRetriever
 from recray.data.batches.neighbours import WholeGraph
 from recray.models import build, config_of
 from recray.recipes import RECIPES
 from recray.recipes.retriever import RetrieverRecipe
+from recray.schema import Feature
 from tests.planted import (
     NUM_ITEMS,
     NUM_USERS,
@@ -61,7 +64,7 @@ def config_for(name: str) -> Any:
     return from_dict(config_of(name), CONFIGS.get(name, {}))
 
 
-def learn(name: str, model: Model, steps: int = 150) -> None:
+def learn(name: str, model: Model, steps: int = 150, num_items: int = NUM_ITEMS) -> None:
     if isinstance(model, CountLearner):
         model.count(*planted_history())
         return
@@ -74,7 +77,7 @@ def learn(name: str, model: Model, steps: int = 150) -> None:
         loss.backward()
         optimizer.step()
     if hasattr(model, "refresh"):
-        model.refresh(WholeGraph(planted_graph()))
+        model.refresh(WholeGraph(planted_graph(num_items)))
 
 
 @pytest.fixture(scope="module", params=RETRIEVERS)
@@ -138,6 +141,52 @@ def test_vectors_give_the_scores(model: Model) -> None:
     queries = planted_queries([0, 5, -1])
     by_vectors_BI = model.query_vectors(queries) @ model.item_vectors().T
     torch.testing.assert_close(by_vectors_BI, model.score_items(queries))
+
+
+COLD = (NUM_ITEMS, NUM_ITEMS + 1)  # items that nobody ever took: the first one says that it is even
+EVEN_USERS, ODD_USERS = [0, 4, 8], [1, 5, 9]
+PARITY = Feature(name="parity", kind="ids", size=3, width=1)
+SAID = torch.tensor([[1 + i % 2] for i in range(NUM_ITEMS)] + [[1], [0]])
+
+
+def learnt_with_cold_items(name: str, *, side_features: bool) -> Model:
+    """As a recipe would: where a model reads side features, it forgets before it learns too."""
+    torch.manual_seed(0)
+    schema = replace(SCHEMA, num_items=NUM_ITEMS + len(COLD), item=(PARITY,) if side_features else ())
+    config = config_for(name)
+    if hasattr(config, "side_features"):
+        config = replace(config, side_features=side_features)
+    model: Model = build(name, config, schema)
+    if side_features:
+        model.set_side_features(FeatureTables({}, {"parity": SAID}))
+        model.forget_items(torch.tensor(COLD))
+    learn(name, model, num_items=schema.num_items)
+    if isinstance(model, ForgetsItems):
+        model.forget_items(torch.tensor(COLD))
+    return model.eval()
+
+
+def test_a_cold_item_is_never_above_a_learnt_one_by_accident(name: str) -> None:
+    if name == "decoder":
+        pytest.skip("knows every item by its content codes")
+    model = learnt_with_cold_items(name, side_features=False)
+    scores_BI = model.score_items(planted_queries([*EVEN_USERS, *ODD_USERS, -1]))
+    lowest_B, cold_BC = scores_BI[:, :NUM_ITEMS].amin(1, keepdim=True), scores_BI[:, NUM_ITEMS:]
+    assert (cold_BC < lowest_B if isinstance(model, ForgetsItems) else cold_BC <= lowest_B).all()
+    if isinstance(model, VectorRetriever):
+        assert not model.item_vectors()[list(COLD)].any()  # which no search is to find
+
+
+def test_a_cold_item_is_found_by_what_it_says_of_itself(name: str) -> None:
+    if not hasattr(config_for(name), "side_features"):
+        pytest.skip("reads no side features")
+    model = learnt_with_cold_items(name, side_features=True)
+    even_BI, odd_BI = (model.score_items(planted_queries(users)) for users in (EVEN_USERS, ODD_USERS))
+    says_even, says_nothing = COLD
+    assert (even_BI[:, says_even] > even_BI[:, 1:NUM_ITEMS:2].amax(1)).all()  # above all odd ones
+    assert (odd_BI[:, says_even] < odd_BI[:, 1:NUM_ITEMS:2].amin(1)).all()
+    for scores_BI in (even_BI, odd_BI):
+        assert (scores_BI[:, says_nothing] < scores_BI[:, :says_nothing].amin(1)).all()
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:

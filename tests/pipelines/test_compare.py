@@ -10,7 +10,7 @@ from torch import nn
 
 from recray.config import ConfigError
 from recray.data.events.split_data import SplitData
-from recray.data.events.splits import leave_one_out
+from recray.data.events.splits import everything
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.pipelines import compare
 from recray.recipes.pairs import TwoTowerRecipe, TwoTowerRun
@@ -51,7 +51,7 @@ def test_the_best_weights_are_compared() -> None:
     users_N, items_N = (ids_N.tolist() for ids_N in planted_history())
     dataset = dataset_of([(u, i, n) for n, (u, i) in enumerate(zip(users_N, items_N, strict=True))])
     reports: list[Report] = []
-    best = compare._best(recipe, run, SplitData(dataset, leave_one_out(dataset)), "title", reports)
+    best = compare._best(recipe, run, SplitData(dataset, everything(dataset)), "title", reports)
     assert [report["ndcg@10"] for report in reports] == [0.1, 0.9, 0.2]
     assert isinstance(best, TwoTower)
     assert all(torch.equal(v, recipe.seen[1][k]) for k, v in best.state_dict().items())

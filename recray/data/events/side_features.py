@@ -1,6 +1,5 @@
 """Side columns of users and items as the id and dense features that models take."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,13 +11,13 @@ from torch import Tensor
 
 from recray.batch import FeatureTables
 from recray.data.events.dataset import Dataset
+from recray.features.columns import kind_of, labels, repeats, unix_seconds, words
 from recray.schema import Feature, FeatureSchema
 
 MAX_TOKENS = 16  # of a title or text; more add little and cost memory on every item
 MAX_LABELS = 16  # of a list column such as genres
 _YEARS_PER_BUCKET = 5
-_WORD = re.compile(r"[^\W_]{2,}")
-_TRAILING_YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
+_SKEWED = 1.0  # beyond it a positive number is read on a log scale: prices, sizes, counts
 
 
 class Encoded(NamedTuple):
@@ -27,11 +26,12 @@ class Encoded(NamedTuple):
 
 
 def encode_side_features(dataset: Dataset) -> tuple[FeatureSchema, FeatureTables]:
-    """Every side column by its type, the same way for every data set.
+    """Every side column by its kind (``features.columns``), the same way for every data set.
 
-    ``title`` and ``text``: words that occur in at least two rows, the first 16 of them. Lists and
-    other strings: one id per label. ``year``: five-year buckets. Further integers: one id per
-    value; floats: standardised dense values, 0 where unknown. Id 0 always means absent.
+    Words: those that occur in at least two rows, the first 16 of each. Labels: an id for each. ``year``:
+    five-year buckets. Integers that come back: one id per value. Other numbers: standardised dense values,
+    0 where unknown; positive ones with a long tail, such as prices, by their logarithm. Dates: by their age
+    before the latest one, an id for each doubling. Id 0 always means absent.
     """
     users = [e for column in dataset.users.drop("raw_id") if (e := _encode(column))]
     items = [e for column in dataset.items.drop("raw_id") if (e := _encode(column))]
@@ -47,29 +47,27 @@ def encode_side_features(dataset: Dataset) -> tuple[FeatureSchema, FeatureTables
 
 
 def _encode(column: pl.Series) -> Encoded | None:
-    """None for a column that tells nothing: all empty, or a type without an encoding."""
-    if column.null_count() == len(column):
-        return None
-    if column.name in ("title", "text"):
+    """None for a column that tells nothing."""
+    kind = kind_of(column)
+    if kind == "words":
         return _words(column)
-    if isinstance(column.dtype, pl.List) and column.dtype.inner == pl.String:
-        return _labels(column.name, [row or () for row in column.to_list()], MAX_LABELS)
-    if column.name == "year":
+    if kind == "labels":
+        return _labels(column.name, labels(column), MAX_LABELS)
+    if kind == "year":
         return _one_label((column // _YEARS_PER_BUCKET * _YEARS_PER_BUCKET).alias("year"))
-    if column.dtype == pl.String or column.dtype.is_integer() or column.dtype == pl.Boolean:
-        # A label of (almost) every row's own says no more than the id itself.
-        return _one_label(column) if column.drop_nulls().n_unique() <= len(column) / 2 else None
-    return _dense(column) if column.dtype.is_float() else None
+    if kind == "date":
+        return _age(column)
+    if kind == "number":
+        return _one_label(column) if column.dtype.is_integer() and repeats(column) else _number(column)
+    return None
 
 
 def _one_label(column: pl.Series) -> Encoded:
-    rows = [() if value is None else (str(value),) for value in column.to_list()]
-    return _labels(column.name, rows, 1)
+    return _labels(column.name, labels(column), 1)
 
 
 def _words(column: pl.Series) -> Encoded | None:
-    texts = [_TRAILING_YEAR.sub("", text or "").lower() for text in column.to_list()]
-    rows = [list(dict.fromkeys(_WORD.findall(text))) for text in texts]
+    rows = [list(dict.fromkeys(words(text or ""))) for text in column.to_list()]
     counts = Counter(word for row in rows for word in row)
     kept = [[word for word in row if counts[word] >= 2] for row in rows]
     return _labels(f"{column.name}_words", kept, MAX_TOKENS) if any(kept) else None
@@ -86,8 +84,20 @@ def _labels(name: str, rows: Sequence[Iterable[str]], max_width: int) -> Encoded
     return Encoded(feature, torch.from_numpy(ids))
 
 
-def _dense(column: pl.Series) -> Encoded:
+def _age(column: pl.Series) -> Encoded:
+    """How long before the latest date: what is new sells, and a week makes no difference after a year."""
+    seconds = unix_seconds(column).to_numpy()
+    days = (np.nanmax(seconds) - seconds) / 86_400
+    doublings = pl.Series(f"{column.name}_age", np.log2(days + 1).round(), nan_to_null=True)
+    return _one_label(doublings.cast(pl.Int64))
+
+
+def _number(column: pl.Series) -> Encoded:
+    """One value: deciles as ids found no more in a shop's prices (docs/LOG.md)."""
     values = column.cast(pl.Float64).fill_nan(None)
+    skew = values.skew()
+    if (values > 0).all() and skew is not None and skew > _SKEWED:
+        values = values.log()
     spread = values.std() or 1.0
     scaled = ((values - values.mean()) / spread).fill_null(0.0).cast(pl.Float32)
     return Encoded(

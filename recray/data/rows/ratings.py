@@ -18,9 +18,10 @@ from recray.data.events.side_features import encode_side_features
 from recray.data.events.splits import global_time
 from recray.data.row_block import MultiHot, RowBlock, SparseIds
 from recray.data.row_source import Part, RawRows
+from recray.features.items import YEAR, item_features
 from recray.features.log import EventLog
 from recray.features.past import smoothed_mean
-from recray.features.ranking import KnownOfEvents, compute_of_events
+from recray.features.ranking import EVENT_FEATURES, KnownOfEvents, compute_of_events, event_features_of
 from recray.schema import DataError, RowSchema, SparseFeature
 
 BEFORE = (
@@ -35,7 +36,7 @@ BEFORE = (
     "item_age",
 )
 """The ranking features that rows have, as ``features.ranking`` defines them; click rates come beside."""
-SIDE = ("gender", "age", "occupation", "genres")
+SAID_ELSEWHERE = ("year",)  # by item_age; and words are for towers
 
 
 class _Column(NamedTuple):
@@ -115,9 +116,12 @@ class RatingsAsRows:
         )
 
     def _features(self) -> tuple[str, ...]:
-        """Of ``BEFORE``, what tells the rows of a list apart and the data set has."""
-        names = BEFORE if self.sessions == "none" else [name for name in BEFORE if name.startswith("item_")]
-        return tuple(name for name in names if name != "item_age" or "year" in self.dataset.items.columns)
+        """Of ``BEFORE`` and the items' columns, what tells the rows of a list apart and the data set has."""
+        columns = item_features(self.dataset.items).columns()
+        names = [name for name in BEFORE if name != "item_age" or YEAR in columns.numbers]
+        if self.sessions != "none":
+            names = [name for name in names if name.startswith("item_")]
+        return *names, *(name for name in event_features_of(columns) if name not in EVENT_FEATURES)
 
     def _dense(self, log: EventLog, clicks_N: Bools) -> dict[str, Float32s]:
         """What was known strictly before each event."""
@@ -190,7 +194,7 @@ def _sparse(data: Dataset, train_N: Bools) -> list[_Column]:
         (schema.item, tables.item, data.item_ids_N),
     ):
         for feature in features:
-            if feature.name not in SIDE:
+            if feature.kind != "ids" or feature.name in SAID_ELSEWHERE or feature.name.endswith("_words"):
                 continue
             ids_NW = values[feature.name].numpy()[row_N]
             if feature.width == 1:

@@ -8,7 +8,7 @@ from recray.arrays import Float32s
 from recray.features.log import EventLog
 from recray.features.ranking.feature import K, RankingFeature
 from recray.features.ranking.known import KnownOfEvents, KnownOfQuery, RankingQuery
-from recray.features.ranking.registry import EVENT_FEATURES, FEATURES, named
+from recray.features.ranking.registry import event_features_of, features_of, named
 from recray.schema import DataError
 
 
@@ -19,7 +19,7 @@ def compute(log: EventLog, query: RankingQuery, names: Sequence[str]) -> Float32
         DataError: no feature of that name, a user that is not in the log, a candidate or a history item
             that is not in the catalogue, or lengths differ.
     """
-    features = named(FEATURES, names)
+    features = named(features_of(log.columns), names)
     _check(log, query)
     features_FK = _rows(features, KnownOfQuery(log, query), len(query.candidate_ids_K))
     return np.ascontiguousarray(features_FK.T)
@@ -33,7 +33,7 @@ def compute_of_events(known: KnownOfEvents, names: Sequence[str]) -> Float32s:
     Raises:
         DataError: no feature of that name, or one that needs candidates.
     """
-    return _rows(named(EVENT_FEATURES, names), known, len(known.log)).T
+    return _rows(named(event_features_of(known.log.columns), names), known, len(known.log)).T
 
 
 def _rows(features: Sequence[RankingFeature[K]], known: K, count: int) -> Float32s:

@@ -1,5 +1,8 @@
 """What is known of the item."""
 
+import numpy as np
+
+from recray.features.items import YEAR
 from recray.features.past import DAY_S, smoothed_mean
 from recray.features.ranking.feature import Group, Value
 from recray.features.ranking.known import Known
@@ -60,4 +63,12 @@ def item_days_since_last(known: Known) -> Value:
 @ITEM.feature("years")
 def item_age(known: Known) -> Value:
     """Time since the beginning of the item's release year."""
-    return 1970.0 + known.time / YEAR_S - known.log.years_I.take(known.item_ids_K)
+    return 1970.0 + known.time / YEAR_S - number(known, YEAR)
+
+
+def number(known: Known, column: str) -> Value:
+    """As the items have it; NaN where unknown."""
+    if column not in known.log.items.numbers:
+        return np.nan
+    numbers_K: Value = known.log.items.numbers[column].take(known.item_ids_K).astype(np.float64)
+    return numbers_K

@@ -4,7 +4,7 @@
 its moment. Features defined on it are made of both by the same function. A query has its candidates, and
 the user's latest events, besides.
 
-Shapes: K candidates of a query or events of a log, H latest events of the user, G genres, I items.
+Shapes: K candidates of a query or events of a log, H latest events of the user.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from recray.features.log import EventLog
 from recray.features.past import RECENT_EVENTS, Past, UserPast, brought_history, mean, running
 
 HALF_LIFE_EVENTS = 10.0  # recent taste: an event counts half as much so many events later
-# Rounded so that every weighted count of genres is exact in float64, in any order of addition.
+# Rounded so that every weighted count of labels is exact in float64, in any order of addition.
 _RECENCY_H = np.rint(2.0 ** (-np.arange(RECENT_EVENTS)[::-1] / HALF_LIFE_EVENTS + 16)) * 2.0**-16
 
 
@@ -67,16 +67,16 @@ class RankingQuery:
 
 
 class Taste(NamedTuple):
-    """How the genres of K candidates meet those of the user's last RECENT_EVENTS events."""
+    """How one column of labels of K candidates meets that of the user's last RECENT_EVENTS events."""
 
-    num_genres_K: Float64s  # of the candidate
-    shared_K: Float64s  # pairs (event, genre) that have a genre of the candidate
+    num_labels_K: Float64s  # of the candidate
+    shared_K: Float64s  # pairs (event, label) that have a label of the candidate
     shared_recent_K: Float64s  # the same, recent events weighing more
     shared_ratings_K: Float64s  # the same, weighted by the user's rating
-    shared_last_K: Float64s  # genres in common with the last event
+    shared_last_K: Float64s  # labels in common with the last event
     num_events: int
     recent_weight: float  # the weights of all events together
-    num_genres_last: float
+    num_labels_last: float
 
 
 class KnownOfQuery:
@@ -85,6 +85,7 @@ class KnownOfQuery:
     def __init__(self, log: EventLog, query: RankingQuery) -> None:
         self.log, self.query = log, query
         self.time, self.item_ids_K = query.time, query.candidate_ids_K
+        self.tastes: dict[str, Taste] = {}
 
     @cached_property
     def history(self) -> UserPast:
@@ -105,21 +106,27 @@ class KnownOfQuery:
     def mean_rating(self) -> float:
         return self.log.mean_rating_before(self.time)
 
-    @cached_property
-    def taste(self) -> Taste:
-        log, item_ids_H = self.log, self.history.item_ids_H
+    def taste(self, column: str) -> Taste:
+        """By a column of labels, looked up when first asked for."""
+        if column not in self.tastes:
+            self.tastes[column] = self._taste(column)
+        return self.tastes[column]
+
+    def _taste(self, column: str) -> Taste:
+        item_ids_H, overlap = self.history.item_ids_H, self.log.overlap(column)
         count = len(item_ids_H)
         weights_4H = np.zeros((4, count))
         weights_4H[0] = 1.0
         weights_4H[1] = recency_H = _RECENCY_H[RECENT_EVENTS - count :]
         weights_4H[2] = self.history.ratings_H
         weights_4H[3, -1:] = 1.0
-        totals_4G = weights_4H @ log.genres_IG.take(item_ids_H, axis=0)
-        shared_4K = totals_4G @ log.genres_IG.take(self.item_ids_K, axis=0).T
-        num_genres_K = log.genre_counts_I.take(self.item_ids_K)
-        shared_K, recent_K, ratings_K, last_K = shared_4K
-        totals = (count, float(recency_H.sum()), float(totals_4G[3].sum()))
-        return Taste(num_genres_K, shared_K, recent_K, ratings_K, last_K, *totals)
+        if overlap is None:
+            no_K = np.zeros(len(self.item_ids_K))
+            return Taste(no_K, no_K, no_K, no_K, no_K, count, float(recency_H.sum()), 0.0)
+        shared_K, recent_K, ratings_K, last_K = overlap.shared(weights_4H, item_ids_H, self.item_ids_K)
+        num_labels_K = overlap.counts_I.take(self.item_ids_K)
+        totals = (count, float(recency_H.sum()), float(overlap.counts_I.take(item_ids_H[-1:]).sum()))
+        return Taste(num_labels_K, shared_K, recent_K, ratings_K, last_K, *totals)
 
 
 class KnownOfEvents:

@@ -1,9 +1,15 @@
-"""Every ranking feature by its name. A ranker keeps the names that it wants; no one needs all of them."""
+"""Every ranking feature by its name. A ranker keeps the names that it wants; no one needs all of them.
 
+Some are there for every catalogue (``FEATURES``), others by the columns that its items have.
+"""
+
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from recray.config import nearest
+from recray.features.items import NO_ITEM_FEATURES, Columns
+from recray.features.ranking.by_column import PATTERNS, column_features, item_column_features
 from recray.features.ranking.context import CONTEXT
 from recray.features.ranking.feature import Group, K, RankingFeature
 from recray.features.ranking.item import ITEM
@@ -29,16 +35,44 @@ EVENT_FEATURES: dict[str, RankingFeature[Known]] = _by_name(USER, ITEM, CONTEXT)
 """Those that need no candidates: also known of every event of a log."""
 
 
-def chosen(names: Sequence[str] = ()) -> tuple[str, ...]:
-    """The names, or all there are where none is given.
+NO_COLUMNS = NO_ITEM_FEATURES.columns()
+_NO_FEATURE = "item_id"  # a key of the examples
+
+
+def features_of(columns: Columns) -> Mapping[str, RankingFeature[KnownOfQuery]]:
+    """All that there are where the items have these columns."""
+    return ChainMap(FEATURES, column_features(columns, frozenset([*FEATURES, _NO_FEATURE])))
+
+
+def event_features_of(columns: Columns) -> Mapping[str, RankingFeature[Known]]:
+    """Those of them that need no candidates: also known of every event of a log."""
+    return ChainMap(EVENT_FEATURES, item_column_features(columns, frozenset([*FEATURES, _NO_FEATURE])))
+
+
+def chosen(names: Sequence[str] = (), columns: Columns = NO_COLUMNS) -> tuple[str, ...]:
+    """The names, or all that there are where none is given: first those of every catalogue.
 
     Raises:
-        DataError: an unknown name, or one given twice.
+        DataError: a name that these columns do not give, or one given twice.
     """
-    named(FEATURES, names)
+    features = features_of(columns)
+    named(features, names)
+    _refuse_repeats(names)
+    return tuple(names or dict.fromkeys([*FEATURES, *features]))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """
+    Raises:
+        DataError: a name that no catalogue gives, or one given twice.
+    """
+    named(FEATURES, [name for name in names if not any(pattern.fits(name) for pattern in PATTERNS)])
+    _refuse_repeats(names)
+
+
+def _refuse_repeats(names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         raise DataError(f"a ranking feature is named twice in {', '.join(names)}: name it once")
-    return tuple(names or FEATURES)
 
 
 def named(features: Mapping[str, RankingFeature[K]], names: Sequence[str]) -> list[RankingFeature[K]]:
@@ -54,5 +88,6 @@ def named(features: Mapping[str, RankingFeature[K]], names: Sequence[str]) -> li
 
 def describe() -> str:
     """The table of all features, in Markdown."""
-    rows = [f"| `{f.name}` | {f.group} | {f.unit} | {f.text} |" for f in FEATURES.values()]
+    features = [*FEATURES.values(), *(pattern.of("<column>") for pattern in PATTERNS)]
+    rows = [f"| `{f.name}` | {f.group} | {f.unit} | {f.text} |" for f in features]
     return "\n".join(["| feature | group | unit | meaning |", "| --- | --- | --- | --- |", *rows])

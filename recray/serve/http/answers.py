@@ -19,6 +19,7 @@ class FeatureReason(TypedDict):
 class Item(TypedDict):
     item_id: str
     title: str | None
+    details: NotRequired[dict[str, Any]]  # the columns that the application shows, such as category, price
     score: float | None  # the ranker's; else the retriever's (a decoder's: log probability); None: popular
     source: (
         str  # the retriever's model, "history", "popular", "decoder", or "cold": generated, never trained on
@@ -50,6 +51,7 @@ class Recommendations(TypedDict):
 class SimilarItem(TypedDict):
     item_id: str
     title: str | None
+    details: NotRequired[dict[str, Any]]  # as of a recommended item
     score: float  # inner product of the two items' vectors; of a decoder, cosine of their codes' embeddings
 
 

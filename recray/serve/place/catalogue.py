@@ -4,23 +4,38 @@ Shapes: U users, I items, N ids of one request.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from recray.arrays import Int64s
+from recray.config import ConfigError, nearest
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.query import UNKNOWN_USER, Query
 
+SHOWN = ("category", "price")  # where the items have them and nothing else is asked for
+
 
 class Catalogue:
-    """The users and items of one retriever version."""
+    """The users and items of one retriever version.
 
-    def __init__(self, users: pl.DataFrame, items: pl.DataFrame) -> None:
+    Args:
+        shown: columns that answers show of an item, beside its title; none: those of ``SHOWN``.
+    Raises:
+        ConfigError: the items have no such column.
+    """
+
+    def __init__(self, users: pl.DataFrame, items: pl.DataFrame, shown: Sequence[str] = ()) -> None:
         self.item_raw_ids: list[str] = items["raw_id"].cast(pl.String).to_list()
         self.titles: list[str | None] = (
             items["title"].to_list() if "title" in items.columns else [None] * len(items)
         )
+        for name in shown:
+            if name not in items.columns:
+                raise ConfigError(f"shown: the items have no column {name!r}{nearest(name, items.columns)}")
+        wanted = shown or [name for name in SHOWN if name in items.columns]
+        self._details: dict[str, list[Any]] = {name: items[name].to_list() for name in wanted}
         self._item_rows = {raw: row for row, raw in enumerate(self.item_raw_ids)}
         user_raw_ids = users["raw_id"].cast(pl.String).to_list()
         self._user_rows = {raw: row for row, raw in enumerate(user_raw_ids)}
@@ -38,6 +53,14 @@ class Catalogue:
         if row is None:
             raise RequestError(404, "unknown_item", f"no item {_shown(raw_id)} in this catalogue")
         return row
+
+    @property
+    def shows_details(self) -> bool:
+        return bool(self._details)
+
+    def details(self, row: int) -> dict[str, Any]:
+        """What is shown of an item besides its title, as the catalogue has it."""
+        return {name: values[row] for name, values in self._details.items()}
 
     def query(self, request: RecommendRequest) -> Query:
         """

@@ -19,6 +19,8 @@ class ServiceConfig(StagesConfig):
     """Version name to follow: production, candidate or shadow."""
     store: str = ""
     """Folder of the store; empty: the store under RECRAY_HOME."""
+    shown: tuple[str, ...] = ()
+    """Columns of the items that answers show beside the title; none: category and price, where there are."""
     poll_s: float = 1.0
     """Seconds between two looks at where the name points."""
 

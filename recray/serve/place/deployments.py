@@ -8,7 +8,7 @@ ranking scale on their own and are told which version to use, so that no answer 
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -117,7 +117,7 @@ class SpreadService(FollowingService):
     """The ingress of the spread placement: id maps here, stages behind handles."""
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
-        follower = follow(config, _verified_catalogue)
+        follower = follow(config, lambda bundles: _verified_catalogue(bundles, config.shown))
         super().__init__(config, follower)
         self._catalogues: Follower[Catalogue] = follower
         self._retrieval, self._ranking = retrieval, ranking
@@ -149,10 +149,10 @@ def _log_beside_serve() -> None:
         ours.addHandler(handler)
 
 
-def _verified_catalogue(bundles: ServedBundles) -> Catalogue:
+def _verified_catalogue(bundles: ServedBundles, shown: Sequence[str]) -> Catalogue:
     # The ingress decides when a version is used: the other deployments must be able to load it.
     bundles.verify()
-    return Catalogue(*OpenedVersion(bundles).catalogue)
+    return Catalogue(*OpenedVersion(bundles).catalogue, shown)
 
 
 class FusedIngress:

@@ -69,7 +69,7 @@ class FusedService(FollowingService):
     def __init__(self, config: ServiceConfig) -> None:
         # A replica answers one request at a time: threads per search would only fight each other.
         set_num_threads(1)
-        follower = follow(config, lambda bundles: Pipeline(bundles, config))
+        follower = follow(config, lambda bundles: Pipeline(bundles, config, config.shown))
         super().__init__(config, follower)
         self._pipelines: Follower[Pipeline] = follower
         follower.start()

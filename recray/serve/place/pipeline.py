@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections.abc import Sequence
 
+from recray.arrays import Int64s
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
 from recray.serve.clock import StageClock
 from recray.serve.http import answers
@@ -40,11 +42,20 @@ def answer(bundles: ServedBundles, catalogue: Catalogue, state: RequestState) ->
         "request_time": state.query.time,
         "timings_ms": {},
     }
+    _add_details(items, state.item_ids_S, catalogue)
     if state.explanation:
         _explain(result, state.explanation, state.candidates, catalogue)
     state.clock.lap("answer")
     result["timings_ms"] = state.clock.stop()
     return result
+
+
+def _add_details(
+    items: Sequence[answers.Item] | Sequence[answers.SimilarItem], item_ids_S: Int64s, catalogue: Catalogue
+) -> None:
+    if catalogue.shows_details:
+        for item, row in zip(items, item_ids_S.tolist(), strict=True):
+            item["details"] = catalogue.details(row)
 
 
 def _source(mask: int, by_vector: str) -> str:
@@ -78,16 +89,20 @@ def _explain(
 class Pipeline:
     """A whole version in one process: the fused placement."""
 
-    def __init__(self, bundles: ServedBundles, config: StagesConfig = AS_PUBLISHED) -> None:
+    def __init__(
+        self, bundles: ServedBundles, config: StagesConfig = AS_PUBLISHED, shown: Sequence[str] = ()
+    ) -> None:
         """Loads every stage, after reading all files against their digests.
 
+        Args:
+            shown: see ``Catalogue``.
         Raises:
             ConfigError, DataError: a bundle is damaged or does not fit this code; says which and why.
         """
         started = time.perf_counter()
         bundles.verify()
         version = OpenedVersion(bundles)
-        self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue)
+        self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue, shown)
         self._retrieval = open_retrieval(config, version)
         self._stages = (self._retrieval, *open_ranking(config, version))
         # A version that cannot answer is refused here, and the first real request finds warm caches.
@@ -135,4 +150,5 @@ def similar_answer(
         {"item_id": catalogue.item_raw_ids[row], "title": catalogue.titles[row], "score": score}
         for row, score in zip(near.item_ids_K.tolist(), near.scores_K.tolist(), strict=True)
     ]
+    _add_details(items, near.item_ids_K, catalogue)
     return {"item_id": item_id, "items": items, "version": bundles.versions(), "request_id": ""}

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from recray.arrays import Float32s, Int64s
+from recray.arrays import Bools, Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.bundles.decoder import load_decoder, read_generative
 from recray.config import ConfigError
@@ -18,7 +18,7 @@ from recray.contract import Generative
 from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_first, popular_only
 from recray.features.log import EventLog
 from recray.serve.query import UNKNOWN_USER, Query
-from recray.serve.stages.retrieve import history_of, retrieved, seen_by
+from recray.serve.stages.retrieve import NOTHING, history_of, retrieved, seen_by
 from recray.serve.stages.state import NO_CANDIDATES, RequestState
 from recray.serve.versions import OpenedVersion
 from recray.store import Bundle
@@ -28,9 +28,13 @@ class DecoderRetrieve:
     """The first stage of a decoder: seen items are excluded inside the beam search.
 
     Where there is no history to continue, popular items stand in. Scores are log probabilities.
+
+    Args:
+        barred_I: items that must not come out at all; None where there are none.
     """
 
-    def __init__(self, version: OpenedVersion, cold_share: float) -> None:
+    def __init__(self, version: OpenedVersion, cold_share: float, barred_I: Bools | None = None) -> None:
+        self._barred_ids = NOTHING if barred_I is None else np.flatnonzero(barred_I)
         counts_I = version.decoder_files.item_counts_I
         self._log = version.event_log
         self._generator = Generator(version.decoder, counts_I, cold_share)
@@ -40,7 +44,8 @@ class DecoderRetrieve:
     def __call__(self, state: RequestState) -> RequestState:
         """``query.k`` items, unless fewer of the catalogue are unseen. Books ``filter`` and ``generate``."""
         query, clock = state.query, state.clock
-        seen_ids, history_ids = seen_by(query, self._log), history_of(query, self._log).item_ids_H
+        seen_ids = np.concatenate([seen_by(query, self._log), self._barred_ids])
+        history_ids = history_of(query, self._log).item_ids_H
         clock.lap("filter")
         if not len(history_ids):
             candidates = popular_only(self._popular_first_I, seen_ids, query.k)
@@ -53,8 +58,8 @@ class DecoderRetrieve:
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items whose content codes have the most similar embeddings; scores are cosines."""
         scores_I = self._item_ID @ self._item_ID[item_id]
-        scores_I[item_id] = -np.inf
-        item_ids_K = np.argsort(-scores_I, kind="stable")[: min(k, len(scores_I) - 1)]
+        scores_I[item_id] = scores_I[self._barred_ids] = -np.inf
+        item_ids_K = np.argsort(-scores_I, kind="stable")[: min(k, int(np.isfinite(scores_I).sum()))]
         return Candidates(item_ids_K, scores_I[item_ids_K], np.full(len(item_ids_K), GENERATIVE, np.uint8))
 
 

@@ -15,6 +15,7 @@ from recray.bundles.searcher import Searcher
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.features.candidates import CandidateConfig
+from recray.serve.stages.available import AvailableConfig
 from recray.serve.stages.decoder import DecoderRetrieve, load_source
 from recray.serve.stages.per_category import PerCategoryConfig
 from recray.serve.stages.rank import Explain, Rank
@@ -33,8 +34,10 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Business rules, applied to the ranked candidates in this order. Each is off by default."""
+    """Business rules, applied to the ranked candidates in this order. Off by default, but for availability,
+    which holds wherever the items say what is available."""
 
+    available: AvailableConfig = field(default_factory=AvailableConfig)
     per_category: PerCategoryConfig = field(default_factory=PerCategoryConfig)
 
     def open(self, version: OpenedVersion) -> list[Stage]:
@@ -71,10 +74,11 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
         ConfigError: a decoder beside the retriever was trained on another catalogue, or is of no use.
     """
     bundles, second = version.bundles, None
+    barred_I = config.rules.available.barred(version)
     if version.is_generative:
         if bundles.second_source:
             raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
-        return DecoderRetrieve(version, config.cold_share)
+        return DecoderRetrieve(version, config.cold_share, barred_I)
     candidates = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
     files = read_retriever(bundles.retriever)
     if bundles.second_source:
@@ -87,7 +91,7 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
             cold_share=config.cold_share,
         )
     searcher = Searcher(files, load_model(bundles.retriever))
-    return Retrieve(searcher, files.item_counts_I, version.event_log, candidates, second)
+    return Retrieve(searcher, files.item_counts_I, version.event_log, candidates, second, barred_I)
 
 
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recray.arrays import Float32s, Int64s
+from recray.arrays import Bools, Float32s, Int64s
 from recray.bundles.searcher import Fallback, Searcher, single_query
 from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather, popular_first
 from recray.features.log import EventLog
@@ -17,7 +17,8 @@ from recray.serve.clock import StageClock
 from recray.serve.query import History, Query
 from recray.serve.stages.state import RequestState
 
-NO_HISTORY = History(np.empty(0, np.int64), np.empty(0, np.int64))
+NOTHING: Int64s = np.empty(0, np.int64)
+NO_HISTORY = History(NOTHING, NOTHING)
 
 
 class Source(Protocol):
@@ -62,6 +63,8 @@ class Retrieve:
 
     Args:
         second_source: its items are scored by the retriever like all others.
+        barred_I: items that a rule will leave out: there are enough others among the candidates, and
+            ``similar`` does not answer with them. None where there are none.
     """
 
     def __init__(
@@ -71,9 +74,11 @@ class Retrieve:
         log: EventLog | None,
         config: CandidateConfig,
         second_source: Source | None = None,
+        barred_I: Bools | None = None,
     ) -> None:
+        self._barred_I = np.zeros(len(item_counts_I), bool) if barred_I is None else barred_I
         self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
-        self._popular_first_I = popular_first(item_counts_I)
+        self._popular_first_I = popular_first(np.where(self._barred_I, -1, item_counts_I))
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source)."""
@@ -94,8 +99,8 @@ class Retrieve:
         if query.k > config.retrieved:
             config = replace(config, retrieved=query.k)
         candidates = self._gather(search, seen_ids, config, clock, second)
-        if len(candidates.item_ids_K) < query.k:
-            # Popularity alone, or an approximate index that does not reach so many items.
+        if np.count_nonzero(~self._barred_I[candidates.item_ids_K]) < query.k:
+            # Popularity alone, an approximate index that does not reach so many items, or many are barred.
             config = replace(config, popular=query.k)
             candidates = self._gather(search, seen_ids, config, clock, second)
         return retrieved(state, candidates, fallback)
@@ -123,8 +128,8 @@ class Retrieve:
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items nearest to one item, without itself, by the retriever."""
         only_retrieved = CandidateConfig(retrieved=k, popular=0)
-        itself = np.array([item_id])
-        return self._gather(self._searcher.like(item_id), itself, only_retrieved, StageClock())
+        excluded_ids = np.append(np.flatnonzero(self._barred_I), item_id)
+        return self._gather(self._searcher.like(item_id), excluded_ids, only_retrieved, StageClock())
 
 
 def retrieved(state: RequestState, candidates: Candidates, fallback: Fallback | None) -> RequestState:

@@ -32,6 +32,7 @@ _FILES: dict[Part, tuple[str, ...]] = {
     "test": ("test",),
 }
 _ID = r"(?i)(^|[_\s])(id|code|zip)$|[a-z](Id|ID)$"  # numbers that name things
+_DATE = r"^\s*(\d{4}-\d{2}-\d{2}|\d{2}\.\d{2}\.\d{4})"
 _MOSTLY = 0.95  # a column with so many numbers was meant to hold nothing else
 _TRUTH = {"true": "1", "false": "0"}
 
@@ -106,6 +107,10 @@ class ClickTable:
             raise ConfigError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
         if self.min_count < 1:
             raise ConfigError(f"min_count must be at least 1, got {self.min_count}")
+        said = [name for kind in (self.categories, self.numbers, self.ignore) for name in _listed(kind)]
+        for name in said:
+            if said.count(name) > 1:
+                raise ConfigError(f"{name!r} stands twice among categories, numbers and ignore: say one")
 
     @property
     def name(self) -> str:
@@ -314,8 +319,11 @@ def times_of(file: TableFile, column: pl.Series) -> Float64s:
     if numbers.null_count() <= (1 - _MOSTLY) * len(column):
         file.refuse(numbers.is_null() | ~numbers.is_finite(), column, way_out)
         return numbers.to_numpy()
+    # 08/01/2026 is a day in January or in August.
+    file.refuse(~column.str.contains(_DATE).fill_null(value=False), column, way_out)
+    texts = column.str.strip_chars().str.replace(r"\s*(UTC|GMT)$", "")
     try:
-        parsed = column.str.strip_chars().str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
+        parsed = texts.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
     except pl.exceptions.PolarsError:
         parsed = pl.Series([None] * len(column), dtype=pl.Datetime("us"))
     file.refuse(parsed.is_null(), column, way_out)

@@ -17,6 +17,7 @@ from recray.data.events.prepare import load_or_prepare
 from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.rows.sources import options_of
 from recray.data.sources import is_registered
+from recray.pipelines.leaks import find_leaks, leaks_of_dataset, leaks_of_files, report
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,28 @@ class Prepare:
     """Prepare rows to rank (clicks and their features) instead of interactions."""
     item_content: bool = False
     """Make the vectors of the items' text and attributes too."""
+    strict: bool = False
+    """Refuse data with a leak: what tells a model what it will not know when it is asked."""
     content: ContentConfig = field(default_factory=ContentConfig)
 
 
 def main(config: Prepare) -> None:
     if config.rows or is_registered(options_of(config.dataset)[0], "rows"):
-        if config.k_core:
-            raise ConfigError(f"k_core={config.k_core} is for interactions: leave it out for rows to rank")
-        if config.item_content:
-            raise ConfigError("item_content is for interactions: leave it out for rows to rank")
+        if config.k_core or config.item_content:
+            raise ConfigError("k_core and item_content are for interactions: leave them out for rows to rank")
         table = load_or_prepare_rows(config.dataset)
         parts = ", ".join(f"{part.rows:,} {part.name}" for part in table.manifest.parts)
         print(f"{table.name}: {parts} rows in {table.folder}")
-        folder = table.folder
+        folder, leaks = table.folder, [*leaks_of_files(config.dataset), *find_leaks(table)]
     else:
         dataset = load_or_prepare(config.dataset, k_core=config.k_core)
-        print(
-            f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
-            f"{len(dataset):,} interactions in {dataset.folder}"
-        )
-        folder = dataset.folder
+        counts = f"{dataset.num_users:,} users, {dataset.num_items:,} items, {len(dataset):,} interactions"
+        print(f"{dataset.name}: {counts} in {dataset.folder}")
+        folder, leaks = dataset.folder, leaks_of_dataset(dataset)
         if config.item_content or config.content != ContentConfig():
             print(item_content(dataset, config.content).summary())
     print(f"quality report: {folder / 'quality.html'}")
+    report(leaks, strict=config.strict)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _FILES: dict[Part, tuple[str, ...]] = {
     "test": ("test",),
 }
 _ID = r"(?i)(^|[_\s])(id|code|zip)$|[a-z](Id|ID)$"  # numbers that name things
+_DATE = r"^\s*(\d{4}-\d{2}-\d{2}|\d{2}\.\d{2}\.\d{4})"
 _MOSTLY = 0.95  # a column with so many numbers was meant to hold nothing else
 _TRUTH = {"true": "1", "false": "0"}
 
@@ -46,7 +47,9 @@ class Columns(NamedTuple):
 
     def said(self) -> str:
         numbers, categories = (", ".join(names) or "none" for names in (self.numbers, self.categories))
-        return f"numbers: {numbers}; categories: {categories}"
+        return (
+            f"label: {self.label}; time: {self.time or 'none'}; numbers: {numbers}; categories: {categories}"
+        )
 
     def checked(self, file: TableFile, table: pl.DataFrame, threshold: float | None) -> pl.DataFrame:
         """The columns that are used, the label as 0 and 1.
@@ -61,6 +64,14 @@ class Columns(NamedTuple):
             way_out = f"which is no number that fits 32 bits: correct it, or say categories={name}"
             file.refuse(no_numbers(table[name]), table[name], way_out)
         return table.with_columns(_labels(file, table[self.label], threshold))
+
+
+class Tables(NamedTuple):
+    """A table as its files have it: one, or those of training, validation and test."""
+
+    columns: Columns
+    files: list[TableFile]
+    checked: list[pl.DataFrame]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +107,10 @@ class ClickTable:
             raise ConfigError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
         if self.min_count < 1:
             raise ConfigError(f"min_count must be at least 1, got {self.min_count}")
+        said = [name for kind in (self.categories, self.numbers, self.ignore) for name in _listed(kind)]
+        for name in said:
+            if said.count(name) > 1:
+                raise ConfigError(f"{name!r} stands twice among categories, numbers and ignore: say one")
 
     @property
     def name(self) -> str:
@@ -113,36 +128,45 @@ class ClickTable:
             **{key: getattr(self, key) for key in (*chosen, "separator")},
         }
 
-    def rows(self, scratch: Path) -> RawRows:
-        if self.path.is_dir():
-            given = _given(self.path)
-            files = [TableFile(given[part], self.separator) for part in PARTS]
-            split = "files " + ", ".join(file.path.name for file in files)
-        else:
-            files = [TableFile(self.path, self.separator)]
+    def tables(self) -> Tables:
+        """What the files hold, checked.
+
+        Raises:
+            DataError: naming the file, the line or column, and the way out.
+        """
+        paths = [_given(self.path)[part] for part in PARTS] if self.path.is_dir() else [self.path]
+        files = [TableFile(path, self.separator) for path in paths]
         tables = [file.read() for file in files]
         columns = self._columns(files[0], tables[0])
-        checked = [
-            columns.checked(file, table, self.threshold) for file, table in zip(files, tables, strict=True)
-        ]
-        if len(checked) == 1:
-            places, split = self._cut(files[0], checked[0], columns.time)
-            checked = [checked[0][place] for place in places]
+        checked = (columns.checked(*each, self.threshold) for each in zip(files, tables, strict=True))
+        return Tables(columns, files, list(checked))
+
+    def rows(self, scratch: Path) -> RawRows:
+        columns, files, tables = self.tables()
+        facts: dict[str, Any] = {"columns": columns._asdict()}
+        split = "files " + ", ".join(file.path.name for file in files)
+        if len(tables) == 1:
+            places, split = self._cut(files[0], tables[0], columns.time)
+            if columns.time:
+                times_N = times_of(files[0], tables[0][columns.time])
+                train, _, test = (times_N[place] for place in places)
+                facts["tests_before_training_ends"] = float((test < train.max(initial=test[0])).mean())
+            tables = [tables[0][place] for place in places]
         encoding = RowEncoding(
             numbers=columns.numbers,
             categories=columns.categories,
-            values=tuple(fit_values(checked[0][name], self.min_count) for name in columns.categories),
+            values=tuple(fit_values(tables[0][name], self.min_count) for name in columns.categories),
         )
         log.info(
             "%s: label %s, time %s, %s", self.name, columns.label, columns.time or "none", columns.said()
         )
-        blocks = [encoding.encode(table, table[columns.label].to_numpy()) for table in checked]
+        blocks = [encoding.encode(table, table[columns.label].to_numpy()) for table in tables]
         return RawRows(
             schema=encoding.schema(),
             parts={part: [block] for part, block in zip(PARTS, blocks, strict=True)},
             split=split,
             shuffle_train=True,
-            facts={"columns": columns._asdict()},
+            facts=facts,
             encoding=encoding,
         )
 
@@ -189,7 +213,7 @@ class ClickTable:
             return [np.sort(part) for part in np.split(rows, cuts)], "random(0.8,0.1,0.1,seed=0)"
         cuts = [round(share * len(rows)) for share in SHARES]
         if self.split != "order" and time is not None:
-            times_N = _times(file, table[time])
+            times_N = times_of(file, table[time])
             rows = np.argsort(times_N, kind="stable")
             # Rows of one moment are never on both sides of a cut.
             cuts = np.searchsorted(times_N[rows], times_N[rows][cuts]).tolist()
@@ -281,7 +305,7 @@ def _given(folder: Path) -> dict[Part, Path]:
     return found
 
 
-def _times(file: TableFile, column: pl.Series) -> Float64s:
+def times_of(file: TableFile, column: pl.Series) -> Float64s:
     """Numbers of one unit whose order is that of time.
 
     Raises:
@@ -295,8 +319,11 @@ def _times(file: TableFile, column: pl.Series) -> Float64s:
     if numbers.null_count() <= (1 - _MOSTLY) * len(column):
         file.refuse(numbers.is_null() | ~numbers.is_finite(), column, way_out)
         return numbers.to_numpy()
+    # 08/01/2026 is a day in January or in August.
+    file.refuse(~column.str.contains(_DATE).fill_null(value=False), column, way_out)
+    texts = column.str.strip_chars().str.replace(r"\s*(UTC|GMT)$", "")
     try:
-        parsed = column.str.strip_chars().str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
+        parsed = texts.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
     except pl.exceptions.PolarsError:
         parsed = pl.Series([None] * len(column), dtype=pl.Datetime("us"))
     file.refuse(parsed.is_null(), column, way_out)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from recray.config import ConfigError
 from recray.data.sources.raw_files import require_file
 from recray.schema import DataError
 
@@ -120,6 +121,8 @@ class TableFile:
         # Polars keeps the text where it is.
         table = pl.from_arrow(found)
         assert isinstance(table, pl.DataFrame)
+        if self._separator() != ",":
+            table = table.with_columns(_with_points(table[name]) for name in names)
         return table
 
     def _first_line(self) -> str:
@@ -132,7 +135,12 @@ class TableFile:
 
     def _separator(self) -> str:
         if self.separator:
-            return self.separator
+            letter = self.separator.replace("\\t", "\t")
+            if len(letter) != 1:
+                raise ConfigError(
+                    f"separator must be one letter, got {self.separator!r}: a tab is written \\t"
+                )
+            return letter
         if kind_of(self.path) == ".tsv":
             return "\t"
         line = self._first_line()
@@ -158,3 +166,10 @@ class TableFile:
     def _damaged(self, error: Exception) -> DataError:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return DataError(f"{self.path} cannot be read ({reason}): write it again, text as UTF-8")
+
+
+def _with_points(column: pl.Series) -> pl.Series:
+    """Numbers that are all written with a decimal comma, or whole, with a point instead."""
+    texts = column.str.strip_chars()
+    numbers = texts.str.contains(r"^([+-]?\d+(,\d+)?)?$").fill_null(value=True)
+    return texts.str.replace(",", ".", literal=True) if numbers.all() else column

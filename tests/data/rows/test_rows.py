@@ -243,7 +243,7 @@ def test_the_job_and_the_list_of_data_sets_know_rows(capsys: pytest.CaptureFixtu
     assert {"criteo-sample", "criteo-kaggle", "criteo-1tb", "synthetic-clicks", "ml-1m"} <= set(listed)
     prepare_job(Prepare("ml-100k", rows=True))
     assert "ml-100k-ratings: 79,999 train" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="k_core=5 is for interactions"):
+    with pytest.raises(ConfigError, match="k_core and item_content are for interactions"):
         prepare_job(Prepare("ml-100k", k_core=5, rows=True))
 
 

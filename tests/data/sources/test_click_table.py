@@ -68,7 +68,9 @@ def test_ids_follow_the_training_part_the_most_frequent_first(plain: Path) -> No
     assert ids.tolist() == [known.get(value, 0) for value in late["country"]]
 
 
-@pytest.mark.parametrize("kind", ["tsv", "semicolons", "gz", "zst", "parquet", "bom", "dates", "floats"])
+@pytest.mark.parametrize(
+    "kind", ["tsv", "semicolons", "gz", "zst", "parquet", "bom", "dates", "days", "floats", "commas"]
+)
 def test_one_table_told_in_many_ways_makes_the_same_rows(plain: Path, tmp_path: Path, kind: str) -> None:
     table, path = frame(), tmp_path / "clicks.csv"
     if kind == "tsv":
@@ -89,9 +91,14 @@ def test_one_table_told_in_many_ways_makes_the_same_rows(plain: Path, tmp_path: 
         table.write_csv(path, include_bom=True, line_terminator="\r\n")
     elif kind == "dates":
         table.with_columns(pl.from_epoch("time").dt.strftime("%Y-%m-%dT%H:%M:%SZ")).write_csv(path)
-    else:
+    elif kind == "days":
+        table.with_columns(pl.from_epoch("time").dt.strftime("%d.%m.%Y %H:%M:%S UTC")).write_csv(path)
+    elif kind == "floats":
         table.with_columns(pl.col("ad_id").cast(pl.Float64)).write_csv(path)
-    found = load_or_prepare_rows(str(path))
+    else:
+        commas = pl.col("price").cast(pl.String).str.replace(".", ",", literal=True)
+        table.with_columns(commas).write_csv(path, separator=";")
+    found = load_or_prepare_rows(str(path) + (r"?separator=\t" if kind == "tsv" else ""))
     assert found.name == "clicks"
     assert same_rows(found, load_or_prepare_rows(str(plain)))
 
@@ -159,6 +166,7 @@ GOOD = "label,price,kind,time\n" + "".join(f"{n % 2},{n}.5,k{n % 3},{n}\n" for n
         ("1,7.5,k1,7", '1,7.5,"k1,7', r"line (9|61|62): "),
         ("1,7.5,k1,7", '1,7.5,"k\n1",7', r"line 9: kind runs over several lines: close its quote"),
         ("1,7.5,k1,7", "1,7.5,k1,soon", r"line 9: time is 'soon', which is no time"),
+        ("1,7.5,k1,7", "1,7.5,k1,08/01/2026", r"line 9: time is '08/01/2026', which is no time"),
         ("1,7.5,k1,7", "1,7.5,k1,", r"line 9: time is None, which is no time"),
         ("label,price", "label,label", r"two columns called 'label'"),
         ("label,price", "label,", r"line 1: a column without a name"),
@@ -189,6 +197,8 @@ def test_a_bad_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
         ("split=chance", "split must be one of auto, time, order, random, got 'chance'"),
         ("min_count=0", "min_count must be at least 1, got 0"),
         ("labels=clicked", "did you mean 'label'"),
+        ("separator=::", "separator must be one letter, got '::'"),
+        ("numbers=price&ignore=price", "'price' stands twice among categories, numbers and ignore"),
         ("time=country", r"line 2: country is '\w+', which is no time"),
     ],
 )

@@ -1,0 +1,192 @@
+"""Looks for leaks in what is at hand: files that are prepared, events under a split, rows to rank."""
+
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from recray.arrays import Bools, Float64s
+from recray.data.events.dataset import Dataset
+from recray.data.events.split_data import SplitData
+from recray.data.events.splits import Split
+from recray.data.row_block import LABEL, SESSION, MultiHot, RowBlock
+from recray.data.rows.sources import options_of, rows_of
+from recray.data.rows.table import RowTable
+from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
+from recray.data.sources.click_table import ClickTable, times_of
+from recray.monitor import event_leaks, row_leaks
+from recray.monitor.leaks import Leak, require_none, seconds_of
+from recray.recipes.ranking_data import RankerData
+
+log = logging.getLogger(__name__)
+TRAIN_ROWS, TEST_ROWS = 500_000, 200_000  # looked at
+BINS = 64  # of a column of numbers
+PAST = 0.8  # of the events, where no moment ends the training part
+WORDS = 3  # of a text; fewer are a name
+
+
+def report(leaks: Sequence[Leak], *, strict: bool = False) -> None:
+    """Says each.
+
+    Raises:
+        DataError: strict, and there is one.
+    """
+    for leak in leaks:
+        log.warning("leak, %s", leak)
+    if strict:
+        require_none(leaks)
+
+
+@functools.singledispatch
+def find_leaks(data: object, *, seen: str = "filtered") -> list[Leak]:
+    """Every leak in opened data, of whichever recipe; none where nobody is asked for anything.
+
+    Args:
+        seen: of the protocol card: "kept" where items that were seen may be recommended.
+    """
+    return []
+
+
+@find_leaks.register
+def _(data: SplitData, *, seen: str = "filtered") -> list[Leak]:
+    return list(_of_events(data.dataset, data.split, seen))
+
+
+@find_leaks.register
+def _(data: RankerData, *, seen: str = "filtered") -> list[Leak]:
+    return find_leaks(data.stages.data, seen=seen)
+
+
+@find_leaks.register
+def _(data: RowTable, *, seen: str = "filtered") -> list[Leak]:
+    return list(_of_rows(data))
+
+
+def leaks_of_dataset(data: Dataset) -> list[Leak]:
+    """What can be seen before there is a split."""
+    return [*filter(None, _of_order(data)), *_of_side_tables(data, PAST)]
+
+
+def leaks_of_files(name_or_path: str) -> list[Leak]:
+    """What is seen in a table of clicks, but no longer in the rows that are made of it."""
+    source = rows_of(*options_of(name_or_path))
+    if not isinstance(source, ClickTable):
+        return []
+    columns, files, tables = source.tables()
+    table, file = tables[0], files[0]
+    labels_N = table[columns.label].to_numpy() > 0
+    found = [
+        row_leaks.telling_words(name, table[name], labels_N)
+        for name in columns.categories
+        if _is_text(table[name])
+    ]
+    if columns.time:
+        asked_N = times_of(file, table[columns.time])
+        dates_N = seconds_of(table[columns.time])
+        for name in columns.numbers:
+            found.append(row_leaks.later_times(name, _numbers(table[name]), asked_N.astype(np.float64)))
+        for name in columns.categories if dates_N is not None else ():
+            seconds_N = seconds_of(table[name])
+            if seconds_N is not None and dates_N is not None:
+                found.append(row_leaks.later_times(name, seconds_N, dates_N))
+    return list(filter(None, found))
+
+
+def _of_events(data: Dataset, split: Split, seen: str) -> Iterator[Leak]:
+    events, train_N, test_N = _events(data), split.train_N, split.test_N
+    clock = data.manifest.options.get("times") not in NO_CLOCK
+    checks = [*_of_order(data)]
+    if clock:
+        checks.append(event_leaks.later_training(events, train_N, test_N))
+    if clock or data.given_parts_N is not None:  # elsewhere a repetition is a habit
+        checks.append(event_leaks.copied_events(events, train_N, test_N, timed=clock))
+    if seen == "kept":
+        checks.append(event_leaks.repeated_last(events, train_N, test_N))
+    yield from filter(None, checks)
+    by_time = split.name.startswith("global-time")
+    yield from _of_side_tables(data, float(train_N.mean()) if by_time else PAST)
+
+
+def _of_order(data: Dataset) -> Iterator[Leak | None]:
+    events = _events(data)
+    if data.manifest.options.get("times") in NO_CLOCK:  # all that a user did may be of one moment
+        events = events._replace(timestamps_N=np.zeros_like(events.timestamps_N))
+    yield event_leaks.sorted_ties(events)
+
+
+def _of_side_tables(data: Dataset, past: float) -> Iterator[Leak]:
+    """Users and items, by what was known of them after a share of the events."""
+    if data.manifest.options.get("times") != ABSOLUTE_TIMES:
+        return
+    past_N = _first(len(data), past)
+    for what, table, ids_N in (("user", data.users, data.user_ids_N), ("item", data.items, data.item_ids_N)):
+        yield from event_leaks.dated_afterwards(what, table, ids_N, data.timestamps_N)
+        counts = (np.bincount(ids_N[mask_N], minlength=len(table)) for mask_N in (past_N, ~past_N))
+        yield from event_leaks.counts_ahead(what, table, *counts)
+
+
+def _first(rows: int, share: float) -> Bools:
+    first_N: Bools = np.arange(rows) < rows * share
+    return first_N
+
+
+def _events(data: Dataset) -> event_leaks.Events:
+    raw_ids = (table["raw_id"].to_list() for table in (data.users, data.items))
+    return event_leaks.Events(data.user_ids_N, data.item_ids_N, data.timestamps_N, *raw_ids)
+
+
+def _of_rows(table: RowTable) -> Iterator[Leak]:
+    train, test = _some(table, "train", TRAIN_ROWS), _some(table, "test", TEST_ROWS)
+    facts = table.manifest.options
+    checks = [row_leaks.copied_rows(*map(_frame, (train, test)))]
+    if "tests_before_training_ends" in facts:
+        time, share = facts["columns"]["time"], facts["tests_before_training_ends"]
+        checks.append(row_leaks.split_by_chance(time, share))
+    for name, bins in [(n, BINS) for n in table.schema.dense] + [(f.name, 0) for f in table.schema.sparse]:
+        columns = [_column(block, name) for block in (train, test)]
+        if columns[0] is not None and columns[1] is not None:
+            checks.append(row_leaks.telling_column(columns[0], columns[1], bins=bins or None))
+    yield from filter(None, checks)
+
+
+def _some(table: RowTable, part: str, rows: int) -> RowBlock:
+    """The first rows of a part, whole shards."""
+    held: list[RowBlock] = []
+    for block in table.blocks(part):
+        held.append(block)
+        if sum(map(len, held)) >= rows:
+            break
+    return RowBlock.concat(held)
+
+
+def _frame(block: RowBlock) -> pl.DataFrame:
+    """Features alone."""
+    table = block.to_table()
+    frame = pl.from_arrow(table.drop([name for name in (LABEL, SESSION) if name in table.column_names]))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _column(block: RowBlock, name: str) -> row_leaks.Column | None:
+    """None of several ids: which of them tells is not one column's question."""
+    clicks_N = (block.labels_N > 0).astype(np.float64)
+    if name in block.schema.dense:
+        values_N = block.dense_NF[:, block.schema.dense.index(name)].astype(np.float64)
+        return row_leaks.Column(name, values_N, clicks_N)
+    ids = block.ids[name]
+    return None if isinstance(ids, MultiHot) else row_leaks.Column(name, ids.astype(np.float64), clicks_N)
+
+
+def _is_text(column: pl.Series) -> bool:
+    if column.dtype != pl.String:
+        return False
+    words = column.head(1000).drop_nulls().str.count_matches(r"\w+").mean()
+    return isinstance(words, float) and words >= WORDS
+
+
+def _numbers(column: pl.Series) -> Float64s:
+    """Float64: 32 bits do not tell seconds apart."""
+    texts = column.str.strip_chars() if column.dtype == pl.String else column
+    return texts.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()

@@ -129,7 +129,7 @@ def test_columns_of_new_items_that_do_not_fit_are_told(
             DataError, match=f"column 'year' of the further items has '?{year}'? where.* Int32"
         ):
             publish_semantic_ids(rqvae, store, wrong)
-    with pytest.raises(DataError, match="bring at least one of title, text, year, genres"):
+    with pytest.raises(DataError, match="bring at least one of title, text, description, year, genres"):
         publish_semantic_ids(rqvae, store, pl.DataFrame({"raw_id": ["x"], "colour": ["red"]}))
     with pytest.raises(DataError, match="row 1499 of 1499 items has no raw id"):
         publish_semantic_ids(rqvae, store, pl.DataFrame({"raw_id": [None], "title": ["x"]}))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recray.features.columns import TEXTS
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -19,8 +20,8 @@ def conform(extra: pl.DataFrame, schema: pl.Schema, by_raw_id: bool) -> pl.DataF
     wanted: dict[str, pl.DataType] = {name: dtype for name, dtype in schema.items() if name != "raw_id"}
     if missing := [name for name in wanted if name not in extra.columns]:
         log.warning("the further items lack columns that the data set has: %s", ", ".join(missing))
-    if "title" in wanted or "text" in wanted:  # both are words, whichever of them the data set has
-        wanted = {"title": pl.String(), "text": pl.String(), **wanted}
+    if wanted.keys() & {*TEXTS}:  # all are words, whichever of them the data set has
+        wanted = {**dict.fromkeys(TEXTS, pl.String()), **wanted}
     found = [_cast(extra[name], dtype) for name, dtype in wanted.items() if name in extra.columns]
     if not found:
         raise DataError(

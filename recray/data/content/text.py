@@ -4,6 +4,7 @@ Reimers and Gurevych, Sentence-BERT, EMNLP 2019. The model is a folder on disk, 
 library finds in its cache or fetches from the Hugging Face hub.
 """
 
+import datetime
 import hashlib
 import json
 import logging
@@ -20,6 +21,7 @@ import polars as pl
 
 from recray.arrays import Float32s
 from recray.config import ConfigError
+from recray.features.columns import AVAILABILITY, KEYS, TEXTS
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -119,10 +121,13 @@ def _hub_answers() -> bool:
 
 
 def sentence_of(row: Mapping[str, Any]) -> str:
-    """``title. text. column: value, value.`` of the columns that have a value; raw ids are left out."""
-    parts = [str(row[name]).strip() for name in ("title", "text") if row.get(name)]
+    """``title. text. description. column: value, value.`` of the columns that have a value.
+
+    Raw ids, floats, dates and whether the item can be had are left out.
+    """
+    parts = [str(row[name]).strip() for name in TEXTS if row.get(name)]
     for name, value in row.items():
-        if name in ("raw_id", "title", "text") or value is None or isinstance(value, float):
+        if name in (*TEXTS, *KEYS, *AVAILABILITY) or isinstance(value, (float, datetime.date, type(None))):
             continue
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         if shown:

@@ -6,13 +6,13 @@ drops, the rare words that tell similar items apart, a random projection of the 
 (Sahlgren, An Introduction to Random Indexing, TKE 2005). Shapes: I items, V terms, F dimensions.
 """
 
+import datetime
 import hashlib
 import itertools
 import json
 import logging
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 from recray.arrays import Float32s, Float64s
+from recray.features.columns import AVAILABILITY, KEYS, text_columns, words
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,9 @@ log = logging.getLogger(__name__)
 
 _YEARS_PER_BUCKET = 5
 _SVD_SEED = 0
+_SAY_NOTHING = (*KEYS, *AVAILABILITY)
 _NEGLIGIBLE = 1e-6  # of the largest singular value: such a dimension is rounding error
-_WORD = re.compile(r"[^\W_]{2,}")
-_TRAILING_YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
+_PLAIN_TEXTS = ("title", "text")  # of encoders that say nothing else
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class TfidfEncoder:
     sketch: int = 0  # dimensions of the sketch, behind those of the SVD
     sketch_weight: float = 0.0  # its share of the squared length
     explained: float = 0.0  # share of the shared terms' squared TF-IDF that the SVD keeps
+    texts: tuple[str, ...] = _PLAIN_TEXTS  # columns that are read as words
 
     @property
     def dim(self) -> int:
@@ -59,6 +61,8 @@ class TfidfEncoder:
     def digest(self) -> str:
         """sha256 over all that decides a vector."""
         values = [self.terms, self.bigrams, self.sketch, self.sketch_weight]
+        if self.texts != _PLAIN_TEXTS:
+            values.append(self.texts)
         digest = hashlib.sha256(json.dumps(values).encode())
         digest.update(np.ascontiguousarray(self.idf_V, "<f8").data)
         digest.update(np.ascontiguousarray(self.components_VF, "<f4").data)
@@ -66,7 +70,7 @@ class TfidfEncoder:
 
     @cached_property
     def _vectorizer(self) -> TfidfVectorizer:
-        vectorizer = _vectorizer(self.bigrams, vocabulary=self.terms)
+        vectorizer = _vectorizer(self.bigrams, self.texts, vocabulary=self.terms)
         vectorizer.idf_ = self.idf_V
         return vectorizer
 
@@ -97,6 +101,7 @@ class TfidfEncoder:
             "sketch": self.sketch,
             "sketch_weight": self.sketch_weight,
             "explained": self.explained,
+            "texts": self.texts,
         }
         (folder / "encoder.json").write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
         tensors: dict[str, npt.NDArray[Any]] = {"idf": self.idf_V, "components": self.components_VF}
@@ -113,6 +118,7 @@ class TfidfEncoder:
             sketch=values["sketch"],
             sketch_weight=values["sketch_weight"],
             explained=values["explained"],
+            texts=tuple(values.get("texts", _PLAIN_TEXTS)),
         )
 
 
@@ -137,8 +143,9 @@ def fit_tfidf(
     Raises:
         DataError: no two items share a word or a label.
     """
-    told = items.drop(_identifiers(items))
-    vectorizer = _vectorizer(bigrams, min_df=1 if sketch else 2, max_features=max_terms)
+    texts = tuple(dict.fromkeys((*_PLAIN_TEXTS, *text_columns(items))))
+    told = items.drop(_identifiers(items, texts))
+    vectorizer = _vectorizer(bigrams, texts, min_df=1 if sketch else 2, max_features=max_terms)
     try:
         tfidf_IV = vectorizer.fit_transform(_rows(told))
     except ValueError as error:  # how scikit-learn says that no term is left
@@ -162,13 +169,14 @@ def fit_tfidf(
         bigrams=bigrams,
         sketch=sketch,
         sketch_weight=sketch_weight if sketch else 0.0,
+        texts=texts,
         explained=float((singular_F[kept] ** 2).sum() / shared_IV.multiply(shared_IV).sum()),
     )
 
 
-def _identifiers(items: pl.DataFrame) -> list[str]:
+def _identifiers(items: pl.DataFrame, texts: Collection[str]) -> list[str]:
     """Text columns that name an item rather than say anything about it: most of their values are unique."""
-    labels = [c for c in items if c.dtype == pl.String and c.name not in ("raw_id", "title", "text")]
+    labels = [c for c in items if c.dtype == pl.String and c.name not in (*KEYS, *texts)]
     return [c.name for c in labels if c.drop_nulls().n_unique() > 0.5 * max(len(c.drop_nulls()), 1)]
 
 
@@ -198,21 +206,23 @@ def _unit(vectors_IF: Float32s) -> Float32s:
     return unit_IF
 
 
-def terms_of(row: Mapping[str, Any], *, bigrams: bool) -> Iterator[str]:
-    """The terms of one item: words of ``title`` and ``text``, and a label per other value.
+def terms_of(
+    row: Mapping[str, Any], *, bigrams: bool, texts: Collection[str] = _PLAIN_TEXTS
+) -> Iterator[str]:
+    """The terms of one item: words of its ``texts``, and a label per other value.
 
-    Lists give a label per entry, ``year`` itself and one of five years, ``price`` one of a factor of
-    1.41; other text, integers and truth values one per value; other floats none. Labels carry their column's
-    name, so that they never meet words.
+    Lists give a label per entry, ``year`` itself and one of five years, a date its year, ``price`` one of a
+    factor of 1.41; other text, integers and truth values one per value; other floats none, nor does it matter
+    whether the item can be had. Labels carry their column's name, so that they never meet words.
     """
     for name, value in row.items():
-        if value is None or name == "raw_id":
+        if value is None or name in _SAY_NOTHING:
             continue
-        if name in ("title", "text"):
-            words = _WORD.findall(_TRAILING_YEAR.sub("", value).lower())
-            yield from words
+        if name in texts:
+            found = words(value)
+            yield from found
             if bigrams:
-                yield from map(" ".join, itertools.pairwise(words))
+                yield from map(" ".join, itertools.pairwise(found))
         else:
             yield from (f"{name}={label}" for label in _labels(name, value))
 
@@ -226,6 +236,8 @@ def _labels(name: str, value: object) -> Iterator[str]:
             yield str(round(2 * math.log2(value)))
     elif isinstance(value, list):
         yield from (str(entry) for entry in dict.fromkeys(value) if entry is not None)
+    elif isinstance(value, datetime.date):
+        yield str(value.year)
     elif not isinstance(value, float):
         yield str(value)
 
@@ -234,7 +246,7 @@ def _rows(items: pl.DataFrame) -> Iterator[dict[str, Any]]:
     return items.iter_rows(named=True)
 
 
-def _vectorizer(bigrams: bool, **options: object) -> TfidfVectorizer:
+def _vectorizer(bigrams: bool, texts: Collection[str], **options: object) -> TfidfVectorizer:
     return TfidfVectorizer(
-        analyzer=lambda row: list(terms_of(row, bigrams=bigrams)), sublinear_tf=True, **options
+        analyzer=lambda row: list(terms_of(row, bigrams=bigrams, texts=texts)), sublinear_tf=True, **options
     )

@@ -1,6 +1,7 @@
 """Item content: TF-IDF with SVD against a slow loop, and what is kept in the data set's folder."""
 
 import dataclasses
+import datetime
 import json
 import math
 from pathlib import Path
@@ -288,3 +289,57 @@ def test_real_content_says_what_goes_together() -> None:
     np.testing.assert_allclose(np.linalg.norm(content.vectors_IF, axis=1), 1, atol=1e-4)
     # Measured: 0.095; any 50 of the items hold the next one in 0.004 of the cases.
     assert consecutive_recall(dataset, content.vectors_IF, k=50, pairs=2000) > 0.06
+
+
+SHOP = pl.DataFrame(
+    {
+        "raw_id": [f"p{n}" for n in range(6)],
+        "title": ["Red soap", "Red brush", "Green soap", "Green brush", "Red soap", "Blue towel"],
+        "description": [f"A fine thing number{n} made for bathing" for n in range(6)],
+        "blurb": [f"Never buy another thing than this one, says reader{n}" for n in range(6)],
+        "category": [["Bath", f"Bath > {kind}"] for kind in "ABABAC"],
+        "created_at": [datetime.date(2024 + n % 2, 1, 1 + n) for n in range(6)],
+        "sku": [f"SKU-{n}" for n in range(6)],
+        "in_stock": [True, False, True, True, False, True],
+    }
+)
+
+
+def test_descriptions_and_long_strings_are_words_and_codes_and_stock_say_nothing() -> None:
+    encoder = fit_tfidf(SHOP, dim=4)
+    assert encoder.texts == ("title", "text", "description", "blurb")
+    assert {"red", "bathing", "says", "category=Bath > A", "created_at=2024"} < {*encoder.terms}
+    assert not [term for term in encoder.terms if term.startswith(("sku=", "in_stock=", "description="))]
+    row = SHOP.row(0, named=True)
+    assert not [t for t in terms_of(row, bigrams=False, texts=encoder.texts) if "in_stock" in t]
+
+
+def test_an_encoder_of_descriptions_is_kept_and_one_that_knows_none_is_what_it_was(tmp_path: Path) -> None:
+    encoder = fit_tfidf(SHOP, dim=4)
+    encoder.save(tmp_path)
+    again = load_encoder(tmp_path)
+    assert again.digest == encoder.digest
+    np.testing.assert_array_equal(again.encode(SHOP), encoder.encode(SHOP))
+    plain = fit_tfidf(ITEMS, dim=4)
+    assert plain.texts == ("title", "text")
+    plain.save(tmp_path)
+    written = json.loads((tmp_path / "encoder.json").read_text())
+    del written["texts"]  # as it was written before there were any others
+    (tmp_path / "encoder.json").write_text(json.dumps(written))
+    assert load_encoder(tmp_path).digest == plain.digest
+
+
+def test_items_without_events_have_content_like_all_others(tmp_path: Path) -> None:
+    dataset = dataset_with(SHOP, tmp_path / "shop")
+    cold = dataclasses.replace(
+        dataset,
+        user_ids_N=dataset.user_ids_N[:4],
+        item_ids_N=dataset.item_ids_N[:4],
+        ratings_N=dataset.ratings_N[:4],
+        timestamps_N=dataset.timestamps_N[:4],
+    )
+    content = item_content(cold, ContentConfig(dim=8, sketch=0, power=1.0))
+    assert content.covered_I.all()
+    # The cold p4 is most like p0, which has its title and category.
+    cosines_I = content.vectors_IF @ content.vectors_IF[4]
+    assert cosines_I[:4].argmax() == 0

@@ -161,6 +161,16 @@ class ProtocolCard:
         kept_by = ("dataset_hash", "split", "relevance", "repeats", "known")
         return all(getattr(self, name) == getattr(other, name) for name in kept_by)
 
+    def held_out(self) -> str:
+        """What was kept from whoever learned, for a person."""
+        said = {
+            f"repeats {self.repeats}": self.repeats != "kept",
+            f"known at test {self.known}": self.known != "history",
+            f"to find {self.relevance}": not self.relevance.startswith("all"),
+        }
+        chosen = "".join(f", {text}" for text, is_choice in said.items() if is_choice)
+        return f"{self.dataset} ({self.dataset_hash[:8]}), {self.split}{chosen}"
+
     def differences(self, other: "ProtocolCard") -> dict[str, tuple[Any, Any]]:
         """Fields in which two cards differ: name -> (this, other)."""
         names = [f.name for f in dataclasses.fields(self) if f.compare]

@@ -80,11 +80,17 @@ def _(measured: MeasuredStages, model: str, seed: int) -> dict[str, Any]:
     return {**to_json([retriever, both]), "gain": gain._asdict()}
 
 
-def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:
-    """The main metrics at k, and the protocol that they were measured under."""
-    console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
+def show_evaluation(rows: Sequence[Row]) -> None:
+    """The main metrics at every k, and the protocol that they were measured under."""
+    for name in rows[0].evaluation.per_query:
+        kind, _, k = name.partition("@")
+        if kind == SHOWN[0] and all(name in row.evaluation.per_query for row in rows):
+            console().print(table(rows, [f"{each}@{k}" for each in SHOWN]))
     card = rows[0].evaluation.card
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
+    print(f"to find: {card.relevance}; known at test: {card.known}; repeats {card.repeats}")
+    for reason, count in card.dropped.items():
+        print(f"not asked: {count:,} users with {reason}")
 
 
 def show_summary(model: str, found: Mapping[str, Interval], card: ProtocolCard) -> None:

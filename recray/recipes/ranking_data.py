@@ -59,6 +59,11 @@ class RankerRun:
     def __post_init__(self) -> None:
         chosen(self.features)
         require_seed(self.seed)
+        if self.data.known != "history" or self.data.weights != "equal":
+            raise ConfigError(
+                "a ranker learns from the validation part, where all that is to be found counts alike: "
+                f"data.known {self.data.known!r} and data.weights {self.data.weights!r} must be history and equal"
+            )
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
         if self.negatives < 0:
@@ -150,11 +155,12 @@ def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
 def training_queries(run: RankerRun, stages: TwoStage) -> EvalExamples:
     """What the ranker learns from: the validation part, as a live system would have been asked.
 
-    Under a global-time split a query for each day on which a known user came back; else the one query
-    per user of the validation part.
+    Under a global-time split a query for each day on which a known user came back, if all that happened then
+    is to be found and was not seen; else the one query per user of the validation part.
     """
     dataset, split = stages.data.dataset, stages.data.split
-    if run.data.split != "global-time":
+    chosen_few = split.relevant_N is not None or split.seen == "keep"
+    if run.data.split != "global-time" or chosen_few:
         return eval_examples(dataset, split, "validation")[0]
     times_N = dataset.timestamps_N[split.validation_N]
     known_U = np.bincount(dataset.user_ids_N[split.train_N], minlength=dataset.num_users) > 0

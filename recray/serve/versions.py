@@ -49,6 +49,12 @@ class ServedBundles:
         bundles = {"retriever": self.retriever, "ranker": self.ranker, "generative": self.second_source}
         return {role: bundle for role, bundle in bundles.items() if bundle}
 
+    @property
+    def keeps_seen(self) -> bool:
+        """Whether the version was measured with lists that may hold what a user has seen."""
+        card = (self.ranker or self.retriever).manifest.card
+        return card is not None and card.seen == "kept"
+
     def versions(self) -> dict[str, Version]:
         return {role: version(bundle.reference) for role, bundle in self.by_role().items()}
 

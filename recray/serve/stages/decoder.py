@@ -18,19 +18,20 @@ from recray.contract import Generative
 from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_first, popular_only
 from recray.features.log import EventLog
 from recray.serve.query import UNKNOWN_USER, Query
-from recray.serve.stages.retrieve import history_of, retrieved, seen_by
+from recray.serve.stages.retrieve import history_of, removed_for, retrieved
 from recray.serve.stages.state import NO_CANDIDATES, RequestState
 from recray.serve.versions import OpenedVersion
 from recray.store import Bundle
 
 
 class DecoderRetrieve:
-    """The first stage of a decoder: seen items are excluded inside the beam search.
+    """The first stage of a decoder: what must not come back is excluded inside the beam search.
 
     Where there is no history to continue, popular items stand in. Scores are log probabilities.
     """
 
-    def __init__(self, version: OpenedVersion, cold_share: float) -> None:
+    def __init__(self, version: OpenedVersion, cold_share: float, *, keeps_seen: bool = False) -> None:
+        self._keeps_seen = keeps_seen
         counts_I = version.decoder_files.item_counts_I
         self._log = version.event_log
         self._generator = Generator(version.decoder, counts_I, cold_share)
@@ -40,7 +41,8 @@ class DecoderRetrieve:
     def __call__(self, state: RequestState) -> RequestState:
         """``query.k`` items, unless fewer of the catalogue are unseen. Books ``filter`` and ``generate``."""
         query, clock = state.query, state.clock
-        seen_ids, history_ids = seen_by(query, self._log), history_of(query, self._log).item_ids_H
+        seen_ids = removed_for(query, self._log, keeps_seen=self._keeps_seen)
+        history_ids = history_of(query, self._log).item_ids_H
         clock.lap("filter")
         if not len(history_ids):
             candidates = popular_only(self._popular_first_I, seen_ids, query.k)

@@ -150,7 +150,9 @@ class ProtocolCard:
     learnt: str = field(default="", compare=False)  # first and last day of the training part, where known
 
     def to_json(self) -> dict[str, Any]:
-        return to_dict(self)
+        """Without later fields at their defaults, so that the digests of older versions hold."""
+        older = {"repeats": "kept", "known": "history", "dropped": {}, "learnt": ""}
+        return {k: v for k, v in to_dict(self).items() if k not in older or v != older[k]}
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "ProtocolCard":

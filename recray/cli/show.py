@@ -82,10 +82,9 @@ def _(measured: MeasuredStages, model: str, seed: int) -> dict[str, Any]:
 
 def show_evaluation(rows: Sequence[Row]) -> None:
     """The main metrics at every k, and the protocol that they were measured under."""
-    for name in rows[0].evaluation.per_query:
-        kind, _, k = name.partition("@")
-        if kind == SHOWN[0] and all(name in row.evaluation.per_query for row in rows):
-            console().print(table(rows, [f"{each}@{k}" for each in SHOWN]))
+    shared = set.intersection(*(set(row.evaluation.per_query) for row in rows))
+    for k in sorted(int(name.removeprefix("ndcg@")) for name in shared if name.startswith("ndcg@")):
+        console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
     card = rows[0].evaluation.card
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
     print(f"to find: {card.relevance}; known at test: {card.known}; repeats {card.repeats}")

@@ -61,8 +61,9 @@ class RankerRun:
         require_seed(self.seed)
         if self.data.known != "history" or self.data.weights != "equal":
             raise ConfigError(
-                "a ranker learns from the validation part, where all that is to be found counts alike: "
-                f"data.known {self.data.known!r} and data.weights {self.data.weights!r} must be history and equal"
+                "a ranker learns from the validation part, where all that is to be found counts alike: set "
+                f"data.known to history and data.weights to equal, got {self.data.known} and "
+                f"{self.data.weights}"
             )
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")

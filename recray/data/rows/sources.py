@@ -13,6 +13,8 @@ from recray.data.row_source import RowSource
 from recray.data.rows.ratings import RatingsAsRows
 from recray.data.sources.click_table import is_click_table
 from recray.data.sources.criteo import is_click_log
+from recray.data.sources.locations import kind_of
+from recray.data.sources.recbole import RecBole
 from recray.data.sources.tables import InteractionTable
 
 
@@ -37,7 +39,7 @@ def holds_ratings(name_or_path: str) -> bool:
 
 def _are_ratings(name: str, options: Mapping[str, object]) -> bool:
     path = Path(name).expanduser()
-    tables = path.suffix in (*sources.TABLES, ".inter")
+    tables = kind_of(path.name) in (*sources.TABLES, ".inter")
     return sources.is_registered(name) or (
         tables and not is_click_log(path) and not is_click_table(path, options)
     )
@@ -65,9 +67,8 @@ def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
 
 def _ratings_in(path: Path, options: Mapping[str, object]) -> RowSource:
     """Rows of a file of interactions; options of the table and of the rows stand side by side."""
-    columns = (
-        {f.name for f in fields(InteractionTable)} - {"path"} if path.suffix in sources.TABLES else set()
-    )
+    reader = RecBole if kind_of(path.name) == ".inter" else InteractionTable
+    columns = {f.name for f in fields(reader)} - {"path"}
     query = urlencode({key: value for key, value in options.items() if key in columns})
     others = {key: value for key, value in options.items() if key not in columns}
     dataset = load_or_prepare(f"{path}?{query}" if query else str(path))

@@ -40,7 +40,7 @@ def main(config: EvaluateServed) -> None:
         ks=(config.k,),
     )
     first, served = (Row(name, 0, row) for name, row in zip(("first stage", "served"), result, strict=True))
-    show_evaluation([first, served], config.k)
+    show_evaluation([first, served])
     print(f"served: {result.served.card.served}")
     show_gain(served, first, f"ndcg@{config.k}")
 

@@ -152,7 +152,9 @@ class ProtocolCard:
     learnt: str = field(default="", compare=False)  # first and last day of the training part, where known
 
     def to_json(self) -> dict[str, Any]:
-        return to_dict(self)
+        """Without later fields at their defaults, so that the digests of older versions hold."""
+        older = {"repeats": "kept", "known": "history", "dropped": {}, "learnt": ""}
+        return {k: v for k, v in to_dict(self).items() if k not in older or v != older[k]}
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "ProtocolCard":
@@ -162,6 +164,16 @@ class ProtocolCard:
         """Whether the same events were kept from whoever learned."""
         kept_by = ("dataset_hash", "split", "relevance", "repeats", "known")
         return all(getattr(self, name) == getattr(other, name) for name in kept_by)
+
+    def held_out(self) -> str:
+        """What was kept from whoever learned, for a person."""
+        said = {
+            f"repeats {self.repeats}": self.repeats != "kept",
+            f"known at test {self.known}": self.known != "history",
+            f"to find {self.relevance}": not self.relevance.startswith("all"),
+        }
+        chosen = "".join(f", {text}" for text, is_choice in said.items() if is_choice)
+        return f"{self.dataset} ({self.dataset_hash[:8]}), {self.split}{chosen}"
 
     def differences(self, other: "ProtocolCard") -> dict[str, tuple[Any, Any]]:
         """Fields in which two cards differ: name -> (this, other)."""

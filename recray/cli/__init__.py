@@ -21,6 +21,8 @@ class Listing(NamedTuple):
 
     title: str
     rows: list[dict[str, Any]]
+    columns: tuple[str, ...] = ()  # of the table; none: all
+    group: str = ""  # the column by whose values rows stand under headings; "": one table
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Versions:
-    """Published versions, and the names that point at them; or all that one version says of itself."""
+    """Published versions, by how they were measured; or all that one version says of itself."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """A bundle's name; empty lists all of them."""
@@ -74,11 +76,12 @@ class Versions:
     """Print JSON instead of a table."""
 
     def __call__(self) -> Listing:
-        from recray.cli.catalogue import version, versions
+        from recray.cli.catalogue import VERSION_COLUMNS, version, versions
 
         if self.version:
             return Listing(f"{self.name} {self.version}", version(self.name, self.version))
-        return Listing(f"versions of {self.name}" if self.name else "versions", versions(self.name))
+        title = f"versions of {self.name}" if self.name else "versions"
+        return Listing(title, versions(self.name), VERSION_COLUMNS, "protocol")
 
 
 @dataclass(frozen=True)
@@ -198,11 +201,23 @@ def render(listing: Listing, as_json: bool) -> None:
     if not listing.rows:
         print(f"{listing.title}: none")
         return
-    table = Table(title=listing.title, title_justify="left")
-    for column in listing.rows[0]:
+    headings = list(dict.fromkeys(row[listing.group] for row in listing.rows)) if listing.group else [""]
+    for heading in headings:
+        rows = [row for row in listing.rows if not listing.group or row[listing.group] == heading]
+        _print_table(listing.title, heading, listing.columns or tuple(rows[0]), rows)
+    if len(headings) > 1:
+        Console().print("Figures under different headings are not comparable.")
+
+
+def _print_table(title: str, heading: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left")
+    if heading:
+        Console().print(f"\n{escape(heading)}", highlight=False)
+        table.title = None
+    for column in columns:
         table.add_column(column, overflow="fold")
-    for row in listing.rows:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
+    for row in rows:
+        table.add_row(*(escape(_cell(row[column])) for column in columns))
     Console().print(table)
 
 

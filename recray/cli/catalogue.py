@@ -7,6 +7,8 @@ from recray.data.rows.table import read_row_manifest
 from recray.data.sources import SOURCES
 from recray.paths import datasets_dir
 from recray.recipes import RECIPES
+from recray.schema import ProtocolCard
+from recray.store.manifest import BundleManifest
 from recray.store.store import Store
 
 
@@ -46,8 +48,11 @@ def _shown(metrics: dict[str, Any]) -> list[str]:
     return [name for name in metrics if name.startswith(("ndcg@", "hit@", "index_recall@", "auc"))]
 
 
+VERSION_COLUMNS = ("name", "version", "names", "published", "learnt", "metrics")  # that fit into 80 places
+
+
 def versions(name: str = "") -> list[dict[str, Any]]:
-    """Published versions, newest first within a name."""
+    """Published versions, newest first within a name; with what each was measured under."""
     store = Store()
     rows = []
     for application in [name] if name else store.applications():
@@ -55,17 +60,40 @@ def versions(name: str = "") -> list[dict[str, Any]]:
         for manifest in reversed(store.versions(application)):
             rows.append(
                 {
+                    "protocol": _protocol(manifest.card),
                     "name": application,
                     "version": manifest.version,
                     "names": [n for n, v in pointing.items() if v == manifest.version],
                     "model": manifest.model,
                     "created": manifest.created_at,
+                    "published": manifest.created_at[:10],
+                    "learnt": _learnt(manifest),
                     "requires": [str(r) for r in manifest.requires.values()],
                     "digest": manifest.digest[:12],
                     "metrics": {k: manifest.metrics[k] for k in _shown(manifest.metrics)},
+                    "card": manifest.card.to_json() if manifest.card else None,
                 }
             )
     return rows
+
+
+def _protocol(card: ProtocolCard | None) -> str:
+    """All that figures must have in common to be comparable."""
+    if card is None:
+        return "measured under no protocol"
+    core = f", {card.k_core}-core" if card.k_core else ""
+    return (
+        f"{card.dataset} ({card.dataset_hash[:12]}){core}, {card.split}, {card.target}, {card.num_users:,} "
+        f"users; to find: {card.relevance}; candidates: {card.candidates}, seen items {card.seen}; known at "
+        f"test: {card.known}; repeats {card.repeats}, {card.duplicates}; ties: {card.ties}"
+    )
+
+
+def _learnt(manifest: BundleManifest) -> str:
+    """First and last day of the events that what is served has learnt from, where they are known."""
+    days = manifest.card.learnt if manifest.card else ""
+    until = str((manifest.run or {}).get("learnt_until", ""))[:10]  # later than measured, if fitted again
+    return f"{days.split(' to ')[0]} to {until}" if days and until else days
 
 
 def version(name: str, which: str) -> list[dict[str, Any]]:

@@ -85,11 +85,16 @@ def _(measured: MeasuredStages, model: str, seed: int) -> dict[str, Any]:
     return {**to_json([retriever, both]), "gain": gain._asdict()}
 
 
-def show_evaluation(rows: Sequence[Row], k: int = 10) -> None:
-    """The main metrics at k, and the protocol that they were measured under."""
-    console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
+def show_evaluation(rows: Sequence[Row]) -> None:
+    """The main metrics at every k, and the protocol that they were measured under."""
+    shared = set.intersection(*(set(row.evaluation.per_query) for row in rows))
+    for k in sorted(int(name.removeprefix("ndcg@")) for name in shared if name.startswith("ndcg@")):
+        console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
     card = rows[0].evaluation.card
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
+    print(f"to find: {card.relevance}; known at test: {card.known}; repeats {card.repeats}")
+    for reason, count in card.dropped.items():
+        print(f"not asked: {count:,} users with {reason}")
 
 
 def show_summary(model: str, found: Mapping[str, Interval], card: ProtocolCard) -> None:

@@ -91,11 +91,11 @@ def evaluate(
         chunk: queries scored together.
 
     Raises:
-        ConfigError: a k out of range, a chunk below 1, scores of the wrong shape.
+        ConfigError: a k below 1, a chunk below 1, scores of the wrong shape.
         DataError: no queries, NaN scores, or bad targets (also one that is in the filtered history).
     """
     num_queries, num_items = len(examples.queries.user_ids_B), len(item_counts_I)
-    check_ks(ks, num_items)
+    check_ks(ks)
     if chunk < 1:
         raise ConfigError(f"chunk must be at least 1, got {chunk}")
     if num_queries == 0:

@@ -65,7 +65,8 @@ class Exposure:
         return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
     def _add(self, scores_BI: Tensor, sorted_BI: Tensor) -> dict[str, Tensor]:
-        best_BK = best_scores(sorted_BI, max(self._ks))
+        num_items = scores_BI.shape[1]
+        best_BK = best_scores(sorted_BI, min(max(self._ks), num_items))
         groups_BK = tie_groups(sorted_BI, best_BK)
         # A query with fewer candidates than the list is long lists what it has.
         listed_BI = (scores_BI >= best_BK[:, -1:]) & (scores_BI > float("-inf"))
@@ -73,9 +74,10 @@ class Exposure:
         scores_N = scores_BI[rows_N, items_N]
         found: dict[str, Tensor] = {}
         for k in self._ks:
-            places_B = k - groups_BK.above_BX[:, k - 1]  # of the list, for the group at its end
-            share_B = places_B.double() / groups_BK.tied_BX[:, k - 1]
-            last_N = best_BK[rows_N, k - 1]
+            length = min(k, num_items)
+            places_B = length - groups_BK.above_BX[:, length - 1]  # of the list, for the group at its end
+            share_B = places_B.double() / groups_BK.tied_BX[:, length - 1]
+            last_N = best_BK[rows_N, length - 1]
             listed_N = torch.where(scores_N == last_N, share_B[rows_N], (scores_N > last_N).double())
             self._log_unseen[k].index_add_(0, items_N, torch.log1p(-listed_N))
             length_B = _sum_by_row(listed_N, rows_N, len(scores_BI))

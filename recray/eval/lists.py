@@ -60,7 +60,8 @@ def evaluate_lists(
         parts.append(accuracy | {name: values_B.nan_to_num(0.0) for name, values_B in shown.items()})
     per_query = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     lengths_B = np.array([len(item_ids_S) for item_ids_S in lists])
-    per_query |= {f"filled@{k}": np.minimum(lengths_B, k) / k for k in ks}
+    longest = [min(k, len(item_counts_I)) for k in ks]
+    per_query |= {f"filled@{k}": np.minimum(lengths_B, n) / n for k, n in zip(ks, longest, strict=True)}
     return Evaluation(
         card=card,
         per_query=per_query,

@@ -15,19 +15,39 @@ position p counted from 1 and ``rel_p`` 1 where position p holds a target:
 * auc = share of (target, other candidate) pairs in the right order, a tie counting one half;
   0.5 where a query has no other candidate
 
+A list longer than the catalogue is the whole catalogue.
+
 Shapes: B queries, I catalogue, N targets of all queries, K positions looked at (the largest k).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from recray.batch import Jagged
-from recray.config import ConfigError
+from recray.config import ConfigError, nearest
 from recray.eval.ranking import TieGroups, best_scores, one_thread, sort_scores, tie_groups
 from recray.schema import DataError
+
+LISTED = ("recall", "hit", "ndcg", "mrr", "map", "novelty", "popularity_bias")  # measured at every k
+
+
+def require_metric(name: str, further: Collection[str] = ("auc",)) -> int | None:
+    """The list length that a metric of a full ranking is asked for at; None for one of ``further``.
+
+    Raises:
+        ConfigError: there is no such metric; the message names the nearest.
+    """
+    kind, _, k = name.partition("@")
+    is_length = k.isdecimal() and int(k) >= 1
+    if kind in LISTED and is_length:
+        return int(k)
+    if name not in further:
+        valid = [*(f"{each}@{k if is_length else 10}" for each in LISTED), *further]
+        raise ConfigError(f"metric {name!r} is not measured{nearest(name, valid)}")
+    return None
 
 
 def per_query_metrics(
@@ -38,17 +58,17 @@ def per_query_metrics(
     Args:
         scores_BI: float, higher is better; ``-inf`` marks what is no candidate (seen items).
         targets: item ids, at least one per query, no repeats within a query.
-        ks: list lengths, each from 1 to I.
+        ks: list lengths, each at least 1.
         first_query: number of the first row, for error messages of chunked callers.
 
     Returns:
         name -> float64 [B], on the CPU, each value in [0, 1].
 
     Raises:
-        ConfigError: a k is below 1 or beyond the catalogue.
+        ConfigError: a k is below 1.
         DataError: NaN scores; a target that is masked, repeated, missing or not in the catalogue.
     """
-    check_ks(ks, scores_BI.shape[1])
+    check_ks(ks)
     with one_thread():
         return _per_query_metrics(scores_BI, targets, ks, first_query)
 
@@ -63,13 +83,13 @@ def _per_query_metrics(
     return target_metrics(sorted_BI, target_scores_N, targets, ks, first_query=first_query)
 
 
-def check_ks(ks: Sequence[int], num_items: int) -> None:
-    """Raises ConfigError unless there are ks and each lies between 1 and the catalogue size."""
+def check_ks(ks: Sequence[int]) -> None:
+    """Raises ConfigError unless there are ks, each at least 1."""
     if not ks:
         raise ConfigError("ks is empty: give at least one list length, e.g. (10,)")
     for k in ks:
-        if not 1 <= k <= num_items:
-            raise ConfigError(f"k must be between 1 and the catalogue size {num_items}, got {k}")
+        if k < 1:
+            raise ConfigError(f"k must be at least 1, got {k}")
 
 
 def check_targets(targets: Jagged, shape: tuple[int, ...], *, first_query: int = 0) -> None:
@@ -111,11 +131,12 @@ def target_metrics(
             " (score -inf): a seen item cannot be a target; drop it from the targets or keep seen items"
         )
     groups_N = _target_groups(sorted_BI, target_scores_N, targets)
-    positions = _positions(sorted_BI, groups_N, targets, max(ks))
+    longest = min(max(ks), sorted_BI.shape[1])
+    positions = _positions(sorted_BI, groups_N, targets, longest)
     num_relevant_B = targets.lengths_B().double()
     curves_BK = _curves(positions, num_relevant_B)
     metrics = {
-        f"{name}@{k}": curve_BK[:, k - 1].clamp(0, 1)  # the sums may pass 1 by a rounding error
+        f"{name}@{k}": curve_BK[:, min(k, longest) - 1].clamp(0, 1)  # the sums may pass 1 by a rounding error
         for k in ks
         for name, curve_BK in curves_BK.items()
     }

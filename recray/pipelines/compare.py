@@ -4,12 +4,14 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 from recray.config import ConfigError, override
 from recray.contract import Retriever
+from recray.data.events.choices import EventChoices
 from recray.eval.compare import Row
 from recray.recipes import RECIPES, run_for
 from recray.recipes.retriever import evaluate_retriever
@@ -37,16 +39,22 @@ def compare_models(
     seeds: int,
     ks: Sequence[int] = (10,),
     curves: Path | None = None,
+    *,
+    choices: EventChoices = EventChoices(),  # noqa: B008 - frozen
 ) -> list[Row]:
     """One row per model and seed, all on the test part of the same split; best weights by validation.
 
-    ``curves`` names a PNG for the learning curves of the models that have epochs.
+    Args:
+        curves: a PNG for the learning curves of the models that have epochs.
+        choices: what events mean, the same to all models.
 
     Raises:
         ConfigError: a model that cannot be trained, or that does not rank a catalogue.
         DataError: the data set is not at hand.
     """
-    entries = [entry for model in models for entry in _entries(model, dataset, split, seeds)]
+    names = [field.name for field in fields(EventChoices)]
+    changes = {"data.split": split, **{f"data.{name}": getattr(choices, name) for name in names}}
+    entries = [entry for model in models for entry in _entries(model, dataset, changes, seeds)]
     rows, metric = [], ""
     histories: dict[str, list[list[Report]]] = {}
     for title, recipe, run in entries:
@@ -86,7 +94,7 @@ def _best(recipe: AnyRecipe, run: Run, data: object, title: str, reports: list[R
         return recipe.restore(run, data, best) if best.exists() else trained
 
 
-def _entries(model: str, dataset: str, split: str, seeds: int) -> list[Entry]:
+def _entries(model: str, dataset: str, changes: Mapping[str, object], seeds: int) -> list[Entry]:
     """A run per seed; what draws nothing at random says it all in one run."""
     recipe = RECIPES[model]
     if not recipe.ranks_catalogue:
@@ -94,6 +102,6 @@ def _entries(model: str, dataset: str, split: str, seeds: int) -> list[Entry]:
             f"{model!r} does not rank the catalogue, so there is no full ranking to compare: its own job "
             "measures it (`recray models`)"
         )
-    run = override(run_for(recipe, dataset), {"data.split": split})
+    run = override(run_for(recipe, dataset), changes)
     count = seeds if recipe.loop(run) else 1
     return [Entry(model, recipe, override(run, {"seed": seed})) for seed in range(count)]

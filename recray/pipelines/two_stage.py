@@ -19,7 +19,7 @@ import numpy as np
 from recray.batch import QueryBatch
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
-from recray.data.events.examples import Target, eval_examples, item_counts
+from recray.data.events.examples import Target, eval_examples, item_counts, protocol
 from recray.data.events.splits import Split
 from recray.eval.evaluate import Evaluation
 from recray.eval.lists import evaluate_lists
@@ -58,7 +58,7 @@ def measure_served(
         ConfigError: a bundle is not in the store, or was trained on other data or another split; or the part
             to measure on is what the ranker learned from.
     """
-    check_ks(ks, dataset.num_items)
+    check_ks(ks)
     store, version = config.open_store(), config.name if version is None else version
     bundles = open_served(store, config.application, version, config.second_source)
     bundles.verify()
@@ -105,10 +105,10 @@ def _served(bundles: ServedBundles, config: StagesConfig) -> str:
 def _require_same_data(bundles: ServedBundles, dataset: Dataset, split: Split) -> None:
     for bundle in bundles.by_role().values():
         card = bundle.manifest.card
-        if card is None or (card.dataset_hash, card.split) != (dataset.hash, split.name):
-            trained = f"{card.dataset} ({card.dataset_hash[:8]}), {card.split}" if card else "unknown data"
+        asked = protocol(dataset, split, "test")
+        if card is None or not card.holds_out_as(asked):
+            trained = card.held_out() if card else "unknown data"
             raise ConfigError(
-                f"{bundle.reference} was trained on {trained}, this measures {dataset.name} "
-                f"({dataset.hash[:8]}), {split.name}: it may have learned what it is asked for. Give the "
-                "--data that it was trained with"
+                f"{bundle.reference} was trained on {trained}, this measures {asked.held_out()}: it may have "
+                "learned what it is asked for. Give the --data that it was trained with"
             )

@@ -30,6 +30,7 @@ from recray.train.run import Measured
 class DecoderRun(GradientRun):
     """Train a generative retriever on published semantic ids."""
 
+    further_metrics = ()  # beyond the generated list the order is unknown
     model: DecoderConfig = field(default_factory=DecoderConfig)
     semantic_ids: str = ""
     """Bundle of the map; empty: "<dataset>-semantic-ids", made by jobs/assign_semantic_ids.py."""

@@ -43,6 +43,7 @@ TRAINING_USERS = 5000  # at most, whose training items are ranked
 class GATRun(GradientRun):
     """Train a graph attention network on users and items."""
 
+    further_metrics = ("auc", "link_auc")
     model: GATConfig = field(default_factory=GATConfig)
     fanouts: tuple[int, ...] = (16,)
     """Neighbours of a node, at most, from the last layer (around the pairs) to the first."""

@@ -70,6 +70,12 @@ class RankerRun:
     def __post_init__(self) -> None:
         check_names(self.features)
         require_seed(self.seed)
+        if self.data.known != "history" or self.data.weights != "equal":
+            raise ConfigError(
+                "a ranker learns from the validation part, where all that is to be found counts alike: set "
+                f"data.known to history and data.weights to equal, got {self.data.known} and "
+                f"{self.data.weights}"
+            )
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
         if self.negatives < 0:
@@ -188,12 +194,13 @@ def _examples_of(asked: EvalExamples, run: RankerRun, stages: TwoStage) -> Ranki
 def training_queries(run: RankerRun, stages: TwoStage) -> list[EvalExamples]:
     """What the ranker learns from, part by part: what was held out, as a live system would have been asked.
 
-    Under a global-time split a query for each day on which a known user came back; else the one query
-    per user of the part.
+    Under a global-time split a query for each day on which a known user came back, if all that happened then
+    is to be found and was not seen; else the one query per user of the part.
     """
     dataset, split = stages.data.dataset, stages.data.split
     parts: tuple[Target, ...] = ("validation",) if run.data.learn == "training" else ("validation", "test")
-    if run.data.split != "global-time":
+    chosen_few = split.relevant_N is not None or split.seen == "keep"
+    if run.data.split != "global-time" or chosen_few:
         return [eval_examples(dataset, split, part)[0] for part in parts]
     part_N = split.validation_N | split.test_N if "test" in parts else split.validation_N
     times_N = dataset.timestamps_N[part_N]

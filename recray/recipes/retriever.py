@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.evaluate import Evaluation, evaluate, sums
 from recray.eval.generated import GeneratedScores, measurable
+from recray.eval.metrics import check_ks, require_metric
 from recray.ops.ann import IndexConfig
 from recray.schema import Learnt, Schema
 from recray.store import Draft
@@ -39,6 +40,8 @@ class RetrieverRun:
     """What every retriever's run says."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    ks: tuple[int, ...] = field(default=(10,), metadata={ELASTIC: True})
+    """List lengths that it is measured at; longer ones than the catalogue are the whole catalogue."""
     index: IndexConfig = field(default_factory=IndexConfig, metadata={ELASTIC: True})
     """Of the item vectors that are published; of no use to models without any."""
     refit: bool = True
@@ -49,12 +52,15 @@ class RetrieverRun:
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
+        check_ks(self.ks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientRun(RetrieverRun):
     """A retriever that is trained step by step."""
 
+    further_metrics: ClassVar[tuple[str, ...]] = ("auc",)
+    """What validation measures beside lists."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     validation_users: int = 0
@@ -62,6 +68,7 @@ class GradientRun(RetrieverRun):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_metric(self.loop.metric, self.further_metrics)
         if self.validation_users < 0:
             raise ConfigError(f"validation_users must not be negative, got {self.validation_users}")
 
@@ -92,6 +99,9 @@ class ModelRun(Config, Protocol):
 
     @property
     def model(self) -> Config: ...
+
+    @property
+    def ks(self) -> tuple[int, ...]: ...
 
     @property
     def index(self) -> IndexConfig: ...
@@ -171,7 +181,7 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
     def measure(self, run: R, data: S, model: nn.Module, part: Part = "test") -> Measured:
         if run.data.split == "all":
             return Unmeasured()
-        return evaluate_retriever(as_retriever(model), data, part)
+        return evaluate_retriever(as_retriever(model), data, part, run.ks)
 
     def learns_before_test(self, run: R) -> bool:
         return run.data.known == "everything" and run.data.split != "all"
@@ -185,7 +195,7 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
     def draft(self, run: R, data: S, model: nn.Module, measured: Measured) -> Draft:
         """With it: what users did, for what they have seen and for models that read it; item vectors and an
         index, if it has vectors; all users' query vectors, if they depend on the user id alone."""
-        trained_users_N = data.dataset.user_ids_N[data.split.train_N]
+        trained_users_N = data.dataset.user_ids_N[data.split.learnt_N]
         bare = RetrieverFiles(
             users=data.dataset.users,
             items=data.dataset.items,
@@ -229,7 +239,7 @@ class GradientRecipe(RetrieverRecipe[G, S]):
         return again._replace(run=override(again.run, {"loop.stop_after": epochs}))
 
     def validation(self, run: G, data: S, context: Context) -> Callable[[nn.Module], Sums]:
-        return validation(data, context, users=run.validation_users, seed=run.seed)
+        return validation(data, context, run.loop.metric, users=run.validation_users, seed=run.seed)
 
     def identity(self, run: G, data: S) -> str:
         """What the batches are made of: a run is not resumed on other data."""
@@ -263,8 +273,8 @@ def evaluate_retriever(
     """Full-ranking metrics of a retriever on one part of the split."""
     examples, card = eval_examples(data.dataset, data.split, part)
     counts_I = item_counts(data.dataset, data.split.train_N)
-    scored = measurable(model, data.dataset.num_items, max(ks))
-    evaluation = evaluate(scored.score_items, examples, card, counts_I, ks=ks)
+    scored = measurable(model, data.dataset.num_items, max(ks), data.split.seen)
+    evaluation = evaluate(_known_users(scored.score_items, data), examples, card, counts_I, ks=ks)
     if not isinstance(scored, GeneratedScores):
         return evaluation
     # Beyond the list the order is unknown: an area under it would not be the model's.
@@ -274,11 +284,12 @@ def evaluate_retriever(
 
 
 def validation(
-    data: SplitData, context: Context, *, users: int = 0, seed: int = 0
+    data: SplitData, context: Context, metric: str = "ndcg@10", *, users: int = 0, seed: int = 0
 ) -> Callable[[nn.Module], Sums]:
     """This rank's share of the validation metrics: users are dealt out in contiguous blocks.
 
     Args:
+        metric: lists are as long as it asks for.
         users: as many are drawn, once, by the seed; 0: all of them.
 
     Where no validation part is held out, nothing is measured.
@@ -288,10 +299,12 @@ def validation(
     examples, card = eval_examples(data.dataset, data.split, "validation")
     mine = _share(_sample(examples, users, seed), context)
     counts_I = item_counts(data.dataset, data.split.train_N)
+    k = int(length) if (length := metric.partition("@")[2]) else 10
 
     def validate(model: nn.Module) -> Sums:
-        scored = measurable(as_retriever(model), data.dataset.num_items, 10)
-        return sums(evaluate(_on(context.device, scored), mine, card, counts_I, ks=(10,)))
+        scored = measurable(as_retriever(model), data.dataset.num_items, k, data.split.seen)
+        score_items = _known_users(_on(context.device, scored), data)
+        return sums(evaluate(score_items, mine, card, counts_I, ks=(k,)))
 
     return validate
 
@@ -300,6 +313,22 @@ def as_retriever(model: nn.Module) -> Retriever:
     """The same module, to be asked for scores."""
     assert isinstance(model, Retriever), type(model).__name__
     return model
+
+
+def _known_users(
+    score_items: Callable[[QueryBatch], Tensor], data: SplitData
+) -> Callable[[QueryBatch], Tensor]:
+    """The same, for which users whose events weigh nothing are unknown: as they are when served."""
+    if data.weights_N is None:
+        return score_items
+    taught = data.dataset.user_ids_N[data.split.learnt_N]
+    is_known_U = torch.from_numpy(np.bincount(taught, minlength=data.dataset.num_users) > 0)
+
+    def scores(queries: QueryBatch) -> Tensor:
+        users_B = torch.where(is_known_U[queries.user_ids_B], queries.user_ids_B, -1)
+        return score_items(queries._replace(user_ids_B=users_B))
+
+    return scores
 
 
 def _on(device: torch.device, model: Retriever) -> Callable[[QueryBatch], Tensor]:

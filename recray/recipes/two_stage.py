@@ -1,20 +1,25 @@
 """A published retriever on the data that it was trained on, and what a ranker makes of its candidates."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from recray.arrays import Int64s
 from recray.batch import QueryBatch
 from recray.bundles.retriever import read_retriever
 from recray.bundles.searcher import Searcher
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.contract import Scorer
+from recray.data.events.examples import protocol
 from recray.data.events.log import event_log
 from recray.data.events.split_data import SplitData
 from recray.features.candidates import CandidateConfig, Candidates, gather, popular_first
 from recray.features.examples import ranking_query
 from recray.features.ranking import compute
 from recray.store import Bundle
+
+NOTHING = np.empty(0, np.int64)
 
 
 class TwoStage:
@@ -32,9 +37,13 @@ class TwoStage:
     def candidates(self, queries: QueryBatch) -> list[Candidates]:
         """Each query's candidates, found as a replica finds them."""
         return [
-            gather(prepared.search, self._popular_first_I, queries.history.row(b).numpy(), self.config)
+            gather(prepared.search, self._popular_first_I, self._removed(queries, b), self.config)
             for b, prepared in enumerate(self.searcher.prepare(queries))
         ]
+
+    def _removed(self, queries: QueryBatch, b: int) -> Int64s:
+        """Items that must not come back."""
+        return queries.history.row(b).numpy() if self.data.split.seen == "remove" else NOTHING
 
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI of the first stage alone."""
@@ -53,16 +62,11 @@ class TwoStage:
 
 
 def _require_same_data(bundle: Bundle, data: SplitData) -> None:
-    card = bundle.manifest.card
-    if card is None or (card.dataset_hash, card.split) != (data.dataset.hash, data.split.name):
-        trained = (
-            "an unknown protocol"
-            if card is None
-            else f"{card.dataset} ({card.dataset_hash[:8]}), {card.split}"
-        )
+    card, asked = bundle.manifest.card, protocol(data.dataset, data.split, "test")
+    if card is None or not card.holds_out_as(asked):
+        trained = card.held_out() if card else "an unknown protocol"
         raise ConfigError(
-            f"{bundle.reference} was trained under {trained}, this run uses {data.dataset.name} "
-            f"({data.dataset.hash[:8]}), {data.split.name}: the ranker would learn from what the "
-            "retriever was trained on. Give both the same data set and --data.split, or name a version "
-            "that was trained on this data with --retriever-version (`recray versions` lists them)"
+            f"{bundle.reference} was trained under {trained}, this run uses {asked.held_out()}: the ranker "
+            "would learn from what the retriever was trained on. Give both the same --data, or name a "
+            "version that was trained on this data with --retriever-version (`recray versions` lists them)"
         )

@@ -55,6 +55,12 @@ class ServedBundles:
         ranker, second = (bundle and bundle.measured for bundle in (self.ranker, self.second_source))
         return ServedBundles(self.retriever.measured, ranker, second)
 
+    @property
+    def keeps_seen(self) -> bool:
+        """Whether the version was measured with lists that may hold what a user has seen."""
+        card = (self.ranker or self.retriever).manifest.card
+        return card is not None and card.seen == "kept"
+
     def versions(self) -> dict[str, Version]:
         return {role: version(bundle.reference) for role, bundle in self.by_role().items()}
 

@@ -1,12 +1,14 @@
 """The ``recray`` command: tables, JSON, and errors that a person can act on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recray.cli import main
+from recray.schema import ProtocolCard
 from recray.store import Store
 
 
@@ -52,6 +54,43 @@ def test_promote_and_rollback_move_names(published: Store, capsys: pytest.Captur
     assert rows(capsys, "rollback", "tiny")[0]["production"] == 1
     listed = {r["version"]: r["names"] for r in rows(capsys, "versions", "tiny")}
     assert listed == {2: [], 1: ["production", "shadow"]}
+
+
+CARD = ProtocolCard(
+    dataset="my-shop-export",
+    dataset_hash="0123456789abcdef" * 4,
+    split="leave-one-out",
+    target="test",
+    relevance="purchase, of users with training history",
+    k_core=0,
+    num_users=4321,
+    learnt="2024-01-01 to 2024-05-05",
+)
+
+
+def test_figures_of_two_cards_stand_under_two_headings(
+    published: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {"ndcg@10": 0.08421, "hit@10": 0.2}
+    for name, card in [
+        ("my-shop-export-two_tower", CARD),
+        ("my-shop-export-sasrec", replace(CARD, learnt="2024-02-01 to 2024-05-05")),
+        ("my-shop-export-sasrec", replace(CARD, known="training")),
+    ]:
+        published.publish(name, write, model="popularity", config={}, card=card, metrics=metrics)
+    found = rows(capsys, "versions")
+    asked = {row["protocol"] for row in found if row["name"].startswith("my-shop")}
+    assert len(asked) == 2
+    assert {row["learnt"] for row in found} == {CARD.learnt, "2024-02-01 to 2024-05-05", ""}
+    assert [row["card"].get("known") for row in found if row["card"]].count("training") == 1
+    assert main(["versions"]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "Figures under different headings are not comparable." in printed
+    for part in ("leave-one-out", "purchase", "0123456789ab", "4,321 users", "2024-01-01", "0.08421"):
+        assert part in printed
+    assert main(["versions", "my-shop-export-two_tower"]) == 0
+    assert "not comparable" not in capsys.readouterr().out
 
 
 def test_tables_are_for_people(published: Store, capsys: pytest.CaptureFixture[str]) -> None:

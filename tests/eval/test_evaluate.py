@@ -148,11 +148,20 @@ def test_nan_scores_name_the_query_beyond_the_first_chunk(table: Tensor, example
         run(broken, examples, chunk=4)
 
 
+def test_lists_beyond_the_catalogue_are_the_whole_catalogue(table: Tensor, examples: EvalExamples) -> None:
+    found = evaluate(lambda q: table[q.user_ids_B], examples, CARD, COUNTS, ks=(40, 41, 1000))
+    for name, values_U in found.per_query.items():
+        if name.endswith("@40"):
+            for k in (41, 1000):
+                np.testing.assert_array_equal(found.per_query[name.replace("@40", f"@{k}")], values_U)
+    assert found.scalars["coverage@40"] == found.scalars["coverage@1000"]
+
+
 def test_wrong_requests_say_what_is_wrong(table: Tensor, examples: EvalExamples) -> None:
     with pytest.raises(ConfigError, match=r"shape \(23, 39\), expected \(23, 40\)"):
         run(table[:, :-1], examples)
-    with pytest.raises(ConfigError, match="catalogue size 40, got 41"):
-        evaluate(lambda q: table[q.user_ids_B], examples, CARD, COUNTS, ks=(41,))
+    with pytest.raises(ConfigError, match="k must be at least 1, got 0"):
+        evaluate(lambda q: table[q.user_ids_B], examples, CARD, COUNTS, ks=(0,))
     with pytest.raises(ConfigError, match="chunk"):
         run(table, examples, chunk=0)
     with pytest.raises(ConfigError, match="hidden"):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recray.batch import Jagged
 from recray.config import ConfigError
-from recray.eval.metrics import per_query_metrics
+from recray.eval.metrics import per_query_metrics, require_metric
 from recray.schema import DataError
 
 INF = float("inf")
@@ -247,7 +247,33 @@ def test_bad_targets_name_the_query(targets: list[list[int]], message: str) -> N
         per_query_metrics(scores, Jagged.from_rows(targets), [1])
 
 
-@pytest.mark.parametrize("ks", [[0], [4], [1, 9], []])
-def test_k_must_fit_the_catalogue(ks: list[int]) -> None:
+@pytest.mark.parametrize("ks", [[0], [1, -9], []])
+def test_a_list_has_a_length(ks: list[int]) -> None:
     with pytest.raises(ConfigError, match="k"):
         per_query_metrics(torch.zeros(1, 3), Jagged.from_rows([[0]]), ks)
+
+
+def test_a_list_beyond_the_catalogue_is_the_whole_catalogue() -> None:
+    scores_BI = torch.tensor([[0.1, 0.3, 0.3, -INF], [5.0, 4.0, 3.0, 2.0]])
+    found = per_query_metrics(scores_BI, Jagged.from_rows([[0], [3, 1]]), [4, 5, 900])
+    for kind in ("recall", "hit", "ndcg", "mrr", "map"):
+        for k in (5, 900):
+            assert torch.equal(found[f"{kind}@{k}"], found[f"{kind}@4"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("recal@20", "'recal@20' is not measured, did you mean 'recall@20'"),
+        ("recall@0", "did you mean 'recall@10'"),
+        ("recall", "did you mean 'recall@10'"),
+        ("link_auc", "valid: auc, hit@10"),
+        ("coverage@10", "not measured"),
+    ],
+)
+def test_metrics_are_checked_by_name(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_metric(name)
+    assert require_metric("ndcg@7") == 7
+    assert require_metric("auc") is None
+    assert require_metric("link_auc", ("auc", "link_auc")) is None

@@ -19,7 +19,7 @@ from recray.contract import VectorRetriever
 from recray.features.log import EventLog
 from recray.ops.ann import IndexConfig, build_index
 from recray.pipelines.reindex import reindex
-from recray.schema import FeatureSchema
+from recray.schema import FeatureSchema, ProtocolCard
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.stages.listed import StagesConfig
@@ -54,6 +54,7 @@ def publish(
     name: str,
     log: EventLog | None = None,
     user_counts_U: Int64s | None = None,
+    card: ProtocolCard | None = None,
 ) -> Bundle:
     """A retriever of this kind, untrained or counted, as its recipe would publish it."""
     torch.manual_seed(0)
@@ -79,6 +80,7 @@ def publish(
         model=name,
         config={},
         schema=SCHEMA,
+        card=card,
     )
 
 
@@ -122,6 +124,28 @@ def test_a_known_user_is_asked_for_with_the_log_and_its_times(store: Store, worl
         )
         answer = ask(pipeline, user_id=100 + user, request_time=time, k=5)
         assert [item["score"] for item in answer["items"]] == pytest.approx(best[:5], rel=1e-4, abs=1e-9)
+
+
+def test_seen_items_come_back_where_the_version_was_measured_so(store: Store, world: World) -> None:
+    card = ProtocolCard(
+        dataset="tiny", dataset_hash="", split="x", target="test", relevance="all", k_core=0, seen="kept"
+    )
+    bundle = publish(store, world, "item_knn", card=card)
+    seen = {f"i{item}" for item in world.log.seen_before(4, NOW)}
+
+    def shown(config: StagesConfig, **fields: Any) -> set[str]:
+        served = open_served(store, bundle.manifest.name, bundle.manifest.version)
+        answer = ask(Pipeline(served, config), user_id=104, k=NUM_ITEMS, **fields)
+        return {item["item_id"] for item in answer["items"]}
+
+    assert seen <= shown(StagesConfig())
+    assert not seen & shown(StagesConfig(seen="remove"))
+    gone = min(seen)
+    assert shown(StagesConfig(), exclude=[gone]) == shown(StagesConfig()) - {gone}
+    plain = publish(store, world, "item_knn")
+    pipeline = pipeline_of(store, plain)
+    answer = ask(pipeline, user_id=104, k=NUM_ITEMS)
+    assert not seen & {item["item_id"] for item in answer["items"]}
 
 
 def test_nothing_from_after_the_request_changes_an_answer(store: Store, world: World) -> None:

@@ -105,7 +105,16 @@ def open_split(data: DataConfig) -> SplitData:
         ConfigError: it has no such event types.
         DataError: its raw files are not at hand; says where to put them. Or nothing is to be found or learnt.
     """
-    dataset, meaning = interpret(load_or_prepare(data.dataset, k_core=data.k_core), data)
+    return split_as(load_or_prepare(data.dataset, k_core=data.k_core), data)
+
+
+def split_as(dataset: Dataset, data: DataConfig) -> SplitData:
+    """A data set that is at hand, as a config splits and understands it.
+
+    Raises:
+        ConfigError, DataError: as ``open_split``.
+    """
+    dataset, meaning = interpret(dataset, data)
     split = split_by_name(dataset, data.split, meaning.relevant_N)
     split = replace(split, **meaning._asdict(), seen=data.seen, repeats=data.repeats, known=data.known)
     return SplitData(dataset, split.learning(data.learn))

@@ -14,8 +14,6 @@ from recray.data.rows.ratings import RatingsAsRows
 from recray.data.sources.click_table import is_click_table
 from recray.data.sources.criteo import is_click_log
 from recray.data.sources.locations import kind_of
-from recray.data.sources.recbole import RecBole
-from recray.data.sources.tables import InteractionTable
 
 
 def options_of(name_or_path: str) -> tuple[str, dict[str, object]]:
@@ -66,10 +64,9 @@ def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
 
 
 def _ratings_in(path: Path, options: Mapping[str, object]) -> RowSource:
-    """Rows of a file of interactions; options of the table and of the rows stand side by side."""
-    reader = RecBole if kind_of(path.name) == ".inter" else InteractionTable
-    columns = {f.name for f in fields(reader)} - {"path"}
-    query = urlencode({key: value for key, value in options.items() if key in columns})
-    others = {key: value for key, value in options.items() if key not in columns}
+    """Rows of a file of interactions; options of its reader and of the rows stand side by side."""
+    of_rows = {f.name for f in fields(RatingsAsRows)} - {"dataset"}
+    query = urlencode({key: value for key, value in options.items() if key not in of_rows})
+    rows = {key: value for key, value in options.items() if key in of_rows}
     dataset = load_or_prepare(f"{path}?{query}" if query else str(path))
-    return from_dict(RatingsAsRows, {"dataset": dataset, **others})
+    return from_dict(RatingsAsRows, {"dataset": dataset, **rows})

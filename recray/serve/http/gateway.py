@@ -94,7 +94,7 @@ def _add_recommend(app: FastAPI, service: Service, metrics: GatewayMetrics, repl
         responses={200: {"model": answers.Recommendations}, **_PROBLEMS},
     )
     async def recommend(request: Request) -> Response:
-        """The best items for a user, unseen ones only."""
+        """The best items for a user; what it has seen only where the application keeps that."""
         request_id = _request_id(request)
         answer = await service.recommend(parse(await _json_body(request)))
         answer["request_id"] = request_id

@@ -18,14 +18,14 @@ from recray.contract import Generative
 from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_first, popular_only
 from recray.features.log import EventLog
 from recray.serve.query import UNKNOWN_USER, Query
-from recray.serve.stages.retrieve import NOTHING, history_of, retrieved, seen_by
+from recray.serve.stages.retrieve import NOTHING, history_of, removed_for, retrieved
 from recray.serve.stages.state import NO_CANDIDATES, RequestState
 from recray.serve.versions import OpenedVersion
 from recray.store import Bundle
 
 
 class DecoderRetrieve:
-    """The first stage of a decoder: seen items are excluded inside the beam search.
+    """The first stage of a decoder: what must not come back is excluded inside the beam search.
 
     Where there is no history to continue, popular items stand in. Scores are log probabilities.
 
@@ -33,8 +33,16 @@ class DecoderRetrieve:
         barred_I: items that must not come out at all; None where there are none.
     """
 
-    def __init__(self, version: OpenedVersion, cold_share: float, barred_I: Bools | None = None) -> None:
+    def __init__(
+        self,
+        version: OpenedVersion,
+        cold_share: float,
+        barred_I: Bools | None = None,
+        *,
+        keeps_seen: bool = False,
+    ) -> None:
         self._barred_ids = NOTHING if barred_I is None else np.flatnonzero(barred_I)
+        self._keeps_seen = keeps_seen
         counts_I = version.decoder_files.item_counts_I
         self._log = version.event_log
         self._generator = Generator(version.decoder, counts_I, cold_share)
@@ -44,7 +52,8 @@ class DecoderRetrieve:
     def __call__(self, state: RequestState) -> RequestState:
         """``query.k`` items, unless fewer of the catalogue are unseen. Books ``filter`` and ``generate``."""
         query, clock = state.query, state.clock
-        seen_ids = np.concatenate([seen_by(query, self._log), self._barred_ids])
+        removed_ids = removed_for(query, self._log, keeps_seen=self._keeps_seen)
+        seen_ids = np.concatenate([removed_ids, self._barred_ids])
         history_ids = history_of(query, self._log).item_ids_H
         clock.lap("filter")
         if not len(history_ids):

@@ -7,7 +7,7 @@ options then reach the command line, the YAML of Serve and the measurement.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Literal, Protocol
 
 from recray.bundles.ranker import read_candidate_config
 from recray.bundles.retriever import read_retriever
@@ -55,6 +55,8 @@ class StagesConfig:
     """Items that it proposes for each request."""
     cold_share: float = 0.0
     """Share of a decoder's items that is kept for items without training events."""
+    seen: Literal["measured", "remove", "keep"] = "measured"
+    """Items that a user has seen: remove them, keep them, or do as when the version was measured."""
     rules: Rules = field(default_factory=Rules)
     diversity: float = 0.0
     """0: the ranker's order; up to 1: spread similar items out (maximal marginal relevance)."""
@@ -75,10 +77,11 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
     """
     bundles, second = version.bundles, None
     barred_I = config.rules.available.barred(version)
+    keeps_seen = bundles.keeps_seen if config.seen == "measured" else config.seen == "keep"
     if version.is_generative:
         if bundles.second_source:
             raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
-        return DecoderRetrieve(version, config.cold_share, barred_I)
+        return DecoderRetrieve(version, config.cold_share, barred_I, keeps_seen=keeps_seen)
     candidates = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
     files = read_retriever(bundles.retriever)
     if bundles.second_source:
@@ -91,7 +94,8 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
             cold_share=config.cold_share,
         )
     searcher = Searcher(files, load_model(bundles.retriever))
-    return Retrieve(searcher, files.item_counts_I, version.event_log, candidates, second, barred_I)
+    counts_I, log = files.item_counts_I, version.event_log
+    return Retrieve(searcher, counts_I, log, candidates, second, barred_I, keeps_seen=keeps_seen)
 
 
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:

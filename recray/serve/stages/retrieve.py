@@ -28,8 +28,10 @@ class Source(Protocol):
         """Unseen items of the retriever's catalogue with their source bits; may be none."""
 
 
-def seen_by(query: Query, log: EventLog | None) -> Int64s:
-    """Items that must not come back: excluded, in the history, or in the past of the user."""
+def removed_for(query: Query, log: EventLog | None, *, keeps_seen: bool) -> Int64s:
+    """Items that must not come back: excluded and, unless seen ones may, in the user's history or past."""
+    if keeps_seen:
+        return query.exclude_ids
     seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
     if query.history_ids is not None:
         seen.append(query.history_ids)
@@ -65,6 +67,7 @@ class Retrieve:
         second_source: its items are scored by the retriever like all others.
         barred_I: items that a rule will leave out: there are enough others among the candidates, and
             ``similar`` does not answer with them. None where there are none.
+        keeps_seen: what the user has seen may come back.
     """
 
     def __init__(
@@ -75,15 +78,18 @@ class Retrieve:
         config: CandidateConfig,
         second_source: Source | None = None,
         barred_I: Bools | None = None,
+        *,
+        keeps_seen: bool = False,
     ) -> None:
         self._barred_I = np.zeros(len(item_counts_I), bool) if barred_I is None else barred_I
+        self._keeps_seen = keeps_seen
         self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
         self._popular_first_I = popular_first(np.where(self._barred_I, -1, item_counts_I))
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source)."""
         query, clock = state.query, state.clock
-        seen_ids = seen_by(query, self._log)
+        seen_ids = removed_for(query, self._log, keeps_seen=self._keeps_seen)
         clock.lap("filter")
         prepared = self._searcher.known_ahead(query.user_id)
         if prepared is None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recray.batch import EvalExamples
 from recray.config import ConfigError
-from recray.data.events.choices import Seen, interpret
+from recray.data.events.choices import Seen
 from recray.data.events.examples import (
     ALL_SEEN,
     NO_TARGET,
@@ -19,7 +19,7 @@ from recray.data.events.examples import (
     item_counts,
     protocol,
 )
-from recray.data.events.split_data import DataConfig
+from recray.data.events.split_data import DataConfig, split_as
 from recray.data.events.splits import (
     Split,
     everything,
@@ -123,12 +123,8 @@ def test_the_card_counts_the_users_that_are_not_asked_and_says_why() -> None:
 
 
 def shown(choices: DataConfig, rows: list[Row], **made: Any) -> tuple[EvalExamples, ProtocolCard]:
-    dataset, meaning = interpret(dataset_of(rows, **made), choices)
-    split = split_by_name(dataset, choices.split, meaning.relevant_N)
-    split = replace(
-        split, **meaning._asdict(), seen=choices.seen, repeats=choices.repeats, known=choices.known
-    )
-    return eval_examples(dataset, split, "test")
+    data = split_as(dataset_of(rows, **made), choices)
+    return eval_examples(data.dataset, data.split, "test")
 
 
 @settings(max_examples=60, deadline=None)

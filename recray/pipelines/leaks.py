@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,7 @@ from recray.data.row_block import LABEL, SESSION, MultiHot, RowBlock
 from recray.data.rows.sources import options_of, rows_of
 from recray.data.rows.table import RowTable
 from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
-from recray.data.sources.click_table import ClickTable, times_of
+from recray.data.sources.click_table import ClickTable
 from recray.monitor import event_leaks, row_leaks
 from recray.monitor.leaks import Leak, require_none, seconds_of
 from recray.recipes.ranking_data import RankerData
@@ -70,23 +72,17 @@ def leaks_of_files(name_or_path: str) -> list[Leak]:
     source = rows_of(*options_of(name_or_path))
     if not isinstance(source, ClickTable):
         return []
-    columns, files, tables = source.tables()
-    table, file = tables[0], files[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        columns, _, [table, *_] = source.tables(Path(scratch))
     labels_N = table[columns.label].to_numpy() > 0
-    found = [
-        row_leaks.telling_words(name, table[name], labels_N)
-        for name in columns.categories
-        if _is_text(table[name])
-    ]
-    if columns.time:
-        asked_N = times_of(file, table[columns.time])
-        dates_N = seconds_of(table[columns.time])
-        for name in columns.numbers:
-            found.append(row_leaks.later_times(name, _numbers(table[name]), asked_N.astype(np.float64)))
-        for name in columns.categories if dates_N is not None else ():
-            seconds_N = seconds_of(table[name])
-            if seconds_N is not None and dates_N is not None:
-                found.append(row_leaks.later_times(name, seconds_N, dates_N))
+    texts = (table[name] for name in columns.categories if _is_text(table[name]))
+    found = [row_leaks.telling_words(text.name, text, labels_N) for text in texts]
+    features = (*columns.numbers, *columns.categories) if columns.time else ()
+    for told in (_numbers, seconds_of):  # numbers beside numbers, dates beside dates
+        for name in features:
+            times_N, asked_N = told(table[name]), told(table[columns.time or name])
+            if times_N is not None and asked_N is not None:
+                found.append(row_leaks.later_times(name, times_N, asked_N))
     return list(filter(None, found))
 
 
@@ -182,7 +178,10 @@ def _is_text(column: pl.Series) -> bool:
     return isinstance(words, float) and words >= WORDS
 
 
-def _numbers(column: pl.Series) -> Float64s:
-    """Float64: 32 bits do not tell seconds apart."""
+def _numbers(column: pl.Series) -> Float64s | None:
+    """Float64, NaN where missing: 32 bits do not tell seconds apart; None of a column of something else."""
     texts = column.str.strip_chars() if column.dtype == pl.String else column
-    return texts.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+    if not (texts.dtype.is_numeric() or texts.dtype == pl.String):
+        return None
+    numbers: Float64s = texts.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+    return None if np.isnan(numbers).all() else numbers

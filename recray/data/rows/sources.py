@@ -13,6 +13,7 @@ from recray.data.row_source import RowSource
 from recray.data.rows.ratings import RatingsAsRows
 from recray.data.sources.click_table import is_click_table
 from recray.data.sources.criteo import is_click_log
+from recray.data.sources.locations import kind_of
 
 
 def options_of(name_or_path: str) -> tuple[str, dict[str, object]]:
@@ -36,7 +37,7 @@ def holds_ratings(name_or_path: str) -> bool:
 
 def _are_ratings(name: str, options: Mapping[str, object]) -> bool:
     path = Path(name).expanduser()
-    tables = path.suffix in (*sources.TABLES, ".inter")
+    tables = kind_of(path.name) in (*sources.TABLES, ".inter")
     return sources.is_registered(name) or (
         tables and not is_click_log(path) and not is_click_table(path, options)
     )

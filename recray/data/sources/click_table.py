@@ -1,24 +1,30 @@
-"""Clicks in a table of any columns: CSV or TSV (also ``.gz``, ``.zst``), Parquet, or a folder of three.
+"""Clicks in a table of any columns, in every format and dialect that tables of interactions have.
 
 The label says what was a click; all other columns are features, numbers or categories by what they hold.
 """
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from recray.arrays import Float64s, Int64s
+from recray.arrays import Int64s
 from recray.config import ConfigError, nearest
 from recray.data.row_encoding import NO_NUMBER, RowEncoding, as_categories, fit_values, no_numbers
-from recray.data.row_source import PARTS, Part, RawRows
-from recray.data.sources.click_table_file import TableFile, kind_of, stem_of
+from recray.data.row_source import PARTS, RawRows
+from recray.data.sources.benchmark_folder import benchmark_parts
+from recray.data.sources.checks import BadValueError, first_row
 from recray.data.sources.criteo import is_click_log
-from recray.data.sources.raw_files import fingerprint
+from recray.data.sources.dialects import Dialect
+from recray.data.sources.locations import kind_of, list_files, unique_name
+from recray.data.sources.table_files import TABLES, TableFile, open_table
+from recray.data.sources.times import TimeUnit, times_of
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -26,14 +32,13 @@ Split = Literal["auto", "time", "order", "random"]
 LABELS = ("label", "click", "clicked", "isclick", "isclicked", "target", "converted", "conversion")
 TIMES = ("timestamp", "time", "ts", "datetime", "eventtime", "date", "unixtime")
 SHARES = (0.8, 0.9)  # where validation and test begin
-_FILES: dict[Part, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 _ID = r"(?i)(^|[_\s])(id|code|zip)$|[a-z](Id|ID)$"  # numbers that name things
-_DATE = r"^\s*(\d{4}-\d{2}-\d{2}|\d{2}\.\d{2}\.\d{4})"
+_START_BYTES = 1 << 20  # of a text: holds the names of its columns
 _MOSTLY = 0.95  # a column with so many numbers was meant to hold nothing else
+_DECIDING = (
+    *("label", "threshold", "time", "split", "categories", "numbers", "ignore", "min_count"),
+    *("time_unit", "time_format", "separator", "encoding", "quotes"),
+)
 _TRUTH = {"true": "1", "false": "0"}
 
 
@@ -59,10 +64,10 @@ class Columns(NamedTuple):
         """
         for name in (self.label, *self.numbers, *self.categories):
             if name not in table.columns:
-                raise DataError(f"{file.path}: no column {name!r}, which {self.label} is predicted from")
+                raise DataError(f"{file.label}: no column {name!r}, which {self.label} is predicted from")
         for name in self.numbers:
             way_out = f"which is no number that fits 32 bits: correct it, or say categories={name}"
-            file.refuse(no_numbers(table[name]), table[name], way_out)
+            refuse(file, no_numbers(table[name]), table[name], way_out)
         return table.with_columns(_labels(file, table[self.label], threshold))
 
 
@@ -83,6 +88,7 @@ class ClickTable:
     """
 
     path: Path
+    name: str = ""  # "": of the path
     label: str | None = None
     """Column of what was a click; None: one called label, click, target or the like."""
     threshold: float | None = None
@@ -99,10 +105,19 @@ class ClickTable:
     """Columns that are no features."""
     min_count: int = 3
     """Training rows that a value needs for an id of its own; rarer ones share one."""
+    time_unit: TimeUnit | None = None
+    """Of times that are numbers; None: by their range."""
+    time_format: str | None = None
+    """Of times that are text, as %d.%m.%Y; None: ISO 8601, or what can be read in one way only."""
     separator: str | None = None
-    """None: the one of comma, semicolon, tab and bar that the first line has most of."""
+    """None: the one by which most lines have as many fields as the first."""
+    encoding: str | None = None
+    quotes: Literal["auto", "no"] = "auto"
+    """no: quotes are letters."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or unique_name(self.path))
+        self._dialect()
         if self.split not in get_args(Split):
             raise ConfigError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
         if self.min_count < 1:
@@ -113,42 +128,75 @@ class ClickTable:
                 raise ConfigError(f"{name!r} stands twice among categories, numbers and ignore: say one")
 
     @property
-    def name(self) -> str:
-        return stem_of(self.path)
-
-    @property
     def reader(self) -> str:
         return "click-table"
 
+    def _dialect(self) -> Dialect:
+        return Dialect(separator=self.separator, encoding=self.encoding, quotes=self.quotes, header="yes")
+
     def options(self) -> dict[str, Any]:
-        files = list(_given(self.path).values()) if self.path.is_dir() else [self.path]
-        chosen = ("label", "threshold", "time", "split", "categories", "numbers", "ignore", "min_count")
         return {
-            "files": [fingerprint(file) for file in files],
-            **{key: getattr(self, key) for key in (*chosen, "separator")},
+            "files": [file.fingerprint() for path in self._paths() for file in list_files(path, TABLES)],
+            **{key: getattr(self, key) for key in _DECIDING},
         }
 
-    def tables(self) -> Tables:
+    def _paths(self) -> list[Path]:
+        """One, or those of the three parts.
+
+        Raises:
+            DataError: a folder without a file for a part.
+        """
+        if not self.path.is_dir():
+            return [self.path]
+        found = benchmark_parts(self.path)
+        for number, part in enumerate(PARTS):
+            if number not in found:
+                raise DataError(
+                    f"{self.path} has no file for the {part} part: it needs train, valid and test with one "
+                    f"of the endings {', '.join(TABLES)}; or name one file, which is then split"
+                )
+        return [found[number] for number in range(len(PARTS))]
+
+    def tables(self, scratch: Path) -> Tables:
         """What the files hold, checked.
 
         Raises:
             DataError: naming the file, the line or column, and the way out.
         """
-        paths = [_given(self.path)[part] for part in PARTS] if self.path.is_dir() else [self.path]
-        files = [TableFile(path, self.separator) for path in paths]
-        tables = [file.read() for file in files]
+        files = [
+            open_table(raw, self._dialect(), scratch, text=True)
+            for path in self._paths()
+            for raw in list_files(path, TABLES)
+        ]
+        tables = [_read(file) for file in files]
         columns = self._columns(files[0], tables[0])
         checked = (columns.checked(*each, self.threshold) for each in zip(files, tables, strict=True))
         return Tables(columns, files, list(checked))
 
+    def times(self, file: TableFile, column: pl.Series) -> Int64s:
+        """Whole numbers whose order is that of time.
+
+        Raises:
+            DataError: a value is no time; names its line.
+        """
+        try:
+            found = times_of(column, unit=self.time_unit, form=self.time_format)
+        except BadValueError as bad:
+            where = file.label if bad.row is None else file.where(bad.row)
+            raise DataError(
+                f"{where}: column {column.name!r}: {bad.text}; or leave it out with ignore={column.name}"
+            ) from None
+        ticks_N: Int64s = found.ticks.to_numpy()
+        return ticks_N
+
     def rows(self, scratch: Path) -> RawRows:
-        columns, files, tables = self.tables()
+        columns, files, tables = self.tables(scratch)
         facts: dict[str, Any] = {"columns": columns._asdict()}
-        split = "files " + ", ".join(file.path.name for file in files)
+        split = "files " + ", ".join(Path(file.label).name for file in files)
         if len(tables) == 1:
             places, split = self._cut(files[0], tables[0], columns.time)
             if columns.time:
-                times_N = times_of(files[0], tables[0][columns.time])
+                times_N = self.times(files[0], tables[0][columns.time])
                 train, _, test = (times_N[place] for place in places)
                 facts["tests_before_training_ends"] = float((test < train.max(initial=test[0])).mean())
             tables = [tables[0][place] for place in places]
@@ -176,15 +224,16 @@ class ClickTable:
         label = self.label or _called(LABELS, names)
         if label is None:
             raise DataError(
-                f"{file.path}: no column says what was a click (it has {', '.join(names)}): name it "
+                f"{file.label}: no column says what was a click (it has {', '.join(names)}): name it "
                 "with label="
             )
-        time = self.time or _called(TIMES, names)
+        time = self.time or _called(TIMES, [name for name in names if name not in _listed(self.ignore)])
         said = {kind: _listed(getattr(self, kind)) for kind in ("categories", "numbers", "ignore")}
         for name in (label, *filter(None, [time]), *(n for listed in said.values() for n in listed)):
             if name not in names:
-                raise DataError(f"{file.path}: no column {name!r}{nearest(name, names)}")
-        features = [name for name in names if name not in (label, time, *said["ignore"])]
+                raise DataError(f"{file.label}: no column {name!r}{nearest(name, names)}")
+        # A column without a name is the row numbers of whoever wrote the file.
+        features = [name for name in names if name not in (label, time, "", *said["ignore"])]
         numbers = [
             name
             for name in features
@@ -192,34 +241,34 @@ class ClickTable:
             or (name not in said["categories"] and holds_numbers(file, table[name]))
         ]
         if not features:
-            raise DataError(f"{file.path}: no column is left for a feature beside {label}")
+            raise DataError(f"{file.label}: no column is left for a feature beside {label}")
         categories = tuple(name for name in features if name not in numbers)
         return Columns(label, time, tuple(numbers), categories)
 
     def _cut(self, file: TableFile, table: pl.DataFrame, time: str | None) -> tuple[list[Int64s], str]:
         """Which rows are for what, in the order of the file or of time."""
         if self.split == "time" and time is None:
-            raise DataError(f"{file.path}: no column of times to split by: name it with time=")
+            raise DataError(f"{file.label}: no column of times to split by: name it with time=")
         rows = np.arange(len(table))
         if self.split == "random" or (self.split == "auto" and time is None):
             if self.split == "auto":
                 log.warning(
                     "%s has no column of times: its rows are split by chance, which lets a model look into "
                     "the future if they have an order; name the column with time=, or say split=order",
-                    file.path,
+                    file.label,
                 )
             rows = np.random.default_rng(0).permutation(rows)
             cuts = [round(share * len(rows)) for share in SHARES]
             return [np.sort(part) for part in np.split(rows, cuts)], "random(0.8,0.1,0.1,seed=0)"
         cuts = [round(share * len(rows)) for share in SHARES]
         if self.split != "order" and time is not None:
-            times_N = times_of(file, table[time])
+            times_N = self.times(file, table[time])
             rows = np.argsort(times_N, kind="stable")
             # Rows of one moment are never on both sides of a cut.
             cuts = np.searchsorted(times_N[rows], times_N[rows][cuts]).tolist()
             if not 0 < cuts[0] < cuts[1]:
                 raise DataError(
-                    f"{file.path}: {time} has too few different times to cut it 80/10/10: name another "
+                    f"{file.label}: {time} has too few different times to cut it 80/10/10: name another "
                     "column with time=, or say split=order or split=random"
                 )
         return np.split(rows, cuts), "global-time(0.8,0.1,0.1)"
@@ -230,17 +279,54 @@ def is_click_table(path: Path, options: Mapping[str, object]) -> bool:
 
     Ratings are asked for by what they alone have: ``user=``, ``item=``, ``rating=``, ``sessions=``.
     """
-    if path.is_dir():
-        return "train" in _files(path) and kind_of(_files(path)["train"]) != ""
-    if not path.is_file() or not kind_of(path) or is_click_log(path):
-        return False
     if "label" in options:
-        return True
+        return path.is_dir() or kind_of(path.name) in TABLES
     if options.keys() & {"user", "item", "rating", "sessions", "threshold"}:
         return False
-    separator = options.get("separator")
-    names = TableFile(path, separator if isinstance(separator, str) else None).names()
+    if path.is_dir():
+        path = benchmark_parts(path).get(0, path)
+    if not path.is_file() or kind_of(path.name) not in TABLES or is_click_log(path):
+        return False
+    names = _names(path)
     return _called(LABELS, names) is not None and _called(("rating", "stars", "score"), names) is None
+
+
+def _names(path: Path) -> list[str]:
+    """The columns of a table, without unpacking or reading all of it."""
+    with tempfile.TemporaryDirectory() as name:
+        scratch, label = Path(name), str(path)
+        if kind_of(path.name) not in (".parquet", ".json"):
+            with pa.input_stream(str(path)) as stream:
+                start: bytes = stream.read(_START_BYTES)
+            path = scratch / f"start{kind_of(path.name)}"
+            path.write_bytes(start if len(start) < _START_BYTES else start.rpartition(b"\n")[0])
+        raw = replace(list_files(path, TABLES)[0], label=label)
+        return list(open_table(raw, Dialect(), scratch).names)
+
+
+def refuse(file: TableFile, bad: pl.Series, column: pl.Series, why: str) -> None:
+    """
+    Raises:
+        DataError: there is a bad value; names the first of them and where it stands.
+    """
+    if bad.any():
+        row = first_row(bad)
+        raise DataError(f"{file.where(row)}: {column.name} is {column[row]!r}, {why}")
+
+
+def _read(file: TableFile) -> pl.DataFrame:
+    """All columns of every row; text as text."""
+    table = file.read(file.names)
+    if not len(table):
+        raise DataError(f"{file.label} has no rows below the names of its columns: is it complete?")
+    return table.with_columns(_with_points(column) for column in table if column.dtype == pl.String)
+
+
+def _with_points(column: pl.Series) -> pl.Series:
+    """Numbers that are all written with a decimal comma, or whole, with a point instead."""
+    texts = column.str.strip_chars()
+    numbers = texts.str.contains(r"^([+-]?\d+(,\d+)?)?$").fill_null(value=True)
+    return texts.str.replace(",", ".", literal=True) if numbers.all() else column
 
 
 def holds_numbers(file: TableFile, column: pl.Series) -> bool:
@@ -252,7 +338,7 @@ def holds_numbers(file: TableFile, column: pl.Series) -> bool:
     dtype = column.dtype
     if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Binary:
         raise DataError(
-            f"{file.path}: column {column.name!r} has type {dtype}, which is neither number nor category: "
+            f"{file.label}: column {column.name!r} has type {dtype}, which is neither number nor category: "
             f"leave it out with ignore={column.name}, or name it with time= if it is the time"
         )
     named = pl.Series([column.name]).str.contains(_ID)[0]
@@ -267,7 +353,7 @@ def holds_numbers(file: TableFile, column: pl.Series) -> bool:
     if not present or bad.sum() > (1 - _MOSTLY) * present:
         return False
     way_out = f"nearly all others are numbers: correct it, or say categories={column.name}"
-    file.refuse(bad, column, way_out)
+    refuse(file, bad, column, way_out)
     whole = column.str.contains(r"^\s*([+-]?\d+(\.0+)?)?\s*$").fill_null(value=True).all()
     return not (named and whole)
 
@@ -281,62 +367,13 @@ def _listed(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _files(folder: Path) -> dict[Part, Path]:
-    found: dict[Part, Path] = {}
-    for part, stems in _FILES.items():
-        fitting = [p for p in sorted(folder.iterdir()) if kind_of(p) and stem_of(p) in stems]
-        if fitting and not is_click_log(fitting[0]):
-            found[part] = fitting[0]
-    return found
-
-
-def _given(folder: Path) -> dict[Part, Path]:
-    """
-    Raises:
-        DataError: a part has no file.
-    """
-    found = _files(folder)
-    for part, stems in _FILES.items():
-        if part not in found:
-            raise DataError(
-                f"{folder} has no file for the {part} part: add {' or '.join(stems)} as .csv, .tsv or "
-                ".parquet, or give one file, which is then split"
-            )
-    return found
-
-
-def times_of(file: TableFile, column: pl.Series) -> Float64s:
-    """Numbers of one unit whose order is that of time.
-
-    Raises:
-        DataError: a value is no time.
-    """
-    way_out = "which is no time: write numbers, or dates as 2026-08-01T06:48:54Z; or say split=order"
-    if column.dtype != pl.String:
-        file.refuse(column.is_null(), column, way_out)
-        return column.cast(pl.Int64).to_numpy() if column.dtype.is_temporal() else column.to_numpy()
-    numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
-    if numbers.null_count() <= (1 - _MOSTLY) * len(column):
-        file.refuse(numbers.is_null() | ~numbers.is_finite(), column, way_out)
-        return numbers.to_numpy()
-    # 08/01/2026 is a day in January or in August.
-    file.refuse(~column.str.contains(_DATE).fill_null(value=False), column, way_out)
-    texts = column.str.strip_chars().str.replace(r"\s*(UTC|GMT)$", "")
-    try:
-        parsed = texts.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
-    except pl.exceptions.PolarsError:
-        parsed = pl.Series([None] * len(column), dtype=pl.Datetime("us"))
-    file.refuse(parsed.is_null(), column, way_out)
-    return parsed.cast(pl.Int64).to_numpy()
-
-
 def _labels(file: TableFile, column: pl.Series, threshold: float | None) -> pl.Series:
     """Float32, 0 or 1."""
     texts = as_categories(column).str.to_lowercase().replace(_TRUTH)
     labels = texts.cast(pl.Float64, strict=False)
     if threshold is not None:
-        file.refuse(labels.is_null() | ~labels.is_finite(), column, "and a label must be a number")
+        refuse(file, labels.is_null() | ~labels.is_finite(), column, "and a label must be a number")
         labels = (labels >= threshold).cast(pl.Float64)
     way_out = "and a label is 0 or 1: correct it, or say from which value on it is a click with threshold="
-    file.refuse(~labels.is_in([0.0, 1.0]).fill_null(value=False), column, way_out)
+    refuse(file, ~labels.is_in([0.0, 1.0]).fill_null(value=False), column, way_out)
     return labels.cast(pl.Float32)

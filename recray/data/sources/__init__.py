@@ -166,6 +166,8 @@ def source_of(name_or_path: str) -> Source:
         return _with_options(InteractionTable if set(options) - {"name"} else SequenceText, path, options)
     if options and path.is_file():
         return _with_options(InteractionTable, path, options)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
     raise DataError(
         f"{path}: no reader for it; there is one for {', '.join((*TABLES, '.inter', '.txt'))} (packed as "
         ".gz or .zst, or plain), for folders of them, and for Amazon's files by their names "

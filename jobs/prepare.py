@@ -22,8 +22,8 @@ from recray.data.sources import is_registered
 @dataclass(frozen=True)
 class Prepare:
     dataset: tyro.conf.Positional[str]
-    """A registered data set (`recray datasets`), or the path of a table (CSV, TSV, Parquet, JSON lines; a file,
-    a folder, a glob, s3://...), an .inter or a sequence file, with options behind a `?` (docs/data.md);
+    """A registered data set (`recray datasets`), or the path of a table (CSV, TSV, Parquet, JSON lines; a
+    file, a folder, a glob, s3://...), an .inter or a sequence file, options behind a `?` (docs/data.md);
     with `--rows` also of Criteo logs or a folder of LibSVM files."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""

@@ -39,7 +39,7 @@ class RawFile:
 
     def fingerprint(self) -> dict[str, Any]:
         """Tells one state of the file from another without reading it."""
-        return {"path": self.label, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
+        return {"path": self.path, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
 
 
 def is_address(location: str | Path) -> bool:

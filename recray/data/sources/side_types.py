@@ -10,6 +10,7 @@ number     numbers throughout                                      Float64; ``ye
 price      the name, or a currency on the numbers                  Float64
 date       dates throughout                                        Date
 text       the name, or several words that hardly repeat           String
+none       objects in objects                                      left out
 =========  ======================================================  ==============
 """
 
@@ -65,8 +66,10 @@ def require_columns(types: dict[str, SideType], names: list[str], option: str) -
 def type_of(column: pl.Series) -> SideType:
     """From the values, and from the name where they could be several things."""
     name, dtype = plain_name(column.name), column.dtype
-    if isinstance(dtype, (pl.List, pl.Array)):
+    if isinstance(dtype, (pl.List, pl.Array)) and not dtype.inner.is_nested():
         return "list"
+    if dtype.is_nested() or dtype == pl.Binary:
+        return "none"
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         return "date"
     if dtype.is_numeric():

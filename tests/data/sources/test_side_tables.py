@@ -147,5 +147,11 @@ def test_types_and_their_values(name: str, values: list[Any], kind: str, stored:
     assert typed(column, found).values.to_list() == (values if stored is None else stored)
 
 
+def test_objects_in_objects_are_left_out(folder: Path) -> None:
+    (folder / "items.jsonl").write_text('{"id": "a", "size": {"cm": 3}, "tags": ["x"], "brand": "acme"}\n')
+    dataset = prepared(folder, "items=items.jsonl")
+    assert dataset.items.row(0) == ("a", ["x"], "acme")
+
+
 def test_stated_types_are_read() -> None:
     assert parse_types("brand:category,a:b:price") == {"brand": "category", "a:b": "price"}

@@ -177,6 +177,7 @@ TEXT = "user,item,rating,timestamp\n1,10,4.0,1600000000\n2,11,5.0,1600000100\n"
         ({"separator": ";"}, DataError, "is the separator right"),
         ({"usr": "x"}, ConfigError, "no option 'usr' of this reader, did you mean 'user'"),
         ({"ids": "number"}, ConfigError, "ids must be one of auto, text"),
+        ({"user": "item"}, DataError, "'item' is named for the user and for the item: name two"),
         ({"user": "7"}, DataError, "no column '7' for the user"),
         ({"time_unit": "ms"}, DataError, "all times lie in January 1970.*leave time_unit out"),
         ({"time_format": "%Q"}, DataError, "'1600000000' is not of the form '%Q'|no form of times"),

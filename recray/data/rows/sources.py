@@ -60,7 +60,7 @@ def rows_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
 def _ratings_in(path: Path, options: Mapping[str, object]) -> RowSource:
     """Rows of a file of interactions; options of the table and of the rows stand side by side."""
     columns = (
-        {f.name for f in fields(InteractionTable)} - {"path"} if path.suffix in sources.TABLES else set()
+        {f.name for f in fields(InteractionTable)} - {"path"} if path.suffix in sources.TABLES else {"name"}
     )
     query = urlencode({key: value for key, value in options.items() if key in columns})
     others = {key: value for key, value in options.items() if key not in columns}

@@ -200,6 +200,11 @@ def test_options_that_do_not_do_say_what_would(
         ("x.csv.zst", TEXT.encode(), "x.csv.zst is damaged"),
         ("x.jsonl", b'{"user":1,"item":2}\n{"user":1,\n', "x.jsonl, line 2 is not JSON"),
         ("x.jsonl", b'{"user":1,"item":{"id":2}}\n', "'item': has type Struct"),
+        (
+            "x.jsonl",
+            b'{"user":1,"item":2}\n\n{"user":1,"item":null}\n',
+            "line 3: column 'item': item is empty",
+        ),
         ("x.json", b"[1, 2", "no JSON list of objects"),
         ("x.csv", b'user,item\n1,5" tube\n2,6" tube\n', "quotes=no"),
         ("x.csv", bytes(range(256)) * 9, "is not utf-8"),

@@ -94,3 +94,7 @@ def test_waits_need_times(tmp_path: Path) -> None:
         train(run("s5+mamba", file), Context())
     assert train(run("s5+mamba", file, interval="none"), Context()) is not None
     assert train(run("mamba", file), Context()) is not None
+    sequences = tmp_path / "ordered.txt"
+    sequences.write_text("".join(f"u{n} {n % 7} {n % 5} {n % 3} {n % 11}\n" for n in range(12)))
+    with pytest.raises(ConfigError, match="has no times .*positions in each user's sequence"):
+        train(run("s5+mamba", sequences), Context())

@@ -49,7 +49,6 @@ class Events(NamedTuple):
     rows: pl.DataFrame  # the columns of ``RawTables.interactions``, and ``item.<column>`` as they were
     ticks_per_s: int  # of the times; 0: there are none, and rows are numbered
     notes: tuple[str, ...]
-    rows_of_parts: tuple[int, ...]
 
 
 def read_events(parts: Sequence[Part], how: Reading) -> Events:
@@ -84,7 +83,7 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     if user.values.null_count():
         events, note = rows.converted("user", lambda _: _without_anonymous(events, how, rows))
         notes.append(note)
-    return Events(events, ticks_per_s, tuple(notes), tuple(rows.sizes))
+    return Events(events, ticks_per_s, tuple(notes))
 
 
 class _Rows:
@@ -93,7 +92,7 @@ class _Rows:
     def __init__(self, parts: Sequence[Part], how: Reading) -> None:
         self._parts = parts
         frames = [_frame(part, how.time_format is not None) for part in parts]
-        self.sizes = [len(frame) for frame in frames]
+        self._sizes = [len(frame) for frame in frames]
         self._frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
         if len(self._frame) == 0:
             raise DataError(f"{parts[0].file.label}: no rows (0 rows); is the file complete?")
@@ -116,8 +115,8 @@ class _Rows:
             return convert(self._frame[role])
         except BadValueError as bad:
             number, row = 0, bad.row
-            while row is not None and row >= self.sizes[number]:
-                row, number = row - self.sizes[number], number + 1
+            while row is not None and row >= self._sizes[number]:
+                row, number = row - self._sizes[number], number + 1
             file, roles, _ = self._parts[number]
             place = file.label if row is None else file.where(row)
             raise DataError(f"{place}: column {roles.get(role, role)!r}: {bad.text}") from None

@@ -76,15 +76,11 @@ def unique_name(location: str | Path) -> str:
     Two files of one stem are two data sets, so the name carries eight letters of the place's digest.
     """
     place = absolute_location(location).rstrip("/")
-    stem = PurePosixPath(place).name.partition("*")[0].rstrip("-_.")
-    while PurePosixPath(stem).suffix and stem != PurePosixPath(stem).stem and _is_ending(stem):
-        stem = PurePosixPath(stem).stem
-    return f"{stem or 'files'}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
-
-
-def _is_ending(name: str) -> bool:
-    ending = PurePosixPath(name).suffix.lower()
-    return ending in PACKED or ending[1:].isalpha()
+    stem = PurePosixPath(place).name.partition("*")[0]
+    for endings in (PACKED, (kind_of(stem),)):
+        ending = PurePosixPath(stem.lower()).suffix
+        stem = stem[: -len(ending)] if ending and ending in endings else stem
+    return f"{stem.rstrip('-_.') or 'files'}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 def list_files(location: str | Path, kinds: tuple[str, ...]) -> list[RawFile]:

@@ -65,6 +65,12 @@ def columns_by_role(
                 + ("; is the separator right?" if len(names) == 1 else "")
                 + _where_positions(names, role)
             )
+    for role, column in found.items():
+        other = next(each for each, name in found.items() if name == column)
+        if other != role:
+            raise DataError(
+                f"{label}: column {column!r} is named for the {other} and for the {role}: name two"
+            )
     return found
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -217,7 +218,11 @@ class _JsonLines:
         return self._frame.select(columns)
 
     def where(self, row: int) -> str:
-        return f"{self.label}, {'row' if self._is_list else 'line'} {row + 1}"
+        if self._is_list:
+            return f"{self.label}, row {row + 1}"
+        with self.path.open("rb") as file:
+            lines = (number for number, line in enumerate(file, start=1) if line.strip())
+            return f"{self.label}, line {next(islice(lines, row, None))}"
 
 
 def _from_objects(objects: Iterable[dict[str, object]]) -> pl.DataFrame:

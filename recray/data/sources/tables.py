@@ -141,6 +141,8 @@ class InteractionTable:
             )
             columns = columns_by_role(file.names, given, roles, label=file.label)
             parts.append(Part(file, columns, side_columns(file.names, columns)))
+        told = ", ".join(f"{role} is {column!r}" for role, column in parts[0].roles.items())
+        log.info("%s: %s", self.path, told)
         used = {*parts[0].roles.values(), *parts[0].sides}
         unused = ", ".join(name for name in parts[0].file.names if name not in used) or "none"
         if "timestamp" not in parts[0].roles:

@@ -31,6 +31,8 @@ def test_the_kind_of_a_file_is_its_ending_without_the_packing(name: str, kind: s
 
 def test_names_are_of_the_place_not_of_the_content() -> None:
     assert unique_name("/x/events.csv.gz")[:-8] == "events-"
+    assert unique_name("/x/my.events.CSV.gz")[:-8] == "my.events-"
+    assert unique_name("/x/events.zst")[:-8] == "events-"
     assert unique_name("s3://shop/2024/")[:-8] == "2024-"
     assert unique_name("/x/part-*.parquet")[:-8] == "part-"
     assert unique_name("/x/a/../events.csv") == unique_name("/x/events.csv")

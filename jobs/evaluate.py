@@ -16,7 +16,7 @@ from recray.pipelines.compare import compare_models
 def main(config: Evaluate) -> None:
     about = config.dataset, config.protocol, config.models, config.seeds, config.ks, config.curves
     beside = read_rows(config.beside, config.dataset, config.protocol, config.ks[0])  # before any training
-    rows = compare_models(*about, choices=config) + beside
+    rows = compare_models(*about, choices=config, strict=config.strict) + beside
     if config.json:
         config.json.write_text(json.dumps(to_json(rows), indent=1))
     show_evaluation(rows)

@@ -23,6 +23,8 @@ class Evaluate(EventChoices):
     """Runs of each model that depends on a seed."""
     ks: tuple[int, ...] = (10,)
     """List lengths."""
+    strict: bool = False
+    """Refuse data with a leak: what tells a model what it will not know when it is asked."""
     json: Path | None = None
     """Also write card and rows to this file."""
     plot: Path = Path("evaluation.png")

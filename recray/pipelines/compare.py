@@ -13,6 +13,7 @@ from recray.config import ConfigError, override
 from recray.contract import Retriever
 from recray.data.events.choices import EventChoices
 from recray.eval.compare import Row
+from recray.pipelines.leaks import find_leaks, report
 from recray.recipes import RECIPES, run_for
 from recray.recipes.retriever import evaluate_retriever
 from recray.track.console import ConsoleProgress
@@ -41,25 +42,30 @@ def compare_models(
     curves: Path | None = None,
     *,
     choices: EventChoices = EventChoices(),  # noqa: B008 - frozen
+    strict: bool = False,
 ) -> list[Row]:
     """One row per model and seed, all on the test part of the same split; best weights by validation.
 
     Args:
         curves: a PNG for the learning curves of the models that have epochs.
         choices: what events mean, the same to all models.
+        strict: refuse data with a leak; else the log says it.
 
     Raises:
         ConfigError: a model that cannot be trained, or that does not rank a catalogue.
-        DataError: the data set is not at hand.
+        DataError: the data set is not at hand, or has a leak.
     """
     names = [field.name for field in fields(EventChoices)]
     changes = {"data.split": split, **{f"data.{name}": getattr(choices, name) for name in names}}
     entries = [entry for model in models for entry in _entries(model, dataset, changes, seeds)]
-    rows, metric = [], ""
+    rows: list[Row] = []
+    metric = ""
     histories: dict[str, list[list[Report]]] = {}
     for title, recipe, run in entries:
         began = time.perf_counter()
         data = recipe.open(run)
+        if not rows:  # the data and its split are the same to all
+            report(find_leaks(data), strict=strict)
         reports: list[Report] = []
         named = f"{title} seed {run.seed}"
         model = _best(recipe, run, data, named, reports)

@@ -42,27 +42,23 @@ def report(leaks: Sequence[Leak], *, strict: bool = False) -> None:
 
 
 @functools.singledispatch
-def find_leaks(data: object, *, seen: str = "filtered") -> list[Leak]:
-    """Every leak in opened data, of whichever recipe; none where nobody is asked for anything.
-
-    Args:
-        seen: of the protocol card: "kept" where items that were seen may be recommended.
-    """
+def find_leaks(data: object) -> list[Leak]:
+    """Every leak in opened data, of whichever recipe; none where nobody is asked for anything."""
     return []
 
 
 @find_leaks.register
-def _(data: SplitData, *, seen: str = "filtered") -> list[Leak]:
-    return list(_of_events(data.dataset, data.split, seen))
+def _(data: SplitData) -> list[Leak]:
+    return list(_of_events(data.dataset, data.split))
 
 
 @find_leaks.register
-def _(data: RankerData, *, seen: str = "filtered") -> list[Leak]:
-    return find_leaks(data.stages.data, seen=seen)
+def _(data: RankerData) -> list[Leak]:
+    return find_leaks(data.stages.data)
 
 
 @find_leaks.register
-def _(data: RowTable, *, seen: str = "filtered") -> list[Leak]:
+def _(data: RowTable) -> list[Leak]:
     return list(_of_rows(data))
 
 
@@ -90,7 +86,7 @@ def leaks_of_files(name_or_path: str) -> list[Leak]:
     return list(filter(None, found))
 
 
-def _of_events(data: Dataset, split: Split, seen: str) -> Iterator[Leak]:
+def _of_events(data: Dataset, split: Split) -> Iterator[Leak]:
     events, train_N, test_N = _events(data), split.train_N, split.test_N
     clock = data.manifest.options.get("times") not in NO_CLOCK
     checks = [*_of_order(data)]
@@ -98,8 +94,9 @@ def _of_events(data: Dataset, split: Split, seen: str) -> Iterator[Leak]:
         checks.append(event_leaks.later_training(events, train_N, test_N))
     if clock or data.given_parts_N is not None:  # elsewhere a repetition is a habit
         checks.append(event_leaks.copied_events(events, train_N, test_N, timed=clock))
-    if seen == "kept":
-        checks.append(event_leaks.repeated_last(events, train_N, test_N))
+    if split.seen == "keep" and split.repeats == "keep":
+        asked_N = test_N if split.relevant_N is None else test_N & split.relevant_N
+        checks.append(event_leaks.repeated_last(events, train_N, asked_N))
     yield from filter(None, checks)
     by_time = split.name.startswith("global-time")
     yield from _of_side_tables(data, float(train_N.mean()) if by_time else PAST)

@@ -7,16 +7,20 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recray.data.events.choices import Seen
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
 from recray.data.events.split_data import SplitData
 from recray.data.events.splits import Split, split_by_name
 from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.source import ROW_NUMBERS
+from recray.pipelines.compare import compare_models
 from recray.pipelines.leaks import find_leaks, leaks_of_dataset, leaks_of_files
+from recray.schema import DataError
 from tests.conftest import raw_file
 from tests.data.made import dataset_of
 from tests.jobs.world import ended
+from tests.pipelines.tiny import tiny_events
 
 NUM_USERS, NUM_ITEMS, EACH = 100, 150, 12
 DAY_S = 86_400
@@ -32,8 +36,9 @@ def events(*, tied: int = 1) -> Dataset:
     return dataset_of(rows)
 
 
-def kinds(data: Dataset, split: str = "leave-one-out", seen: str = "filtered") -> list[str]:
-    return [leak.kind for leak in find_leaks(SplitData(data, split_by_name(data, split)), seen=seen)]
+def kinds(data: Dataset, split: str = "leave-one-out", seen: Seen = "remove") -> list[str]:
+    held_out = dataclasses.replace(split_by_name(data, split), seen=seen)
+    return [leak.kind for leak in find_leaks(SplitData(data, held_out))]
 
 
 def with_items(data: Dataset, **columns: pl.Series) -> Dataset:
@@ -74,7 +79,7 @@ def test_repeats_count_where_seen_items_may_be_recommended() -> None:
         rows = np.flatnonzero(data.user_ids_N == user)
         items_N[rows[-1]] = items_N[rows[-2]]
     repeated = dataclasses.replace(data, item_ids_N=items_N)
-    assert kinds(repeated, seen="kept") == ["last item repeated"]
+    assert kinds(repeated, seen="keep") == ["last item repeated"]
     assert kinds(repeated) == []
 
 
@@ -179,6 +184,19 @@ def test_prepare_says_what_it_finds_and_strict_refuses(
     assert "1 leak, and strict was asked for" in log
 
 
+def test_a_comparison_of_models_says_them_first_and_strict_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
+    path = str(tiny_events(tmp_path))
+    with caplog.at_level("WARNING"):
+        compare_models(path, "random", ["popularity"], 1)
+    assert caplog.text.count("leak, split against time") == 1
+    compare_models(path, "leave-one-out", ["popularity"], 1, strict=True)
+    with pytest.raises(DataError, match="1 leak, and strict was asked for"):
+        compare_models(path, "random", ["popularity"], 1, strict=True)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["ml-100k", "ml-1m", "amazon-beauty", "synthetic"])
 def test_real_data_raises_no_alarm(name: str) -> None:
@@ -187,8 +205,7 @@ def test_real_data_raises_no_alarm(name: str) -> None:
     data = load_or_prepare(name)
     assert leaks_of_dataset(data) == []
     for split in ("leave-one-out", "global-time")[: 1 if name == "amazon-beauty" else 2]:
-        for seen in ("filtered", "kept"):
-            assert kinds(data, split, seen) == []
+        assert kinds(data, split, "remove") == kinds(data, split, "keep") == []
 
 
 @pytest.mark.data

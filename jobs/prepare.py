@@ -23,7 +23,8 @@ from recray.pipelines.leaks import find_leaks, leaks_of_dataset, leaks_of_files,
 @dataclass(frozen=True)
 class Prepare:
     dataset: tyro.conf.Positional[str]
-    """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file;
+    """A registered data set (`recray datasets`), or the path of a table (CSV, TSV, Parquet, JSON lines; a
+    file, a folder, a glob, s3://...), an .inter or a sequence file, options behind a `?` (docs/data.md);
     with `--rows` also of Criteo logs or a folder of LibSVM files."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""

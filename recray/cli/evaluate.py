@@ -24,7 +24,7 @@ class Evaluate(EventChoices):
     ks: tuple[int, ...] = (10,)
     """List lengths."""
     strict: bool = False
-    """Refuse data with a leak: what tells a model what it will not know when it is asked."""
+    """Refuse data with a leak, before anything is trained."""
     json: Path | None = None
     """Also write card and rows to this file."""
     plot: Path = Path("evaluation.png")

@@ -94,7 +94,7 @@ def show_evaluation(rows: Sequence[Row]) -> None:
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
     print(f"to find: {card.relevance}; known at test: {card.known}; repeats {card.repeats}")
     for reason, count in card.dropped.items():
-        print(f"not asked: {count:,} users with {reason}")
+        print(f"users not asked: {count:,} with {reason}")
 
 
 def show_summary(model: str, found: Mapping[str, Interval], card: ProtocolCard) -> None:

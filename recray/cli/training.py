@@ -40,6 +40,8 @@ class Job:
 
     run: Run
     launch: LaunchConfig = field(default_factory=LaunchConfig)
+    strict: bool = False
+    """Refuse data with a leak, before anything is trained."""
     promote: bool = False
     """Point `production` at the new version."""
     json: Path | None = None
@@ -72,7 +74,7 @@ def _work(name: str, description: str | None, args: list[str]) -> None:
         args = ["--from", args[0].removeprefix("--from="), *args[1:]]
     job = parse(RECIPES[name], description, args)
     store = Store()
-    trained = train(RECIPES[name], job.run, job.launch, store)
+    trained = train(RECIPES[name], job.run, job.launch, store, strict=job.strict)
     manifest = trained.bundle.manifest
     if job.json:
         write_whole(job.json, json.dumps(document(trained.measured, name, job.run.seed), indent=1).encode())

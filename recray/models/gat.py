@@ -113,15 +113,16 @@ class GAT(nn.Module):
     def forget_items(self, item_ids: Tensor) -> None:
         """Leaves to these items what their side features say."""
         forget(self.item_tower.ids, item_ids)
-        self._silence_unknown()
+        self._leave_out_forgotten()
 
     @torch.no_grad()
-    def _silence_unknown(self) -> None:
-        """An item without anything to start from hears nobody: what a layer adds to it is a constant."""
+    def _leave_out_forgotten(self) -> None:
+        """An item that nobody had to do with hears nobody, and what a layer adds to it is a constant: it
+        stays what it starts from."""
         training = self.training
         self.eval()
-        start_ID = self.item_tower(torch.arange(len(self.item_ID), device=self.item_ID.device))
-        self.item_ID[~start_ID.any(dim=1)] = 0.0
+        forgotten = (~self.item_tower.ids.weight.any(dim=1)).nonzero().flatten()
+        self.item_ID[forgotten] = self.item_tower(forgotten)
         self.train(training)
 
     def loss(self, batch: GraphBatch) -> dict[str, Tensor]:
@@ -164,7 +165,7 @@ class GAT(nn.Module):
             user_UD, item_ID = users, items
         self.user_UD.copy_(F.normalize(user_UD, dim=-1))
         self.item_ID.copy_(F.normalize(item_ID, dim=-1))
-        self._silence_unknown()
+        self._leave_out_forgotten()
         self.train(training)
 
     @torch.inference_mode()

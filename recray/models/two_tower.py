@@ -45,7 +45,11 @@ class TwoTowerConfig:
 
 
 class Tower(SideFeatures):
-    """ids_B -> unit vectors [B, D]: id embedding plus an embedding of each side feature; zero for nothing."""
+    """ids_B -> unit vectors [B, D]: id embedding plus an embedding of each side feature.
+
+    A row whose id is forgotten is shorter: about the mean of what it would be with an id of the others'
+    length in any direction. As a unit vector it would stand for more than is known, and come first.
+    """
 
     def __init__(
         self,
@@ -76,7 +80,14 @@ class Tower(SideFeatures):
         x_BD = self.dropout(x_BD)
         if self.mlp is not None:
             x_BD = x_BD + self.mlp(x_BD) * x_BD.any(dim=-1, keepdim=True)
-        return F.normalize(x_BD, dim=-1)
+        unit_BD = F.normalize(x_BD, dim=-1)
+        is_forgotten_B = ~self.ids(ids_B).any(dim=-1)
+        if self.training or not is_forgotten_B.any():
+            return unit_BD
+        learnt = self.ids.weight[self.ids.weight.any(dim=-1)]
+        missing = learnt.square().sum(dim=-1).mean()
+        short_BD = x_BD / (x_BD.square().sum(dim=-1, keepdim=True) + missing).sqrt()
+        return torch.where(is_forgotten_B[:, None], short_BD, unit_BD)
 
 
 class TwoTower(nn.Module):

@@ -49,11 +49,11 @@ def compare_models(
     Args:
         curves: a PNG for the learning curves of the models that have epochs.
         choices: what events mean, the same to all models.
-        strict: refuse data with a leak; else the log says it.
+        strict: data with a leak is refused, before anything is trained.
 
     Raises:
         ConfigError: a model that cannot be trained, or that does not rank a catalogue.
-        DataError: the data set is not at hand, or has a leak.
+        DataError: the data set is not at hand.
     """
     names = [field.name for field in fields(EventChoices)]
     changes = {"data.split": split, **{f"data.{name}": getattr(choices, name) for name in names}}
@@ -64,7 +64,7 @@ def compare_models(
     for title, recipe, run in entries:
         began = time.perf_counter()
         data = recipe.open(run)
-        if not rows:  # the data and its split are the same to all
+        if not rows:  # all models are asked the same
             report(find_leaks(data), strict=strict)
         reports: list[Report] = []
         named = f"{title} seed {run.seed}"

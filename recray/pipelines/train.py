@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -11,6 +12,8 @@ from recray.config import to_dict
 from recray.launch import draw_curves, launch, place
 from recray.launch.machine import code, libraries, machine
 from recray.launch.runs import RunResult
+from recray.monitor.leaks import Leak, write_leaks
+from recray.pipelines.leaks import find_leaks, report
 from recray.schema import Learnt
 from recray.store import Bundle, Draft, RunRecord, Store
 from recray.store.record import write_history
@@ -18,6 +21,7 @@ from recray.train.context import LaunchConfig
 from recray.train.run import DataFacts, Measured, Recipe, Run
 
 log = logging.getLogger(__name__)
+_MORE: dict[Learnt, str] = {"before test": "the validation part", "all": "all parts"}
 R = TypeVar("R", bound=Run)
 D = TypeVar("D")
 M = TypeVar("M")
@@ -37,8 +41,10 @@ class Fitted(NamedTuple, Generic[D, M]):
     duration_s: float
 
 
-def train(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store) -> Trained:
-    """Opens, fits, measures, fits again on everything where the run says so, and publishes.
+def train(
+    recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store, *, strict: bool = False
+) -> Trained:
+    """Opens, looks for leaks, fits, measures, fits again on everything where the run says so, and publishes.
 
     The version carries the whole run, the metrics of its split and, where it was fitted again, both models:
     the one that is served and the one that was measured (``Bundle.measured``).
@@ -46,11 +52,14 @@ def train(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store) ->
     Args:
         store: where the version goes. What a run builds on (a ranker's retriever, a decoder's semantic ids)
             is read from the store under RECRAY_HOME, by every worker.
+        strict: data with a leak is refused, before anything is trained.
 
     Raises:
         ConfigError, DataError: the data, the settings or a worker does not allow it; mostly before training.
     """
-    fitted = judged = fit(recipe, run, where)
+    data = recipe.open(run)
+    report(leaks := find_leaks(data), strict=strict)
+    fitted = judged = fit(recipe, run, where, data)
     if recipe.learns_before_test(run):
         judged = fit_again(recipe, run, where, fitted, "before test")
     measured = recipe.measure(run, judged.data, judged.model)
@@ -59,7 +68,7 @@ def train(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store) ->
         served = fit_again(recipe, run, where, fitted, "all")
         draft = draft.refitted(recipe.draft(run, served.data, served.model, measured))
     return Trained(
-        _published(draft, _record(recipe, run, where, fitted, served), fitted.done, store), measured
+        _published(draft, _record(recipe, run, where, fitted, served), leaks, fitted.done, store), measured
     )
 
 
@@ -68,7 +77,7 @@ def fit_again(
 ) -> Fitted[D, M]:
     """The model that has learnt more, for as long as validation chose; a run of its own beside the first."""
     epochs = chosen_epochs(fitted.done)
-    log.info("%s: trained again on what is %s, %d epochs", recipe.name, learn, epochs)
+    log.info("%s: trained again with %s, for %d epochs", recipe.name, _MORE[learn], epochs)
     again = recipe.again(run, fitted.data, epochs, learn)
     where = dataclasses.replace(where, run=f"{fitted.done.name}-{learn.replace(' ', '-')}")
     return fit(recipe, again.run, where, again.data)
@@ -118,9 +127,12 @@ def _record(
     )
 
 
-def _published(draft: Draft, record: RunRecord, done: RunResult, store: Store) -> Bundle:
+def _published(
+    draft: Draft, record: RunRecord, leaks: Sequence[Leak], done: RunResult, store: Store
+) -> Bundle:
     def write(folder: Path) -> None:
         draft.write(folder)
         write_history(folder, done.history())
+        write_leaks(folder, leaks)
 
     return store.publish(**vars(dataclasses.replace(draft, write=write, run=to_dict(record))))

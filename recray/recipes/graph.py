@@ -3,6 +3,7 @@
 ``measure_parts`` measures any vector retriever on the same graph.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -33,6 +34,7 @@ from recray.recipes.retriever import GradientRecipe, GradientRun, evaluate_retri
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums
 
+log = logging.getLogger(__name__)
 Part = Literal["train", "validation", "test"]
 Parts = dict[str, dict[str, float]]  # metrics by name, of each part
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -165,7 +167,10 @@ def part_links(data: SplitData, part: Part) -> Links:
 
 
 def link_validation(data: SplitData, context: Context) -> Callable[[nn.Module], Sums]:
-    """This rank's share of ``link_auc``, of the validation part."""
+    """This rank's share of ``link_auc``, of the validation part; none where training holds all its pairs."""
+    if not pairs_to_predict(data.dataset, data.split, data.split.validation_N).size:
+        log.info("every pair to be validated is a message too: no link_auc")
+        return lambda _: {}
     links = part_links(data, "validation")
 
     def validate(model: nn.Module) -> Sums:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from recray.batch import FeatureTables, PairBatch
 from recray.config import ConfigError
+from recray.models.side_features import forget
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.schema import Feature, FeatureSchema
 from tests.planted import planted_queries
@@ -106,3 +108,22 @@ def test_an_unknown_user_is_the_mean_of_its_history() -> None:
 def test_configs_refuse_nonsense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TwoTowerConfig(**changes)
+
+
+def test_an_item_without_an_id_is_as_long_as_what_is_known_of_it() -> None:
+    """Its vector is about the mean of the unit vectors that it would have, whatever its id were."""
+    torch.manual_seed(0)
+    tower = TwoTower(TwoTowerConfig(embedding_dim=64), SCHEMA).item_tower.eval()
+    tower.set_rows(TABLES.item)
+    tower.initialise(0.1)
+    before_ID = tower(torch.arange(4))
+    said_D = sum(feature_BD[0] for feature_BD in tower.of(torch.tensor([0])))
+    length = tower.ids.weight[1:].square().sum(dim=1).mean().sqrt()
+    forget(tower.ids, torch.tensor([0]))
+    after_ID = tower(torch.arange(4))
+    assert torch.equal(after_ID[1:], before_ID[1:])  # of the others no bit moves
+    ids_ND = length * F.normalize(torch.randn(20_000, 64), dim=1)
+    torch.testing.assert_close(
+        after_ID[0], F.normalize(said_D + ids_ND, dim=1).mean(dim=0), rtol=0.05, atol=0.01
+    )
+    assert 0.1 < after_ID[0].norm() < 0.9

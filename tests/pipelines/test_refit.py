@@ -1,9 +1,11 @@
 """What is served has learnt everything; what was measured is kept beside it, and others build on that."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recray.bundles.ranker import read_ranker
@@ -12,11 +14,13 @@ from recray.config import ConfigError, override
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.features.examples import load_examples
 from recray.models.gbdt import GBDTConfig, GBDTRanker
+from recray.monitor.leaks import LEAKS
 from recray.pipelines.train import train
 from recray.recipes.counting import POPULARITY, PopularityRun
 from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
 from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
 from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData
+from recray.schema import DataError
 from recray.store import Store, run_record
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
@@ -134,3 +138,26 @@ def test_a_model_may_learn_all_before_the_test(config: DataConfig, data: SplitDa
             LOCAL,
             Store(),
         )
+
+
+def test_findings_are_published_with_the_version(config: DataConfig) -> None:
+    trained = train(POPULARITY, PopularityRun(data=config), LOCAL, Store(), strict=True)
+    assert json.loads(trained.bundle.path(LEAKS).read_text()) == []
+
+
+def test_a_leak_is_said_and_published_or_refused_before_training(tmp_path: Path) -> None:
+    """Items whose table says how often they will be taken later."""
+    rng = np.random.default_rng(0)
+    rows = [(f"u{n % 50}", f"i{rng.integers(150)}", 1_600_000_000 + 3600 * n) for n in range(1500)]
+    events = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+    later = events.tail(300).group_by("item").len("sold").sort("item")
+    events.write_csv(tmp_path / "events.csv")
+    later.rename({"item": "item_id"}).write_csv(tmp_path / "items.csv")
+    run = PopularityRun(data=DataConfig(dataset=f"{tmp_path}/events.csv?items=items.csv"))
+    trained = train(POPULARITY, run, LOCAL, Store())
+    (leak,) = json.loads(trained.bundle.path(LEAKS).read_text())
+    assert "sold" in leak["text"]
+    versions = len(Store().versions(trained.bundle.manifest.name))
+    with pytest.raises(DataError, match="sold"):
+        train(POPULARITY, run, LOCAL, Store(), strict=True)
+    assert len(Store().versions(trained.bundle.manifest.name)) == versions

@@ -66,10 +66,11 @@ class PairBatches:
             observed = self._user_ids_N.numpy(), self._item_ids_N.numpy()
             self._unobserved = UnobservedItems(*observed, dataset.num_users, dataset.num_items)
             taught_N &= self._has_negatives(dataset, self._unobserved)
-        self._rows = np.flatnonzero(taught_N)
+        self._rows = None if taught_N.all() else np.flatnonzero(taught_N)  # None: all of the mask
         if not len(self):
             raise DataError(f"{dataset.name}: no pair of a user and an item is left to learn from")
-        counts_I = torch.bincount(self._item_ids_N[self._rows], minlength=dataset.num_items)
+        taught_ids = self._item_ids_N if self._rows is None else self._item_ids_N[self._rows]
+        counts_I = torch.bincount(taught_ids, minlength=dataset.num_items)
         # log q of Yi et al. 2019, section 3: in-batch negatives arrive at the rate of their popularity.
         self.item_logq_I = torch.log(counts_I / len(self)).float()
         self._epoch = -1
@@ -80,15 +81,14 @@ class PairBatches:
         if len(full := np.flatnonzero(unobserved.counts_U == 0)):
             names = ", ".join(map(repr, dataset.users["raw_id"].gather(full[:5]).to_list()))
             log.warning(
-                "%d users have interacted with all %d items, so no negative can be drawn for them and they "
-                "are not learnt from: %s%s",
-                *(len(full), dataset.num_items, names, ", ..." if len(full) > 5 else ""),
+                "no negative can be drawn for who has interacted with all %d items: not learnt from are %s%s",
+                *(dataset.num_items, names, f" and {len(full) - 5} more" if len(full) > 5 else ""),
             )
         has_N: Bools = unobserved.counts_U[self._user_ids_N.numpy()] > 0
         return has_N
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self.num_interactions if self._rows is None else len(self._rows)
 
     @property
     def num_interactions(self) -> int:
@@ -126,7 +126,8 @@ class PairBatches:
 
     def _order(self, epoch: int) -> Int64s:
         if epoch != self._epoch:
-            self._order_N = self._rows[np.random.default_rng([self.seed, epoch]).permutation(len(self))]
+            order_N = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+            self._order_N = order_N if self._rows is None else self._rows[order_N]
             self._epoch = epoch
         return self._order_N
 

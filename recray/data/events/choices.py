@@ -104,7 +104,10 @@ def interpret(dataset: Dataset, choices: EventChoices) -> tuple[Dataset, Meaning
         dataset, relevant_N, weights_N = _merged(dataset, relevant_N, weights_N)
     if choices.weights == "relevant" and relevant_N is not None:
         weights_N = relevant_N.astype(np.float32)
-    return dataset, Meaning(relevant_N, _in_words(choices), _scaled(dataset, weights_N))
+    weights_N = _scaled(dataset, weights_N)
+    if weights_N is None and choices.weights != "equal":
+        log.warning("%s: by weights %r all events weigh alike", dataset.name, choices.weights)
+    return dataset, Meaning(relevant_N, _in_words(choices), weights_N)
 
 
 def _in_words(choices: EventChoices) -> str:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
@@ -90,7 +89,7 @@ def days(dataset: Dataset, mask_N: Bools) -> str:
     times_N = dataset.timestamps_N[mask_N]
     if not len(times_N) or dataset.manifest.options.get("times", ABSOLUTE_TIMES) != ABSOLUTE_TIMES:
         return ""
-    first, last = (datetime.fromtimestamp(int(t), UTC).date() for t in (times_N.min(), times_N.max()))
+    first, last = (str(np.datetime64(int(t), "s"))[:10] for t in (times_N.min(), times_N.max()))
     return f"{first} to {last}"
 
 

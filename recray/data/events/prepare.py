@@ -143,9 +143,12 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
 def _write_tables(target: Path, events: InteractionArrays, users: pl.DataFrame, items: pl.DataFrame) -> None:
     names = ("user_id", "item_id", "rating", "timestamp", EVENT_TYPE, PART)
     columns = {name: column for name, column in zip(names, events, strict=True) if column is not None}
-    pl.DataFrame(columns).write_parquet(target / INTERACTIONS)
-    users.write_parquet(target / USERS)
-    items.write_parquet(target / ITEMS)
+    try:
+        pl.DataFrame(columns).write_parquet(target / INTERACTIONS)
+        users.write_parquet(target / USERS)
+        items.write_parquet(target / ITEMS)
+    except pl.exceptions.ComputeError as error:  # which is how Polars tells of a full disk
+        raise OSError(str(error)) from error
 
 
 def _write_quality(

@@ -205,7 +205,7 @@ def _checks(quality: Quality) -> list[Check]:
         check(
             "Equal times",
             f"{time['ties_within_users']:.1%} of the interactions fall into the same second as the user's "
-            "one before; they keep the order of the raw file",
+            "one before; they are in order of their full times, equal ones in the order of the raw file",
             warning=time["ties_within_users"] > 0.2,
             note=time["ties_within_users"] > 0,
             fine="no user has two interactions in the same second",

@@ -95,7 +95,8 @@ class SplitData:
             f"{int(mask_N.sum()):,}" for mask_N in (split.train_N, split.validation_N, split.test_N)
         )
         counts = f"{d.num_users:,} users, {d.num_items:,} items, {len(d):,} interactions"
-        return f"{counts}; {split.name}: {parts}"
+        asked = "" if split.relevant_N is None else f" ({split.relevance} to be found)"
+        return f"{counts}; {split.name}{asked}: {parts}"
 
 
 def open_split(data: DataConfig) -> SplitData:

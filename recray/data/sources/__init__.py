@@ -167,6 +167,8 @@ def source_of(name_or_path: str) -> Source:
         return _with_options(InteractionTable if set(options) - {"name"} else SequenceText, path, options)
     if options and path.is_file():
         return _with_options(InteractionTable, path, options)
+    if not path.suffix and not path.exists():
+        raise DataError(f"{path} does not exist")
     raise DataError(
         f"{path}: no reader for it; there is one for {', '.join((*TABLES, '.inter', '.txt'))} (packed as "
         ".gz or .zst, or plain), for folders of them, and for Amazon's files by their names "
@@ -224,7 +226,7 @@ def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource
     if is_registered(name_or_path, "rows"):
         return cast(RowSource, SOURCES[name_or_path].build(options))
     path = Path(name_or_path).expanduser()
-    if not path.exists():
+    if not path.suffix and not path.exists():
         if path.name != name_or_path:
             raise DataError(f"{path} does not exist")
         raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")

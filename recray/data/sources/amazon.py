@@ -29,6 +29,7 @@ from recray.data.sources.checks import rating_problem, time_problem
 from recray.data.sources.delimited import Layout, Role, read_events
 from recray.data.sources.download import download
 from recray.data.sources.raw_files import find_raw, fingerprint, require_file, where_to_put
+from recray.data.sources.side_types import lost_note
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -95,15 +96,16 @@ class AmazonReviews:
         files = self._locate()
         require_file(files.events)
         events = _read_ratings(files.events) if files.events.suffix == ".csv" else _read_reviews(files.events)
-        items = no_side_table()
+        items, notes = no_side_table(), ""
         if files.meta:
-            items = _read_items(files.meta, wanted=set(events["item"].unique()))
+            items, notes = _read_items(files.meta, wanted=set(events["item"].unique()))
         else:
             log.warning("%s: no meta file beside it; items have neither title nor categories", files.events)
         return RawTables(
             interactions=events,
             items=items,
             rating_range=(1, 5),
+            notes=(notes,) if notes else (),
             files={path.name: f"sha256:{_sha256(path)}" for path in files if path},
         )
 
@@ -183,12 +185,18 @@ def _number_of(record: Record, field: str) -> float:
         return math.inf
 
 
-def _read_items(path: Path, wanted: set[str]) -> pl.DataFrame:
-    """Side columns of the wanted items: meta files describe many more than the 5-core reviews have."""
+def _read_items(path: Path, wanted: set[str]) -> tuple[pl.DataFrame, str]:
+    """Side columns of the wanted items, and a note on prices that are none.
+
+    Meta files describe many more items than the 5-core reviews have.
+    """
     require_file(path)
     rows: list[tuple[Any, ...]] = []
+    lost = []
     for record in records(path, only=("asin", wanted)):
         values = record.values
+        if values.get("price") is not None and _price(values["price"]) is None:
+            lost.append(str(values["price"]))
         rows.append(
             (
                 _text_of(record, "asin"),
@@ -203,7 +211,8 @@ def _read_items(path: Path, wanted: set[str]) -> pl.DataFrame:
     if not known:
         raise DataError(f"{path} describes none of the {len(wanted):,} items: is it of the same category?")
     log.info("%s: %s of %s items described", path.name, f"{len(known):,}", f"{len(wanted):,}")
-    return pl.DataFrame(rows, schema=_ITEM_COLUMNS, orient="row")
+    table = pl.DataFrame(rows, schema=_ITEM_COLUMNS, orient="row")
+    return table, lost_note("price", pl.Series(lost, dtype=pl.String))
 
 
 def _plain(value: object) -> str | None:

@@ -47,7 +47,7 @@ def time_problem(seconds: float) -> str | None:
     if seconds > time.time() + DAY_S:
         return (
             f"timestamp {shown} is in the future: times are unix seconds; "
-            "milliseconds are the usual cause (divide by 1000, or set time_unit='ms')"
+            "milliseconds are the usual cause (divide by 1000, or set time_unit=ms)"
         )
     return None
 

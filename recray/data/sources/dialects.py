@@ -96,7 +96,7 @@ def settle(
         wanted,
         separator=separator,
         encoding="utf-8",
-        quotes="auto" if wanted.quoted and len(separator) == 1 else "no",
+        quotes="auto" if wanted.quoted and len(separator.encode()) == 1 else "no",
         header="yes" if has_header else "no",
         names=tuple(names),
         skip_lines=skip + has_header,
@@ -139,7 +139,7 @@ def _sniffed(lines: list[str]) -> str:
 
 
 def _fields(line: str, separator: str, quoted: bool = True) -> list[str]:
-    if len(separator) > 1:
+    if len(separator.encode()) > 1:  # rewritten without a look at quotes
         return line.split(separator)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     return next(csv.reader([line], delimiter=separator, quoting=quoting), [])

@@ -57,7 +57,7 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     Raises:
         DataError: a file is wrong, or a value is.
     """
-    rows = _Rows(parts)
+    rows = _Rows(parts, how)
     notes: list[str] = []
     user = rows.converted("user", lambda values: ids_of(values, "user", as_text=how.ids_as_text))
     item = rows.converted("item", lambda values: _item_ids(values, how.ids_as_text))
@@ -90,9 +90,9 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
 class _Rows:
     """All rows of all files; knows where each stands."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], how: Reading) -> None:
         self._parts = parts
-        frames = [_frame(part) for part in parts]
+        frames = [_frame(part, how.time_format is not None) for part in parts]
         self.sizes = [len(frame) for frame in frames]
         self._frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
         if len(self._frame) == 0:
@@ -123,8 +123,10 @@ class _Rows:
             raise DataError(f"{place}: column {roles.get(role, role)!r}: {bad.text}") from None
 
 
-def _frame(part: Part) -> pl.DataFrame:
+def _frame(part: Part, has_form: bool) -> pl.DataFrame:
     types = {part.roles[role]: kind for role, kind in _TYPES.items() if role in part.roles}
+    if has_form:  # of text: 01022020 is no number
+        types.pop(part.roles.get("timestamp", ""), None)
     read = part.file.read([*part.roles.values(), *part.sides], types)
     return read.select(
         *(pl.col(name).alias(role) for role, name in part.roles.items()),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 """Endings of packed files, and what PyArrow calls the way they are packed."""
 _COPY_BYTES = 8 << 20
+_RETRY_S = 15  # Google's client would go on for a quarter of an hour where there is no network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class RawFile:
 
     def fingerprint(self) -> dict[str, Any]:
         """Tells one state of the file from another without reading it."""
-        return {"path": self.label, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
+        return {"path": self.path, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
 
 
 def is_address(location: str | Path) -> bool:
@@ -159,6 +160,8 @@ def _opened(location: str | Path) -> "tuple[FileSystem, str]":
     from pyarrow.fs import FileSystem, LocalFileSystem
 
     place = absolute_location(location)
+    if place.startswith(("gs://", "gcs://")):
+        place += f"?retry_limit_seconds={_RETRY_S}"
     return FileSystem.from_uri(place) if is_address(place) else (LocalFileSystem(), place)
 
 
@@ -215,4 +218,4 @@ def _explained(location: str | Path) -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0].partition("; Details")[0].rstrip(". ")
+    return str(text).splitlines()[0].partition("; Details")[0].partition(". ")[0].rstrip(". ")

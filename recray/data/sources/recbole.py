@@ -15,6 +15,7 @@ from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS, RawTables, no_side_t
 from recray.data.sources.delimited import Layout, Role, header, read_events
 from recray.data.sources.locations import unique_name
 from recray.data.sources.raw_files import fingerprint, require_file
+from recray.data.sources.side_types import lost_note
 from recray.data.sources.values import numbers_where_all_are
 from recray.schema import DataError
 
@@ -57,12 +58,15 @@ class RecBole:
         dtypes = {role: pl.Float64 if role in ("rating", "timestamp") else pl.String for role in columns}
         layout = Layout(columns=columns, dtypes={**dtypes}, separator="\t", quoted=False)
         events = read_events(self.path, layout, label=str(self.path))
+        users, of_users = _side_table(self.path.with_suffix(".user"), "user_id")
+        items, of_items = _side_table(self.path.with_suffix(".item"), "item_id")
         return RawTables(
             interactions=events.with_columns(
                 numbers_where_all_are(events[role]) for role in ("user", "item")
             ),
-            users=_side_table(self.path.with_suffix(".user"), "user_id"),
-            items=_side_table(self.path.with_suffix(".item"), "item_id"),
+            users=users,
+            items=items,
+            notes=(*of_users, *of_items),
             times=ABSOLUTE_TIMES if "timestamp" in columns else ROW_NUMBERS,
         )
 
@@ -81,9 +85,10 @@ def _typed_header(path: Path, layout: Layout) -> dict[str, str]:
     return fields
 
 
-def _side_table(path: Path, id_column: str) -> pl.DataFrame:
+def _side_table(path: Path, id_column: str) -> tuple[pl.DataFrame, list[str]]:
+    """The columns by their types, and notes on values that are no numbers and are left empty."""
     if not path.is_file():
-        return no_side_table()
+        return no_side_table(), []
     fields = _typed_header(path, Layout(columns={}, dtypes={}, separator="\t", quoted=False))
     if id_column not in fields:
         raise DataError(f"{path}: no column {id_column!r}{nearest(id_column, fields)}")
@@ -99,10 +104,13 @@ def _side_table(path: Path, id_column: str) -> pl.DataFrame:
         )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
-    return table.select(
+    side = table.select(
         pl.col(id_column).alias("raw_id"),
         *(_side_column(name, kind) for name, kind in fields.items() if name != id_column),
     )
+    numbers = [name for name, kind in fields.items() if kind == "float" and name in side.columns]
+    lost = {name: table[name].filter(side[name].is_null() & table[name].is_not_null()) for name in numbers}
+    return side, [f"{path.name}: {note}" for name in numbers if (note := lost_note(name, lost[name]))]
 
 
 def _side_column(name: str, kind: str) -> pl.Expr:

@@ -10,6 +10,7 @@ number     numbers throughout                                      Float64; ``ye
 price      the name, or a currency on the numbers                  Float64
 date       dates throughout                                        Date
 text       the name, or several words that hardly repeat           String
+none       objects in objects                                      left out
 =========  ======================================================  ==============
 """
 
@@ -65,8 +66,10 @@ def require_columns(types: dict[str, SideType], names: list[str], option: str) -
 def type_of(column: pl.Series) -> SideType:
     """From the values, and from the name where they could be several things."""
     name, dtype = plain_name(column.name), column.dtype
-    if isinstance(dtype, (pl.List, pl.Array)):
+    if isinstance(dtype, (pl.List, pl.Array)) and not dtype.inner.is_nested():
         return "list"
+    if dtype.is_nested() or dtype == pl.Binary:
+        return "none"
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         return "date"
     if dtype.is_numeric():
@@ -142,17 +145,14 @@ def _numbers(column: pl.Series) -> Typed:
         values = _prices(text)
         lost = text.filter(values.is_null() & text.is_not_null())
     else:
-        values, lost = column.cast(pl.Float64).fill_nan(None), text_series()
+        values, lost = column.cast(pl.Float64).fill_nan(None), pl.Series([], dtype=pl.String)
     if plain_name(column.name) == "year" and numbers_whole(values.drop_nulls()):
         values = values.cast(pl.Int32, strict=False)
-    return Typed(values.alias(column.name), _lost(column.name, lost, "a number"))
+    return Typed(values.alias(column.name), lost_note(column.name, lost))
 
 
-def text_series() -> pl.Series:
-    return pl.Series([], dtype=pl.String)
-
-
-def _lost(name: str, lost: pl.Series, wanted: str) -> str:
+def lost_note(name: str, lost: pl.Series, wanted: str = "a number") -> str:
+    """What became of texts that are not what their column holds; nothing where there are none."""
     if not len(lost):
         return ""
     shown = ", ".join(repr(text) for text in lost.unique().sort().head(3))
@@ -193,5 +193,5 @@ def _dates(column: pl.Series) -> Typed:
     text = stripped(_as_text(column))
     days = dates_in(text)
     return Typed(
-        days.alias(column.name), _lost(column.name, text.filter(days.is_null()).drop_nulls(), "a date")
+        days.alias(column.name), lost_note(column.name, text.filter(days.is_null()).drop_nulls(), "a date")
     )

@@ -101,7 +101,9 @@ class _Text:
             return self._parsed(columns, {})
         except (pl.exceptions.PolarsError, ValueError) as error:
             self._refuse_ragged()
-            raise DataError(f"{self.label}: {str(error).splitlines()[0]}") from error
+            raise DataError(
+                f"{self.label}: {str(error).splitlines()[0]}; where quotes are no quotes, say quotes=no"
+            ) from error
 
     def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
         return pl.read_csv(

@@ -4,6 +4,7 @@ Numbers are unix seconds, milli-, micro- or nanoseconds, recognised by the range
 ISO 8601, a date with the year last where it can be read in one way only, or of a stated form.
 """
 
+import re
 import time
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,8 @@ _ISO = (
     r"(?:[T ]+(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d{1,9}))?)?"
     r"\s*(?<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?$"
 )
+_COMMON = r"\d{4}-\d{2}-\d{2}([T ])\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z| UTC)?$"
+_LONGEST_US = "2020-09-13 12:26:40.123456"
 _YEAR_LAST = (
     r"^(?<first>\d{1,2})[./-](?<other>\d{1,2})[./-](?<year>\d{4})"
     r"(?:[T ,]+(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2}))?)?$"
@@ -46,7 +49,9 @@ def times_of(values: pl.Series, *, unit: TimeUnit | None = None, form: str | Non
     Raises:
         BadValueError: a value that is missing, no time, or not between 1970 and tomorrow.
     """
-    if values.dtype.is_temporal() and values.dtype != pl.Time and not isinstance(values.dtype, pl.Duration):
+    if form and (values.dtype.is_integer() or values.dtype == pl.String):
+        found = _of_text(values.cast(pl.String), unit, form)
+    elif values.dtype.is_temporal() and values.dtype != pl.Time and not isinstance(values.dtype, pl.Duration):
         found = _of_moments(values)
     elif values.dtype.is_numeric():
         found = _of_numbers(values, unit)
@@ -54,16 +59,20 @@ def times_of(values: pl.Series, *, unit: TimeUnit | None = None, form: str | Non
         found = _of_text(values, unit, form)
     else:
         raise BadValueError(None, f"has type {values.dtype}, but a timestamp needs numbers or times")
-    _require_range(found)
+    _require_range(found, values)
     return found
 
 
-def _require_range(found: Times) -> None:
+def _require_range(found: Times, values: pl.Series) -> None:
     latest = int((time.time() + DAY_S) * found.ticks_per_s)
     low, high = bounds(found.ticks)
     if low < 0 or high > latest:
         row = first_row((found.ticks < 0) | (found.ticks > latest))
-        raise BadValueError(row, time_problem(found.ticks[row] / found.ticks_per_s) or "is no time")
+        problem = time_problem(found.ticks[row] / found.ticks_per_s) or "is no time"
+        if not values.dtype.is_numeric():
+            when = "before 1970" if found.ticks[row] < 0 else "in the future"
+            problem = f"timestamp {str(values[row])!r} lies {when}: correct it or drop the row"
+        raise BadValueError(row, problem)
 
 
 def _of_moments(values: pl.Series) -> Times:
@@ -139,6 +148,9 @@ def _of_text(values: pl.Series, unit: TimeUnit | None, form: str | None) -> Time
         raise BadValueError(row, f"timestamp {text[row]!r} is not a number: write it as unix seconds")
     if pl.Series([text[0]]).str.contains(_YEAR_LAST)[0]:
         return _of_form(text, *_year_last_form(text))
+    at_once = _all_alike(text)
+    if at_once:
+        return at_once
     slices = [_iso(text.slice(start, _SLICE_ROWS)) for start in range(0, len(text), _SLICE_ROWS)]
     found = pl.concat(slices)
     if found["ns"].null_count():
@@ -147,6 +159,22 @@ def _of_text(values: pl.Series, unit: TimeUnit | None, form: str | None) -> Time
             row, f"timestamp {text[row]!r} is neither a number nor a date: tell its form, e.g. {_FORM}"
         )
     return _coarsest(found["ns"], _NS, (_WITHOUT_ZONE,) if not found["has_zone"].all() else ())
+
+
+def _all_alike(text: pl.Series) -> Times | None:
+    """Where every text is written as the first one is, in a common form: several times faster than apart."""
+    found = re.match(_COMMON, text[0])
+    if not found:
+        return None
+    between, fraction, zone = found.groups(default="")
+    if bounds(text.str.len_bytes())[1] > len(_LONGEST_US + zone):
+        return None
+    form = f"%Y-%m-%d{between}%H:%M:%S{'%.f' if fraction else ''}{zone}"
+    # In nanoseconds, years beyond 2262 would wrap round to others.
+    moments = text.str.to_datetime(form, time_unit="us", strict=False)
+    if moments.null_count():
+        return None
+    return _coarsest(moments.to_physical(), TICKS_PER_S["us"], () if zone else (_WITHOUT_ZONE,))
 
 
 def _require_all(values: pl.Series) -> None:
@@ -205,7 +233,9 @@ def _year_last_form(text: pl.Series) -> tuple[str, str]:
     day_first = other <= 12 and (first > 12 or mark == ".")
     if not day_first and not (first <= 12 < other):
         raise BadValueError(
-            None, f"timestamp {text[0]!r} may have the day or month first: tell, e.g. {_FORM}"
+            None,
+            f"timestamp {text[0]!r} may have the day or the month first: tell by time_format="
+            f"%d{mark}%m{mark}%Y or %m{mark}%d{mark}%Y",
         )
     date = f"%d{mark}%m{mark}%Y" if day_first else f"%m{mark}%d{mark}%Y"
     between = text[0].lstrip(f"0123456789{mark}").rstrip("0123456789:")
@@ -215,7 +245,7 @@ def _year_last_form(text: pl.Series) -> tuple[str, str]:
 
 def _of_form(text: pl.Series, form: str, *notes: str) -> Times:
     try:
-        moments = text.str.to_datetime(form, time_unit="ns", strict=False)
+        moments = text.str.to_datetime(form, time_unit="us", strict=False)
     except pl.exceptions.PolarsError as error:
         raise BadValueError(None, f"time_format={form!r} is no form of times: write e.g. {_FORM}") from error
     if moments.null_count():
@@ -224,4 +254,4 @@ def _of_form(text: pl.Series, form: str, *notes: str) -> Times:
             row, f"timestamp {text[row]!r} is not of the form {form!r}: set time_format to what it is"
         )
     zone = isinstance(moments.dtype, pl.Datetime) and moments.dtype.time_zone is not None
-    return _coarsest(moments.to_physical(), _NS, (*notes, *(() if zone else (_WITHOUT_ZONE,))))
+    return _coarsest(moments.to_physical(), TICKS_PER_S["us"], (*notes, *(() if zone else (_WITHOUT_ZONE,))))

@@ -43,7 +43,7 @@ def ids_of(values: pl.Series, role: str, *, as_text: bool = False) -> Column:
 
 
 def _wrong_type(dtype: pl.DataType, role: str, wanted: str) -> BadValueError:
-    return BadValueError(None, f"has type {dtype}, but a {role} needs {wanted}: convert it")
+    return BadValueError(None, f"has type {dtype}, but {role}s need {wanted}: convert it")
 
 
 def tidy_ids(ids: pl.Series, role: str, *, as_text: bool = False) -> Column:

@@ -37,7 +37,7 @@ def refused(source: Source, folder: Path) -> str:
         (GOOD.replace("5.0", "1e39"), ["line 3", "rating 1e+39 does not fit"]),
         (GOOD.replace("2,11", ",11"), ["line 3", "'user_id'", "user is empty"]),
         (GOOD.replace("101", "-5"), ["line 3", "timestamp -5 is negative", "unix seconds"]),
-        (GOOD.replace("101", "1700000000000"), ["line 3", "future", "milliseconds", "time_unit='ms'"]),
+        (GOOD.replace("101", "1700000000000"), ["line 3", "future", "milliseconds", "time_unit=ms"]),
         # Named, since processes that share the tests must agree on what each is called.
         pytest.param(
             GOOD.replace("101", f"{time.time() + 3 * 86400:.0f}"), ["line 3", "future"], id="three days ahead"

@@ -38,12 +38,16 @@ def test_weights_by_type_are_proportions_and_what_is_not_named_is_never_learnt(
     assert alike.weights_N is None
 
 
-def test_ratings_weigh_where_it_was_asked_and_ratings_that_are_all_one_weigh_alike() -> None:
+def test_ratings_weigh_where_it_was_asked_and_ratings_that_are_all_one_weigh_alike(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     rated = dataset_of(ROWS, ratings=[1, 2, 3, 4, 5])
     weights_N = interpret(rated, EventChoices(weights="rating"))[1].weights_N
     assert weights_N is not None
     np.testing.assert_allclose(weights_N, [0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-6)
+    assert not caplog.messages
     assert interpret(dataset_of(ROWS), EventChoices(weights="rating"))[1].weights_N is None
+    assert "by weights 'rating' all events weigh alike" in caplog.text
     with pytest.raises(DataError, match="a rating of -1 cannot weigh"):
         interpret(dataset_of(ROWS, ratings=[1, -1, 1, 1, 1]), EventChoices(weights="rating"))
     with pytest.raises(DataError, match="no event has a weight above 0"):

@@ -1,5 +1,6 @@
 """RecBole's atomic files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_interactions_and_side_tables(tmp_path: Path) -> None:
     assert dataset.items.row(0) == ("10", 'The "Good" One', 1995, ["Action", "Drama"], 2.5)
     assert dataset.items.row(1) == ("20", "Other", None, ["Comedy"], None)
     assert dataset.users.rows() == [("1", "24"), ("2", None)]
+
+
+def test_a_price_that_is_no_number_is_empty_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "x.inter").write_text(INTER)
+    (tmp_path / "x.item").write_text(ITEM.replace("2.5", "—"))
+    dataset = prepare(RecBole(path=tmp_path / "x.inter"), tmp_path / "out")
+    assert dataset.items["price"].to_list() == [None, None]
+    said = json.loads((dataset.folder / "quality.json").read_text())["notes"]
+    assert said == ["x.item: price: 1 values are not a number ('—') and were left empty"]
 
 
 def test_interactions_alone(tmp_path: Path) -> None:

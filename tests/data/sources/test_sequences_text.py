@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare, prepare
-from recray.data.source import TIMES_PER_USER
+from recray.data.source import POSITIONS, TIMES_PER_USER
 from recray.data.sources.sequences_text import SequenceText
 from recray.schema import DataError
 from tests.conftest import raw_file
@@ -25,11 +26,40 @@ def test_gaps_add_up_to_times(tmp_path: Path) -> None:
     assert dataset.items["categories"].to_list() == [["3", "1"], None, ["1"]]
 
 
-def test_without_gaps_times_are_positions(tmp_path: Path) -> None:
+def items_of(dataset: Dataset, user: str) -> list[str]:
+    mine = dataset.user_ids_N == dataset.users["raw_id"].to_list().index(user)
+    found: list[str] = dataset.items["raw_id"][dataset.item_ids_N[mine].tolist()].to_list()
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a p q r q\nb q p\n",
+        "a,p,q,r,q\nb,q,p\n",
+        "a, p, q, r, q\nb, q, p\n",
+        "a\tp\tq\tr\tq\nb\tq\tp\n",
+        "a;p;q;r;q\nb;q;p\n",
+        "a p\na q\nb q\na r\na q\nb p\n",
+        "a\tp\na\tq\nb\tq\na\tr\na\tq\nb\tp\n",
+        "\ufeffa p q\n\nb q p\na r q\n",
+    ],
+)
+def test_without_gaps_times_are_positions_and_repeats_are_kept(tmp_path: Path, text: str) -> None:
+    """Whatever separates, and on however many lines a user stands."""
     path = tmp_path / "x.txt"
-    path.write_text("a p q r\nb q p\n")
-    dataset = prepare(SequenceText(name="x", path=path), tmp_path / "out")
-    assert dataset.timestamps_N[dataset.user_ids_N == 0].tolist() == [0, 1, 2]
+    path.write_text(text, encoding="utf-8")
+    dataset = prepare(SequenceText(path=path), tmp_path / "out")
+    assert dataset.timestamps_N[dataset.user_ids_N == 0].tolist() == [0, 1, 2, 3]
+    assert (items_of(dataset, "a"), items_of(dataset, "b")) == (["p", "q", "r", "q"], ["q", "p"])
+    assert dataset.manifest.options["times"] == POSITIONS
+
+
+def test_gaps_go_on_from_line_to_line(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("a p q\t0 10\nb q\t0\na r\t5\n")
+    dataset = prepare(SequenceText(path=tmp_path / "x.txt"), tmp_path / "out")
+    assert dataset.timestamps_N[dataset.user_ids_N == 0].tolist() == [0, 10, 15]
+    assert items_of(dataset, "a") == ["p", "q", "r"]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +71,9 @@ def test_without_gaps_times_are_positions(tmp_path: Path) -> None:
         (b"1 2 3\t0 -5\n", "line 1: time gap '-5'"),
         (b"1 2 3\t0 99999999999999\n", "line 1: the gaps add up"),
         (b"1 2\n\xff 3\n", "line 2: byte 0xff is not utf-8"),
+        (b"1 2 3\t0 4\n2 3 4\n", "line 2: no time gaps, unlike"),
+        (b"1,2\n3,,4\n", "line 2: a user or an item is empty"),
+        (b"user,item\n1,2\n", r"line 1 names columns .*\?user=user"),
         (b"", "empty"),
         (b"\n\n", "no line"),
     ],

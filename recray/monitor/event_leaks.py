@@ -168,10 +168,11 @@ def counts_ahead(what: str, table: pl.DataFrame, past_I: Int64s, future_I: Int64
         return found
     past, future = (rankdata(counts_I[known_I]) for counts_I in (past_I, future_I))
     for name in table.columns:
-        if not table[name].dtype.is_numeric() or table[name].null_count():
+        if not table[name].dtype.is_numeric():
             continue
-        values = table[name].to_numpy()[known_I].astype(np.float64)
-        if np.isnan(values).any() or (values == values[0]).all():
+        # Of what was counted, nothing is the least.
+        values = table[name].cast(pl.Float64).fill_nan(None).fill_null(-np.inf).to_numpy()[known_I]
+        if (values == values[0]).all():
             continue
         ahead = _partial_correlation(rankdata(values), future, past)
         if abs(ahead) < AHEAD:

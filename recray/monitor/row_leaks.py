@@ -34,7 +34,9 @@ def telling_column(train: Column, test: Column, *, bins: int | None = None) -> L
     if not (_both(train.labels_N) and _both(test.labels_N)):
         return None
     if bins:
-        edges = np.unique(np.nanquantile(train.values_N, np.linspace(0, 1, bins + 1)[1:-1]))
+        present_N = train.values_N[~np.isnan(train.values_N)]
+        shares = np.linspace(0, 1, bins + 1)[1:-1]
+        edges = np.unique(np.quantile(present_N, shares)) if len(present_N) else present_N
         groups, asked = (
             np.where(np.isnan(c.values_N), 0, np.searchsorted(edges, c.values_N) + 1) for c in (train, test)
         )

@@ -94,8 +94,9 @@ def _of_events(data: Dataset, split: Split) -> Iterator[Leak]:
         checks.append(event_leaks.later_training(events, train_N, test_N))
     if clock or data.given_parts_N is not None:  # elsewhere a repetition is a habit
         checks.append(event_leaks.copied_events(events, train_N, test_N, timed=clock))
-    if split.seen == "keep":
-        checks.append(event_leaks.repeated_last(events, train_N, test_N))
+    if split.seen == "keep" and split.repeats == "keep":
+        asked_N = test_N if split.relevant_N is None else test_N & split.relevant_N
+        checks.append(event_leaks.repeated_last(events, train_N, asked_N))
     yield from filter(None, checks)
     by_time = split.name.startswith("global-time")
     yield from _of_side_tables(data, float(train_N.mean()) if by_time else PAST)

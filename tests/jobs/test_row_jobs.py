@@ -19,7 +19,7 @@ def test_rows_are_prepared_with_their_quality_report(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("home")
 def test_dlrm_learns_clicks_and_is_published(tmp_path: Path) -> None:
-    said = train("dlrm", criteo_folder(tmp_path), *BRIEF, "--loop.batch-size", "50")
+    said = train("dlrm", f"{criteo_folder(tmp_path)}?name=clicks", *BRIEF, "--loop.batch-size", "50")
     assert "dlrm on clicks" in said
     for metric in ("auc", "logloss", "calibration"):
         assert metric in said

@@ -163,7 +163,8 @@ def test_numbers_that_count_what_is_still_to_come() -> None:
         }
     )
     assert counts_ahead("item", table, past_I, future_I) == []
-    planted = table.with_columns(sold=past_I + future_I, sold_later=pl.Series(future_I).cast(pl.Float64))
+    missing = pl.Series(future_I).replace({0: None}).cast(pl.Float64)
+    planted = table.with_columns(sold=past_I + future_I, sold_later=missing)
     found = counts_ahead("item", planted, past_I, future_I)
     assert [leak.text.split()[1] for leak in found] == ["sold", "sold_later"]
     assert all(leak.number > 0.9 for leak in found)

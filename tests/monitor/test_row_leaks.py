@@ -53,6 +53,11 @@ def test_numbers_that_tell_the_label() -> None:
     assert telling_column(*gone, bins=64) is not None  # missing where there was no click
 
 
+def test_a_column_without_values_tells_nothing() -> None:
+    nothing = [Column("I13", np.full(NUM_ROWS, np.nan), y) for y in (labels(0), labels(1))]
+    assert telling_column(*nothing, bins=64) is None
+
+
 def test_categories_that_tell_the_label() -> None:
     train, test = labels(0), labels(1)
     rng = np.random.default_rng(2)

@@ -14,10 +14,13 @@ from recray.data.events.split_data import SplitData
 from recray.data.events.splits import Split, split_by_name
 from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.source import ROW_NUMBERS
+from recray.pipelines.compare import compare_models
 from recray.pipelines.leaks import find_leaks, leaks_of_dataset, leaks_of_files
+from recray.schema import DataError
 from tests.conftest import raw_file
 from tests.data.made import dataset_of
 from tests.jobs.world import ended
+from tests.pipelines.tiny import tiny_events
 
 NUM_USERS, NUM_ITEMS, EACH = 100, 150, 12
 DAY_S = 86_400
@@ -34,8 +37,8 @@ def events(*, tied: int = 1) -> Dataset:
 
 
 def kinds(data: Dataset, split: str = "leave-one-out", seen: Seen = "remove") -> list[str]:
-    chosen = dataclasses.replace(split_by_name(data, split), seen=seen)
-    return [leak.kind for leak in find_leaks(SplitData(data, chosen))]
+    held_out = dataclasses.replace(split_by_name(data, split), seen=seen)
+    return [leak.kind for leak in find_leaks(SplitData(data, held_out))]
 
 
 def with_items(data: Dataset, **columns: pl.Series) -> Dataset:
@@ -179,6 +182,19 @@ def test_prepare_says_what_it_finds_and_strict_refuses(
     status, _, log = ended("prepare", tmp_path / "clicks.csv", "--rows", "--strict")
     assert status != 0
     assert "1 leak, and strict was asked for" in log
+
+
+def test_a_comparison_of_models_says_them_first_and_strict_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
+    path = str(tiny_events(tmp_path))
+    with caplog.at_level("WARNING"):
+        compare_models(path, "random", ["popularity"], 1)
+    assert caplog.text.count("leak, split against time") == 1
+    compare_models(path, "leave-one-out", ["popularity"], 1, strict=True)
+    with pytest.raises(DataError, match="1 leak, and strict was asked for"):
+        compare_models(path, "random", ["popularity"], 1, strict=True)
 
 
 @pytest.mark.data

@@ -12,6 +12,7 @@ import torch
 
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
+from recray.data.sources.locations import unique_name
 from recray.eval.clicks import ClickEvaluation
 from recray.eval.evaluate import Evaluation
 from recray.models.dlrm import DLRM, DLRMConfig
@@ -104,7 +105,7 @@ def test_clicks_are_learnt_measured_and_published(clicks: Path, store: Store) ->
     found = trained.measured.summary(num_resamples=50)["auc"]
     assert found.low < found.mean < found.high
     manifest = trained.bundle.manifest
-    assert manifest.name == "clicks-dlrm"
+    assert manifest.name == f"{unique_name(clicks)}-dlrm"  # another folder's clicks.txt is another name
     assert isinstance(manifest.schema, RowSchema)
     assert manifest.card is not None
     assert manifest.card.target == "test"

@@ -231,10 +231,10 @@ def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource
             raise DataError(f"{path} does not exist")
         raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
     if path.is_dir() and is_letor(path, options):
-        return from_dict(Letor, {"name": path.name, "path": path, **options})
+        return from_dict(Letor, {"name": unique_name(path), "path": path, **options})
     if is_click_table(path, options):
         return from_dict(ClickTable, {"path": path, **options})
-    return from_dict(Criteo, {"name": path.stem, "path": path, **options})
+    return from_dict(Criteo, {"name": unique_name(path), "path": path, **options})
 
 
 def absolute(name_or_path: str) -> str:

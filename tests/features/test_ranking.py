@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recray.features.candidates import POPULAR, RETRIEVER
+from recray.features.items import Columns
 from recray.features.past import DAY_S
 from recray.features.ranking import (
     EVENT_FEATURES,
@@ -391,3 +392,11 @@ def test_rates_are_means_of_other_values_over_the_same_past() -> None:
     names = ("user_mean_rating", "item_mean_rating", "item_events_30d")
     rates = compute_of_events(KnownOfEvents(world.log, liked_N), names)
     assert rates.tobytes() == compute_of_events(KnownOfEvents(other), names).tobytes()
+
+
+def test_columns_whose_names_collide_or_have_brackets(caplog: pytest.LogCaptureFixture) -> None:
+    columns = Columns(labels=("genre",), numbers=("events", "id", "price [EUR]"))
+    names = set(chosen((), columns)) - {*FEATURES}
+    assert names == {"events_vs_user", "id_vs_user", "item_price (EUR)", "price (EUR)_vs_user"}
+    for taken in ("item_events", "item_id", "genre_affinity"):  # which means the genres of every catalogue
+        assert f"no {taken}: another feature has that name" in caplog.text

@@ -20,6 +20,7 @@ from recray.features.ranking.known import Known, KnownOfQuery
 from recray.features.ranking.taste import affinity, affinity_recent, mean_rating, overlap_last
 
 log = logging.getLogger(__name__)
+_BRACKETS = str.maketrans("[]<", "()(")  # XGBoost refuses these in names
 
 
 def number_vs_user(known: KnownOfQuery, column: str) -> Value:
@@ -48,7 +49,7 @@ class Pattern(Generic[K]):
 
     def of(self, column: str) -> RankingFeature[K]:
         text = (self.define.__doc__ or "").strip()
-        name, define = self.name.format(column), self.define
+        name, define = self.name.format(column.translate(_BRACKETS)), self.define
         return RankingFeature(name, self.group, self.unit, text, lambda known: define(known, column))
 
     def fits(self, name: str) -> bool:

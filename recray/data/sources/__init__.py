@@ -1,6 +1,7 @@
 """Every raw data set that has a name, and the reader that fits a file: the one registry of both kinds."""
 
 import glob
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
@@ -154,7 +155,7 @@ def source_of(name_or_path: str) -> Source:
     kind = kind_of(file)
     if is_address(file):
         return _with_options(InteractionTable, file, options)
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     if is_amazon(path) and set(options) <= {"name"}:
         return AmazonReviews(path=path, name=options.get("name") or unique_name(path))
     if benchmark_parts(path):
@@ -197,6 +198,11 @@ def _with_options(reader: type[Any], location: Path | str, options: Mapping[str,
     for option in options:
         if option not in known:
             raise ConfigError(f"{location}: no option {option!r} of this reader{nearest(option, known)}")
+    name = str(options.get("name", ""))
+    if "/" in name or name.startswith("."):
+        raise ConfigError(
+            f"{location}: name={name!r} is no name of a data set: leave out / and a leading dot"
+        )
     try:
         source: Source = from_dict(reader, {**options, "path": location})
     except ConfigError as error:
@@ -206,7 +212,7 @@ def _with_options(reader: type[Any], location: Path | str, options: Mapping[str,
 
 def _benchmark(path: Path, options: Mapping[str, object]) -> Source:
     table = {key: value for key, value in options.items() if key != "name"}
-    _with_options(InteractionTable, path, table)  # so that an unknown option is refused by its name
+    _with_options(InteractionTable, path, options)  # so that an unknown option is refused by its name
     return BenchmarkFolder(path=path, name=str(options.get("name", "")), table=table)
 
 

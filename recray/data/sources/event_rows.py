@@ -83,6 +83,8 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     if user.values.null_count():
         events, note = rows.converted("user", lambda _: _without_anonymous(events, how, rows))
         notes.append(note)
+    if len(events) == 0:
+        raise DataError(f"{parts[0].file.label}: no row has a user, so none is left")
     return Events(events, ticks_per_s, tuple(notes))
 
 

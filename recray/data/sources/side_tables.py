@@ -37,10 +37,12 @@ def read_side_table(
     id_column: str | None = None,
     types: Mapping[str, SideType],
     as_text: bool = False,
+    encoding: str | None = None,
 ) -> SideTable:
     """
     Args:
         types: of columns whose type is not to be found out.
+        encoding: None: by the byte-order mark, else UTF-8.
         as_text: the events keep ids such as ``7.0`` as they are, so these do.
 
     Raises:
@@ -48,9 +50,13 @@ def read_side_table(
     """
     frames = []
     for file in list_files(location, TABLES):
-        table = open_table(file, Dialect(), scratch, is_header=lambda fields: not _all_numbers(fields))
+        table = open_table(
+            file, Dialect(encoding=encoding), scratch, is_header=lambda fields: not _all_numbers(fields)
+        )
         frames.append(table.read(table.names))
     frame = pl.concat(frames, how="diagonal_relaxed")
+    if len(frame) == 0:
+        raise DataError(f"{location}: no rows; is the file complete?")
     id_name = _id_column(frame.columns, role, id_column, location)
     try:
         ids = ids_of(frame[id_name], role, as_text=as_text)
@@ -60,7 +66,7 @@ def read_side_table(
     missing = raw_ids.null_count()
     if missing:
         frame, raw_ids = frame.filter(raw_ids.is_not_null()), raw_ids.drop_nulls()
-    found = by_type(frame.drop(id_name), types, label=location)
+    found = by_type(frame.drop(id_name), types, role=role, label=location)
     repeated = len(raw_ids) - raw_ids.n_unique()
     said = [f"{Path(location).name}: {note}" for note in ids.notes]
     if missing:
@@ -71,16 +77,18 @@ def read_side_table(
     return SideTable(table_of_all, found.schema, (*said, *found.notes), found.names)
 
 
-def by_type(frame: pl.DataFrame, types: Mapping[str, SideType], *, label: str) -> SideTable:
+def by_type(
+    frame: pl.DataFrame, types: Mapping[str, SideType], *, role: Literal["user", "item"], label: str
+) -> SideTable:
     """Every column as its type, stated or found; the schema is logged, and what was lost is noted."""
     columns: list[pl.Series] = []
     schema: dict[str, str] = {}
     notes: list[str] = []
     for column in frame:
         kind = types.get(column.name) or type_of(column)
-        if kind == "none" or column.name == "":
+        if kind == "none" or column.name in ("", "raw_id"):
             continue
-        name = _name_of(column.name, frame.columns)
+        name = _name_of(column.name, frame.columns) if role == "item" else column.name
         values, note = typed(column, kind)
         columns.append(values.alias(name))
         schema[name] = kind
@@ -110,7 +118,7 @@ def _id_column(names: list[str], role: Literal["user", "item"], wanted: str | No
         if wanted in names:
             return wanted
         raise DataError(f"{location}: no column {wanted!r} for {option}{nearest(wanted, names)}")
-    for usual in (ALIASES[role], ("id",)):
+    for usual in (ALIASES[role], ("id", "rawid")):
         fitting = [name for name in names if plain_name(name) in usual]
         if len(fitting) > 1:
             raise DataError(

@@ -165,7 +165,13 @@ class InteractionTable:
             place = beside(self.path, where)
             id_column = self.item_id if role == "item" else self.user_id
             told = read_side_table(
-                place, role, scratch, id_column=id_column, types=types, as_text=self.ids == "text"
+                place,
+                role,
+                scratch,
+                id_column=id_column,
+                types=types,
+                as_text=self.ids == "text",
+                encoding=self.encoding,
             )
             require_known(told, events.rows[role].unique().cast(pl.String), role, place)
         beside_names = [name.removeprefix(SIDE) for name in beside_events]
@@ -178,7 +184,7 @@ class InteractionTable:
         if not new:
             return told
         newest = newest_values(events.rows, new).rename(lambda name: name.removeprefix(SIDE))
-        more = by_type(newest.drop("raw_id"), types, label=str(self.path))
+        more = by_type(newest.drop("raw_id"), types, role="item", label=str(self.path))
         table = pl.DataFrame([newest["raw_id"], *more.table])
         if where:
             table = told.table.join(

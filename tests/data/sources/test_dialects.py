@@ -177,6 +177,7 @@ TEXT = "user,item,rating,timestamp\n1,10,4.0,1600000000\n2,11,5.0,1600000100\n"
         ({"separator": ";"}, DataError, "is the separator right"),
         ({"usr": "x"}, ConfigError, "no option 'usr' of this reader, did you mean 'user'"),
         ({"ids": "number"}, ConfigError, "ids must be one of auto, text"),
+        ({"name": "a/b"}, ConfigError, "name='a/b' is no name"),
         ({"user": "item"}, DataError, "'item' is named for the user and for the item: name two"),
         ({"user": "7"}, DataError, "no column '7' for the user"),
         ({"time_unit": "ms"}, DataError, "all times lie in January 1970.*leave time_unit out"),
@@ -208,6 +209,7 @@ def test_options_that_do_not_do_say_what_would(
         ("x.json", b"[1, 2", "no JSON list of objects"),
         ("x.csv", b'user,item\n1,5" tube\n2,6" tube\n', "quotes=no"),
         ("x.csv", bytes(range(256)) * 9, "is not utf-8"),
+        ("x.csv", b"user,item\n", "no rows"),
         ("x.csv", b"51,0,3.0\n", "where the first line is data already, give positions: user=1"),
         (
             "x.csv",
@@ -281,6 +283,9 @@ def anonymous(tmp_path: Path, **options: Any) -> Dataset:
 def test_rows_without_a_user_are_refused_dropped_or_their_session(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 3.*in 3 rows.*anonymous=drop.*anonymous=session"):
         anonymous(tmp_path)
+    (tmp_path / "nobody.csv").write_text("user,item\n,1\n")
+    with pytest.raises(DataError, match="nobody.csv: no row has a user"):
+        load_or_prepare(f"{tmp_path / 'nobody.csv'}?anonymous=drop")
     dropped = anonymous(tmp_path, anonymous="drop")
     assert dropped.users["raw_id"].to_list() == ["7"]
     sessions = anonymous(tmp_path, anonymous="session")

@@ -27,6 +27,7 @@ PRODUCTS = (
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "events.csv").write_text(EVENTS)
     (tmp_path / "products.csv").write_text(PRODUCTS)
+    (tmp_path / "empty.csv").write_text("item,x\n")
     (tmp_path / "people.jsonl").write_text('{"id": 1, "country": "DE"}\n{"id": 9, "country": "FR"}\n')
     return tmp_path
 
@@ -96,6 +97,7 @@ def test_an_edited_table_of_items_is_another_state_of_the_data(folder: Path) -> 
         ("items=nothere.csv", DataError, "nothere.csv does not exist"),
         ("items=products.csv&item_id=sku", DataError, "no column 'sku' for item_id"),
         ("items=people.jsonl&item_id=id", DataError, "describes none of the 3 items .*item_id="),
+        ("items=empty.csv", DataError, "empty.csv: no rows"),
         ("users=products.csv", DataError, "no column of user ids .*user_id="),
         ("items=products.csv&item_types=prise:price", ConfigError, "no column 'prise', did you mean 'price'"),
         ("items=products.csv&item_types=price:money", ConfigError, "'price:money' is no column:type; types"),

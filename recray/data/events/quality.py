@@ -17,14 +17,16 @@ from recray.data.report.check import Check, check
 from recray.data.source import ABSOLUTE_TIMES
 
 FEW = 5  # interactions below which a user or item counts as cold
+BUSY = 0.1  # share of all interactions above which a user is asked about
 TRAIN_SHARE = 0.8  # of the default global-time split; who appears only later is cold there
 
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """Interactions per user or per item."""
+    """Interactions per user or per item, of those that have any."""
 
     count: int
+    without: int  # further ones in the catalogue, which have none
     lowest: int
     median: float
     mean: float
@@ -139,11 +141,13 @@ def _ties(events: InteractionArrays) -> int:
 
 
 def _activity(ids_N: Int32s, size: int) -> Activity:
-    counts = np.sort(np.bincount(ids_N, minlength=size))
+    all_counts = np.bincount(ids_N, minlength=size)
     early = np.bincount(ids_N[: int(len(ids_N) * TRAIN_SHARE)], minlength=size)
+    counts = np.sort(all_counts[all_counts > 0])
     quantiles = np.quantile(counts, [0.05, 0.25, 0.75, 0.95])
     return Activity(
-        count=size,
+        count=len(counts),
+        without=size - len(counts),
         lowest=int(counts[0]),
         median=float(np.median(counts)),
         mean=float(counts.mean()),
@@ -152,7 +156,7 @@ def _activity(ids_N: Int32s, size: int) -> Activity:
         gini=_gini(counts),
         top_percent_share=_top_share(counts, 0.01),
         top_tenth_share=_top_share(counts, 0.1),
-        cold_at_split=int((early == 0).sum()),
+        cold_at_split=int(((early == 0) & (all_counts > 0)).sum()),
         quantiles={f"p{p}": float(q) for p, q in zip((5, 25, 75, 95), quantiles, strict=True)},
     )
 
@@ -210,6 +214,14 @@ def _checks(quality: Quality) -> list[Check]:
             note=time["ties_within_users"] > 0,
             fine="no user has two interactions in the same second",
         ),
+        check(
+            "Busiest user",
+            f"one user alone has {quality.users.highest:,} interactions, "
+            f"{quality.users.highest / quality.kept:.0%} of all: a robot, or an account that many share? "
+            "Leave it out where it is",
+            warning=quality.users.highest > BUSY * quality.kept and quality.users.count > 1 / BUSY,
+            fine=f"no user has more than {BUSY:.0%} of the interactions",
+        ),
         *_cold_checks(quality),
     ]
 
@@ -238,4 +250,11 @@ def _cold_checks(quality: Quality) -> list[Check]:
         )
         for kind, activity in groups
     ]
-    return few + late
+    unseen = check(
+        "Items without interactions",
+        f"{quality.items.without:,} further items of the catalogue have none; models know them by what their "
+        "columns say",
+        note=quality.items.without > 0,
+        fine="all items of the catalogue have interactions",
+    )
+    return [*few, unseen, *late]

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
+from recray.data.events.clean import InteractionArrays, Rows
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import prepare
-from recray.data.events.quality import _gini
+from recray.data.events.quality import _gini, measure
+from recray.data.source import ABSOLUTE_TIMES
 from recray.data.sources.sequences_text import SequenceText
 from recray.data.sources.tables import InteractionTable
 
@@ -69,6 +72,8 @@ def test_planted_flaws_are_counted(dataset: Dataset) -> None:
         "Rating range": "warning",
         "Order of time": "note",
         "Equal times": "note",
+            "Busiest user": "ok",
+            "Items without interactions": "ok",
         "Cold users": "warning",
         "Cold items": "warning",
         "New users": "note",
@@ -126,3 +131,18 @@ def test_one_interaction_without_rating_or_absolute_time_is_enough(tmp_path: Pat
     dataset = prepare(SequenceText(name="x", path=tmp_path / "x.txt"), tmp_path / "out")
     assert report(dataset)["time"]["first"] == 0
     assert (dataset.folder / "quality.html").read_text().count("<svg") == 4
+
+
+def test_who_is_too_busy_and_what_nobody_took_is_said() -> None:
+    users_N = np.array([0] * 60 + list(range(40)), dtype=np.int32)
+    events = InteractionArrays(
+        users_N, np.zeros(100, np.int32), np.ones(100, np.float32), np.arange(100, dtype=np.int64)
+    )
+    tables = [pl.DataFrame({"raw_id": [str(n) for n in range(size)]}) for size in (40, 7)]
+    rows = Rows(read=100, exact_duplicates=0, repeated_pairs=0, dropped_by_k_core=0, out_of_order=0)
+    found = measure("made", rows, events, *tables, rating_range=None, times=ABSOLUTE_TIMES)
+    assert (found.items.count, found.items.without, found.items.cold_at_split) == (1, 6, 0)
+    said = {check.name: check for check in found.checks}
+    assert said["Busiest user"].level == "warning"
+    assert "61 interactions, 61% of all" in said["Busiest user"].text
+    assert "6 further items" in said["Items without interactions"].text

@@ -46,3 +46,12 @@ def raw_file(name: str) -> Path:
         if (folder / name).exists():
             return folder / name
     pytest.skip(f"{name} not found in {', '.join(map(str, raw_dirs()))}")
+
+
+def shared_case(name: str) -> Path:
+    """An input that was answered wrongly once, beside the raw data; or a skip."""
+    from recray.paths import raw_dirs
+
+    found = [folder.parent / "cases" / name for folder in raw_dirs()]
+    path = next((path for path in found if path.exists()), None)
+    return path or pytest.skip(f"no {name} in {', '.join(map(str, found))}")

@@ -11,10 +11,13 @@ import pytest
 from recray.bundles.ranker import read_ranker
 from recray.bundles.retriever import read_retriever
 from recray.config import ConfigError, override
+from recray.data.events.choices import EventChoices
 from recray.data.events.split_data import DataConfig, SplitData, open_split
+from recray.eval.compare import compare
 from recray.features.examples import load_examples
 from recray.models.gbdt import GBDTConfig, GBDTRanker
 from recray.monitor.leaks import LEAKS
+from recray.pipelines.compare import compare_models
 from recray.pipelines.train import train
 from recray.recipes.counting import POPULARITY, PopularityRun
 from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
@@ -162,3 +165,16 @@ def test_a_leak_is_said_and_published_or_refused_before_training(tmp_path: Path)
     with pytest.raises(DataError, match="sold"):
         train(POPULARITY, run, LOCAL, Store(), strict=True)
     assert len(Store().versions(trained.bundle.manifest.name)) == versions
+
+
+def test_a_table_lets_every_model_know_as_much(config: DataConfig) -> None:
+    names = ["popularity", "item_knn"]
+    choices = EventChoices(known="everything")
+    rows = compare_models(config.dataset, config.split, names, 1, choices=choices)
+    as_published = compare_models(config.dataset, config.split, names, 1)
+    assert {row.evaluation.card.known for row in rows} == {"everything"}
+    assert {row.evaluation.card.known for row in as_published} == {"history"}
+    found, published = (table[1].evaluation.per_query["auc"] for table in (rows, as_published))
+    assert (found != published).any()  # neighbours were counted in the validation part too
+    with pytest.raises(ConfigError, match="known"):
+        compare(rows[0].evaluation, as_published[0].evaluation, "ndcg@10")

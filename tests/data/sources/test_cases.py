@@ -1,29 +1,21 @@
 """The shared cases: the same interactions told in many ways, and inputs that were answered wrongly once."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
 from recray.data.source import POSITIONS, ROW_NUMBERS
-from recray.paths import raw_dirs
 from recray.schema import DataError
+from tests.conftest import shared_case
 
 pytestmark = pytest.mark.data
 
 COLUMNS = "?user=Kunde&item=Artikel&rating=Bewertung&timestamp=Zeit"
 
 
-def case(name: str) -> Path:
-    found = [folder.parent / "cases" / name for folder in raw_dirs()]
-    path = next((path for path in found if path.exists()), None)
-    return path or pytest.skip(f"no {name} in {', '.join(map(str, found))}")
-
-
 def prepared(name: str, options: str = "") -> Dataset:
-    return load_or_prepare(f"{case(name)}{options}")
+    return load_or_prepare(f"{shared_case(name)}{options}")
 
 
 def events(dataset: Dataset) -> list[tuple[str, str, float, int]]:
@@ -93,7 +85,7 @@ def test_order_goes_by_the_full_time() -> None:
     many = prepared("tables/order_many_users.csv")
     assert len(many) == 4749
     latest: dict[str, tuple[int, str]] = {}
-    for line in case("tables/order_many_users.csv").read_text().splitlines()[1:]:
+    for line in shared_case("tables/order_many_users.csv").read_text().splitlines()[1:]:
         user, item, time = line.split(",")
         latest[user] = max(latest.get(user, (0, "")), (int(time), item))
     assert {user: items[-1] for user, items in of_users(many).items()} == {
@@ -104,7 +96,7 @@ def test_order_goes_by_the_full_time() -> None:
 def test_what_is_a_copy() -> None:
     assert len(prepared("tables/double_clicks_ms.csv")) == 144
     copies = prepared("tables/duplicates_no_time.csv")
-    lines = case("tables/duplicates_no_time.csv").read_text().splitlines()[1:]
+    lines = shared_case("tables/duplicates_no_time.csv").read_text().splitlines()[1:]
     assert (len(copies), len(lines)) == (480, 960)
     assert f'"exact_duplicates": {960 - 480}' in notes(copies)
 
@@ -126,7 +118,7 @@ def test_a_user_on_two_lines_is_one_sequence() -> None:
 @pytest.mark.parametrize("name", ["comma.txt", "tab.txt", "pairs.txt"])
 def test_sequences_of_other_separators(name: str) -> None:
     dataset = prepared(f"sequences/{name}")
-    expected = [line.split(",") for line in case("sequences/comma.txt").read_text().splitlines()]
+    expected = [line.split(",") for line in shared_case("sequences/comma.txt").read_text().splitlines()]
     assert of_users(dataset) == {user: items for user, *items in expected}
     assert dataset.manifest.options["times"] == POSITIONS
 

@@ -27,7 +27,7 @@ def test_weights_by_type_are_proportions_and_what_is_not_named_is_never_learnt(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset = dataset_of(ROWS, types=TYPES)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="recray.data.events.choices"):
         _, meaning = interpret(dataset, EventChoices(weights="cart=3,purchase=6"))
     assert meaning.weights_N is not None
     assert meaning.weights_N.tolist() == [0, 0.5, 0, 1, 0]

@@ -71,8 +71,8 @@ def compare_models(
         model = _best(recipe, run, data, named, reports)
         if recipe.learns_before_test(run):
             epochs = int(reports[-1].get("best_epoch", reports[-1]["epoch"])) if reports else 0
-            again = recipe.again(run, data, epochs, "before test")
-            model, data = _best(recipe, again.run, again.data, f"{named}, before test", []), again.data
+            data = recipe.learning(run, data, "before test")
+            model = _best(recipe, recipe.again(run, epochs), data, f"{named}, before test", [])
         if loop := recipe.loop(run):
             histories.setdefault(title, []).append(reports)
             metric = metric or loop.metric

@@ -78,9 +78,8 @@ def fit_again(
     """The model that has learnt more, for as long as validation chose; a run of its own beside the first."""
     epochs = chosen_epochs(fitted.done)
     log.info("%s: trained again with %s, for %d epochs", recipe.name, _MORE[learn], epochs)
-    again = recipe.again(run, fitted.data, epochs, learn)
     where = dataclasses.replace(where, run=f"{fitted.done.name}-{learn.replace(' ', '-')}")
-    return fit(recipe, again.run, where, again.data)
+    return fit(recipe, recipe.again(run, epochs), where, recipe.learning(run, fitted.data, learn), learn)
 
 
 def chosen_epochs(done: RunResult) -> int:
@@ -88,15 +87,22 @@ def chosen_epochs(done: RunResult) -> int:
     return int(done.metrics.get("best_epoch", done.metrics.get("epoch", 0)))
 
 
-def fit(recipe: Recipe[R, D, M], run: R, where: LaunchConfig, data: D | None = None) -> Fitted[D, M]:
-    """The model of a run, trained where that says; the data is opened once here, unless it is handed on, and
-    once by each worker elsewhere."""
+def fit(
+    recipe: Recipe[R, D, M],
+    run: R,
+    where: LaunchConfig,
+    data: D | None = None,
+    learn: Learnt = "training",
+) -> Fitted[D, M]:
+    """The model of a run, trained where that says; the data is opened once here, unless it is handed on ready
+    to be learnt, and once by each worker elsewhere."""
     data = recipe.open(run) if data is None else data
     log.info("%s: %s", *recipe.facts(data)[::2])
     if not recipe.distributed:
         where = dataclasses.replace(where, where="local")
     # A worker on another machine opens the data itself.
-    work = functools.partial(recipe.work, data=data) if where.where == "local" else recipe.work
+    local = where.where == "local"
+    work = functools.partial(recipe.work, data=data) if local else functools.partial(recipe.work, learn=learn)
     began = time.monotonic()
     title = f"{recipe.name}-{recipe.facts(data).name}"
     done = launch(work, run, where, title, communicator=recipe.communicator)

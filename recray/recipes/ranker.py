@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from torch import nn
@@ -14,7 +14,7 @@ from torch import nn
 from recray import checkpoint
 from recray.bundles.naming import bundle_name
 from recray.bundles.ranker import RANKERS, write_ranker
-from recray.config import Config, ConfigError, override, to_dict
+from recray.config import ConfigError, override, to_dict
 from recray.contract import Scorer
 from recray.data.batches.rows import MemoryRows
 from recray.data.events.examples import eval_examples, item_counts
@@ -24,7 +24,6 @@ from recray.data.rows.tally import PartTally
 from recray.eval.evaluate import evaluate
 from recray.eval.sessions import session_ndcg
 from recray.eval.two_stage import MeasuredStages
-from recray.features.candidates import CandidateConfig
 from recray.features.examples import (
     RankingExamples,
     load_examples,
@@ -42,7 +41,7 @@ from recray.train.boosted import train_boosted
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig
-from recray.train.run import Again, DataFacts, Measured, Part, Presets, Recipe
+from recray.train.run import DataFacts, Measured, Part, Presets, Recipe
 
 log = logging.getLogger(__name__)
 SMALL_DLRM = DLRMConfig(embedding_dim=8, bottom=(64,), top=(64, 32), loss="lambdarank")
@@ -89,26 +88,7 @@ def measure_stages(
     )
 
 
-class _ModelRun(Config, Protocol):
-    """A ``RankerRun`` with a model of its own."""
-
-    @property
-    def data(self) -> DataConfig: ...
-
-    @property
-    def model(self) -> GBDTConfig | DLRMConfig: ...
-
-    @property
-    def candidates(self) -> CandidateConfig: ...
-
-    @property
-    def refit(self) -> bool: ...
-
-    @property
-    def seed(self) -> int: ...
-
-
-R = TypeVar("R", bound=_ModelRun)
+R = TypeVar("R", GBDTRankerRun, DLRMRankerRun)
 M = TypeVar("M")
 
 
@@ -117,20 +97,17 @@ class RankerRecipe(Recipe[R, RankerData, M]):
 
     model_name: ClassVar[str]
 
-    @abstractmethod
-    def length(self, epochs: int) -> dict[str, object]:
-        """The settings of a run that is as long as was chosen, and has nothing to go by."""
+    quantize: ClassVar[bool] = False
+    """Whether features take few values, see ``features.examples.quantized``."""
 
-    @abstractmethod
-    def reopened(self, run: R, stages: TwoStage) -> RankerData:
-        """As ``open``, with a retriever and data that are open already."""
+    def open(self, run: R) -> RankerData:
+        return RankerData(run, quantize=self.quantize)
 
     def learns_before_serving(self, run: R) -> bool:
         return run.refit
 
-    def again(self, run: R, data: RankerData, epochs: int, learn: Learnt) -> Again[R, RankerData]:
-        more = override(run, {"data.learn": learn, **self.length(epochs)})
-        return Again(more, self.reopened(more, data.stages))
+    def learning(self, run: R, data: RankerData, learn: Learnt) -> RankerData:
+        return RankerData(run, quantize=self.quantize, learn=learn, before=data)
 
     @abstractmethod
     def scorer(self, run: R, data: RankerData, model: M) -> Scorer:
@@ -140,7 +117,7 @@ class RankerRecipe(Recipe[R, RankerData, M]):
         card = data.bundle.manifest.card
         assert card is not None
         text = f"{data.num_queries:,} ranking queries from the candidates of {data.bundle.reference}"
-        learnt = data.stages.data.learning("before test" if data.run.data.learn == "training" else "all")
+        learnt = data.stages.data.learning("before test" if data.learn == "training" else "all")
         return DataFacts(card.dataset, card.dataset_hash, text, learnt.until())
 
     def exact(self, run: R, data: RankerData) -> R:
@@ -178,18 +155,13 @@ class GBDTRankerRecipe(RankerRecipe[GBDTRankerRun, Forest]):
 
     communicator = "xgboost"
     model_name = "gbdt"
+    quantize = True
 
     def default(self, dataset: str) -> GBDTRankerRun:
         return GBDTRankerRun(data=DataConfig(dataset=dataset))
 
-    def open(self, run: GBDTRankerRun) -> RankerData:
-        return RankerData(run, quantize=True)
-
-    def reopened(self, run: GBDTRankerRun, stages: TwoStage) -> RankerData:
-        return RankerData(run, quantize=True, stages=stages)
-
-    def length(self, epochs: int) -> dict[str, object]:
-        return {"model.rounds": epochs, "model.early_stopping_rounds": 0}
+    def again(self, run: GBDTRankerRun, epochs: int) -> GBDTRankerRun:
+        return override(run, {"model.rounds": epochs, "model.early_stopping_rounds": 0})
 
     def new(self, run: GBDTRankerRun, data: RankerData, context: Context = Context()) -> Forest:  # noqa: B008
         return Forest()
@@ -224,14 +196,8 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
     def default(self, dataset: str) -> DLRMRankerRun:
         return DLRMRankerRun(data=DataConfig(dataset=dataset))
 
-    def open(self, run: DLRMRankerRun) -> RankerData:
-        return RankerData(run, quantize=False)
-
-    def reopened(self, run: DLRMRankerRun, stages: TwoStage) -> RankerData:
-        return RankerData(run, quantize=False, stages=stages)
-
-    def length(self, epochs: int) -> dict[str, object]:
-        return {"loop.stop_after": epochs}
+    def again(self, run: DLRMRankerRun, epochs: int) -> DLRMRankerRun:
+        return override(run, {"loop.stop_after": epochs})
 
     def loop(self, run: DLRMRankerRun) -> LoopConfig:
         return run.loop

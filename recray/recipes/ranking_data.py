@@ -8,7 +8,7 @@ on the same examples again, read the same files.
 
 import json
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from recray.features.queries import day_queries
 from recray.features.ranking import FEATURES, check_names, chosen
 from recray.folders import build_once, digest
 from recray.recipes.two_stage import TwoStage
-from recray.schema import FeatureSchema, SemanticSchema
+from recray.schema import FeatureSchema, Learnt, SemanticSchema
 from recray.store import Bundle, Store
 from recray.train.run import require_seed
 
@@ -88,22 +88,31 @@ class RankerData:
     A worker needs the examples alone, so the rest is opened when it is first asked for.
     """
 
-    def __init__(self, run: RankerRun, *, quantize: bool, stages: TwoStage | None = None) -> None:
+    def __init__(
+        self,
+        run: RankerRun,
+        *,
+        quantize: bool,
+        learn: Learnt = "training",
+        before: "RankerData | None" = None,
+    ) -> None:
         """
         Args:
-            stages: of the same retriever and data, where they are open already.
+            learn: "training" is the validation part here, "all" the test part too.
+            before: the same run's, which may have opened the retriever already.
 
         Raises:
             ConfigError: the retriever is not in the store, is none, or was trained under another protocol.
         """
-        self.run, self.bundle = run, stages.bundle if stages else _retriever_bundle(run)
-        self._opened = stages
+        self.run, self.learn, self._before = run, learn, before
+        self.bundle: Bundle = before.bundle if before else _retriever_bundle(run)
         schema = self.bundle.manifest.schema
         assert isinstance(schema, FeatureSchema | SemanticSchema)
         self.num_items = schema.num_items
         said = {
             "code": __version__,
             "data": to_dict(run.data),
+            "learn": learn,
             "data_hash": prepared_manifest(run.data.dataset, k_core=run.data.k_core).hash,
             "retriever": self.bundle.reference.digest,
             "candidates": to_dict(run.candidates),
@@ -118,17 +127,15 @@ class RankerData:
 
     @cached_property
     def stages(self) -> TwoStage:
-        if self._opened:
-            return self._opened
+        if self._before:
+            return self._before.stages
         self.bundle.verify()
-        # Whatever the ranker is to learn from, the retriever has learnt the training part.
-        split = open_split(replace(self.run.data, learn="training"))
-        return TwoStage(self.bundle, split, self.run.candidates)
+        return TwoStage(self.bundle, open_split(self.run.data), self.run.candidates)
 
     @property
     def has_holdout(self) -> bool:
         """Whether some users are kept to go by: not where the length is chosen already."""
-        return bool(self.run.holdout) and self.run.data.learn == "training"
+        return bool(self.run.holdout) and self.learn == "training"
 
     @property
     def num_queries(self) -> int:
@@ -164,7 +171,7 @@ def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
     """Ranking examples of the held-out parts, as files that workers read their queries from."""
     run, stages = data.run, data.stages
     log.info("ranking examples from the candidates of %s", data.bundle.reference)
-    asked = training_queries(run, stages)
+    asked = training_queries(run, stages, data.learn)
     rows = joined(
         [_examples_of(part, run, stages) for part in asked], [len(part.queries.user_ids_B) for part in asked]
     )
@@ -191,14 +198,14 @@ def _examples_of(asked: EvalExamples, run: RankerRun, stages: TwoStage) -> Ranki
     )
 
 
-def training_queries(run: RankerRun, stages: TwoStage) -> list[EvalExamples]:
+def training_queries(run: RankerRun, stages: TwoStage, learn: Learnt) -> list[EvalExamples]:
     """What the ranker learns from, part by part: what was held out, as a live system would have been asked.
 
     Under a global-time split a query for each day on which a known user came back, if all that happened then
     is to be found and was not seen; else the one query per user of the part.
     """
     dataset, split = stages.data.dataset, stages.data.split
-    parts: tuple[Target, ...] = ("validation",) if run.data.learn == "training" else ("validation", "test")
+    parts: tuple[Target, ...] = ("validation",) if learn == "training" else ("validation", "test")
     chosen_few = split.relevant_N is not None or split.seen == "keep"
     if run.data.split != "global-time" or chosen_few:
         return [eval_examples(dataset, split, part)[0] for part in parts]

@@ -30,7 +30,7 @@ from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import BatchSource, LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig, fitted_to
-from recray.train.run import Again, DataFacts, Measured, Part, TorchRecipe, Unmeasured, require_seed
+from recray.train.run import DataFacts, Measured, Part, TorchRecipe, Unmeasured, require_seed
 
 MANY_USERS, VALIDATION_USERS = 20_000, 5_000  # where validation looks at a sample, and how large it is
 
@@ -189,8 +189,11 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
     def learns_before_serving(self, run: R) -> bool:
         return run.refit and run.data.split != "all"
 
-    def again(self, run: R, data: S, epochs: int, learn: Learnt) -> Again[R, S]:
-        return Again(override(run, {"data.learn": learn}), data.learning(learn))
+    def again(self, run: R, epochs: int) -> R:
+        return run
+
+    def learning(self, run: R, data: S, learn: Learnt) -> S:
+        return data.learning(learn)
 
     def draft(self, run: R, data: S, model: nn.Module, measured: Measured) -> Draft:
         """With it: what users did, for what they have seen and for models that read it; item vectors and an
@@ -234,9 +237,8 @@ class GradientRecipe(RetrieverRecipe[G, S]):
     def loop(self, run: G) -> LoopConfig:
         return run.loop
 
-    def again(self, run: G, data: S, epochs: int, learn: Learnt) -> Again[G, S]:
-        again = super().again(run, data, epochs, learn)
-        return again._replace(run=override(again.run, {"loop.stop_after": epochs}))
+    def again(self, run: G, epochs: int) -> G:
+        return override(run, {"loop.stop_after": epochs})
 
     def validation(self, run: G, data: S, context: Context) -> Callable[[nn.Module], Sums]:
         return validation(data, context, run.loop.metric, users=run.validation_users, seed=run.seed)

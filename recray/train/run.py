@@ -81,13 +81,6 @@ D = TypeVar("D")
 M = TypeVar("M")
 
 
-class Again(NamedTuple, Generic[R, D]):
-    """A run that was measured, and what it learns from when it is done once more."""
-
-    run: R
-    data: D
-
-
 Presets: TypeAlias = Mapping[str, tuple[str, R]]
 """Name -> (one line about it, a complete run): the cases of which more is known than a size."""
 
@@ -166,13 +159,19 @@ class Recipe(ABC, Generic[R, D, M]):
         """Whether what is served is to learn everything, once it was measured."""
         return False
 
-    def again(self, run: R, data: D, epochs: int, learn: Learnt) -> Again[R, D]:
-        """The run and its data, to learn more than the training part, for as long as validation chose."""
+    def again(self, run: R, epochs: int) -> R:
+        """The run once more, as long as validation chose and with nothing to go by."""
         raise ConfigError(f"{self.name} is not fitted again")
 
-    def work(self, run: R, context: Context, *, data: D | None = None) -> M:
-        """All that one worker does; opens the data unless it is handed on."""
-        data = self.open(run) if data is None else data
+    def learning(self, run: R, data: D, learn: Learnt) -> D:
+        """The same data, to learn more of it than the training part."""
+        raise ConfigError(f"{self.name} is not fitted again")
+
+    def work(self, run: R, context: Context, *, data: D | None = None, learn: Learnt = "training") -> M:
+        """All that one worker does; opens the data unless it is handed on, ready to be learnt."""
+        if data is None:
+            data = self.open(run)
+            data = data if learn == "training" else self.learning(run, data, learn)
         model = self.new(run, data, context)
         self.fit(run, data, model, context)
         return model

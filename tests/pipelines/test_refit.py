@@ -108,13 +108,13 @@ def test_a_ranker_learns_the_test_part_from_the_measured_retrievers_candidates(
     assert served.num_trees == measured.num_trees == record.refitted_epochs == record.epochs
     # Its examples: those of the measured ranker come first, and no user is held out.
     first = RankerData(run, quantize=True)
-    more = GBDT_RANKER.again(run, first, measured.num_trees, "all")
-    assert more.data.stages is first.stages
-    assert not (more.data.folder / HOLDOUT).exists()
-    before, after = (load_examples(part.folder / TRAIN) for part in (first, more.data))
+    more = GBDT_RANKER.learning(run, first, "all")
+    assert more.stages is first.stages
+    assert not (more.folder / HOLDOUT).exists()
+    before, after = (load_examples(part.folder / TRAIN) for part in (first, more))
     kept_out = load_examples(first.folder / HOLDOUT)
     assert len(after.labels_N) > len(before.labels_N) + len(kept_out.labels_N)
-    assert more.data.num_queries > first.num_queries
+    assert more.num_queries > first.num_queries
     assert record.learnt_until == open_split(config).learning("all").until()
 
 

@@ -119,9 +119,13 @@ def _once(dataset: Dataset, rows: Int64s, seen_N: Bools | None) -> Int64s:
 
 def _require_held_out(dataset: Dataset, split: Split, target: Target) -> None:
     if not (split.validation_N | split.test_N).any():
+        why = (
+            "no user has enough interactions: three, or one that is to be found with another before it"
+            if split.name == "leave-one-out"
+            else "take a split that does (leave-one-out, global-time, random)"
+        )
         raise DataError(
-            f"{split.name} of {dataset.name} holds nothing out, so there is nothing to measure by: take a "
-            "split that does (leave-one-out, global-time, random)"
+            f"{split.name} of {dataset.name} holds nothing out, so there is nothing to measure by: {why}"
         )
     if target == "test" and split.known == "everything" and split.validation_N.any():
         raise ConfigError(

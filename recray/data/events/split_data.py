@@ -27,9 +27,6 @@ class DataConfig(EventChoices):
     split: Literal["leave-one-out", "global-time", "random", "given", "all"] = "leave-one-out"
     """leave-one-out: last interaction of each user; global-time: after a date; random: a share of rows;
     given: the parts of a benchmark; all: nothing is held out."""
-    learn: Learnt = "training"
-    """What models learn from: the split's training part; all before its test part; all. Set by whoever fits a
-    model again that was measured on the split."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
 
@@ -118,4 +115,4 @@ def split_as(dataset: Dataset, data: DataConfig) -> SplitData:
     dataset, meaning = interpret(dataset, data)
     split = split_by_name(dataset, data.split, meaning.relevant_N)
     split = replace(split, **meaning._asdict(), seen=data.seen, repeats=data.repeats, known=data.known)
-    return SplitData(dataset, split.learning(data.learn))
+    return SplitData(dataset, split)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 import polars as pl
 
 from recray.data.sources.checks import BadValueError, first_row
+from recray.data.sources.decimals import DecimalMark
 from recray.data.sources.roles import Role
 from recray.data.sources.side_types import stripped
 from recray.data.sources.table_files import TableFile
@@ -34,6 +35,7 @@ class Reading:
     time_unit: TimeUnit | None = None
     time_format: str | None = None
     ids_as_text: bool = False
+    decimal: DecimalMark | None = None
     anonymous: Anonymous = "refuse"
 
 
@@ -63,7 +65,7 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     columns = {"user": user.values, "item": item.values}
     notes += [*user.notes, *item.notes]
     if rows.has("rating"):
-        rating = rows.converted("rating", ratings_of)
+        rating = rows.converted("rating", lambda values: ratings_of(values, how.decimal))
         notes += rating.notes
         columns["rating"] = rating.values
     ticks_per_s = 0
@@ -93,7 +95,7 @@ class _Rows:
 
     def __init__(self, parts: Sequence[Part], how: Reading) -> None:
         self._parts = parts
-        frames = [_frame(part, how.time_format is not None) for part in parts]
+        frames = [_frame(part, how) for part in parts]
         self._sizes = [len(frame) for frame in frames]
         self._frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
         if len(self._frame) == 0:
@@ -124,10 +126,12 @@ class _Rows:
             raise DataError(f"{place}: column {roles.get(role, role)!r}: {bad.text}") from None
 
 
-def _frame(part: Part, has_form: bool) -> pl.DataFrame:
+def _frame(part: Part, how: Reading) -> pl.DataFrame:
     types = {part.roles[role]: kind for role, kind in _TYPES.items() if role in part.roles}
-    if has_form:  # of text: 01022020 is no number
+    if how.time_format is not None:  # of text: 01022020 is no number
         types.pop(part.roles.get("timestamp", ""), None)
+    if how.decimal is not None:
+        types.pop(part.roles.get("rating", ""), None)
     read = part.file.read([*part.roles.values(), *part.sides], types)
     return read.select(
         *(pl.col(name).alias(role) for role, name in part.roles.items()),

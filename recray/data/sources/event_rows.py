@@ -3,6 +3,7 @@
 Whatever is wrong is said with the file, the line, the column, the value and the way out.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
@@ -15,8 +16,10 @@ from recray.data.sources.roles import Role
 from recray.data.sources.side_types import stripped
 from recray.data.sources.table_files import TableFile
 from recray.data.sources.times import TimeUnit, times_of
-from recray.data.sources.values import Column, ids_of, ratings_of
+from recray.data.sources.values import EMPTY_WORDS, Column, ids_of, ratings_of
 from recray.schema import DataError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Anonymous = Literal["refuse", "drop", "session"]
@@ -72,6 +75,9 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     if rows.has("timestamp"):
         times = rows.converted("timestamp", lambda v: times_of(v, unit=how.time_unit, form=how.time_format))
         notes += times.notes
+        if times.doubt:
+            log.warning("%s: column %r: %s", parts[0].file.label, parts[0].roles["timestamp"], times.doubt)
+            notes.append(times.doubt)
         columns["timestamp"], ticks_per_s = times.ticks, times.ticks_per_s
     if rows.has("event_type"):
         columns["event_type"] = rows.converted("event_type", _event_types)
@@ -141,7 +147,7 @@ def _frame(part: Part, how: Reading) -> pl.DataFrame:
 
 def _item_ids(values: pl.Series, as_text: bool) -> Column:
     ids = ids_of(values, "item", as_text=as_text)
-    _require(ids.values, "item is empty: drop the row or fill it in")
+    _require(ids.values, f"item is empty: drop the row or fill it in{EMPTY_WORDS}")
     return ids
 
 
@@ -171,11 +177,11 @@ def _without_anonymous(events: pl.DataFrame, how: Reading, rows: _Rows) -> tuple
     if how.anonymous == "refuse":
         raise BadValueError(
             first_row(nobody),
-            f"user is empty, as in {count:,} rows: drop them or fill them in; anonymous=drop leaves such "
-            "rows out, anonymous=session takes each session as a user",
+            f"user is empty (rows like it: {count:,}): drop them or fill them in; anonymous=drop leaves such "
+            "rows out, anonymous=session takes each session as a user" + EMPTY_WORDS,
         )
     if how.anonymous == "drop":
-        return events.filter(~nobody), f"{count:,} rows have no user and were left out"
+        return events.filter(~nobody), f"rows without a user were left out: {count:,}"
     if not rows.has("session"):
         raise BadValueError(None, "anonymous=session needs a column of sessions: name it with session=")
     known = events["user"].cast(pl.String)
@@ -187,5 +193,5 @@ def _without_anonymous(events: pl.DataFrame, how: Reading, rows: _Rows) -> tuple
     told = events.with_columns(
         pl.when(nobody).then(SESSION_USER + session).otherwise(known).alias("user")
     ).drop_nulls("user")
-    note = f"{count:,} rows have no user; their sessions stand for users ({SESSION_USER}…)"
-    return told, note + (f", {lost:,} of them have no session either and were left out" if lost else "")
+    note = f"rows without a user: {count:,}; their sessions stand for users ({SESSION_USER}…)"
+    return told, note + (f"; without a session either, left out: {lost:,}" if lost else "")

@@ -13,6 +13,7 @@ from recray.data.events.prepare import prepare
 from recray.data.source import ROW_NUMBERS
 from recray.data.sources.tables import InteractionTable
 from recray.data.sources.values import numbers_where_all_are
+from recray.schema import DataError
 
 
 def prepared(path: Path, text: str, **options: Any) -> Dataset:
@@ -112,6 +113,30 @@ def test_parquet_with_unsigned_ids_beyond_63_bits(tmp_path: Path) -> None:
         "18446744073709551615",
         "3",
     ]
+
+
+@pytest.mark.parametrize("word", ["NULL", "nan", "None", r"\N", "n/a"])
+def test_words_for_nothing_are_no_ids(tmp_path: Path, word: str) -> None:
+    text = f"user,item\n1,5\n {word} ,6\n"
+    with pytest.raises(DataError, match="line 3: column 'user': user is empty.*unless ids=text"):
+        prepared(tmp_path / "x.csv", text)
+    with pytest.raises(DataError, match="line 2: column 'item': item is empty.*unless ids=text"):
+        prepared(tmp_path / "y.csv", f"user,item\n1,{word}\n")
+    assert prepared(tmp_path / "z.csv", text, anonymous="drop").users["raw_id"].to_list() == ["1"]
+    assert prepared(tmp_path / "t.csv", text, ids="text").users["raw_id"].to_list() == ["1", word]
+
+
+def test_doubtful_times_and_copies_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        dataset = prepared(tmp_path / "x.csv", "user,item,date\n1,5,19675\n1,5,19675\n2,5,19676\n")
+    assert "x.csv: column 'date': numbers such as 19675 are read as unix seconds" in caplog.text
+    assert "1 of 3 rows are copies of earlier ones (same user, item and all else, time too)" in caplog.text
+    assert "so about 1970" in (dataset.folder / "quality.json").read_text()
+
+
+def test_a_negative_core_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="k_core must be 0 .* got -1"):
+        prepare(InteractionTable(path=tmp_path / "x.csv"), tmp_path / "out", k_core=-1)
 
 
 def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:

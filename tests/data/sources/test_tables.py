@@ -9,7 +9,7 @@ import pytest
 
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
-from recray.data.events.prepare import prepare
+from recray.data.events.prepare import load_or_prepare, prepare
 from recray.data.source import ROW_NUMBERS
 from recray.data.sources.tables import InteractionTable
 from recray.data.sources.values import numbers_where_all_are
@@ -67,6 +67,32 @@ def test_line_ends_byte_order_mark_spaces_quotes_and_blank_lines(tmp_path: Path)
     path.write_bytes(b'\xef\xbb\xbfuser, item,ts\r\n"a,b",5,1\r\n\r\nc,6,2\r\n\r\n')
     dataset = prepare(InteractionTable(path=path), tmp_path / "out")
     assert dataset.users["raw_id"].to_list() == ["a,b", "c"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blank_lines_behind_the_header(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(end.join(["user,item,ts", "", " ", "a,5,1", "", "b,6,x"]).encode())
+    with pytest.raises(DataError, match="line 6: column 'ts': timestamp 'x' is not a number"):
+        prepare(InteractionTable(path=path), tmp_path / "out")
+    path.write_bytes(path.read_bytes().replace(b"x", b"2"))
+    assert prepare(InteractionTable(path=path), tmp_path / "out").users["raw_id"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("user=user&user=item", "user= is given twice"),
+        ("user=item&item=item", "column 'item' is named for the user and for the item"),
+        ("rating=timestamp", "column 'timestamp' is named for the rating and for the timestamp"),
+        ("name=a/b", "name='a/b' is no name"),
+        ("name=.a", "name='.a' is no name"),
+    ],
+)
+def test_options_that_contradict_are_refused(tmp_path: Path, options: str, message: str) -> None:
+    (tmp_path / "x.csv").write_text("user,item,timestamp\n1,2,3\n")
+    with pytest.raises((ConfigError, DataError), match=message):
+        load_or_prepare(f"{tmp_path / 'x.csv'}?{options}")
 
 
 @pytest.mark.parametrize(

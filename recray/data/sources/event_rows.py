@@ -177,8 +177,9 @@ def _without_anonymous(events: pl.DataFrame, how: Reading, rows: _Rows) -> tuple
     if how.anonymous == "refuse":
         raise BadValueError(
             first_row(nobody),
-            f"user is empty (rows like it: {count:,}): drop them or fill them in; anonymous=drop leaves such "
-            "rows out, anonymous=session takes each session as a user" + EMPTY_WORDS,
+            f"user is empty, as in {count:,} row{'s' * (count > 1)}: drop them or fill them in; "
+            "anonymous=drop leaves such rows out, anonymous=session takes each session as a user"
+            + EMPTY_WORDS,
         )
     if how.anonymous == "drop":
         return events.filter(~nobody), f"rows without a user were left out: {count:,}"

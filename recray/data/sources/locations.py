@@ -26,7 +26,7 @@ PACKED = {".gz": "gzip", ".zst": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}  # how packed files begin, whatever their names
 _NOT_READ = (".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz")
 _COPY_BYTES = 8 << 20
-_RETRY_S = 15  # Google's client would go on for a quarter of an hour where there is no network
+_RETRY_S = 6  # Google's client would go on for a quarter of an hour where there is no network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,5 +236,5 @@ def _explained(location: str | Path) -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0].partition("; Details")[0].partition(". ")[0].rstrip(". ")
+    text = str(getattr(error, "strerror", None) or error).removeprefix("google::cloud::Status(")
+    return text.splitlines()[0].partition("; Details")[0].partition(". ")[0].rstrip(". ")

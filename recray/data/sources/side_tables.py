@@ -72,7 +72,7 @@ def read_side_table(
     repeated = len(raw_ids) - raw_ids.n_unique()
     said = [f"{Path(location).name}: {note}" for note in ids.notes]
     if missing:
-        said.append(f"{location}: rows without a {role} were left out: {missing:,}")
+        said.append(f"{location}: rows without an id were left out: {missing:,}")
     if repeated:
         said.append(f"{location}: rows that repeat an id: {repeated:,}; the first of each {role} counts")
     table_of_all = pl.DataFrame([raw_ids.alias("raw_id"), *found.table])

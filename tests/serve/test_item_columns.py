@@ -15,6 +15,7 @@ from recray.batch import FeatureTables, Jagged, QueryBatch
 from recray.bundles.ranker import read_ranker
 from recray.bundles.retriever import RetrieverFiles, write_retriever
 from recray.config import ConfigError, to_dict
+from recray.data.sources.side_types import type_of, typed
 from recray.features.items import item_features
 from recray.features.ranking import FEATURES, RankingQuery, chosen, compute
 from recray.models.two_tower import TwoTower, TwoTowerConfig
@@ -48,8 +49,9 @@ def shop_world() -> World:
     world = make_world()
     rng = np.random.default_rng(1)
     days = [datetime.date(2020, 1, 1) + datetime.timedelta(int(n)) for n in rng.integers(0, 2000, NUM_ITEMS)]
+    stock = pl.Series("in_stock", [None, *("yes" if n % 3 else "no" for n in range(1, NUM_ITEMS))])
     items = world.items.with_columns(
-        pl.Series("in_stock", [None, *(n % 3 > 0 for n in range(1, NUM_ITEMS))]),
+        typed(stock, type_of(stock)).values,
         pl.Series("category", [["Books", f"Books > {n % 5}"] for n in range(NUM_ITEMS)]),
         pl.Series("brand", [f"b{n}" for n in rng.integers(0, 90, NUM_ITEMS)]),
         pl.Series("price", rng.lognormal(3, 1, NUM_ITEMS)),

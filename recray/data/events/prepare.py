@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from recray import paths
+from recray.config import ConfigError
 from recray.data.events.clean import InteractionArrays, Tidy, tidy_up
 from recray.data.events.dataset import (
     EVENT_TYPE,
@@ -42,6 +43,7 @@ def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
     Safe to kill at any moment and to run several times at once.
 
     Raises:
+        ConfigError: ``k_core`` is negative.
         DataError: the raw files are missing or wrong, nothing is left after ``k_core``, or the
             folder holds something else.
     """
@@ -50,6 +52,8 @@ def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
 
 
 def _prepare(source: Source, folder: Path, k_core: int) -> None:
+    if k_core < 0:
+        raise ConfigError(f"k_core must be 0 (all are kept) or more, got {k_core}")
     try:
         build_once(
             folder,
@@ -108,6 +112,12 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
     # A position in a sequence is no time, but it tells a repeat from a copy; the number of a row does not.
     tells_copies = raw.times != ROW_NUMBERS
     tidy = tidy_up(raw.interactions, minimum, ticks_per_s=raw.ticks_per_s, has_clock=tells_copies)
+    if tidy.rows.exact_duplicates:
+        log.info(
+            "%s: %s of %s rows are copies of earlier ones (same user, item and all else%s) and were left out",
+            *(source.name, f"{tidy.rows.exact_duplicates:,}", f"{num_read:,}"),
+            ", time too" if tells_copies else "; there are no times to tell them apart",
+        )
     users = _side_table(tidy.raw_users, raw.users)
     items = _side_table(
         _with_unseen(tidy.raw_items, raw.items) if raw.catalogue else tidy.raw_items, raw.items

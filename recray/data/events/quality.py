@@ -182,7 +182,7 @@ def _checks(quality: Quality) -> list[Check]:
     return [
         check(
             "Exact duplicates",
-            f"{rows.exact_duplicates:,} rows were copies of an earlier one and were dropped",
+            f"rows that are copies of an earlier one and were dropped: {rows.exact_duplicates:,}",
             warning=rows.exact_duplicates > 0.01 * rows.read,
             note=rows.exact_duplicates > 0,
             fine="no row is a copy of another",
@@ -231,7 +231,7 @@ def _cold_checks(quality: Quality) -> list[Check]:
     few = [
         check(
             f"Cold {kind}",
-            f"{activity.below_few:,} of {activity.count:,} {kind} have fewer than {FEW} interactions; "
+            f"{kind} with fewer than {FEW} interactions: {activity.below_few:,} of {activity.count:,}; "
             "k_core drops them",
             warning=activity.below_few > 0.5 * activity.count,
             note=activity.below_few > 0,
@@ -242,8 +242,8 @@ def _cold_checks(quality: Quality) -> list[Check]:
     late = [
         check(
             f"New {kind}",
-            f"{activity.cold_at_split:,} of {activity.count:,} {kind} appear only in the last fifth of the "
-            "interactions; under a global-time split nothing is known about them",
+            f"{kind} that appear only in the last fifth of the interactions: {activity.cold_at_split:,} of "
+            f"{activity.count:,}; under a global-time split nothing is known about them",
             warning=activity.cold_at_split > 0.5 * activity.count,
             note=activity.cold_at_split > 0,
             fine=f"all {kind} appear in the first four fifths of the interactions",

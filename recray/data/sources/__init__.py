@@ -17,7 +17,13 @@ from recray.data.sources.benchmark_folder import BenchmarkFolder, benchmark_part
 from recray.data.sources.click_table import ClickTable, is_click_table
 from recray.data.sources.criteo import Criteo
 from recray.data.sources.letor import Letor, is_letor
-from recray.data.sources.locations import absolute_location, is_address, kind_of, unique_name
+from recray.data.sources.locations import (
+    absolute_location,
+    is_address,
+    kind_of,
+    refuse_packing,
+    unique_name,
+)
 from recray.data.sources.movielens import MovieLens
 from recray.data.sources.recbole import RecBole
 from recray.data.sources.sequences_text import SequenceText
@@ -153,6 +159,7 @@ def source_of(name_or_path: str) -> Source:
         raise ConfigError(f"no data set {file!r}{nearest(file, names('interactions'))}{folder}")
     options = _options(name_or_path, query)
     kind = kind_of(file)
+    _require_name(name_or_path, options.get("name", ""))
     if is_address(file):
         return _with_options(InteractionTable, file, options)
     path = Path(os.path.expanduser(file))
@@ -160,6 +167,8 @@ def source_of(name_or_path: str) -> Source:
         return AmazonReviews(path=path, name=options.get("name") or unique_name(path))
     if benchmark_parts(path):
         return _benchmark(path, options)
+    if path.is_file():
+        refuse_packing(path)
     if kind in TABLES or path.is_dir() or (glob.has_magic(file) and not path.exists()):
         return _with_options(InteractionTable, path, options)
     if kind == ".inter":
@@ -185,11 +194,24 @@ def _is_word(name: str) -> bool:
 
 def _options(name_or_path: str, query: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError:
         raise ConfigError(
             f"{name_or_path}: options are written ?name=value&other=value, got {query!r}"
         ) from None
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ConfigError(f"{name_or_path}: {twice}= is given twice: keep one")
+    return options
+
+
+def _require_name(name_or_path: str, name: str) -> None:
+    if "/" in name or name.startswith("."):
+        raise ConfigError(
+            f"{name_or_path}: name={name!r} is no name of a data set: leave out / and a leading dot"
+        )
 
 
 def _with_options(reader: type[Any], location: Path | str, options: Mapping[str, object]) -> Source:
@@ -198,11 +220,6 @@ def _with_options(reader: type[Any], location: Path | str, options: Mapping[str,
     for option in options:
         if option not in known:
             raise ConfigError(f"{location}: no option {option!r} of this reader{nearest(option, known)}")
-    name = str(options.get("name", ""))
-    if "/" in name or name.startswith("."):
-        raise ConfigError(
-            f"{location}: name={name!r} is no name of a data set: leave out / and a leading dot"
-        )
     try:
         source: Source = from_dict(reader, {**options, "path": location})
     except ConfigError as error:

@@ -92,6 +92,8 @@ def settle(
         raise DataError(
             f"{label}, line {skip + 1}: a column name occurs twice ({', '.join(names)}): rename one"
         )
+    first = skip + has_header
+    first += next((n for n, line in enumerate(lines[first:]) if line.strip()), 0)  # past blank lines
     settled = replace(
         wanted,
         separator=separator,
@@ -99,7 +101,7 @@ def settle(
         quotes="auto" if wanted.quoted and len(separator.encode()) == 1 else "no",
         header="yes" if has_header else "no",
         names=tuple(names),
-        skip_lines=skip + has_header,
+        skip_lines=first,
         sample=tuple(map(tuple, rows[has_header:])),
     )
     is_plain = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") and len(separator.encode()) == 1

@@ -3,6 +3,7 @@
 Whatever is wrong is said with the file, the line, the column, the value and the way out.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
@@ -10,12 +11,15 @@ from typing import Literal, NamedTuple, TypeVar
 import polars as pl
 
 from recray.data.sources.checks import BadValueError, first_row
+from recray.data.sources.decimals import DecimalMark
 from recray.data.sources.roles import Role
 from recray.data.sources.side_types import stripped
 from recray.data.sources.table_files import TableFile
 from recray.data.sources.times import TimeUnit, times_of
-from recray.data.sources.values import Column, ids_of, ratings_of
+from recray.data.sources.values import EMPTY_WORDS, Column, ids_of, ratings_of
 from recray.schema import DataError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Anonymous = Literal["refuse", "drop", "session"]
@@ -34,6 +38,7 @@ class Reading:
     time_unit: TimeUnit | None = None
     time_format: str | None = None
     ids_as_text: bool = False
+    decimal: DecimalMark | None = None
     anonymous: Anonymous = "refuse"
 
 
@@ -63,13 +68,16 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     columns = {"user": user.values, "item": item.values}
     notes += [*user.notes, *item.notes]
     if rows.has("rating"):
-        rating = rows.converted("rating", ratings_of)
+        rating = rows.converted("rating", lambda values: ratings_of(values, how.decimal))
         notes += rating.notes
         columns["rating"] = rating.values
     ticks_per_s = 0
     if rows.has("timestamp"):
         times = rows.converted("timestamp", lambda v: times_of(v, unit=how.time_unit, form=how.time_format))
         notes += times.notes
+        if times.doubt:
+            log.warning("%s: column %r: %s", parts[0].file.label, parts[0].roles["timestamp"], times.doubt)
+            notes.append(times.doubt)
         columns["timestamp"], ticks_per_s = times.ticks, times.ticks_per_s
     if rows.has("event_type"):
         columns["event_type"] = rows.converted("event_type", _event_types)
@@ -93,7 +101,7 @@ class _Rows:
 
     def __init__(self, parts: Sequence[Part], how: Reading) -> None:
         self._parts = parts
-        frames = [_frame(part, how.time_format is not None) for part in parts]
+        frames = [_frame(part, how) for part in parts]
         self._sizes = [len(frame) for frame in frames]
         self._frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
         if len(self._frame) == 0:
@@ -124,10 +132,12 @@ class _Rows:
             raise DataError(f"{place}: column {roles.get(role, role)!r}: {bad.text}") from None
 
 
-def _frame(part: Part, has_form: bool) -> pl.DataFrame:
+def _frame(part: Part, how: Reading) -> pl.DataFrame:
     types = {part.roles[role]: kind for role, kind in _TYPES.items() if role in part.roles}
-    if has_form:  # of text: 01022020 is no number
+    if how.time_format is not None:  # of text: 01022020 is no number
         types.pop(part.roles.get("timestamp", ""), None)
+    if how.decimal is not None:
+        types.pop(part.roles.get("rating", ""), None)
     read = part.file.read([*part.roles.values(), *part.sides], types)
     return read.select(
         *(pl.col(name).alias(role) for role, name in part.roles.items()),
@@ -137,7 +147,7 @@ def _frame(part: Part, has_form: bool) -> pl.DataFrame:
 
 def _item_ids(values: pl.Series, as_text: bool) -> Column:
     ids = ids_of(values, "item", as_text=as_text)
-    _require(ids.values, "item is empty: drop the row or fill it in")
+    _require(ids.values, f"item is empty: drop the row or fill it in{EMPTY_WORDS}")
     return ids
 
 
@@ -167,11 +177,12 @@ def _without_anonymous(events: pl.DataFrame, how: Reading, rows: _Rows) -> tuple
     if how.anonymous == "refuse":
         raise BadValueError(
             first_row(nobody),
-            f"user is empty, as in {count:,} rows: drop them or fill them in; anonymous=drop leaves such "
-            "rows out, anonymous=session takes each session as a user",
+            f"user is empty, as in {count:,} row{'s' * (count > 1)}: drop them or fill them in; "
+            "anonymous=drop leaves such rows out, anonymous=session takes each session as a user"
+            + EMPTY_WORDS,
         )
     if how.anonymous == "drop":
-        return events.filter(~nobody), f"{count:,} rows have no user and were left out"
+        return events.filter(~nobody), f"rows without a user were left out: {count:,}"
     if not rows.has("session"):
         raise BadValueError(None, "anonymous=session needs a column of sessions: name it with session=")
     known = events["user"].cast(pl.String)
@@ -183,5 +194,5 @@ def _without_anonymous(events: pl.DataFrame, how: Reading, rows: _Rows) -> tuple
     told = events.with_columns(
         pl.when(nobody).then(SESSION_USER + session).otherwise(known).alias("user")
     ).drop_nulls("user")
-    note = f"{count:,} rows have no user; their sessions stand for users ({SESSION_USER}…)"
-    return told, note + (f", {lost:,} of them have no session either and were left out" if lost else "")
+    note = f"rows without a user: {count:,}; their sessions stand for users ({SESSION_USER}…)"
+    return told, note + (f"; without a session either, left out: {lost:,}" if lost else "")

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 """Endings of packed files, and what PyArrow calls the way they are packed."""
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}  # how packed files begin, whatever their names
+_NOT_READ = (".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz")
 _COPY_BYTES = 8 << 20
-_RETRY_S = 15  # Google's client would go on for a quarter of an hour where there is no network
+_RETRY_S = 6  # Google's client would go on for a quarter of an hour where there is no network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,18 @@ def kind_of(name: str) -> str:
     return PurePosixPath(path.stem).suffix if path.suffix in PACKED else path.suffix
 
 
+def refuse_packing(name: str | Path) -> None:
+    """
+    Raises:
+        DataError: by its name it is packed in a way that is not read.
+    """
+    packing = PurePosixPath(str(name).lower()).suffix
+    if packing in _NOT_READ:
+        raise DataError(
+            f"{name} is packed as {packing}, which is not read: unpack it, or pack it as .gz or .zst"
+        )
+
+
 def unique_name(location: str | Path) -> str:
     """What the data set of this place is called: ``events-1f2e3d4c``, whatever the files come to hold.
 
@@ -100,6 +114,7 @@ def files_of(system: "FileSystem", path: str, label: str, kinds: tuple[str, ...]
 
     info = system.get_file_info(path)
     if info.type == FileType.File:
+        refuse_packing(label)
         if info.size == 0:
             raise DataError(f"{label} is empty (0 bytes): fetch it again")
         return [_raw_file(system, info, label)]
@@ -172,6 +187,8 @@ def plain_file(file: RawFile, scratch: Path) -> Path:
 
     packing = PACKED.get(PurePosixPath(file.path.lower()).suffix)
     is_local = isinstance(file.system, LocalFileSystem)
+    if packing is None:
+        packing = _packing_of(file)
     if is_local and packing is None:
         return Path(file.path)
     name = PurePosixPath(file.path).name
@@ -182,6 +199,12 @@ def plain_file(file: RawFile, scratch: Path) -> Path:
             while data := _read(source, file.label, packing):
                 out.write(data)
     return target
+
+
+def _packing_of(file: RawFile) -> str | None:
+    with _explained(file.label), file.system.open_input_stream(file.path, compression=None) as stored:
+        start = stored.read(max(map(len, _MAGIC)))
+    return next((packing for magic, packing in _MAGIC.items() if start.startswith(magic)), None)
 
 
 def _read(source: "NativeFile", label: str, packing: str | None) -> bytes:
@@ -213,5 +236,5 @@ def _explained(location: str | Path) -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).splitlines()[0].partition("; Details")[0].partition(". ")[0].rstrip(". ")
+    text = str(getattr(error, "strerror", None) or error).removeprefix("google::cloud::Status(")
+    return text.splitlines()[0].partition("; Details")[0].partition(". ")[0].rstrip(". ")

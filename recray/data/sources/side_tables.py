@@ -9,10 +9,11 @@ import polars as pl
 
 from recray.config import nearest
 from recray.data.sources.checks import BadValueError
+from recray.data.sources.decimals import DecimalMark
 from recray.data.sources.dialects import Dialect
 from recray.data.sources.locations import list_files
 from recray.data.sources.roles import ALIASES, names_columns, plain_name
-from recray.data.sources.side_types import SideType, type_of, typed
+from recray.data.sources.side_types import SideType, stripped, type_of, typed
 from recray.data.sources.table_files import TABLES, open_table
 from recray.data.sources.values import ids_of
 from recray.schema import DataError
@@ -38,6 +39,7 @@ def read_side_table(
     types: Mapping[str, SideType],
     as_text: bool = False,
     encoding: str | None = None,
+    decimal: DecimalMark | None = None,
 ) -> SideTable:
     """
     Args:
@@ -66,21 +68,30 @@ def read_side_table(
     missing = raw_ids.null_count()
     if missing:
         frame, raw_ids = frame.filter(raw_ids.is_not_null()), raw_ids.drop_nulls()
-    found = by_type(frame.drop(id_name), types, role=role, label=location)
+    found = by_type(frame.drop(id_name), types, role=role, label=location, decimal=decimal)
     repeated = len(raw_ids) - raw_ids.n_unique()
     said = [f"{Path(location).name}: {note}" for note in ids.notes]
     if missing:
-        said.append(f"{location}: {missing:,} rows have no {role} and were left out")
+        said.append(f"{location}: rows without an id were left out: {missing:,}")
     if repeated:
-        said.append(f"{location}: {repeated:,} rows repeat a {role}; the first of each counts")
+        said.append(f"{location}: rows that repeat an id: {repeated:,}; the first of each {role} counts")
     table_of_all = pl.DataFrame([raw_ids.alias("raw_id"), *found.table])
     return SideTable(table_of_all, found.schema, (*said, *found.notes), found.names)
 
 
 def by_type(
-    frame: pl.DataFrame, types: Mapping[str, SideType], *, role: Literal["user", "item"], label: str
+    frame: pl.DataFrame,
+    types: Mapping[str, SideType],
+    *,
+    role: Literal["user", "item"],
+    label: str,
+    decimal: DecimalMark | None = None,
 ) -> SideTable:
-    """Every column as its type, stated or found; the schema is logged, and what was lost is noted."""
+    """Every column as its type, stated or found; the schema is logged, and what was lost is noted.
+
+    Raises:
+        DataError: nothing in a column is of the type stated for it, or its prices can be read in two ways.
+    """
     columns: list[pl.Series] = []
     schema: dict[str, str] = {}
     notes: list[str] = []
@@ -89,7 +100,12 @@ def by_type(
         if kind == "none" or column.name in ("", "raw_id"):
             continue
         name = _name_of(column.name, frame.columns) if role == "item" else column.name
-        values, note = typed(column, kind)
+        try:
+            values, note = typed(column, kind, decimal)
+        except BadValueError as bad:
+            raise DataError(f"{label}: column {column.name!r}: {bad.text}") from None
+        if column.name in types:
+            _require_some(column, values, kind, label)
         columns.append(values.alias(name))
         schema[name] = kind
         if note:
@@ -97,6 +113,17 @@ def by_type(
     if schema:
         log.info("%s: %s", label, ", ".join(f"{name} is {_a(kind)}" for name, kind in schema.items()))
     return SideTable(pl.DataFrame(columns), schema, tuple(notes), tuple(frame.columns))
+
+
+def _require_some(column: pl.Series, values: pl.Series, kind: SideType, label: str) -> None:
+    texts = column.drop_nulls()
+    if column.dtype == pl.String:
+        texts = stripped(texts).drop_nulls()
+    if len(texts) and values.null_count() == len(values):
+        raise DataError(
+            f"{label}: column {column.name!r} is stated to be {_a(kind)}, but none of its {len(texts):,} "
+            f"values is (the first is {str(texts[0])!r}): state another type, or none and it is found out"
+        )
 
 
 def _a(kind: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 TEXT, PARQUET, JSON = (".csv", ".tsv"), (".parquet",), (".jsonl", ".ndjson", ".json")
 TABLES = (*TEXT, *PARQUET, *JSON)
+_GROUPED = r"[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234: a number, or two groups of its digits
 NO_TYPES: Mapping[str, type[pl.DataType]] = MappingProxyType({})
 
 
@@ -90,6 +92,8 @@ class _Text:
         fitting = {name: kind for name, kind in types.items() if self._fits(name, kind)}
         try:
             table = self._parsed(columns, fitting)
+            if any(_may_be_thousands(table[name]) for name in columns if name in fitting):
+                table = self._text_of(columns)
         except (pl.exceptions.PolarsError, ValueError):
             table = self._text_of(columns)
         if all(column.null_count() for column in table):
@@ -121,6 +125,8 @@ class _Text:
     def _fits(self, name: str, kind: type[pl.DataType]) -> bool:
         position = self.names.index(name)
         texts = [row[position] for row in self.dialect.sample if len(row) > position]
+        if kind == pl.Float64 and any(re.match(_GROUPED, text) for text in texts):
+            return False
         return pl.Series(texts, dtype=pl.String).cast(kind, strict=False).null_count() == 0
 
     def where(self, row: int) -> str:
@@ -139,6 +145,17 @@ class _Text:
                     f"({', '.join(self.names)}): the file is cut off there, a separator is missing "
                     "or unquoted, or a quote is not closed (quotes=no takes quotes for letters)"
                 )
+
+
+def _may_be_thousands(numbers: pl.Series) -> bool:
+    """Whether all that is not whole has three decimals, as ``1.234`` for 1,234 would: the text tells more."""
+    if not numbers.dtype.is_float():
+        return False
+    thousandths = numbers.filter(numbers != numbers.floor()).abs() * 1000
+    if not len(thousandths) or not (thousandths >= 1000).all():
+        return False
+    is_whole = ((thousandths - thousandths.round()).abs() < 1e-6).all()
+    return bool(is_whole and (thousandths.round() % 10 != 0).any())
 
 
 @dataclass(frozen=True)

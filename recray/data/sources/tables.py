@@ -14,6 +14,7 @@ import polars as pl
 
 from recray.config import ConfigError
 from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS, RawTables, no_side_table
+from recray.data.sources.decimals import DECIMAL_MARKS, DecimalMark
 from recray.data.sources.dialects import Dialect
 from recray.data.sources.event_rows import SIDE, Anonymous, Events, Part, Reading, read_events
 from recray.data.sources.locations import beside, list_files, unique_name
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _ROLES: tuple[Role, ...] = ("user", "item", "rating", "timestamp", "event_type", "session")
 _DECIDING = (
-    *("separator", "encoding", "quotes", "header", "time_unit", "time_format", "ids"),
+    *("separator", "encoding", "quotes", "header", "time_unit", "time_format", "decimal", "ids"),
     *("anonymous", "item_id", "user_id", "item_types", "user_types"),
 )
 """Options that are written down as they are."""
@@ -56,6 +57,7 @@ class InteractionTable:
     header: Literal["auto", "yes", "no"] = "auto"
     time_unit: TimeUnit | None = None  # None: by the range of all times
     time_format: str | None = None  # as strftime writes it, e.g. %d.%m.%Y %H:%M
+    decimal: DecimalMark | None = None  # before decimals in text; None: found out
     ids: Literal["auto", "text"] = "auto"  # auto: numbers where all of them are
     anonymous: Anonymous = "refuse"  # rows without a user
     rating_range: tuple[float, float] | None = None  # ratings outside are counted in the quality report
@@ -70,6 +72,8 @@ class InteractionTable:
         object.__setattr__(self, "name", self.name or unique_name(self.path))
         if self.time_unit not in (None, *TICKS_PER_S):
             raise ConfigError(f"time_unit must be one of {', '.join(TICKS_PER_S)}, got {self.time_unit!r}")
+        if self.decimal not in (None, *DECIMAL_MARKS):
+            raise ConfigError(f"decimal must be . or , (the mark before decimals), got {self.decimal!r}")
         self._dialect()
         self._types("item"), self._types("user")
 
@@ -106,6 +110,7 @@ class InteractionTable:
             time_unit=self.time_unit,
             time_format=self.time_format,
             ids_as_text=self.ids == "text",
+            decimal=self.decimal,
             anonymous=self.anonymous,
         )
         events = read_events(parts, how)
@@ -172,6 +177,7 @@ class InteractionTable:
                 types=types,
                 as_text=self.ids == "text",
                 encoding=self.encoding,
+                decimal=self.decimal,
             )
             require_known(told, events.rows[role].unique().cast(pl.String), role, place)
         beside_names = [name.removeprefix(SIDE) for name in beside_events]
@@ -184,7 +190,7 @@ class InteractionTable:
         if not new:
             return told
         newest = newest_values(events.rows, new).rename(lambda name: name.removeprefix(SIDE))
-        more = by_type(newest.drop("raw_id"), types, role="item", label=str(self.path))
+        more = by_type(newest.drop("raw_id"), types, role="item", label=str(self.path), decimal=self.decimal)
         table = pl.DataFrame([newest["raw_id"], *more.table])
         if where:
             table = told.table.join(

@@ -1,7 +1,8 @@
 """Columns of times, however they are told, as whole ticks since 1970 at the finest resolution they have.
 
-Numbers are unix seconds, milli-, micro- or nanoseconds, recognised by the range of the whole column. Text is
-ISO 8601, a date with the year last where it can be read in one way only, or of a stated form.
+Numbers are unix seconds, milli-, micro- or nanoseconds, recognised by the range of the whole column, or dates
+such as 20240131. Text is ISO 8601, a date with the year last where it can be read in one way only, or of a
+stated form.
 """
 
 import re
@@ -18,6 +19,9 @@ _NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 _NS = TICKS_PER_S["ns"]
 _JANUARY_1970_S = 31 * DAY_S
 _EARLIEST_S = 100_000_000  # March 1973: no column of real times lies before it, so units do not overlap
+_PLAUSIBLE_S = 157_766_400  # 1975: people's data begins later
+_EXCEL_DAYS = (20_000, 60_000)  # since 1900: 1954 to 2064
+_YYYYMMDD = (19_700_101, 21_000_101)
 _EMPTY = "timestamp is empty: drop the row or fill it in"
 _FORM = "time_format=%d.%m.%Y %H:%M"
 _ISO = (
@@ -38,6 +42,7 @@ class Times(NamedTuple):
     ticks: pl.Series  # Int64, not negative, no nulls
     ticks_per_s: int
     notes: tuple[str, ...] = ()
+    doubt: str = ""  # what makes it unlikely that these are times as they were read
 
 
 def times_of(values: pl.Series, *, unit: TimeUnit | None = None, form: str | None = None) -> Times:
@@ -105,6 +110,11 @@ def _of_numbers(values: pl.Series, unit: TimeUnit | None) -> Times:
             first_row(values.is_null()), "timestamp is missing or not a number: drop the row or fill it in"
         )
     low, high = bounds(values)
+    dates = _dates_in_digits(values, low, high) if unit is None else None
+    if dates is not None:
+        return dates
+    if unit is None:
+        _refuse_excel(values, low, high)
     found = unit or _unit_of(low, high)
     per_s = TICKS_PER_S[found]
     if unit and 0 <= high / per_s < _JANUARY_1970_S:
@@ -117,11 +127,50 @@ def _of_numbers(values: pl.Series, unit: TimeUnit | None) -> Times:
     if high / per_s > time.time() + DAY_S or low < 0:  # said before floats lose what they cannot hold
         row = first_row((values < 0) | (values > (time.time() + DAY_S) * per_s))
         raise BadValueError(row, time_problem(float(values[row]) / per_s) or "is no time")
+    doubt = "" if unit or per_s > 1 else _doubt(values)
     if values.dtype.is_float() and (values != values.floor()).any():
         if per_s > 1:
             return Times(values.floor().cast(pl.Int64), per_s, notes)
-        return _coarsest((values * TICKS_PER_S["us"]).round().cast(pl.Int64), TICKS_PER_S["us"], notes)
-    return Times(values.cast(pl.Int64), per_s, notes)
+        ticks = (values * TICKS_PER_S["us"]).round().cast(pl.Int64)
+        return _coarsest(ticks, TICKS_PER_S["us"], notes)._replace(doubt=doubt)
+    return Times(values.cast(pl.Int64), per_s, notes, doubt)
+
+
+def _dates_in_digits(values: pl.Series, low: float, high: float) -> Times | None:
+    """Where every number is a date such as 20240131."""
+    if low < _YYYYMMDD[0] or high > _YYYYMMDD[1] or (values.dtype.is_float() and not _all_whole(values)):
+        return None
+    days = values.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    if days.null_count():
+        return None
+    return Times(days.cast(pl.Int64) * DAY_S, 1, ("times are dates written like 20240131",))
+
+
+def _all_whole(values: pl.Series) -> bool:
+    return bool((values == values.floor()).all())
+
+
+def _refuse_excel(values: pl.Series, low: float, high: float) -> None:
+    is_like_excel = _EXCEL_DAYS[0] <= low and high <= _EXCEL_DAYS[1] and values.dtype.is_float()
+    if is_like_excel and not _all_whole(values):
+        raise BadValueError(
+            None,
+            f"timestamp {values[0]} is a day and a part of it, as Excel counts from 1900: save the "
+            "column as dates, or write (days - 25569) * 86400, which are unix seconds; time_unit=s takes it "
+            "as seconds",
+        )
+
+
+def _doubt(values: pl.Series) -> str:
+    """What to ask where half of the seconds or more lie before anybody's data."""
+    median = values.median()
+    if not isinstance(median, (int, float)) or median >= _PLAUSIBLE_S:
+        return ""
+    return (
+        f"numbers such as {values[0]} are read as unix seconds, so about {time.gmtime(median).tm_year}: "
+        "are they minutes, days (Excel counts them from 1900) or row numbers? If so, write unix seconds or "
+        "dates, or leave the column out with timestamp= (nothing)"
+    )
 
 
 def _unit_of(low: float, high: float) -> str:

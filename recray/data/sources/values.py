@@ -5,6 +5,10 @@ from typing import NamedTuple
 import polars as pl
 
 from recray.data.sources.checks import BadValueError, first_row, rating_problem
+from recray.data.sources.decimals import DecimalMark, decimal_of, other_mark, parsed
+
+_NO_ID = r"(?i)^(?:null|none|nan|n/a|\\n)$"  # as databases and libraries write what is not there
+EMPTY_WORDS = r"; NULL, None, NaN, N/A and \N count as empty, unless ids=text"
 
 
 class Column(NamedTuple):
@@ -47,14 +51,18 @@ def _wrong_type(dtype: pl.DataType, role: str, wanted: str) -> BadValueError:
 
 
 def tidy_ids(ids: pl.Series, role: str, *, as_text: bool = False) -> Column:
-    """Text ids without blanks around them and, where that loses nothing, ``7`` for ``7.0``."""
+    """Text ids without blanks around them and, where that loses nothing, ``7`` for ``7.0``.
+
+    Unless they are taken as text, words such as ``NULL`` are no ids.
+    """
     notes = []
     stripped = ids.str.strip_chars()
     changed = int((stripped != ids).sum())
     if changed:
         notes.append(f"blanks around {changed:,} {role} ids were stripped")
-    if (stripped == "").any():
-        stripped = stripped.set(stripped == "", None)
+    empty = (stripped == "") if as_text else (stripped == "") | stripped.str.contains(_NO_ID)
+    if empty.any():
+        stripped = stripped.set(empty, None)
     if not as_text and stripped.str.contains(".0", literal=True).any():
         whole = stripped.str.contains(r"^[+-]?\d+\.0+$")
         if whole.any() and not stripped.str.contains(r"^[+-]?\d+\.\d*[1-9]\d*$").any():
@@ -86,15 +94,19 @@ def _refuse_overflow(ids: pl.Series, role: str) -> None:
         )
 
 
-def ratings_of(values: pl.Series) -> Column:
+def ratings_of(values: pl.Series, decimal: DecimalMark | None = None) -> Column:
     """Finite Float32, from numbers or text, with a decimal point or (all of them) a decimal comma.
 
+    Args:
+        decimal: the mark before the decimals of text; None: found out.
+
     Raises:
-        BadValueError: a value that is missing, no number, or does not fit.
+        BadValueError: a value that is missing, no number, or does not fit; or nothing tells thousands
+            from decimals.
     """
     notes: tuple[str, ...] = ()
     if values.dtype == pl.String:
-        values, notes = _numbers_in(values)
+        values, notes = _numbers_in(values, decimal)
     elif not values.dtype.is_numeric() and values.dtype != pl.Boolean:
         raise _wrong_type(values.dtype, "rating", "numbers")
     numbers = values.cast(pl.Float64)
@@ -107,15 +119,18 @@ def ratings_of(values: pl.Series) -> Column:
     return Column(narrow, notes)
 
 
-def _numbers_in(values: pl.Series) -> Column:
+def _numbers_in(values: pl.Series, decimal: DecimalMark | None) -> Column:
     text = values.str.strip_chars()
-    numbers = text.cast(pl.Float64, strict=False)
+    mark = decimal or decimal_of(text, "rating")
+    numbers = parsed(text, mark)
     bad = numbers.is_null() & text.is_not_null() & (text != "")
-    if not bad.any():
-        return Column(numbers)
-    if not text.str.contains(".", literal=True).any():
-        with_points = text.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
-        if with_points.null_count() == int((text.is_null() | (text == "")).sum()):
-            return Column(with_points, ("ratings are written with a decimal comma",))
-    row = first_row(bad)
-    raise BadValueError(row, f"rating {text[row]!r} is not a number: write it with a decimal point")
+    if bad.any():
+        row = first_row(bad)
+        raise BadValueError(row, f"rating {text[row]!r} is not a number: write it with a decimal point")
+    notes = []
+    if mark == "," and text.str.contains(",", literal=True).any():
+        notes.append("ratings are written with a decimal comma")
+    thousands = other_mark(mark)
+    if text.str.contains(thousands, literal=True).any():
+        notes.append(f"{thousands!r} in ratings stands between thousands")
+    return Column(numbers, tuple(notes))

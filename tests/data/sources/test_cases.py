@@ -102,9 +102,11 @@ def test_what_is_a_copy() -> None:
 
 
 def test_ids_are_tidied_and_it_is_said() -> None:
-    blanks, floats = prepared("tables/blank_ids.csv"), prepared("tables/float_ids.csv")
+    with pytest.raises(DataError, match="user is empty, as in 10 rows.*unless ids=text"):
+        prepared("tables/blank_ids.csv")  # two of its users are called null and nan
+    blanks, floats = prepared("tables/blank_ids.csv", "?ids=text"), prepared("tables/float_ids.csv")
     assert (blanks.num_items, floats.num_items) == (11, 11)
-    assert "NA" in blanks.users["raw_id"].to_list()
+    assert {"NA", "nan", "null"} < set(blanks.users["raw_id"])
     assert "blanks around 150 item ids were stripped" in notes(blanks)
     assert "75 item ids are written like 7.0" in notes(floats)
 

@@ -291,7 +291,7 @@ def test_rows_without_a_user_are_refused_dropped_or_their_session(tmp_path: Path
     sessions = anonymous(tmp_path, anonymous="session")
     assert sessions.users["raw_id"].to_list() == ["7", "session:b"]
     assert sessions.items["raw_id"].to_list() == ["1", "2", "4"]
-    assert "1 of them have no session either" in (sessions.folder / "quality.json").read_text()
+    assert "without a session either, left out: 1" in (sessions.folder / "quality.json").read_text()
     assert "As it was read" in (sessions.folder / "quality.html").read_text()
 
 

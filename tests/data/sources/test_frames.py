@@ -37,6 +37,17 @@ def test_other_content_is_another_state_of_the_same_name() -> None:
     assert second.num_items == 3
 
 
+def test_items_and_users_may_be_frames_too() -> None:
+    items = import_module("pandas").DataFrame({"id": [3, 4, 5], "in_stock": [True, False, True]})
+    users = pl.DataFrame({"id": ["a", "b"], "country": ["DE", "FR"]})
+    named = frame_table(pl.DataFrame(ROWS), "sides", user="visitor", items=items, users=users)
+    dataset = load_or_prepare(named)
+    assert dataset.items.rows() == [("3", True), ("4", False), ("5", True)]
+    assert dataset.users.rows() == [("a", "DE"), ("b", "FR")]
+    with pytest.raises(ConfigError, match="a list is no DataFrame"):
+        frame_table(pl.DataFrame(ROWS), "sides", items=[1])
+
+
 def test_what_is_no_frame_is_refused() -> None:
     with pytest.raises(ConfigError, match="a dict is no DataFrame"):
         frame_table(ROWS, "shop")

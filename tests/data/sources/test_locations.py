@@ -62,6 +62,16 @@ def test_files_of_another_file_system_are_copied_and_unpacked(tmp_path: Path) ->
     assert {copy.parent for copy in copies} == {scratch}
 
 
+def test_a_packed_file_is_known_by_its_first_bytes_or_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(gzip.compress(TEXT.encode()))
+    assert load_or_prepare(str(tmp_path / "x.csv")).users["raw_id"].to_list() == ["1", "2"]
+    for name in ("x.csv.bz2", "x.zip"):
+        (tmp_path / name).write_bytes(b"PK")
+        for place in (tmp_path / name, f"file://{tmp_path}/{name}", f"{tmp_path / name}?user=user"):
+            with pytest.raises(DataError, match=rf"{name} is packed as .*, which is not read: unpack it"):
+                load_or_prepare(str(place))
+
+
 def test_a_file_address_is_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(TEXT)
     assert load_or_prepare(f"file://{tmp_path}/x.csv").hash == load_or_prepare(str(tmp_path / "x.csv")).hash

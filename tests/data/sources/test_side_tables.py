@@ -139,7 +139,20 @@ def test_what_events_say_of_items_is_an_item_column(tmp_path: Path) -> None:
         ("x", ["one of a kind", "two of a kind", "a third of them"], "text", None),
         ("x", ["red", " red ", ""], "category", ["red", "red", None]),
         ("x", [["a"], ["b", "c"]], "list", [["a"], ["b", "c"]]),
-        ("x", [True, False], "category", ["true", "false"]),
+        ("x", [True, False, None], "boolean", [True, False, None]),
+        ("x", ["True", "false", ""], "boolean", [True, False, None]),
+        ("x", ["yes", "no"], "boolean", [True, False]),
+        ("x", ["y", "n"], "category", ["y", "n"]),
+        ("x", ["1", "0"], "number", [1.0, 0.0]),
+        ("available", ["1", "0", None], "boolean", [True, False, None]),
+        ("In Stock", [1, 0], "boolean", [True, False]),
+        ("is_new", ["Y", "n"], "boolean", [True, False]),
+        ("has_lid", [None, None], "boolean", [None, None]),
+        ("available", ["2", "0"], "number", [2.0, 0.0]),
+        ("x", ["['a', 's']", '["b"]', "[c, d]", "[]"], "list", [["a", "s"], ["b"], ["c", "d"], None]),
+        ("price", ["1.299,00 €", "5.000 €"], "price", [1299.0, 5000.0]),
+        ("price", ["1,000", "2,037"], "price", [1000.0, 2037.0]),
+        ("price", ["0.125", "2.250"], "price", [0.125, 2.25]),
     ],
 )
 def test_types_and_their_values(name: str, values: list[Any], kind: str, stored: list[Any]) -> None:
@@ -147,6 +160,36 @@ def test_types_and_their_values(name: str, values: list[Any], kind: str, stored:
     found = type_of(column)
     assert found == kind
     assert typed(column, found).values.to_list() == (values if stored is None else stored)
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"), [(["a, b", "c"], [["a", "b"], ["c"]]), (["a, b; c"], [["a, b", "c"]])]
+)
+def test_a_stated_list_has_commas_or_semicolons_where_there_is_no_bar(
+    values: list[str], stored: list[list[str]]
+) -> None:
+    assert typed(pl.Series("tags", values), "list").values.to_list() == stored
+
+
+def test_prices_that_may_be_thousands_are_refused_until_the_decimal_mark_is_stated(folder: Path) -> None:
+    (folder / "items.csv").write_text("item,price\na,1.000\nb,2.037 €\nc,5\n")
+    with pytest.raises(DataError, match=r"items.csv: column 'price': price '1.000' may be .*decimal=,"):
+        prepared(folder, "items=items.csv")
+    assert prepared(folder, "items=items.csv&decimal=,").items["price"].to_list() == [1000, 2037, 5]
+    assert prepared(folder, "items=items.csv&decimal=.").items["price"].to_list() == [1, 2.037, 5]
+
+
+def test_a_stated_type_that_fits_no_value_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"column 'colour' is stated to be a number, .* 3 values.*'red'"):
+        prepared(folder, "items=products.csv&item_types=colour:number")
+
+
+def test_availability_of_a_text_table_is_what_serving_reads(folder: Path) -> None:
+    (folder / "items.csv").write_text("item,available,sold\na,yes,1\nb,no,0\nc,,\n")
+    dataset = prepared(folder, "items=items.csv&item_types=sold:boolean")
+    assert dataset.items["available"].to_list() == [True, False, None]
+    assert dataset.items["sold"].to_list() == [True, False, None]
+    assert dataset.manifest.options["side_types"]["item.available"] == "boolean"
 
 
 def test_objects_in_objects_are_left_out(folder: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
-from recray.data.events.prepare import prepare
+from recray.data.events.prepare import load_or_prepare, prepare
 from recray.data.source import ROW_NUMBERS
 from recray.data.sources.tables import InteractionTable
 from recray.data.sources.values import numbers_where_all_are
+from recray.schema import DataError
 
 
 def prepared(path: Path, text: str, **options: Any) -> Dataset:
@@ -68,6 +69,32 @@ def test_line_ends_byte_order_mark_spaces_quotes_and_blank_lines(tmp_path: Path)
     assert dataset.users["raw_id"].to_list() == ["a,b", "c"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blank_lines_behind_the_header(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(end.join(["user,item,ts", "", " ", "a,5,1", "", "b,6,x"]).encode())
+    with pytest.raises(DataError, match="line 6: column 'ts': timestamp 'x' is not a number"):
+        prepare(InteractionTable(path=path), tmp_path / "out")
+    path.write_bytes(path.read_bytes().replace(b"x", b"2"))
+    assert prepare(InteractionTable(path=path), tmp_path / "out").users["raw_id"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("user=user&user=item", "user= is given twice"),
+        ("user=item&item=item", "column 'item' is named for the user and for the item"),
+        ("rating=timestamp", "column 'timestamp' is named for the rating and for the timestamp"),
+        ("name=a/b", "name='a/b' is no name"),
+        ("name=.a", "name='.a' is no name"),
+    ],
+)
+def test_options_that_contradict_are_refused(tmp_path: Path, options: str, message: str) -> None:
+    (tmp_path / "x.csv").write_text("user,item,timestamp\n1,2,3\n")
+    with pytest.raises((ConfigError, DataError), match=message):
+        load_or_prepare(f"{tmp_path / 'x.csv'}?{options}")
+
+
 @pytest.mark.parametrize(
     ("ids", "numeric"),
     [
@@ -112,6 +139,30 @@ def test_parquet_with_unsigned_ids_beyond_63_bits(tmp_path: Path) -> None:
         "18446744073709551615",
         "3",
     ]
+
+
+@pytest.mark.parametrize("word", ["NULL", "nan", "None", r"\N", "n/a"])
+def test_words_for_nothing_are_no_ids(tmp_path: Path, word: str) -> None:
+    text = f"user,item\n1,5\n {word} ,6\n"
+    with pytest.raises(DataError, match="line 3: column 'user': user is empty.*unless ids=text"):
+        prepared(tmp_path / "x.csv", text)
+    with pytest.raises(DataError, match="line 2: column 'item': item is empty.*unless ids=text"):
+        prepared(tmp_path / "y.csv", f"user,item\n1,{word}\n")
+    assert prepared(tmp_path / "z.csv", text, anonymous="drop").users["raw_id"].to_list() == ["1"]
+    assert prepared(tmp_path / "t.csv", text, ids="text").users["raw_id"].to_list() == ["1", word]
+
+
+def test_doubtful_times_and_copies_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        dataset = prepared(tmp_path / "x.csv", "user,item,date\n1,5,19675\n1,5,19675\n2,5,19676\n")
+    assert "x.csv: column 'date': numbers such as 19675 are read as unix seconds" in caplog.text
+    assert "1 of 3 rows are copies of earlier ones (same user, item and all else, time too)" in caplog.text
+    assert "so about 1970" in (dataset.folder / "quality.json").read_text()
+
+
+def test_a_negative_core_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="k_core must be 0 .* got -1"):
+        prepare(InteractionTable(path=tmp_path / "x.csv"), tmp_path / "out", k_core=-1)
 
 
 def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:

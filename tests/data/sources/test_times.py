@@ -20,6 +20,9 @@ MOMENT = datetime.datetime(2020, 9, 13, 12, 26, 40, 250_000)
     [
         ([S, S + 1], [S, S + 1], 1),
         ([50, 100], [50, 100], 1),  # small numbers are seconds: nothing says otherwise
+        ([20200913, 20240229], [1_599_955_200, 1_709_164_800], 1),
+        (["20200913", "20200914"], [1_599_955_200, 1_600_041_600], 1),
+        ([20200913, 20200931], [20200913, 20200931], 1),  # of no calendar
         ([S * 1000 + 1], [S * 1000 + 1], 1_000),
         ([S * 10**6], [S * 10**6], 10**6),
         ([S * 10**9 + 7], [S * 10**9 + 7], 10**9),
@@ -54,6 +57,7 @@ def test_what_is_recognised(values: list[Any], ticks: list[int], per_s: int) -> 
         ([1e300], {}, 0, "in the future"),
         ([S], {"unit": "ms"}, None, "January 1970"),
         ([5], {"unit": "s"}, None, "January 1970"),
+        ([45_000.0, 45_000.5], {}, None, "as Excel counts.*time_unit=s"),
         (["5", ""], {}, 1, "empty"),
         (["5", "five"], {}, 1, "'five' is not a number"),
         (["yesterday"], {}, 0, "neither a number nor a date.*time_format="),
@@ -71,6 +75,14 @@ def test_what_is_refused(values: list[Any], options: dict[str, Any], row: int | 
     with pytest.raises(BadValueError, match=message) as caught:
         times_of(pl.Series(values), **options)
     assert caught.value.row == row
+
+
+def test_numbers_that_lie_about_1970_are_in_doubt_unless_a_unit_is_stated() -> None:
+    assert "so about 1970: are they minutes, days" in times_of(pl.Series([19_675, 19_676])).doubt
+    assert "such as 0.5 are" in times_of(pl.Series([0.5, 0.75])).doubt
+    assert times_of(pl.Series([0, S, S])).doubt == ""  # one zero among times
+    assert times_of(pl.Series([10**8]), unit="s").doubt == ""
+    assert times_of(pl.Series([20240131])).doubt == ""
 
 
 def test_stated_forms_and_units_are_taken() -> None:

@@ -68,6 +68,19 @@ def test_ids_follow_the_training_part_the_most_frequent_first(plain: Path) -> No
     assert ids.tolist() == [known.get(value, 0) for value in late["country"]]
 
 
+def test_rows_differ_where_their_ids_stand_for_other_values(tmp_path: Path) -> None:
+    rows = []
+    for country in ("DE", "FR"):
+        path = tmp_path / country / "clicks.csv"
+        path.parent.mkdir()
+        frame().with_columns(pl.col("country").str.replace("DE", country)).write_csv(path)
+        rows.append(load_or_prepare_rows(str(path)))
+    german, french = rows
+    assert np.array_equal(german.read("test").ids["country"], french.read("test").ids["country"])
+    assert german.hash != french.hash
+    assert german.name != french.name
+
+
 @pytest.mark.parametrize(
     "kind", ["tsv", "semicolons", "gz", "zst", "parquet", "bom", "dates", "days", "floats", "commas"]
 )

@@ -28,9 +28,8 @@ class Serve:
 def main(config: Serve) -> None:
     default = bundle_name(data_name(config.dataset), "ranker")
     service = replace(config.service, application=config.service.application or default)
-    open_served(
-        service.open_store(), service.application, service.name, service.second_source
-    )  # or say so now
+    # A bundle that is missing is said before Ray starts.
+    open_served(service.open_store(), service.application, service.name, service.second_source)
     with serving(config.port) as session:
         url = session.start(service, config.placement)
         ask = f"curl {url}/recommend -H 'content-type: application/json'"

@@ -29,7 +29,10 @@ UnixSeconds = Annotated[StrictInt, Field(ge=0, lt=LATEST_TIME)]
 
 
 class RecommendRequest(BaseModel):
-    """Body of ``POST /recommend``. Ids are those of the raw data, as text or number; blanks around one are no part of it."""
+    """Body of ``POST /recommend``. Ids are those of the raw data, as text or number.
+
+    Blanks around an id are no part of it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 

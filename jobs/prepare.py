@@ -3,7 +3,7 @@
 python jobs/prepare.py ml-1m
 python jobs/prepare.py ml-1m --rows
 python jobs/prepare.py amazon-beauty --item-content
-python jobs/prepare.py criteo-sample
+python jobs/prepare.py "shop/events.csv?user=visitor&timestamp=at&items=products.csv&anonymous=drop"
 """
 
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ from recray.pipelines.leaks import find_leaks, leaks_of_dataset, leaks_of_files,
 class Prepare:
     dataset: tyro.conf.Positional[str]
     """A registered data set (`recray datasets`), or the path of a table (CSV, TSV, Parquet, JSON lines; a
-    file, a folder, a glob, s3://...), an .inter or a sequence file, options behind a `?` (docs/data.md);
-    with `--rows` also of Criteo logs or a folder of LibSVM files."""
+    file, folder, glob, s3://...), an .inter or a sequence file; with `--rows` also of Criteo logs or a folder
+    of LibSVM files. Behind a `?`: columns, items=, users=, anonymous=, label=... (all in docs/data.md)."""
     k_core: int = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
     rows: bool = False

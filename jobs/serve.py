@@ -12,6 +12,7 @@ from recray.cli.jobs import run_job
 from recray.data.sources import data_name
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.session import serving
+from recray.serve.versions import open_served
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Serve:
 def main(config: Serve) -> None:
     default = bundle_name(data_name(config.dataset), "ranker")
     service = replace(config.service, application=config.service.application or default)
+    # A bundle that is missing is said before Ray starts.
+    open_served(service.open_store(), service.application, service.name, service.second_source)
     with serving(config.port) as session:
         url = session.start(service, config.placement)
         ask = f"curl {url}/recommend -H 'content-type: application/json'"

@@ -160,20 +160,22 @@ class ProtocolCard:
     def from_json(values: dict[str, Any]) -> "ProtocolCard":
         return from_dict(ProtocolCard, values)
 
-    def holds_out_as(self, other: "ProtocolCard") -> bool:
-        """Whether the same events were kept from whoever learned."""
-        kept_by = ("dataset_hash", "split", "relevance", "repeats", "known")
-        return all(getattr(self, name) == getattr(other, name) for name in kept_by)
-
-    def held_out(self) -> str:
-        """What was kept from whoever learned, for a person."""
-        said = {
-            f"repeats {self.repeats}": self.repeats != "kept",
-            f"known at test {self.known}": self.known != "history",
-            f"to find {self.relevance}": not self.relevance.startswith("all"),
+    def held_out_otherwise(self, other: "ProtocolCard") -> list[str]:
+        """In what other events were kept from whoever learned, for a person; empty: they were the same."""
+        called = {
+            "dataset": "data set",
+            "k_core": "k_core",
+            "split": "split",
+            "relevance": "what is to be found",
+            "repeats": "repeats",
+            "known": "known at test",
         }
-        chosen = "".join(f", {text}" for text, is_choice in said.items() if is_choice)
-        return f"{self.dataset} ({self.dataset_hash[:8]}), {self.split}{chosen}"
+        differ = {name: pair for name, pair in self.differences(other).items() if name in called}
+        found = [f"{called[name]} {mine}, here {theirs}" for name, (mine, theirs) in differ.items()]
+        if self.dataset_hash != other.dataset_hash and not differ.keys() & {"dataset", "k_core"}:
+            hashes = f"{self.dataset_hash[:8]}, here {other.dataset_hash[:8]}"
+            found.append(f"its events or its tables of items and users have changed since (data {hashes})")
+        return found
 
     def differences(self, other: "ProtocolCard") -> dict[str, tuple[Any, Any]]:
         """Fields in which two cards differ: name -> (this, other)."""

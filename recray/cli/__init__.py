@@ -15,6 +15,8 @@ from rich.table import Table
 from recray.config import ConfigError
 from recray.schema import DataError
 
+NAME_WIDTH = 40
+
 
 class Listing(NamedTuple):
     """What a command prints: a table for people, the same rows as JSON for programs."""
@@ -214,8 +216,11 @@ def _print_table(title: str, heading: str, columns: Sequence[str], rows: Sequenc
     if heading:
         Console().print(f"\n{escape(heading)}", highlight=False)
         table.title = None
+    names = [line for row in rows for line in _cell(row[columns[0]]).splitlines()]
+    whole = min(NAME_WIDTH, max(map(len, names), default=0))  # names are for copying: others give way to them
     for column in columns:
-        table.add_column(column, overflow="fold")
+        width = whole if column == columns[0] else None
+        table.add_column(column.replace("_", " "), overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*(escape(_cell(row[column])) for column in columns))
     Console().print(table)

@@ -48,7 +48,7 @@ def _shown(metrics: dict[str, Any]) -> list[str]:
     return [name for name in metrics if name.startswith(("ndcg@", "hit@", "index_recall@", "auc"))]
 
 
-VERSION_COLUMNS = ("name", "version", "names", "published", "learnt", "metrics")  # that fit into 80 places
+VERSION_COLUMNS = ("bundle", "served_learnt", "metrics")  # that fit into 80 places
 
 
 def versions(name: str = "") -> list[dict[str, Any]]:
@@ -58,16 +58,22 @@ def versions(name: str = "") -> list[dict[str, Any]]:
     for application in [name] if name else store.applications():
         pointing = store.names(application)
         for manifest in reversed(store.versions(application)):
+            names = [n for n, v in pointing.items() if v == manifest.version]
             rows.append(
                 {
                     "protocol": _protocol(manifest.card),
+                    "bundle": [
+                        application,
+                        f"version {manifest.version} of {manifest.created_at[:10]}",
+                        *names,
+                    ],
                     "name": application,
                     "version": manifest.version,
-                    "names": [n for n, v in pointing.items() if v == manifest.version],
+                    "names": names,
                     "model": manifest.model,
                     "created": manifest.created_at,
-                    "published": manifest.created_at[:10],
-                    "learnt": _learnt(manifest),
+                    "served_learnt": _served_learnt(manifest),
+                    "measured_learnt": manifest.card.learnt if manifest.card else "",
                     "requires": [str(r) for r in manifest.requires.values()],
                     "digest": manifest.digest[:12],
                     "metrics": {k: manifest.metrics[k] for k in _shown(manifest.metrics)},
@@ -89,11 +95,14 @@ def _protocol(card: ProtocolCard | None) -> str:
     )
 
 
-def _learnt(manifest: BundleManifest) -> str:
+def _served_learnt(manifest: BundleManifest) -> str:
     """First and last day of the events that what is served has learnt from, where they are known."""
     days = manifest.card.learnt if manifest.card else ""
     until = str((manifest.run or {}).get("learnt_until", ""))[:10]  # later than measured, if fitted again
     return f"{days.split(' to ')[0]} to {until}" if days and until else days
+
+
+_SAID = ("settings", "learnt_until")  # by other names
 
 
 def version(name: str, which: str) -> list[dict[str, Any]]:
@@ -108,10 +117,11 @@ def version(name: str, which: str) -> list[dict[str, Any]]:
         "parent": manifest.parent or "",
     }
     if manifest.card:
-        said |= {f"card.{key}": value for key, value in manifest.card.to_json().items()}
+        said |= {f"card.{key}": value for key, value in manifest.card.to_json().items() if key != "learnt"}
+        said |= {"measured_learnt": manifest.card.learnt, "served_learnt": _served_learnt(manifest)}
     said |= {f"metrics.{key}": value for key, value in manifest.metrics.items()}
     if manifest.run:
-        run = {key: value for key, value in manifest.run.items() if key != "settings"}
+        run = {key: value for key, value in manifest.run.items() if key not in _SAID}
         said |= _flat(run, "run.") | _flat(manifest.run["settings"], "")
     return [{"what": key, "value": value} for key, value in said.items() if value not in ("", [], None)]
 

@@ -59,7 +59,8 @@ def _(measured: MeasuredCodes, model: str, seed: int) -> None:
 def _(measured: MeasuredStages, model: str, seed: int) -> None:
     retriever, both = _stages(measured, model, seed)
     show_evaluation([retriever, both])
-    show_gain(both, retriever)
+    if show_gain(both, retriever).high < 0:
+        print("warning: the ranker makes the retriever's order worse: serve the retriever alone")
 
 
 def _stages(measured: MeasuredStages, model: str, seed: int) -> tuple[Row, Row]:

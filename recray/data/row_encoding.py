@@ -52,6 +52,11 @@ class RowEncoding:
             sparse=tuple(SparseFeature(name=name, size=len(values) + 1) for name, values in sizes),
         )
 
+    def raw_values(self) -> dict[str, tuple[str, ...]]:
+        """What the ids of each category stand for, from 0 on."""
+        columns = zip(self.categories, self.values, strict=True)
+        return {name: ("any other value", *values) for name, values in columns}
+
     def encode(self, columns: pl.DataFrame, labels_N: Float32s) -> RowBlock:
         """Rows of text, numbers or truth values.
 

@@ -3,6 +3,7 @@
 Shapes: N rows.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,10 @@ class Column(NamedTuple):
     name: str
     values_N: Float64s  # ids, or numbers (NaN where missing)
     labels_N: Float64s  # 0 or 1
+    raw_values: Sequence[str] = ()  # what each id stands for, from 0 on, where that is known
+
+    def said(self, value: float) -> str:
+        return self.raw_values[int(value)] if self.raw_values else f"{value:g}"
 
 
 def telling_column(train: Column, test: Column, *, bins: int | None = None) -> Leak | None:
@@ -49,23 +54,29 @@ def telling_column(train: Column, test: Column, *, bins: int | None = None) -> L
     if found < DETERMINES or min(test.labels_N.sum(), (1 - test.labels_N).sum()) < FEW:
         return None
     telling = np.argsort(-np.abs(rates - train.labels_N.mean()) * counts, kind="stable")[:EXAMPLES]
-    shown = (np.flatnonzero(groups == group)[0] for group in telling if counts[group])
+    shown = ((np.flatnonzero(groups == g)[0], g) for g in telling if counts[g])
     return Leak(
         kind="column that tells the label",
         number=found,
         text=f"{train.name} alone has an AUC of {found:.3f}: it is the label told otherwise, or was written "
         f"after it; leave it out (ignore={train.name}) unless it is known when the model is asked",
         examples=tuple(
-            f"{train.name} {train.values_N[n]:g}: {rates[groups[n]]:.1%} of {counts[groups[n]]:,} are clicks"
-            for n in shown
+            f"{train.name} {train.said(train.values_N[n])}: {clicks[g] / counts[g]:.1%} of {counts[g]:,} "
+            "are clicks"
+            for n, g in shown
         ),
     )
 
 
-def copied_rows(train: pl.DataFrame, test: pl.DataFrame) -> Leak | None:
+def copied_rows(
+    train: pl.DataFrame, test: pl.DataFrame, raw_values: Mapping[str, Sequence[str]] | None = None
+) -> Leak | None:
     """Test rows that training holds too, more than there would be by chance.
 
     By chance are as many as training rows have a twin in training: rows of few values are often equal.
+
+    Args:
+        raw_values: what the ids of a column stand for, from 0 on, where that is known.
     """
     twins, hashes = train.hash_rows(0), test.hash_rows(0)
     copied = hashes.is_in(twins.implode())
@@ -74,6 +85,8 @@ def copied_rows(train: pl.DataFrame, test: pl.DataFrame) -> Leak | None:
     if copied.sum() < FEW or share < natural + max(COPIED, SIGMAS * spread):
         return None
     shown = test.with_row_index("row").filter(copied).head(EXAMPLES)
+    for name, values in (raw_values or {}).items():
+        shown = shown.with_columns(pl.Series(name, [values[one] for one in shown[name]], pl.String))
     return Leak(
         kind="test rows in training",
         number=share,

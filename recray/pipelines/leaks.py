@@ -133,12 +133,13 @@ def _events(data: Dataset) -> event_leaks.Events:
 def _of_rows(table: RowTable) -> Iterator[Leak]:
     train, test = _some(table, "train", TRAIN_ROWS), _some(table, "test", TEST_ROWS)
     facts = table.manifest.options
-    checks = [row_leaks.copied_rows(*map(_frame, (train, test)))]
+    raw_values = table.encoding.raw_values() if table.encoding else {}
+    checks = [row_leaks.copied_rows(_frame(train), _frame(test), raw_values)]
     if "tests_before_training_ends" in facts:
         time, share = facts["columns"]["time"], facts["tests_before_training_ends"]
         checks.append(row_leaks.split_by_chance(time, share))
     for name, bins in [(n, BINS) for n in table.schema.dense] + [(f.name, 0) for f in table.schema.sparse]:
-        columns = [_column(block, name) for block in (train, test)]
+        columns = [_column(block, name, raw_values.get(name, ())) for block in (train, test)]
         if columns[0] is not None and columns[1] is not None:
             checks.append(row_leaks.telling_column(columns[0], columns[1], bins=bins or None))
     yield from filter(None, checks)
@@ -162,14 +163,16 @@ def _frame(block: RowBlock) -> pl.DataFrame:
     return frame
 
 
-def _column(block: RowBlock, name: str) -> row_leaks.Column | None:
+def _column(block: RowBlock, name: str, raw_values: Sequence[str]) -> row_leaks.Column | None:
     """None of several ids: which of them tells is not one column's question."""
     clicks_N = (block.labels_N > 0).astype(np.float64)
     if name in block.schema.dense:
         values_N = block.dense_NF[:, block.schema.dense.index(name)].astype(np.float64)
         return row_leaks.Column(name, values_N, clicks_N)
     ids = block.ids[name]
-    return None if isinstance(ids, MultiHot) else row_leaks.Column(name, ids.astype(np.float64), clicks_N)
+    if isinstance(ids, MultiHot):
+        return None
+    return row_leaks.Column(name, ids.astype(np.float64), clicks_N, raw_values)
 
 
 def _is_text(column: pl.Series) -> bool:

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from recray.batch import QueryBatch
+from recray.bundles.same_data import require_same_data
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
-from recray.data.events.examples import Target, eval_examples, item_counts, protocol
+from recray.data.events.examples import Target, eval_examples, item_counts
 from recray.data.events.splits import Split
 from recray.eval.evaluate import Evaluation
 from recray.eval.lists import evaluate_lists
@@ -62,7 +63,8 @@ def measure_served(
     store, version = config.open_store(), config.name if version is None else version
     bundles = open_served(store, config.application, version, config.second_source)
     bundles.verify()
-    _require_same_data(bundles, dataset, split)
+    for bundle in bundles.by_role().values():
+        require_same_data(bundle, dataset, split)
     if bundles.ranker and target == "validation":
         raise ConfigError(f"{bundles.ranker.reference} learned from the validation part: measure on test")
     opened = OpenedVersion(bundles.measured)
@@ -100,15 +102,3 @@ def _served(bundles: ServedBundles, config: StagesConfig) -> str:
     }
     versions = " + ".join(str(bundle.reference) for bundle in bundles.by_role().values())
     return ", ".join([versions, *(f"{name}={value}" for name, value in changed.items())])
-
-
-def _require_same_data(bundles: ServedBundles, dataset: Dataset, split: Split) -> None:
-    for bundle in bundles.by_role().values():
-        card = bundle.manifest.card
-        asked = protocol(dataset, split, "test")
-        if card is None or not card.holds_out_as(asked):
-            trained = card.held_out() if card else "unknown data"
-            raise ConfigError(
-                f"{bundle.reference} was trained on {trained}, this measures {asked.held_out()}: it may have "
-                "learned what it is asked for. Give the --data that it was trained with"
-            )

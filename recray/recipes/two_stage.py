@@ -7,11 +7,10 @@ from torch import Tensor
 from recray.arrays import Int64s
 from recray.batch import QueryBatch
 from recray.bundles.retriever import read_retriever
+from recray.bundles.same_data import require_same_data
 from recray.bundles.searcher import Searcher
 from recray.bundles.weights import load_model
-from recray.config import ConfigError
 from recray.contract import Scorer
-from recray.data.events.examples import protocol
 from recray.data.events.log import event_log
 from recray.data.events.split_data import SplitData
 from recray.features.candidates import CandidateConfig, Candidates, gather, popular_first
@@ -27,7 +26,7 @@ class TwoStage:
     stages."""
 
     def __init__(self, bundle: Bundle, data: SplitData, config: CandidateConfig) -> None:
-        _require_same_data(bundle, data)
+        require_same_data(bundle, data.dataset, data.split)
         self.bundle, self.data, self.config = bundle, data, config
         files = read_retriever(bundle.measured)
         self.searcher = Searcher(files, load_model(bundle.measured))
@@ -59,14 +58,3 @@ class TwoStage:
             above_K = torch.from_numpy(scores_K - scores_K.min()) + floor_B[b]
             scores_BI[b, torch.from_numpy(candidates.item_ids_K)] = above_K
         return scores_BI
-
-
-def _require_same_data(bundle: Bundle, data: SplitData) -> None:
-    card, asked = bundle.manifest.card, protocol(data.dataset, data.split, "test")
-    if card is None or not card.holds_out_as(asked):
-        trained = card.held_out() if card else "an unknown protocol"
-        raise ConfigError(
-            f"{bundle.reference} was trained under {trained}, this run uses {asked.held_out()}: the ranker "
-            "would learn from what the retriever was trained on. Give both the same --data, or name a "
-            "version that was trained on this data with --retriever-version (`recray versions` lists them)"
-        )

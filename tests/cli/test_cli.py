@@ -81,13 +81,22 @@ def test_figures_of_two_cards_stand_under_two_headings(
     found = rows(capsys, "versions")
     asked = {row["protocol"] for row in found if row["name"].startswith("my-shop")}
     assert len(asked) == 2
-    assert {row["learnt"] for row in found} == {CARD.learnt, "2024-02-01 to 2024-05-05", ""}
+    for learnt in ("measured_learnt", "served_learnt"):
+        assert {row[learnt] for row in found} == {CARD.learnt, "2024-02-01 to 2024-05-05", ""}
     assert [row["card"].get("known") for row in found if row["card"]].count("training") == 1
     assert main(["versions"]) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert "Figures under different headings are not comparable." in printed
-    for part in ("leave-one-out", "purchase", "0123456789ab", "4,321 users", "2024-01-01", "0.08421"):
+    for part in (
+        "leave-one-out",
+        "purchase",
+        "0123456789ab",
+        "4,321 users",
+        "2024-01-01",
+        "0.08421",
+        "│ my-shop-export-two_tower",
+    ):
         assert part in printed
     assert main(["versions", "my-shop-export-two_tower"]) == 0
     assert "not comparable" not in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recray.store import Store, read_history, run_record
-from tests.jobs.world import NUM_ITEMS, NUM_USERS, events_file, job, published, train
+from tests.jobs.world import NUM_ITEMS, NUM_USERS, ended, events_file, job, published, train
 
 BRIEF = ("--launch.where", "local", "--loop.epochs", "2")
 
@@ -136,3 +136,12 @@ def test_another_index_says_so_and_keeps_the_history(two_tower: str) -> None:
     bundle = Store().open("films-two_tower", version)
     assert run_record(bundle).settings["index"]["kind"] == "exact"
     assert [report["epoch"] for report in read_history(bundle)] == [1, 2]
+
+
+def test_a_bundle_that_is_missing_is_said_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
+    status, _, said = ended("serve", "--dataset", "nobodys")
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith("error: no bundle 'nobodys-ranker'")

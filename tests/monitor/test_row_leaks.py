@@ -76,6 +76,23 @@ def test_categories_that_tell_the_label() -> None:
     assert telling_column(told[0], told[1]._replace(labels_N=np.ones(NUM_ROWS))) is None
 
 
+def test_the_evidence_is_counted_and_names_raw_values() -> None:
+    parts = [
+        Column("state", labels_N, labels_N, ("any other value", "bought")) for labels_N in map(labels, (0, 1))
+    ]
+    leak = telling_column(*parts)
+    assert leak is not None
+    clicks = int(parts[0].labels_N.sum())
+    assert sorted(leak.examples) == [
+        f"state any other value: 0.0% of {NUM_ROWS - clicks:,} are clicks",
+        f"state bought: 100.0% of {clicks:,} are clicks",
+    ]
+    rows = pl.DataFrame({"state": [1] * 30, "price": list(range(30))})
+    copied = copied_rows(rows, rows, {"state": ("any other value", "bought")})
+    assert copied is not None
+    assert copied.examples[1] == "test row 2: bought, 1"
+
+
 def test_test_rows_that_stand_in_training() -> None:
     rng = np.random.default_rng(0)
     rows = pl.DataFrame({"x": rng.normal(size=NUM_ROWS), "kind": rng.integers(5, size=NUM_ROWS)})

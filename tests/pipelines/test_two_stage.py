@@ -136,8 +136,12 @@ def test_what_it_may_have_learned_is_refused(ranker: Bundle, store: Store, data:
     with pytest.raises(ConfigError, match="learned from the validation part: measure on test"):
         measure_served(asked, data.dataset, data.split, target="validation")
     other = replace(data.split, name="random")
-    with pytest.raises(ConfigError, match=r"was trained on tastes .* leave-one-out, this measures .* random"):
+    with pytest.raises(ConfigError, match=r"asked here: split leave-one-out, here random\. .* --data"):
         measure_served(asked, data.dataset, other)
+    manifest = replace(data.dataset.manifest, hash="0" * 64)
+    changed = replace(data.dataset, manifest=manifest)
+    with pytest.raises(ConfigError, match=r"asked here: its events or its tables of items and users have"):
+        measure_served(asked, changed, data.split)
 
 
 def test_short_lists_earn_nothing_for_what_they_do_not_show() -> None:

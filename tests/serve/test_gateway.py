@@ -111,6 +111,15 @@ def test_recommend(client: Client) -> None:
     assert answer.json["timings_ms"]["total"] > 0
 
 
+def test_blanks_around_an_id_are_no_part_of_it(client: Client) -> None:
+    plain = {"user_id": "103", "history": ["i1", "i2"], "exclude": ["i42"], "request_time": NOW}
+    blank = {"user_id": " 103 ", "history": ["i1\t", " i2"], "exclude": [" i42"], "request_time": NOW}
+    answers = [client.post(body).json for body in (plain, blank)]
+    assert answers[0]["items"] == answers[1]["items"]
+    assert answers[1]["fallback"] is None
+    assert client.post({"user_id": "  "}).status == 422
+
+
 def test_explained_features_survive_json(client: Client, service: FusedService) -> None:
     fields = {"user_id": 103, "request_time": NOW, "explain": True}
     over_http = client.post(fields).json["items"]

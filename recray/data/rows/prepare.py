@@ -86,7 +86,7 @@ def _build(source: RowSource, target: Path, scratch: Path) -> None:
         parts=tuple(writer.parts),
         dense=dense,
         options={**source.options(), **raw.facts},
-        hash=writer.content_hash(),
+        hash=writer.content_hash(raw.encoding),
         created_at=now(),
     )
     write_row_manifest(target, manifest)

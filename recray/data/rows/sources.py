@@ -14,6 +14,7 @@ from recray.data.rows.ratings import RatingsAsRows
 from recray.data.sources.click_table import is_click_table
 from recray.data.sources.criteo import is_click_log
 from recray.data.sources.locations import kind_of
+from recray.schema import DataError
 
 
 def options_of(name_or_path: str) -> tuple[str, dict[str, object]]:
@@ -68,5 +69,12 @@ def _ratings_in(path: Path, options: Mapping[str, object]) -> RowSource:
     of_rows = {f.name for f in fields(RatingsAsRows)} - {"dataset"}
     query = urlencode({key: value for key, value in options.items() if key not in of_rows})
     rows = {key: value for key, value in options.items() if key in of_rows}
-    dataset = load_or_prepare(f"{path}?{query}" if query else str(path))
+    try:
+        dataset = load_or_prepare(f"{path}?{query}" if query else str(path))
+    except DataError as error:
+        if options:
+            raise
+        raise DataError(
+            f"{error} (read as ratings: of a table of clicks, name their column with label=)"
+        ) from error
     return from_dict(RatingsAsRows, {"dataset": dataset, **rows})

@@ -69,7 +69,7 @@ class RowManifest:
     parts: tuple[PartInfo, ...]
     dense: tuple[DenseStats, ...]  # in the order of the schema; fitted on train only
     options: dict[str, Any]
-    hash: str  # sha256 over the columns of all parts, whatever the files' bytes are
+    hash: str  # sha256 over the columns of all parts and what their ids stand for
     created_at: str  # ISO 8601, UTC
     kind: str = KIND
     format: int = FORMAT

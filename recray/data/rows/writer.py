@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from recray.config import to_dict
 from recray.data.row_block import MultiHot, RowBlock, session_groups
+from recray.data.row_encoding import RowEncoding
 from recray.data.row_source import Part
 from recray.data.rows.table import PartInfo, Shard
 from recray.data.rows.tally import IdTally, PartTally
@@ -58,9 +60,12 @@ class RowWriter:
             )
         )
 
-    def content_hash(self) -> str:
-        """sha256 over the schema and every column of every part, however they were cut into blocks."""
+    def content_hash(self, encoding: RowEncoding | None = None) -> str:
+        """sha256 over the schema, what the ids stand for, and every column of every part, however they were
+        cut into blocks."""
         whole = hashlib.sha256(json.dumps(self.schema.to_json(), sort_keys=True).encode())
+        if encoding:
+            whole.update(json.dumps(to_dict(encoding)).encode())
         for key in sorted(self._digests):
             whole.update(key.encode() + self._digests[key].digest())
         return whole.hexdigest()

@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -20,6 +21,7 @@ from recray.data.row_encoding import NO_NUMBER, RowEncoding, as_categories, fit_
 from recray.data.row_source import PARTS, RawRows
 from recray.data.sources.benchmark_folder import benchmark_parts
 from recray.data.sources.checks import BadValueError, first_row
+from recray.data.sources.click_times import names_time, time_columns
 from recray.data.sources.criteo import is_click_log
 from recray.data.sources.dialects import Dialect
 from recray.data.sources.locations import kind_of, list_files, unique_name
@@ -39,7 +41,7 @@ _DECIDING = (
     *("label", "threshold", "time", "split", "categories", "numbers", "ignore", "min_count"),
     *("time_unit", "time_format", "separator", "encoding", "quotes"),
 )
-_TRUTH = {"true": "1", "false": "0"}
+_TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
 class Columns(NamedTuple):
@@ -92,9 +94,9 @@ class ClickTable:
     label: str | None = None
     """Column of what was a click; None: one called label, click, target or the like."""
     threshold: float | None = None
-    """Lowest label that is a click; None: labels are 0 and 1 (or true and false)."""
+    """Lowest label that is a click; None: labels are 0 and 1 (or true and false, yes and no)."""
     time: str | None = None
-    """Column of times, which cuts the parts and is no feature; None: one called timestamp, date..."""
+    """Column of times, which cuts the parts and is no feature; None: one called timestamp, viewed_at..."""
     split: Split = "auto"
     """auto: by time where there is one, else random. order: the rows are in order of time."""
     categories: str = ""
@@ -227,8 +229,9 @@ class ClickTable:
                 f"{file.label}: no column says what was a click (it has {', '.join(names)}): name it "
                 "with label="
             )
-        time = self.time or _called(TIMES, [name for name in names if name not in _listed(self.ignore)])
         said = {kind: _listed(getattr(self, kind)) for kind in ("categories", "numbers", "ignore")}
+        free = [name for name in names if name != label and name not in chain(*said.values())]
+        time = self.time or _called(TIMES, free) or self._guessed_time(file, table.select(free))
         for name in (label, *filter(None, [time]), *(n for listed in said.values() for n in listed)):
             if name not in names:
                 raise DataError(f"{file.label}: no column {name!r}{nearest(name, names)}")
@@ -244,6 +247,18 @@ class ClickTable:
             raise DataError(f"{file.label}: no column is left for a feature beside {label}")
         categories = tuple(name for name in features if name not in numbers)
         return Columns(label, time, tuple(numbers), categories)
+
+    def _guessed_time(self, file: TableFile, table: pl.DataFrame) -> str | None:
+        """The only column of times that is named as one; says which others could be meant."""
+        times = time_columns(table, self.time_unit, self.time_format)
+        named = [name for name in times if names_time(name)]
+        if len(named) == 1:
+            return named[0]
+        if times:
+            log.warning(
+                "%s: %s could be the time of a row: name it with time=", file.label, " or ".join(times)
+            )
+        return None
 
     def _cut(self, file: TableFile, table: pl.DataFrame, time: str | None) -> tuple[list[Int64s], str]:
         """Which rows are for what, in the order of the file or of time."""
@@ -374,6 +389,10 @@ def _labels(file: TableFile, column: pl.Series, threshold: float | None) -> pl.S
     if threshold is not None:
         refuse(file, labels.is_null() | ~labels.is_finite(), column, "and a label must be a number")
         labels = (labels >= threshold).cast(pl.Float64)
-    way_out = "and a label is 0 or 1: correct it, or say from which value on it is a click with threshold="
+    way_out = "and a label is 0 or 1: correct it, or name another column with label="
+    if labels.count() == texts.count():
+        way_out = (
+            "and a label is 0 or 1: correct it, or say from which value on it is a click with threshold="
+        )
     refuse(file, ~labels.is_in([0.0, 1.0]).fill_null(value=False), column, way_out)
     return labels.cast(pl.Float32)

@@ -90,6 +90,12 @@ def read_clicks(
         _require_few(malformed, max_malformed)
 
 
+_OTHERWISE = (
+    ". Lists in the LETOR format are a folder, whose files train= and test= name; a table of clicks has its "
+    "columns' names in line 1 and a name that ends in .csv or .tsv, and label= names the column of clicks"
+)
+
+
 def _require_few(malformed: Malformed, most: float) -> None:
     if malformed.count <= most * malformed.lines:
         return
@@ -98,6 +104,7 @@ def _require_few(malformed: Malformed, most: float) -> None:
         f"{malformed.count:,} of {malformed.lines:,} lines are malformed, more than max_malformed={most:g}; "
         f"the first is {first['file']}, line {first['line']}: {first['problem']}. "
         "A line is a label, 13 whole numbers and 26 categories of eight hex digits, tab separated"
+        + (_OTHERWISE if malformed.count == malformed.lines else "")
     )
 
 

@@ -20,6 +20,7 @@ class RankingFeature(Generic[K]):
     unit: str
     text: str
     define: Define[K]
+    column: str = ""  # of the items that says something only where they have it; "": it needs none
 
 
 class Group(Generic[K]):
@@ -29,12 +30,16 @@ class Group(Generic[K]):
         self.name = name
         self.features: list[RankingFeature[K]] = []
 
-    def feature(self, unit: str) -> Callable[[Define[K]], Define[K]]:
-        """Decorates a definition: its name is the feature's, its docstring the meaning."""
+    def feature(self, unit: str, column: str = "") -> Callable[[Define[K]], Define[K]]:
+        """Decorates a definition: its name is the feature's, its docstring the meaning.
+
+        Args:
+            column: of the items, without which it is missing everywhere.
+        """
 
         def add(define: Define[K]) -> Define[K]:
             text = (define.__doc__ or "").strip()
-            self.features.append(RankingFeature(define.__name__, self.name, unit, text, define))
+            self.features.append(RankingFeature(define.__name__, self.name, unit, text, define, column))
             return define
 
         return add

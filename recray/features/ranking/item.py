@@ -60,7 +60,7 @@ def item_days_since_last(known: Known) -> Value:
     return (known.time - known.item.last_time_K) / DAY_S
 
 
-@ITEM.feature("years")
+@ITEM.feature("years", YEAR)
 def item_age(known: Known) -> Value:
     """Time since the beginning of the item's release year."""
     return 1970.0 + known.time / YEAR_S - number(known, YEAR)

@@ -6,6 +6,7 @@ a list themselves.
 
 import numpy as np
 
+from recray.features.items import GENRES
 from recray.features.ranking.feature import Group, Value
 from recray.features.ranking.item import item_events, item_events_30d, item_mean_rating
 from recray.features.ranking.known import KnownOfQuery
@@ -42,13 +43,13 @@ def item_mean_rating_rank(known: KnownOfQuery) -> Value:
     return place_within(item_mean_rating(known))
 
 
-@PLACES.feature("rank")
+@PLACES.feature("rank", GENRES)
 def genre_affinity_rank(known: KnownOfQuery) -> Value:
     """1 + how many candidates have a higher genre_affinity."""
     return place_within(genre_affinity(known))
 
 
-@PLACES.feature("rank")
+@PLACES.feature("rank", GENRES)
 def genre_affinity_recent_rank(known: KnownOfQuery) -> Value:
     """1 + how many candidates have a higher genre_affinity_recent."""
     return place_within(genre_affinity_recent(known))

@@ -50,7 +50,7 @@ def event_features_of(columns: Columns) -> Mapping[str, RankingFeature[Known]]:
 
 
 def chosen(names: Sequence[str] = (), columns: Columns = NO_COLUMNS) -> tuple[str, ...]:
-    """The names, or all that there are where none is given: first those of every catalogue.
+    """The names, or all that say something here where none is given: first those of every catalogue.
 
     Raises:
         DataError: a name that these columns do not give, or one given twice.
@@ -58,7 +58,9 @@ def chosen(names: Sequence[str] = (), columns: Columns = NO_COLUMNS) -> tuple[st
     features = features_of(columns)
     named(features, names)
     _refuse_repeats(names)
-    return tuple(names or dict.fromkeys([*FEATURES, *features]))
+    there = {"", *columns.labels, *columns.numbers}
+    of_every = (name for name, feature in FEATURES.items() if feature.column in there)
+    return tuple(names or dict.fromkeys([*of_every, *(name for name in features if name not in FEATURES)]))
 
 
 def check_names(names: Sequence[str]) -> None:

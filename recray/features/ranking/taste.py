@@ -33,25 +33,25 @@ def overlap_last(known: KnownOfQuery, column: str) -> Value:
     return taste.shared_last_K / (taste.num_labels_K + taste.num_labels_last - taste.shared_last_K)
 
 
-@TASTE.feature("share")
+@TASTE.feature("share", GENRES)
 def genre_affinity(known: KnownOfQuery) -> Value:
     """Share of the user's last 512 events that have a genre of the item, mean over its genres."""
     return affinity(known, GENRES)
 
 
-@TASTE.feature("share")
+@TASTE.feature("share", GENRES)
 def genre_affinity_recent(known: KnownOfQuery) -> Value:
     """The same share, an event weighing half as much with every 10 later events."""
     return affinity_recent(known, GENRES)
 
 
-@TASTE.feature("rating")
+@TASTE.feature("rating", GENRES)
 def genre_mean_rating(known: KnownOfQuery) -> Value:
     """Mean rating that the user gave to the item's genres, over the last 512 events."""
     return mean_rating(known, GENRES)
 
 
-@TASTE.feature("share")
+@TASTE.feature("share", GENRES)
 def genre_overlap_last(known: KnownOfQuery) -> Value:
     """Genres that the item and the user's last event share, over the genres of either."""
     return overlap_last(known, GENRES)

@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 256 * 1024
 LATEST_TIME = 2**33  # unix seconds, the year 2242: later ones are milliseconds by mistake
 
 RawId = (
-    Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
+    Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True, strip_whitespace=True)]
     | Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)]
 )
 RawIds = Annotated[list[RawId], Field(max_length=MAX_HISTORY)]
@@ -29,7 +29,10 @@ UnixSeconds = Annotated[StrictInt, Field(ge=0, lt=LATEST_TIME)]
 
 
 class RecommendRequest(BaseModel):
-    """Body of ``POST /recommend``. Ids are those of the raw data, as text or number."""
+    """Body of ``POST /recommend``. Ids are those of the raw data, as text or number.
+
+    Blanks around an id are no part of it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 

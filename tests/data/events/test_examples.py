@@ -208,7 +208,8 @@ def test_what_models_may_know_at_test_is_a_choice() -> None:
     )
     examples, card = eval_examples(dataset, again, "test")
     assert examples.queries.history.values_N.tolist() == [0, 1, 2, 3]
-    assert (card.known, card.holds_out_as(protocol(dataset, split, "test"))) == ("everything", False)
+    differ = card.held_out_otherwise(protocol(dataset, split, "test"))
+    assert differ == ["known at test everything, here history"]
 
 
 def test_the_card_says_what_was_measured() -> None:

@@ -68,6 +68,19 @@ def test_ids_follow_the_training_part_the_most_frequent_first(plain: Path) -> No
     assert ids.tolist() == [known.get(value, 0) for value in late["country"]]
 
 
+def test_rows_differ_where_their_ids_stand_for_other_values(tmp_path: Path) -> None:
+    rows = []
+    for country in ("DE", "FR"):
+        path = tmp_path / country / "clicks.csv"
+        path.parent.mkdir()
+        frame().with_columns(pl.col("country").str.replace("DE", country)).write_csv(path)
+        rows.append(load_or_prepare_rows(str(path)))
+    german, french = rows
+    assert np.array_equal(german.read("test").ids["country"], french.read("test").ids["country"])
+    assert german.hash != french.hash
+    assert german.name != french.name
+
+
 @pytest.mark.parametrize(
     "kind", ["tsv", "semicolons", "gz", "zst", "parquet", "bom", "dates", "days", "floats", "commas"]
 )
@@ -138,6 +151,46 @@ def test_without_times_rows_are_split_by_chance_and_it_is_said(
     assert ordered.read("test").labels_N.tolist() == frame()["clicked"].to_list()[270:]
 
 
+@pytest.mark.parametrize("name", ["viewed_at", "event timestamp", "clickDate"])
+def test_a_column_of_times_cuts_the_parts_whatever_it_is_called_for(tmp_path: Path, name: str) -> None:
+    frame().rename({"time": name}).write_csv(tmp_path / "clicks.csv")
+    table = load_or_prepare_rows(str(tmp_path / "clicks.csv"))
+    assert table.manifest.options["columns"]["time"] == name
+    assert table.schema.dense == ("price", "age")
+    assert table.read("test").labels_N.tolist() == frame().sort("time")["clicked"].to_list()[270:]
+    kept = load_or_prepare_rows(f"{tmp_path / 'clicks.csv'}?numbers={name.replace(' ', '%20')}")
+    assert name in kept.schema.dense
+
+
+def test_columns_that_could_be_the_time_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    twice = frame().rename({"time": "seen"}).with_columns(viewed_at="seen", sent_at="seen", hour_at="age")
+    for left_out, said in (
+        ([], "viewed_at or sent_at"),
+        (["sent_at", "viewed_at"], "clicks.csv: seen could"),
+    ):
+        twice.drop(left_out).write_csv(tmp_path / "clicks.csv")
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            table = load_or_prepare_rows(str(tmp_path / "clicks.csv"))
+        assert f"{said}" in caplog.text
+        assert table.manifest.options["columns"]["time"] is None
+
+
+def test_labels_may_be_words(plain: Path, tmp_path: Path) -> None:
+    words = frame()["clicked"].replace_strict({1: "Yes", 0: "no"})
+    frame().with_columns(clicked=words).write_csv(tmp_path / "clicks.csv")
+    assert same_rows(load_or_prepare_rows(str(tmp_path / "clicks.csv")), load_or_prepare_rows(str(plain)))
+
+
+def test_clicks_that_are_read_as_something_else_hear_of_label(tmp_path: Path) -> None:
+    frame().rename({"clicked": "bought"}).write_csv(tmp_path / "clicks.csv")
+    with pytest.raises(DataError, match=r"read as ratings: of a table of clicks, .* label="):
+        load_or_prepare_rows(str(tmp_path / "clicks.csv"))
+    (tmp_path / "lists.txt").write_text("2 qid:1 1:0.5\n0 qid:1 1:0.25\n" * 9)
+    with pytest.raises(DataError, match=r"LETOR format are a folder, .* label="):
+        load_or_prepare_rows(str(tmp_path / "lists.txt"))
+
+
 def test_rows_of_one_moment_are_never_on_both_sides_of_a_cut(tmp_path: Path) -> None:
     frame().with_columns(time=pl.int_range(pl.len()) // 9).write_csv(tmp_path / "clicks.csv")
     table = load_or_prepare_rows(str(tmp_path / "clicks.csv"))
@@ -154,6 +207,7 @@ GOOD = "label,price,kind,time\n" + "".join(f"{n % 2},{n}.5,k{n % 3},{n}\n" for n
     ("old", "new", "message"),
     [
         ("1,7.5,", "2,7.5,", r"line 9: label is '2', and a label is 0 or 1: .* threshold="),
+        ("1,7.5,", "maybe,7.5,", r"line 9: label is 'maybe', and a label is 0 or 1: .* label="),
         ("1,7.5,", ",7.5,", r"line 9: label is None, and a label is 0 or 1"),
         (
             "1,7.5,",

@@ -16,7 +16,7 @@ from recray.data.sources.roles import Role
 from recray.data.sources.side_types import stripped
 from recray.data.sources.table_files import TableFile
 from recray.data.sources.times import TimeUnit, times_of
-from recray.data.sources.values import EMPTY_WORDS, Column, ids_of, ratings_of
+from recray.data.sources.values import Column, ids_of, ratings_of
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _frame(part: Part, how: Reading) -> pl.DataFrame:
 
 def _item_ids(values: pl.Series, as_text: bool) -> Column:
     ids = ids_of(values, "item", as_text=as_text)
-    _require(ids.values, f"item is empty: drop the row or fill it in{EMPTY_WORDS}")
+    _require(ids.values, "item is empty: drop the row or fill it in")
     return ids
 
 
@@ -178,8 +178,7 @@ def _without_anonymous(events: pl.DataFrame, how: Reading, rows: _Rows) -> tuple
         raise BadValueError(
             first_row(nobody),
             f"user is empty, as in {count:,} row{'s' * (count > 1)}: drop them or fill them in; "
-            "anonymous=drop leaves such rows out, anonymous=session takes each session as a user"
-            + EMPTY_WORDS,
+            "anonymous=drop leaves such rows out, anonymous=session takes each session as a user",
         )
     if how.anonymous == "drop":
         return events.filter(~nobody), f"rows without a user were left out: {count:,}"

@@ -7,8 +7,7 @@ import polars as pl
 from recray.data.sources.checks import BadValueError, first_row, rating_problem
 from recray.data.sources.decimals import DecimalMark, decimal_of, other_mark, parsed
 
-_NO_ID = r"(?i)^(?:null|none|nan|n/a|\\n)$"  # as databases and libraries write what is not there
-EMPTY_WORDS = r"; NULL, None, NaN, N/A and \N count as empty, unless ids=text"
+_DOUBTFUL = r"(?i)^(?:null|none|nan|n/a|\\n)$"  # as databases and libraries write what is not there
 
 
 class Column(NamedTuple):
@@ -53,16 +52,21 @@ def _wrong_type(dtype: pl.DataType, role: str, wanted: str) -> BadValueError:
 def tidy_ids(ids: pl.Series, role: str, *, as_text: bool = False) -> Column:
     """Text ids without blanks around them and, where that loses nothing, ``7`` for ``7.0``.
 
-    Unless they are taken as text, words such as ``NULL`` are no ids.
+    Words such as ``NULL`` are ids like any other, and said: somebody may be called so.
     """
     notes = []
     stripped = ids.str.strip_chars()
     changed = int((stripped != ids).sum())
     if changed:
         notes.append(f"blanks around {changed:,} {role} ids were stripped")
-    empty = (stripped == "") if as_text else (stripped == "") | stripped.str.contains(_NO_ID)
-    if empty.any():
+    if (empty := stripped == "").any():
         stripped = stripped.set(empty, None)
+    if (doubtful := stripped.str.contains(_DOUBTFUL).fill_null(value=False)).any():
+        words = ", ".join(stripped.filter(doubtful).unique().sort().head(3))
+        notes.append(
+            f"{int(doubtful.sum()):,} {role} ids are words such as {words}: they are taken as ids; clear "
+            "them in the file if they stand for nobody"
+        )
     if not as_text and stripped.str.contains(".0", literal=True).any():
         whole = stripped.str.contains(r"^[+-]?\d+\.0+$")
         if whole.any() and not stripped.str.contains(r"^[+-]?\d+\.\d*[1-9]\d*$").any():

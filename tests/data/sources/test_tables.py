@@ -1,6 +1,7 @@
 """CSV, TSV and Parquet tables of any shape."""
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
@@ -142,18 +143,15 @@ def test_parquet_with_unsigned_ids_beyond_63_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["NULL", "nan", "None", r"\N", "n/a"])
-def test_words_for_nothing_are_no_ids(tmp_path: Path, word: str) -> None:
-    text = f"user,item\n1,5\n {word} ,6\n"
-    with pytest.raises(DataError, match="line 3: column 'user': user is empty.*unless ids=text"):
-        prepared(tmp_path / "x.csv", text)
-    with pytest.raises(DataError, match="line 2: column 'item': item is empty.*unless ids=text"):
-        prepared(tmp_path / "y.csv", f"user,item\n1,{word}\n")
-    assert prepared(tmp_path / "z.csv", text, anonymous="drop").users["raw_id"].to_list() == ["1"]
-    assert prepared(tmp_path / "t.csv", text, ids="text").users["raw_id"].to_list() == ["1", word]
+def test_words_for_nothing_are_ids_and_said(tmp_path: Path, word: str) -> None:
+    dataset = prepared(tmp_path / "x.csv", f"user,item\n1,5\n {word} ,6\n")
+    assert dataset.users["raw_id"].to_list() == ["1", word]
+    said = json.loads((dataset.folder / "quality.json").read_text())["notes"]
+    assert any(f"1 user ids are words such as {word}: they are taken as ids" in note for note in said)
 
 
 def test_doubtful_times_and_copies_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="recray"):
         dataset = prepared(tmp_path / "x.csv", "user,item,date\n1,5,19675\n1,5,19675\n2,5,19676\n")
     assert "x.csv: column 'date': numbers such as 19675 are read as unix seconds" in caplog.text
     assert "1 of 3 rows are copies of earlier ones (same user, item and all else, time too)" in caplog.text

@@ -64,6 +64,7 @@ def interval(found: dict[str, float], scale: float = 1.0) -> tuple[float, ...]:
 LEAVE_ONE_OUT, GENERATIVE = "ml-100k-leave-one-out", "ml-100k-generative"
 SEQUENCE_100K, SEQUENCE_1M = "ml-100k-sequence", "ml-1m-sequence"
 BENCH, RANKED, SERVED = result("sequence"), result("ml-1m-ranking"), result("serving")
+REFIT = result("refit")
 CLICKS, CODES, GENERATED = result("click_quality"), result("semantic_ids"), result("generative")
 
 
@@ -181,6 +182,22 @@ TABLE = [
             ),
         ),
         not_kept=("three earlier ones 0.92",),
+    ),
+    Figures(
+        "python -m benchmarks.refit",
+        (
+            Snippet("{} users on the last {} days", at(REFIT, "two_tower/users", "days")),
+            *(
+                Snippet(
+                    title + " {} and {}: +{} [+{}, +{}]",
+                    (
+                        *at(REFIT, f"{model}/selected/recall@10/mean", f"{model}/refitted/recall@10/mean"),
+                        *interval(REFIT[model]["gain"]["recall@10"]),
+                    ),
+                )
+                for title, model in (("two-tower", "two_tower"), ("ItemKNN", "item_knn"))
+            ),
+        ),
     ),
     Figures(
         "python -m benchmarks.streaming",

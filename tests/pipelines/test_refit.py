@@ -83,7 +83,7 @@ def test_a_split_that_holds_nothing_out_is_trained_and_not_measured(config: Data
     assert "ndcg@10" not in trained.bundle.manifest.metrics
     assert run_record(trained.bundle).epochs == 2
     ranking = GBDTRankerRun(data=run.data)
-    with pytest.raises(ConfigError, match="unknown protocol"):
+    with pytest.raises(ConfigError, match="under no protocol"):
         train(GBDT_RANKER, ranking, LOCAL, Store())
 
 

@@ -14,6 +14,7 @@ from recray.contract import Retriever
 from recray.data.events.choices import EventChoices
 from recray.eval.compare import Row
 from recray.pipelines.leaks import find_leaks, report
+from recray.pipelines.train import chosen_epochs
 from recray.recipes import RECIPES, run_for
 from recray.recipes.retriever import evaluate_retriever
 from recray.track.console import ConsoleProgress
@@ -70,7 +71,7 @@ def compare_models(
         named = f"{title} seed {run.seed}"
         model = _best(recipe, run, data, named, reports)
         if recipe.learns_before_test(run):
-            epochs = int(reports[-1].get("best_epoch", reports[-1]["epoch"])) if reports else 0
+            epochs = chosen_epochs(reports[-1])
             data = recipe.learning(run, data, "before test")
             model = _best(recipe, recipe.again(run, epochs), data, f"{named}, before test", [])
         if loop := recipe.loop(run):

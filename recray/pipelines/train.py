@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -76,15 +76,15 @@ def fit_again(
     recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted[D, M], learn: Learnt
 ) -> Fitted[D, M]:
     """The model that has learnt more, for as long as validation chose; a run of its own beside the first."""
-    epochs = chosen_epochs(fitted.done)
+    epochs = chosen_epochs(fitted.done.metrics)
     log.info("%s: trained again with %s, for %d epochs", recipe.name, _MORE[learn], epochs)
     where = dataclasses.replace(where, run=f"{fitted.done.name}-{learn.replace(' ', '-')}")
     return fit(recipe, recipe.again(run, epochs), where, recipe.learning(run, fitted.data, learn), learn)
 
 
-def chosen_epochs(done: RunResult) -> int:
+def chosen_epochs(last_report: Mapping[str, float]) -> int:
     """As many as validation chose; of what is not validated, as many as there were."""
-    return int(done.metrics.get("best_epoch", done.metrics.get("epoch", 0)))
+    return int(last_report.get("best_epoch", last_report.get("epoch", 0)))
 
 
 def fit(

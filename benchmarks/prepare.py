@@ -26,7 +26,7 @@ import polars as pl
 import tyro
 
 from recray.data.events.prepare import prepare
-from recray.data.sources.movielens import MovieLens
+from recray.data.sources.published.movielens import MovieLens
 
 USERS_25M, ITEMS_25M, ROWS_25M = 162_541, 59_047, 25_000_095
 START_S, END_S = 789_652_009, 1_574_327_703  # first and last rating of the original

@@ -17,7 +17,7 @@ from recray.data.row_block import LABEL, SESSION, MultiHot, RowBlock
 from recray.data.rows.sources import options_of, rows_of
 from recray.data.rows.table import RowTable
 from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
-from recray.data.sources.click_table import ClickTable
+from recray.data.sources.clicks.table import ClickTable
 from recray.monitor import event_leaks, row_leaks
 from recray.monitor.leaks import Leak, require_none, seconds_of
 from recray.recipes.ranking_data import RankerData

@@ -12,7 +12,7 @@ import torch
 
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
-from recray.data.sources.locations import unique_name
+from recray.data.sources.files.locations import unique_name
 from recray.eval.clicks import ClickEvaluation
 from recray.eval.evaluate import Evaluation
 from recray.models.dlrm import DLRM, DLRMConfig

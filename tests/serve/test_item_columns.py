@@ -15,7 +15,7 @@ from recray.batch import FeatureTables, Jagged, QueryBatch
 from recray.bundles.ranker import read_ranker
 from recray.bundles.retriever import RetrieverFiles, write_retriever
 from recray.config import ConfigError, to_dict
-from recray.data.sources.side_types import type_of, typed
+from recray.data.sources.tables.side_types import type_of, typed
 from recray.features.items import item_features
 from recray.features.ranking import FEATURES, RankingQuery, chosen, compute
 from recray.models.two_tower import TwoTower, TwoTowerConfig

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save
 
 from recray.arrays import Float32s
 from recray.config import nearest
-from recray.data.sources.raw_files import require_file
+from recray.data.sources.files.raw_files import require_file
 from recray.schema import DataError
 
 _ID_COLUMNS = ("raw_id", "item_id", "item", "asin", "movieId")

@@ -25,7 +25,7 @@ from recray.data.content.quality import measure_content, render_content
 from recray.data.content.text import SentenceEncoder, load_sentence_encoder
 from recray.data.content.tfidf import TfidfEncoder, fit_tfidf
 from recray.data.events.dataset import QUALITY, QUALITY_PAGE, Dataset
-from recray.data.sources.raw_files import fingerprint
+from recray.data.sources.files.raw_files import fingerprint
 from recray.folders import build_once, digest, file_sha256
 from recray.schema import ContentSchema, DataError
 

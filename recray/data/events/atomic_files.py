@@ -1,4 +1,4 @@
-"""A prepared data set as RecBole's atomic files, which ``data/sources/recbole.py`` reads back.
+"""A prepared data set as RecBole's atomic files, which ``data/sources/published/recbole.py`` reads back.
 
 Tokens are the data set's own numbers (user 0, item 0, ...), so that scores come back without a map.
 Texts lose their double quotes: RecBole would read up to the next one, line ends included.

@@ -8,7 +8,7 @@ from recray.arrays import Float32s, Int64s
 from recray.batch import QueryBatch
 from recray.config import from_dict
 from recray.data.events.dataset import Dataset
-from recray.data.sources.synthetic_truth import SyntheticConfig, plant, session_scores
+from recray.data.sources.synthetic.truth import SyntheticConfig, plant, session_scores
 from recray.schema import DataError
 
 _NEVER = -1e9  # log probability of an item that is not out yet; finite, so that metrics stay finite

@@ -11,9 +11,9 @@ from recray.data import sources
 from recray.data.events.prepare import load_or_prepare
 from recray.data.row_source import RowSource
 from recray.data.rows.ratings import RatingsAsRows
-from recray.data.sources.click_table import is_click_table
-from recray.data.sources.criteo import is_click_log
-from recray.data.sources.locations import kind_of
+from recray.data.sources.clicks.criteo import is_click_log
+from recray.data.sources.clicks.table import is_click_table
+from recray.data.sources.files.locations import kind_of
 from recray.schema import DataError
 
 

@@ -12,25 +12,26 @@ from urllib.parse import parse_qsl
 from recray.config import ConfigError, from_dict, nearest
 from recray.data.row_source import RowSource
 from recray.data.source import Source
-from recray.data.sources.amazon import AmazonReviews, is_amazon
-from recray.data.sources.benchmark_folder import BenchmarkFolder, benchmark_parts
-from recray.data.sources.click_table import ClickTable, is_click_table
-from recray.data.sources.criteo import Criteo
-from recray.data.sources.letor import Letor, is_letor
-from recray.data.sources.locations import (
+from recray.data.sources.clicks.criteo import Criteo
+from recray.data.sources.clicks.synthetic import SyntheticClicks
+from recray.data.sources.clicks.table import ClickTable, is_click_table
+from recray.data.sources.files.locations import (
     absolute_location,
     is_address,
     kind_of,
     refuse_packing,
     unique_name,
 )
-from recray.data.sources.movielens import MovieLens
-from recray.data.sources.recbole import RecBole
-from recray.data.sources.sequences_text import SequenceText
-from recray.data.sources.synthetic import Synthetic
-from recray.data.sources.synthetic_clicks import SyntheticClicks
-from recray.data.sources.table_files import TABLES as TABLES
-from recray.data.sources.tables import InteractionTable
+from recray.data.sources.published.amazon import AmazonReviews, is_amazon
+from recray.data.sources.published.benchmark_folder import BenchmarkFolder
+from recray.data.sources.published.letor import Letor, is_letor
+from recray.data.sources.published.movielens import MovieLens
+from recray.data.sources.published.recbole import RecBole
+from recray.data.sources.published.sequences_text import SequenceText
+from recray.data.sources.synthetic.source import Synthetic
+from recray.data.sources.tables.interactions import InteractionTable
+from recray.data.sources.tables.parts import benchmark_parts
+from recray.data.sources.tables.table_files import TABLES as TABLES
 from recray.schema import DataError
 
 

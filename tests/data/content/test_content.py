@@ -18,8 +18,8 @@ from recray.data.content.tfidf import fit_tfidf, signs_of, terms_of
 from recray.data.content.vectors import ContentConfig, item_content, load_encoder
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare, prepare
-from recray.data.sources.synthetic import Synthetic
-from recray.data.sources.synthetic_truth import SyntheticConfig
+from recray.data.sources.synthetic.source import Synthetic
+from recray.data.sources.synthetic.truth import SyntheticConfig
 from recray.schema import DataError
 from tests.conftest import raw_file
 from tests.data.made import dataset_of

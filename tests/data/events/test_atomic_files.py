@@ -10,7 +10,7 @@ import pytest
 
 from recray.data.events.atomic_files import side_fields, write_atomic_files
 from recray.data.events.dataset import Dataset
-from recray.data.sources.recbole import RecBole
+from recray.data.sources.published.recbole import RecBole
 from tests.data.made import dataset_of
 
 # Two events of user 0 lie a second apart: the same float32. User 1 has a tie, kept in the order given.

@@ -8,8 +8,8 @@ import pytest
 
 from recray.data.events.prepare import load_or_prepare, prepare
 from recray.data.source import Source
-from recray.data.sources.movielens import MovieLens
-from recray.data.sources.tables import InteractionTable
+from recray.data.sources.published.movielens import MovieLens
+from recray.data.sources.tables.interactions import InteractionTable
 from recray.schema import DataError
 from tests.data import made
 

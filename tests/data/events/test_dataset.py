@@ -9,7 +9,7 @@ import pytest
 
 from recray.data.events.dataset import INTERACTIONS, Dataset, content_hash, load_dataset
 from recray.data.events.prepare import prepare
-from recray.data.sources.tables import InteractionTable
+from recray.data.sources.tables.interactions import InteractionTable
 from recray.schema import DataError
 
 CSV = "user_id,item_id,rating,timestamp\nb,10,4.0,100\na,11,5.0,100\nb,11,3.0,99\n"

@@ -15,10 +15,10 @@ from recray import paths
 from recray.config import ConfigError
 from recray.data.events.dataset import load_dataset
 from recray.data.events.prepare import load_or_prepare, prepare
-from recray.data.sources.movielens import MovieLens
-from recray.data.sources.synthetic import Synthetic
-from recray.data.sources.synthetic_truth import SyntheticConfig
-from recray.data.sources.tables import InteractionTable
+from recray.data.sources.published.movielens import MovieLens
+from recray.data.sources.synthetic.source import Synthetic
+from recray.data.sources.synthetic.truth import SyntheticConfig
+from recray.data.sources.tables.interactions import InteractionTable
 from recray.schema import DataError
 from tests.data import made
 
@@ -130,7 +130,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from recray.data.events.prepare import prepare
-from recray.data.sources.movielens import MovieLens
+from recray.data.sources.published.movielens import MovieLens
 print("ready", flush=True)
 prepare(MovieLens(name="ml-1m", archive=Path(sys.argv[1])), Path(sys.argv[2]))
 print("done", flush=True)

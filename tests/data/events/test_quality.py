@@ -15,8 +15,8 @@ from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import prepare
 from recray.data.events.quality import _gini, measure
 from recray.data.source import ABSOLUTE_TIMES
-from recray.data.sources.sequences_text import SequenceText
-from recray.data.sources.tables import InteractionTable
+from recray.data.sources.published.sequences_text import SequenceText
+from recray.data.sources.tables.interactions import InteractionTable
 
 # Five users, user 5 and item 50 appear only at the end; one exact copy, one repeated pair, one
 # rating of 9, one row earlier than the one before it, one tie within user 1.

@@ -14,8 +14,8 @@ from recray.data.events.examples import eval_examples, item_counts
 from recray.data.events.ideal import IdealRanker
 from recray.data.events.prepare import prepare
 from recray.data.events.splits import global_time, leave_one_out
-from recray.data.sources.synthetic import Synthetic
-from recray.data.sources.synthetic_truth import SyntheticConfig, draw_events, plant, session_scores
+from recray.data.sources.synthetic.source import Synthetic
+from recray.data.sources.synthetic.truth import SyntheticConfig, draw_events, plant, session_scores
 from recray.schema import DataError
 from tests.data.made import dataset_of
 

@@ -21,7 +21,7 @@ from recray.data.row_source import Malformed, Part, RawRows
 from recray.data.rows.prepare import load_or_prepare_rows, prepare_rows
 from recray.data.rows.table import RowTable, load_rows
 from recray.data.sources import SOURCES, names
-from recray.data.sources.raw_files import where_to_put
+from recray.data.sources.files.raw_files import where_to_put
 from recray.schema import DataError
 from tests.conftest import raw_file
 from tests.data.made_rows import Made, block_of, click_line, same_batch, table_of

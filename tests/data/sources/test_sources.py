@@ -8,11 +8,11 @@ import pytest
 from recray.config import ConfigError
 from recray.data.events.prepare import load_or_prepare
 from recray.data.sources import SOURCES, data_name, is_registered, row_source_of, source_of
-from recray.data.sources.amazon import AmazonReviews
-from recray.data.sources.recbole import RecBole
-from recray.data.sources.sequences_text import SequenceText
-from recray.data.sources.synthetic import Synthetic
-from recray.data.sources.tables import InteractionTable
+from recray.data.sources.published.amazon import AmazonReviews
+from recray.data.sources.published.recbole import RecBole
+from recray.data.sources.published.sequences_text import SequenceText
+from recray.data.sources.synthetic.source import Synthetic
+from recray.data.sources.tables.interactions import InteractionTable
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))

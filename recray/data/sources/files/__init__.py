@@ -1,0 +1,1 @@
+"""Where raw files are found, fetched, unpacked and read block by block."""

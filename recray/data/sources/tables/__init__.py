@@ -1,0 +1,1 @@
+"""Tables as people have them: events, items and users in any format, dialect, column order and type."""

@@ -1,0 +1,185 @@
+"""Tables that say something of items or users, beside the events: their ids, and every column by its type."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from recray.config import nearest
+from recray.data.sources.files.locations import list_files
+from recray.data.sources.tables.checks import BadValueError
+from recray.data.sources.tables.decimals import DecimalMark
+from recray.data.sources.tables.dialects import Dialect
+from recray.data.sources.tables.roles import ALIASES, names_columns, plain_name
+from recray.data.sources.tables.side_types import SideType, stripped, type_of, typed
+from recray.data.sources.tables.table_files import TABLES, open_table
+from recray.data.sources.tables.values import ids_of
+from recray.schema import DataError
+
+log = logging.getLogger(__name__)
+
+_TITLES = ("productname", "itemname", "name", "movietitle")  # called title where no column is already
+
+
+class SideTable(NamedTuple):
+    table: pl.DataFrame  # raw_id String, then the columns
+    schema: dict[str, str]  # column -> its type
+    notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # the columns as the file calls them, ids left out
+
+
+def read_side_table(
+    location: str,
+    role: Literal["user", "item"],
+    scratch: Path,
+    *,
+    id_column: str | None = None,
+    types: Mapping[str, SideType],
+    as_text: bool = False,
+    encoding: str | None = None,
+    decimal: DecimalMark | None = None,
+) -> SideTable:
+    """
+    Args:
+        types: of columns whose type is not to be found out.
+        encoding: None: by the byte-order mark, else UTF-8.
+        as_text: the events keep ids such as ``7.0`` as they are, so these do.
+
+    Raises:
+        DataError: no column of ids, or two; an id is missing; the file is wrong.
+    """
+    frames = []
+    for file in list_files(location, TABLES):
+        table = open_table(
+            file, Dialect(encoding=encoding), scratch, is_header=lambda fields: not _all_numbers(fields)
+        )
+        frames.append(table.read(table.names))
+    frame = pl.concat(frames, how="diagonal_relaxed")
+    if len(frame) == 0:
+        raise DataError(f"{location}: no rows; is the file complete?")
+    id_name = _id_column(frame.columns, role, id_column, location)
+    try:
+        ids = ids_of(frame[id_name], role, as_text=as_text)
+    except BadValueError as bad:
+        raise DataError(f"{location}: column {id_name!r}: {bad.text}") from None
+    raw_ids = ids.values.cast(pl.String)
+    missing = raw_ids.null_count()
+    if missing:
+        frame, raw_ids = frame.filter(raw_ids.is_not_null()), raw_ids.drop_nulls()
+    found = by_type(frame.drop(id_name), types, role=role, label=location, decimal=decimal)
+    repeated = len(raw_ids) - raw_ids.n_unique()
+    said = [f"{Path(location).name}: {note}" for note in ids.notes]
+    if missing:
+        said.append(f"{location}: rows without an id were left out: {missing:,}")
+    if repeated:
+        said.append(f"{location}: rows that repeat an id: {repeated:,}; the first of each {role} counts")
+    table_of_all = pl.DataFrame([raw_ids.alias("raw_id"), *found.table])
+    return SideTable(table_of_all, found.schema, (*said, *found.notes), found.names)
+
+
+def by_type(
+    frame: pl.DataFrame,
+    types: Mapping[str, SideType],
+    *,
+    role: Literal["user", "item"],
+    label: str,
+    decimal: DecimalMark | None = None,
+) -> SideTable:
+    """Every column as its type, stated or found; the schema is logged, and what was lost is noted.
+
+    Raises:
+        DataError: nothing in a column is of the type stated for it, or its prices can be read in two ways.
+    """
+    columns: list[pl.Series] = []
+    schema: dict[str, str] = {}
+    notes: list[str] = []
+    for column in frame:
+        kind = types.get(column.name) or type_of(column)
+        if kind == "none" or column.name in ("", "raw_id"):
+            continue
+        name = _name_of(column.name, frame.columns) if role == "item" else column.name
+        try:
+            values, note = typed(column, kind, decimal)
+        except BadValueError as bad:
+            raise DataError(f"{label}: column {column.name!r}: {bad.text}") from None
+        if column.name in types:
+            _require_some(column, values, kind, label)
+        columns.append(values.alias(name))
+        schema[name] = kind
+        if note:
+            notes.append(f"{Path(label).name}: {note}")
+    if schema:
+        log.info("%s: %s", label, ", ".join(f"{name} is {_a(kind)}" for name, kind in schema.items()))
+    return SideTable(pl.DataFrame(columns), schema, tuple(notes), tuple(frame.columns))
+
+
+def _require_some(column: pl.Series, values: pl.Series, kind: SideType, label: str) -> None:
+    texts = column.drop_nulls()
+    if column.dtype == pl.String:
+        texts = stripped(texts).drop_nulls()
+    if len(texts) and values.null_count() == len(values):
+        raise DataError(
+            f"{label}: column {column.name!r} is stated to be {_a(kind)}, but none of its {len(texts):,} "
+            f"values is (the first is {str(texts[0])!r}): state another type, or none and it is found out"
+        )
+
+
+def _a(kind: str) -> str:
+    return kind if kind == "text" else f"a {kind}"
+
+
+def _name_of(name: str, names: Iterable[str]) -> str:
+    taken = {each.lower() for each in names}
+    return "title" if plain_name(name) in _TITLES and "title" not in taken else name
+
+
+def _all_numbers(fields: list[str]) -> bool:
+    return not names_columns(fields) and all(field.strip().replace(".", "").isdecimal() for field in fields)
+
+
+def _id_column(names: list[str], role: Literal["user", "item"], wanted: str | None, location: str) -> str:
+    option = f"{role}_id"
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        raise DataError(f"{location}: no column {wanted!r} for {option}{nearest(wanted, names)}")
+    for usual in (ALIASES[role], ("id", "rawid")):
+        fitting = [name for name in names if plain_name(name) in usual]
+        if len(fitting) > 1:
+            raise DataError(
+                f"{location}: the columns {' and '.join(map(repr, fitting))} could each be the {role}: say "
+                f"which, e.g. {option}={fitting[0]}"
+            )
+        if fitting:
+            return fitting[0]
+    raise DataError(
+        f"{location}: no column of {role} ids (it has {', '.join(names)}): name it with {option}="
+    )
+
+
+def require_known(side: SideTable, raw_ids: pl.Series, role: str, location: str) -> None:
+    """Says how many of the events' ids the table describes.
+
+    Raises:
+        DataError: it describes none of them.
+    """
+    known = int(raw_ids.is_in(side.table["raw_id"].implode()).sum())
+    if known == 0:
+        raise DataError(
+            f"{location} describes none of the {len(raw_ids):,} {role}s of the events (its first id is "
+            f"{side.table['raw_id'][0]!r}, the events' {raw_ids[0]!r}): name its ids with {role}_id="
+        )
+    log.info("%s: %s of %s %ss of the events described", location, f"{known:,}", f"{len(raw_ids):,}", role)
+
+
+def newest_values(events: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """The last value of each column that each item has in the events: ``raw_id`` and the columns.
+
+    Args:
+        events: ``item``, ``timestamp`` and the columns; ties keep their order.
+    """
+    ordered = events.select("item", "timestamp", *columns).sort("timestamp", maintain_order=True)
+    newest = ordered.group_by("item", maintain_order=True).agg(pl.col(columns).drop_nulls().last())
+    return newest.select(pl.col("item").cast(pl.String).alias("raw_id"), *columns)

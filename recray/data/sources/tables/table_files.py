@@ -1,0 +1,262 @@
+"""One file of a table, whatever its format: its columns, some of them as a frame, and where a row is."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import polars as pl
+
+from recray.data.sources.files.locations import RawFile, kind_of, plain_file
+from recray.data.sources.tables.dialects import Dialect, numbered_rows, settle
+from recray.schema import DataError
+
+log = logging.getLogger(__name__)
+
+TEXT, PARQUET, JSON = (".csv", ".tsv"), (".parquet",), (".jsonl", ".ndjson", ".json")
+TABLES = (*TEXT, *PARQUET, *JSON)
+_GROUPED = r"[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234: a number, or two groups of its digits
+NO_TYPES: Mapping[str, type[pl.DataType]] = MappingProxyType({})
+
+
+class TableFile(Protocol):
+    @property
+    def label(self) -> str:
+        """The file, as a person knows it."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The columns, in order; positions from 1 where the file names none."""
+
+    def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
+        """These columns of every row, unchecked; text where the format has no types.
+
+        Args:
+            types: tried first for columns of text whose first rows fit: numbers take half the memory.
+
+        Raises:
+            DataError: the file is damaged, or a row has not the fields of the others.
+        """
+
+    def where(self, row: int) -> str:
+        """File and line (or row) of a data row of ``read``.
+
+        Raises:
+            DataError: a line before it has not the fields of the others: that is the cause then.
+        """
+
+
+def open_table(
+    file: RawFile,
+    dialect: Dialect,
+    scratch: Path,
+    *,
+    is_header: Callable[[list[str]], bool] = lambda names: True,
+    text: bool = False,
+) -> TableFile:
+    """
+    Args:
+        text: read it as text whatever its name ends in.
+
+    Raises:
+        DataError: it is damaged, or nothing that is read as a table.
+    """
+    kind = kind_of(file.path)
+    path = plain_file(file, scratch)
+    if kind in PARQUET:
+        return _Parquet(file.label, path)
+    if kind in JSON:
+        return _JsonLines(file.label, path)
+    if kind not in TEXT and not text:
+        raise DataError(f"{file.label}: no table ends in {kind or 'nothing'}; these do: {', '.join(TABLES)}")
+    return _Text(file.label, *settle(path, dialect, scratch, label=file.label, is_header=is_header))
+
+
+@dataclass(frozen=True)
+class _Text:
+    label: str
+    path: Path
+    dialect: Dialect
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.dialect.names
+
+    def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
+        fitting = {name: kind for name, kind in types.items() if self._fits(name, kind)}
+        try:
+            table = self._parsed(columns, fitting)
+            if any(_may_be_thousands(table[name]) for name in columns if name in fitting):
+                table = self._text_of(columns)
+        except (pl.exceptions.PolarsError, ValueError):
+            table = self._text_of(columns)
+        if all(column.null_count() for column in table):
+            # Polars makes a row of nulls from a blank line, which is no row.
+            table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+        return table
+
+    def _text_of(self, columns: Sequence[str]) -> pl.DataFrame:
+        try:
+            return self._parsed(columns, {})
+        except (pl.exceptions.PolarsError, ValueError) as error:
+            self._refuse_ragged()
+            raise DataError(
+                f"{self.label}: {str(error).splitlines()[0]}; where quotes are no quotes, say quotes=no"
+            ) from error
+
+    def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+        return pl.read_csv(
+            self.path,
+            glob=False,  # brackets and stars belong to the name
+            separator=self.dialect.separator or ",",
+            quote_char='"' if self.dialect.quoted else None,
+            has_header=False,
+            skip_lines=self.dialect.skip_lines,
+            schema={name: types.get(name, pl.String) for name in self.names},
+            columns=[i for i, name in enumerate(self.names) if name in columns],
+        ).select(columns)
+
+    def _fits(self, name: str, kind: type[pl.DataType]) -> bool:
+        position = self.names.index(name)
+        texts = [row[position] for row in self.dialect.sample if len(row) > position]
+        if kind == pl.Float64 and any(re.match(_GROUPED, text) for text in texts):
+            return False
+        return pl.Series(texts, dtype=pl.String).cast(kind, strict=False).null_count() == 0
+
+    def where(self, row: int) -> str:
+        self._refuse_ragged()
+        rows = (
+            line for line, fields in numbered_rows(self.path, self.dialect, label=self.label) if any(fields)
+        )
+        return f"{self.label}, line {next(line for n, line in enumerate(rows) if n == row)}"
+
+    def _refuse_ragged(self) -> None:
+        log.info("%s cannot be read as it is; looking for the first bad line", self.label)
+        for line, fields in numbered_rows(self.path, self.dialect, label=self.label):
+            if len(fields) != len(self.names):
+                raise DataError(
+                    f"{self.label}, line {line}: has {len(fields)} fields instead of {len(self.names)} "
+                    f"({', '.join(self.names)}): the file is cut off there, a separator is missing "
+                    "or unquoted, or a quote is not closed (quotes=no takes quotes for letters)"
+                )
+
+
+def _may_be_thousands(numbers: pl.Series) -> bool:
+    """Whether all that is not whole has three decimals, as ``1.234`` for 1,234 would: the text tells more."""
+    if not numbers.dtype.is_float():
+        return False
+    thousandths = numbers.filter(numbers != numbers.floor()).abs() * 1000
+    if not len(thousandths) or not (thousandths >= 1000).all():
+        return False
+    is_whole = ((thousandths - thousandths.round()).abs() < 1e-6).all()
+    return bool(is_whole and (thousandths.round() % 10 != 0).any())
+
+
+@dataclass(frozen=True)
+class _Parquet:
+    label: str
+    path: Path
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._scan().collect_schema())
+
+    def _scan(self) -> pl.LazyFrame:
+        try:
+            scan = pl.scan_parquet(self.path, glob=False)
+            scan.collect_schema()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+        return scan
+
+    def _damaged(self, error: Exception) -> DataError:
+        reason = str(error).splitlines()[0]
+        return DataError(f"{self.label} is not a complete Parquet file ({reason}): write it again")
+
+    def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
+        try:
+            return self._scan().select(columns).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+
+    def where(self, row: int) -> str:
+        return f"{self.label}, row {row + 1}"
+
+
+@dataclass(frozen=True)
+class _JsonLines:
+    """One object a line; a list of objects in a ``.json`` file is read too."""
+
+    label: str
+    path: Path
+
+    @property
+    def _is_list(self) -> bool:
+        with self.path.open("rb") as file:
+            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+    @property
+    def names(self) -> list[str]:
+        return self._frame.columns
+
+    @cached_property
+    def _frame(self) -> pl.DataFrame:
+        try:
+            if self._is_list:
+                return pl.read_json(self.path.read_bytes(), infer_schema_length=None)
+            return pl.read_ndjson(self.path, infer_schema_length=None, low_memory=True)
+        except (pl.exceptions.PolarsError, OSError, ValueError):
+            return _from_objects(self._objects())
+
+    def _objects(self) -> Iterable[dict[str, object]]:
+        """Slowly, and with the line of what is wrong."""
+        if self._is_list:
+            raise DataError(f"{self.label} is no JSON list of objects: write one object per line")
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        value = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+                    except ValueError as error:
+                        raise DataError(
+                            f"{self.label}, line {number} is not JSON ({error}): write one object per line"
+                        ) from error
+                    if not isinstance(value, dict):
+                        raise DataError(f"{self.label}, line {number}: {value!r} is no object with names")
+                    yield value
+
+    def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
+        return self._frame.select(columns)
+
+    def where(self, row: int) -> str:
+        if self._is_list:
+            return f"{self.label}, row {row + 1}"
+        with self.path.open("rb") as file:
+            lines = (number for number, line in enumerate(file, start=1) if line.strip())
+            return f"{self.label}, line {next(islice(lines, row, None))}"
+
+
+def _from_objects(objects: Iterable[dict[str, object]]) -> pl.DataFrame:
+    """Values of several types in a column become text."""
+    rows = list(objects)
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return pl.DataFrame(
+        {
+            name: None if all(v is None for v in values) else _column(values)
+            for name, values in columns.items()
+        }
+    )
+
+
+def _column(values: list[object]) -> pl.Series:
+    try:
+        return pl.Series(values)
+    except (TypeError, pl.exceptions.PolarsError):
+        return pl.Series([None if v is None else str(v) for v in values], dtype=pl.String)

@@ -51,22 +51,28 @@ class RankingExamples(NamedTuple):
         )
 
 
-def ranking_query(queries: QueryBatch, b: int, candidates: Candidates) -> RankingQuery:
-    """Row b of a batch as ``ranking.compute`` takes it; an unknown user brings the history along."""
+def ranking_query(queries: QueryBatch, b: int, candidates: Candidates, *, age_s: int = 0) -> RankingQuery:
+    """Row b of a batch as ``ranking.compute`` takes it; an unknown user brings the history along.
+
+    Args:
+        age_s: seconds that the request comes after its time, with nothing heard of in between.
+    """
     history_ids = history_times = None
     user_id = int(queries.user_ids_B[b])
     if user_id == -1:
         first, last = queries.history.offsets_B[b : b + 2].tolist()
         history_ids = queries.history.values_N[first:last].numpy()
         history_times = queries.history_times_N[first:last].numpy()
+    time = int(queries.request_times_B[b])
     return RankingQuery(
         user_id,
-        int(queries.request_times_B[b]),
+        time + age_s,
         candidates.item_ids_K,
         candidates.scores_K,
         candidates.sources_K,
         history_ids,
         history_times,
+        known_until=time,
     )
 
 

@@ -113,8 +113,13 @@ class EventLog:
 
     # ------------------------------------------------------------------ items
 
-    def items_before(self, item_ids_K: Int64s, time: int) -> Past:
-        """The past of K items strictly before ``time``. They must lie in the catalogue."""
+    def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past:
+        """The past of K items strictly before ``time``. They must lie in the catalogue.
+
+        Args:
+            until: when the log counts as ended, see ``heard_until``; None: not before ``time``.
+        """
+        now = time if until is None else min(time, until)
         order, clock = self.by_item, self._clock
         relative = clock.at(time)
         if relative >= clock.end:  # live traffic: all that is known has happened
@@ -124,7 +129,7 @@ class EventLog:
             stop_K = np.empty(len(item_ids_K), np.int64)
             stop_K[by_id_K] = order.keys_N.searchsorted(item_ids_K[by_id_K] * clock.span + relative)
         return order.past(
-            item_ids_K, stop_K, lambda days: self._edges_of(midnight(time, days)).take(item_ids_K), time
+            item_ids_K, stop_K, lambda days: self._edges_of(midnight(now, days)).take(item_ids_K), now
         )
 
     def _edges_of(self, begin: int) -> Int64s:

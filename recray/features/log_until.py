@@ -19,8 +19,8 @@ class LogUntil:
         self.items, self.columns = log.items, log.columns
         self.end = log.end if end is None else end
 
-    def items_before(self, item_ids_K: Int64s, time: int) -> Past:
-        return self._log.items_before(item_ids_K, min(time, self.end))
+    def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past:
+        return self._log.items_before(item_ids_K, min(time, self.end), until)
 
     def mean_rating_before(self, time: int) -> float:
         return self._log.mean_rating_before(min(time, self.end))

@@ -36,8 +36,8 @@ class Past(NamedTuple):
     now_K: Int64s | int  # unix seconds: what waits and windows are counted from, see ``heard_until``
 
     def days_since(self, time_K: Float64s | Int64s | float) -> Float64s | float:
-        """From a moment until now."""
-        return (self.now_K - time_K) / DAY_S
+        """From a moment until now; none where it is later, as a few events are that came since."""
+        return np.maximum(self.now_K - time_K, 0) / DAY_S
 
 
 class UserPast(NamedTuple):

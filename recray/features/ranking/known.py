@@ -110,11 +110,11 @@ class KnownOfQuery:
 
     @cached_property
     def item(self) -> Past:
-        return self.log.items_before(self.item_ids_K, self.known_until)
+        return self.log.items_before(self.item_ids_K, self.time, self.known_until)
 
     @cached_property
     def mean_rating(self) -> float:
-        return self.log.mean_rating_before(self.known_until)
+        return self.log.mean_rating_before(self.time)
 
     def taste(self, column: str) -> Taste:
         """By a column of labels, looked up when first asked for."""

@@ -63,5 +63,5 @@ def follows_last(known: KnownOfQuery) -> Value:
     item_ids_H = known.history.item_ids_H
     if not len(item_ids_H):
         return np.nan
-    counts_I, occurrences = known.log.followers_before(int(item_ids_H[-1]), known.known_until)
+    counts_I, occurrences = known.log.followers_before(int(item_ids_H[-1]), known.time)
     return counts_I.take(known.item_ids_K) / occurrences if occurrences else np.nan

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from recray.bundles.promotion import promote
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation, show_gain, show_recommendations
 from recray.eval.compare import Row
@@ -37,7 +38,7 @@ def main(job: Demo) -> None:
         # Ranking: XGBoost on the retriever's candidates and point-in-time features.
         ranker = demo.train_on("gbdt_ranker", job.dataset, launch, store)
         # Promotion is what replicas follow; the ranker's version brings its retriever along.
-        store.promote(ranker.bundle.manifest.name, ranker.bundle.manifest.version)
+        promote(store, ranker.bundle.manifest.name, ranker.bundle.manifest.version)
         url = session.start(ServiceConfig(application=ranker.bundle.manifest.name))
         question = {"k": 5, "explain": True, "request_time": demo.latest_time(job.dataset)}
         for user in demo.some_users(job.dataset):

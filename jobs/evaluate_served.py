@@ -1,6 +1,7 @@
 """Measure what an application really shows: its stages, rules, diversity and second source, on a split.
 
 python jobs/evaluate_served.py --data.dataset ml-100k --service.diversity 0.2 --version latest
+python jobs/evaluate_served.py --data.dataset ml-100k --version latest --age 7d   # of a log of a week ago
 """
 
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from recray.bundles.naming import bundle_name
 from recray.cli.jobs import run_job
 from recray.cli.show import show_evaluation, show_gain
 from recray.data.events.split_data import DataConfig, open_split
+from recray.eval.ages import seconds
 from recray.eval.compare import Row
 from recray.pipelines.two_stage import measure_served
 from recray.serve.place.config import ServiceConfig
@@ -26,6 +28,11 @@ class EvaluateServed:
     """Choose options on validation (a retriever or decoder alone); report on test."""
     k: int = 10
     """Length of the list."""
+    age: str = "0s"
+    """Asked so long after the newest event that is known, as when a log grows old: 1h, 7d, 1y."""
+
+    def __post_init__(self) -> None:
+        seconds(self.age)
 
 
 def main(config: EvaluateServed) -> None:
@@ -38,6 +45,7 @@ def main(config: EvaluateServed) -> None:
         target=config.part,
         version=config.version or None,
         ks=(config.k,),
+        age_s=seconds(config.age),
     )
     first, served = (Row(name, 0, row) for name, row in zip(("first stage", "served"), result, strict=True))
     show_evaluation([first, served])

@@ -96,14 +96,17 @@ class Promote:
     """The version's number."""
     to: str = "production"
     """The name to move: production, candidate or shadow."""
+    force: bool = False
+    """Also where it was measured to make lists worse once its newest event is old."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> Listing:
+        from recray.bundles.promotion import promote
         from recray.store.store import Store
 
         store = Store()
-        store.promote(self.name, self.version, self.to)
+        promote(store, self.name, self.version, self.to, force=self.force)
         return Listing("promoted", [{"name": self.name, **store.names(self.name)}])
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recray.eval.ages import METRIC, as_words
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import ClickEvaluation
 from recray.eval.compare import PairedDifference, Row, compare, table, to_json
@@ -61,6 +62,9 @@ def _(measured: MeasuredStages, model: str, seed: int) -> None:
     show_evaluation([retriever, both])
     if show_gain(both, retriever).high < 0:
         print("warning: the ranker makes the retriever's order worse: serve the retriever alone")
+    for at in measured.ages:
+        gain = f"{at.both - at.first:+.4f} [{at.low:+.4f}, {at.high:+.4f}]"
+        print(f"served {as_words(at.age_s)} after its newest event: {METRIC} {at.both:.4f}, {gain}")
 
 
 def _stages(measured: MeasuredStages, model: str, seed: int) -> tuple[Row, Row]:
@@ -83,7 +87,8 @@ def _(measured: Evaluation, model: str, seed: int) -> dict[str, Any]:
 def _(measured: MeasuredStages, model: str, seed: int) -> dict[str, Any]:
     retriever, both = _stages(measured, model, seed)
     gain = compare(both.evaluation, retriever.evaluation, "ndcg@10")
-    return {**to_json([retriever, both]), "gain": gain._asdict()}
+    ages = [at._asdict() for at in measured.ages]
+    return {**to_json([retriever, both]), "gain": gain._asdict(), "ages": ages}
 
 
 def show_evaluation(rows: Sequence[Row]) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from recray.bundles.promotion import promote
 from recray.cli import guarded
 from recray.cli.show import document, show
 from recray.config import ConfigError, from_dict
@@ -84,7 +85,7 @@ def _work(name: str, description: str | None, args: list[str]) -> None:
     if args[:1] == ["--from"]:
         _compare_data(args[1], trained.bundle)
     if job.promote:
-        store.promote(manifest.name, manifest.version)
+        promote(store, manifest.name, manifest.version)
         print(f"production of {manifest.name} is now version {manifest.version}")
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from recray.eval.ages import AtAge
 from recray.eval.evaluate import Evaluation
 from recray.schema import ProtocolCard
 
@@ -11,6 +12,7 @@ class MeasuredStages(NamedTuple):
 
     retriever: Evaluation
     ranker: Evaluation
+    ages: tuple[AtAge, ...] = ()  # youngest first
 
     @property
     def card(self) -> ProtocolCard:

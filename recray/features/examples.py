@@ -10,6 +10,7 @@ import heapq
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from recray.arrays import Bools, Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.features.candidates import Candidates
 from recray.features.log import EventLog
+from recray.features.log_until import LogUntil
 from recray.features.ranking import RankingQuery, compute
 from recray.schema import DataError
 
@@ -51,22 +53,28 @@ class RankingExamples(NamedTuple):
         )
 
 
-def ranking_query(queries: QueryBatch, b: int, candidates: Candidates) -> RankingQuery:
-    """Row b of a batch as ``ranking.compute`` takes it; an unknown user brings the history along."""
+def ranking_query(queries: QueryBatch, b: int, candidates: Candidates, *, age_s: int = 0) -> RankingQuery:
+    """Row b of a batch as ``ranking.compute`` takes it; an unknown user brings the history along.
+
+    Args:
+        age_s: seconds that the request comes after its time, with nothing heard of in between.
+    """
     history_ids = history_times = None
     user_id = int(queries.user_ids_B[b])
     if user_id == -1:
         first, last = queries.history.offsets_B[b : b + 2].tolist()
         history_ids = queries.history.values_N[first:last].numpy()
         history_times = queries.history_times_N[first:last].numpy()
+    time = int(queries.request_times_B[b])
     return RankingQuery(
         user_id,
-        int(queries.request_times_B[b]),
+        time + age_s,
         candidates.item_ids_K,
         candidates.scores_K,
         candidates.sources_K,
         history_ids,
         history_times,
+        known_until=time,
     )
 
 
@@ -80,6 +88,7 @@ def ranking_examples(
     grades_N: Float32s | None = None,
     negatives: int | None = None,
     keep_unanswered: bool = False,
+    lag_s: int = 0,
     seed: int = 0,
 ) -> RankingExamples:
     """One row per candidate of each query, with features as of the query's request time.
@@ -94,19 +103,25 @@ def ranking_examples(
             (features are computed before, so ranks and gaps are those of the full list); None keeps all.
         keep_unanswered: keep queries with no target among their candidates; they teach nothing, but an
             evaluation needs them.
-        seed: of the draw; a query's draw does not depend on the other queries.
+        lag_s: the log that a query is told of ends up to so many seconds before it, drawn evenly for each.
+        seed: of the draws; a query's do not depend on the other queries.
     Raises:
         DataError: lengths differ, or no query is left.
     """
     _check_batch(queries, candidates, targets, grades_N)
     parts: dict[int, tuple[Float32s, Float32s, Int64s]] = {}
+    told = LogUntil(log)
     started = shown = time.monotonic()
     # In order of time: the log keeps what it has looked up for the requests of a day.
     for done, b in enumerate(np.argsort(queries.request_times_B.numpy(), kind="stable").tolist()):
         labels_K = _labels(candidates[b].item_ids_K, targets, b, grades_N)
         if keep_unanswered or labels_K.any():
             rows = _kept_rows(labels_K, negatives, (seed, b))
-            features_KF = compute(log, ranking_query(queries, b, candidates[b]), feature_names)
+            asked = ranking_query(queries, b, candidates[b])
+            if lag_s:
+                told.end = asked.time - int(np.random.default_rng((seed, b, lag_s)).integers(lag_s + 1))
+                asked = replace(asked, known_until=told.end)
+            features_KF = compute(told if lag_s else log, asked, feature_names)
             parts[b] = (features_KF[rows], labels_K[rows], candidates[b].item_ids_K[rows])
         if time.monotonic() - shown > PROGRESS_EVERY_S:
             shown = time.monotonic()

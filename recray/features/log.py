@@ -12,7 +12,6 @@ in a bundle. Leaves to ``past``: what is known before a moment; to ``ranking``: 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ import polars as pl
 
 from recray.arrays import Float64s, Int32s, Int64s
 from recray.features.items import NO_ITEM_FEATURES, Items, check_items, item_features, item_frame
+from recray.features.look_ups import UserEvents
 from recray.features.overlap import Overlap
 from recray.features.past import (
     RATING_STEP,
@@ -29,6 +29,7 @@ from recray.features.past import (
     Past,
     UserPast,
     brought_history,
+    heard_until,
     mean,
     midnight,
     running,
@@ -43,13 +44,6 @@ _NEXT_S = np.arange(1, FOLLOW_STEPS + 1)
 _KEPT_EDGES = 24  # three windows of eight days
 
 logger = logging.getLogger(__name__)
-
-
-class UserEvents(NamedTuple):
-    """What one user did, oldest first."""
-
-    item_ids_H: Int32s
-    times_H: Int64s  # unix seconds
 
 
 class EventLog:
@@ -112,10 +106,20 @@ class EventLog:
     def __len__(self) -> int:
         return len(self.timestamps_N)
 
+    @property
+    def end(self) -> int:
+        """The second after the last event, unix seconds: nothing is known of what came then or later."""
+        return self._clock.origin + self._clock.end
+
     # ------------------------------------------------------------------ items
 
-    def items_before(self, item_ids_K: Int64s, time: int) -> Past:
-        """The past of K items strictly before ``time``. They must lie in the catalogue."""
+    def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past:
+        """The past of K items strictly before ``time``. They must lie in the catalogue.
+
+        Args:
+            until: when the log counts as ended, see ``heard_until``; None: not before ``time``.
+        """
+        now = time if until is None else min(time, until)
         order, clock = self.by_item, self._clock
         relative = clock.at(time)
         if relative >= clock.end:  # live traffic: all that is known has happened
@@ -125,7 +129,7 @@ class EventLog:
             stop_K = np.empty(len(item_ids_K), np.int64)
             stop_K[by_id_K] = order.keys_N.searchsorted(item_ids_K[by_id_K] * clock.span + relative)
         return order.past(
-            item_ids_K, stop_K, lambda days: self._edges_of(midnight(time, days)).take(item_ids_K)
+            item_ids_K, stop_K, lambda days: self._edges_of(midnight(now, days)).take(item_ids_K), now
         )
 
     def _edges_of(self, begin: int) -> Int64s:
@@ -155,15 +159,18 @@ class EventLog:
 
     # ------------------------------------------------------------------ users
 
-    def user_before(self, user_id: int, time: int) -> UserPast:
+    def user_before(self, user_id: int, time: int, until: int | None = None) -> UserPast:
         """One user strictly before ``time``; -1 is a user without events.
 
+        Args:
+            until: when the log counts as ended, see ``heard_until``; None: not before ``time``.
         Raises:
             DataError: the id is neither -1 nor a user of the log.
         """
         self.check_user(user_id)
+        until = time if until is None else until
         if user_id == -1:
-            return brought_history(np.empty(0, np.int64))
+            return brought_history(np.empty(0, np.int64), time=min(time, until))
         order, clock, base = self.by_user, self._clock, user_id * self._clock.span
         start, end = order.starts[user_id : user_id + 2].tolist()
         own_keys = order.keys_N[start:end]
@@ -173,13 +180,16 @@ class EventLog:
 
         count = events_before(time)
         stop = start + count
+        last = float(own_keys[count - 1] - base + clock.origin) if count else np.nan
+        now = heard_until(time, until, last)
         recent = slice(max(start, stop - RECENT_EVENTS), stop)
         past = Past(
             count,
             float(order.rating_sums_N[stop] - order.rating_sums_N[start]),
             float(own_keys[0] - base + clock.origin) if count else np.nan,
-            float(own_keys[count - 1] - base + clock.origin) if count else np.nan,
-            lambda days: count - events_before(midnight(time, days)),
+            last,
+            lambda days: count - events_before(midnight(now, days)),
+            now,
         )
         return UserPast(self._user_items_N[recent], self._user_ratings_N[recent], past)
 

@@ -33,6 +33,11 @@ class Past(NamedTuple):
     first_time_K: Float64s | float  # unix seconds
     last_time_K: Float64s | float
     events_since: Callable[[int], Int64s | float]  # days -> events since ``midnight`` so many days before
+    now_K: Int64s | int  # unix seconds: what waits and windows are counted from, see ``heard_until``
+
+    def days_since(self, time_K: Float64s | Int64s | float) -> Float64s | float:
+        """From a moment until now; none where it is later, as a few events are that came since."""
+        return np.maximum(self.now_K - time_K, 0) / DAY_S
 
 
 class UserPast(NamedTuple):
@@ -51,6 +56,19 @@ def midnight(time: Time, days: int) -> Time:
     return (time // DAY_S - days) * DAY_S
 
 
+def heard_until(time: int, log_end: int, last_time: float = np.nan) -> int:
+    """The moment that waits and windows of a request at ``time`` are counted from.
+
+    A log that ended long ago does not say that nobody came since: time stops where it ends, so that no wait
+    grows and no window empties with its age. Of a user from whom something newer was heard time goes on.
+
+    Args:
+        log_end: the second after the last event that is known, of anybody.
+        last_time: of the user's last event; NaN where there is none.
+    """
+    return time if last_time >= log_end else min(time, log_end)
+
+
 def mean(sums_K: Float64s | float, events_K: Int64s | int) -> Float64s | float:
     """NaN where there are no events."""
     if isinstance(events_K, int):
@@ -63,22 +81,30 @@ def smoothed_mean(past: Past, prior: Float64s | float) -> Float64s | float:
     return np.divide(past.rating_sum_K + SMOOTHING_EVENTS * prior, past.events_K + SMOOTHING_EVENTS)
 
 
-def brought_history(item_ids_H: Int64s, times_H: Int64s | None = None, time: int | None = None) -> UserPast:
+def brought_history(
+    item_ids_H: Int64s, times_H: Int64s | None = None, time: int = 0, log_end: int | None = None
+) -> UserPast:
     """The past that an explicit history gives, oldest first; what it does not say is NaN.
 
     With times, entries that are not strictly before ``time`` are left out.
+
+    Args:
+        log_end: see ``heard_until``; None: the log reaches to ``time``.
     """
-    if times_H is None or time is None:
+    if times_H is None:
         since = np.nan if len(item_ids_H) else 0.0
-        return _brought(item_ids_H, np.nan, np.nan, lambda days: since)
+        return _brought(item_ids_H, np.nan, np.nan, lambda days: since, time)
     item_ids_H, earlier_H = item_ids_H[times_H < time], times_H[times_H < time]
-    first, last = (earlier_H.min(), earlier_H.max()) if len(earlier_H) else (np.nan, np.nan)
-    return _brought(item_ids_H, first, last, lambda days: int((earlier_H >= midnight(time, days)).sum()))
+    first, last = (float(earlier_H.min()), float(earlier_H.max())) if len(earlier_H) else (np.nan, np.nan)
+    now = time if log_end is None else heard_until(time, log_end, last)
+    return _brought(item_ids_H, first, last, lambda days: int((earlier_H >= midnight(now, days)).sum()), now)
 
 
-def _brought(item_ids_H: Int64s, first: float, last: float, since: Callable[[int], float]) -> UserPast:
+def _brought(
+    item_ids_H: Int64s, first: float, last: float, since: Callable[[int], float], now: int
+) -> UserPast:
     recent_H, count = item_ids_H[-RECENT_EVENTS:], len(item_ids_H)
-    past = Past(count, np.nan if count else 0.0, float(first), float(last), since)
+    past = Past(count, np.nan if count else 0.0, first, last, since, now)
     return UserPast(recent_H, np.full(len(recent_H), np.nan), past)
 
 
@@ -140,12 +166,13 @@ class Order:
         owner_K: Int64s,
         stop_K: Int64s,
         edges: Callable[[int], Int64s],
+        now_K: Int64s | int,
         sums_N: Float64s | None = None,
     ) -> Past:
         """The past of K owners that ends before the places ``stop_K``.
 
         Args:
-            edges: days -> the place of each owner's first event since ``midnight``.
+            edges: days -> the place of each owner's first event since ``midnight``, counted from ``now_K``.
             sums_N: instead of ``rating_sums_N``.
         """
         start_K, base_K = self.starts.take(owner_K), owner_K * self.clock.span
@@ -158,6 +185,7 @@ class Order:
             np.where(known_K, self.ended_keys_N.take(start_K) + epoch_K, np.nan),
             np.where(known_K, self.ended_keys_N.take(stop_K - 1) + epoch_K, np.nan),
             cache(lambda days: stop_K - edges(days)),
+            now_K,
         )
 
     @cached_property
@@ -183,7 +211,7 @@ class Order:
             return places_N
 
         sums_N = None if ratings_N is None else running(ratings_N[self.order_N])
-        return self.past(owners_N, self.before_each_N, edges, sums_N)
+        return self.past(owners_N, self.before_each_N, edges, times_N, sums_N)
 
 
 def running(values_N: npt.NDArray[Any]) -> Float64s:

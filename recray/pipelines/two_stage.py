@@ -22,9 +22,11 @@ from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.examples import Target, eval_examples, item_counts
 from recray.data.events.splits import Split
+from recray.eval.ages import as_words
 from recray.eval.evaluate import Evaluation
 from recray.eval.lists import evaluate_lists
 from recray.eval.metrics import check_ks
+from recray.features.log_until import LogUntil
 from recray.serve.clock import StageClock
 from recray.serve.place.config import ServiceConfig
 from recray.serve.query import History, Query
@@ -50,11 +52,13 @@ def measure_served(
     target: Target = "test",
     version: int | str | None = None,
     ks: Sequence[int] = (10,),
+    age_s: int = 0,
 ) -> ServedResult:
     """Metrics of the first stage's order, and of the whole list with its rules, diversity and second source.
 
     Args:
         version: of the application, by number or name; None: the one that ``config.name`` points at.
+        age_s: the log of each query ends where the query's history does, and it is asked so much later.
     Raises:
         ConfigError: a bundle is not in the store, or was trained on other data or another split; or the part
             to measure on is what the ranker learned from.
@@ -67,15 +71,20 @@ def measure_served(
         require_same_data(bundle, dataset, split)
     if bundles.ranker and target == "validation":
         raise ConfigError(f"{bundles.ranker.reference} learned from the validation part: measure on test")
-    opened = OpenedVersion(bundles.measured)
+    opened = OpenedVersion(bundles.measured, LogUntil)
     first, others = open_retrieval(config, opened), open_ranking(config, opened)
     examples, card = eval_examples(dataset, split, target)
     found, shown = [], []
     for query in _queries(examples.queries, max(ks)):
+        if isinstance(ending := opened.event_log, LogUntil):
+            ending.end = query.time
+        query = replace(query, time=query.time + age_s)
         state = first(RequestState(query, StageClock()))
         found.append(state.item_ids_S[: query.k])
         shown.append(run(others, state).item_ids_S)
     counts_I, what = item_counts(dataset, split.train_N), _served(bundles, config)
+    if age_s:
+        what += f", asked {as_words(age_s)} later"
     log.info("%s: %d lists made", what, len(shown))
     return ServedResult(
         evaluate_lists(found, examples, replace(card, served=f"first stage of {what}"), counts_I, ks=ks),

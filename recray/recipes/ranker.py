@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from recray import checkpoint
+from recray.bundles.freshness import ranges_of, write_ages, write_ranges
 from recray.bundles.naming import bundle_name
 from recray.bundles.ranker import RANKERS, write_ranker
 from recray.config import ConfigError, override, to_dict
@@ -32,6 +33,7 @@ from recray.models.dlrm import DLRM, DLRMConfig
 from recray.models.dlrm_ranker import ITEM, DLRMRanker, ranker_schema
 from recray.models.gbdt import GBDTConfig, GBDTRanker
 from recray.ops.embedding_bags import Placement
+from recray.recipes.ages import measure_ages
 from recray.recipes.dlrm import set_dense_stats
 from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData, RankerRun
 from recray.recipes.two_stage import TwoStage
@@ -85,6 +87,7 @@ def measure_stages(
     return MeasuredStages(
         evaluate(stages.score_items, examples, card, counts_I, ks=ks),
         evaluate(lambda q: stages.ranked_by(ranker, q), examples, card, counts_I, ks=ks),
+        measure_ages(stages, ranker, part),
     )
 
 
@@ -131,11 +134,17 @@ class RankerRecipe(Recipe[R, RankerData, M]):
     def draft(self, run: R, data: RankerData, model: M, measured: Measured) -> Draft:
         """With the events that its features look into."""
         ranker = self.scorer(run, data, model)
+
+        def write(folder: Path) -> None:
+            write_ranker(folder, self.model_name, ranker, data.stages.log, run.candidates)
+            learnt = load_examples(data.folder / TRAIN)
+            write_ranges(folder, ranges_of(learnt.feature_names, learnt.features_NF))
+            if isinstance(measured, MeasuredStages):
+                write_ages(folder, measured.ages)
+
         return Draft(
             name=bundle_name(self.facts(data).name, "ranker"),
-            write=lambda folder: write_ranker(
-                folder, self.model_name, ranker, data.stages.log, run.candidates
-            ),
+            write=write,
             model=self.model_name,
             config={self.model_name: to_dict(run.model), "candidates": to_dict(run.candidates)},
             card=measured.card,

@@ -23,6 +23,7 @@ from recray.data.events.examples import Target, eval_examples
 from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig, open_split
 from recray.data.sources import data_name
+from recray.eval.ages import seconds
 from recray.features.candidates import CandidateConfig
 from recray.features.examples import (
     RankingExamples,
@@ -61,6 +62,9 @@ class RankerRun:
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.0
     """Share of the users kept for early stopping; 0: trains on all."""
+    served_lag: str = "0s"
+    """How old a log it may be served with, as in 30d: examples are told of less, by up to so much. Measure:
+    30d helps on ml-1m and harms on ml-100k (docs/LOG.md)."""
     refit: bool = True
     """Once it was measured, train again on the test part's queries too, for as long as was chosen: what is
     served has learnt the newest day."""
@@ -69,6 +73,7 @@ class RankerRun:
 
     def __post_init__(self) -> None:
         check_names(self.features)
+        seconds(self.served_lag)
         require_seed(self.seed)
         if self.data.known != "history" or self.data.weights != "equal":
             raise ConfigError(
@@ -118,6 +123,7 @@ class RankerData:
             "candidates": to_dict(run.candidates),
             "seed": run.seed,
             "negatives": run.negatives,
+            "served_lag": run.served_lag,
             "holdout": run.holdout,
             "features": run.features or tuple(FEATURES),  # and those of its columns, which the data says
             "quantized": quantize,
@@ -194,6 +200,7 @@ def _examples_of(asked: EvalExamples, run: RankerRun, stages: TwoStage) -> Ranki
         asked.targets,
         chosen(run.features, stages.log.columns),
         negatives=run.negatives or None,
+        lag_s=seconds(run.served_lag),
         seed=run.seed,
     )
 

@@ -1,5 +1,6 @@
 """One version of an application: the bundles behind it, and what several stages read of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +12,14 @@ from typing_extensions import TypedDict
 
 from recray.arrays import Float32s
 from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative
+from recray.bundles.freshness import read_ages
 from recray.bundles.log import read_log
 from recray.bundles.ranker import read_ranker
 from recray.bundles.retriever import read_catalogue, read_item_vectors
 from recray.contract import Scorer
+from recray.eval.ages import helps_until
 from recray.features.log import EVENT_FILE, EventLog
+from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
 from recray.store import Bundle, Reference, Store
 
@@ -48,6 +52,11 @@ class ServedBundles:
         """The bundles that there are, by the role that answers name them by."""
         bundles = {"retriever": self.retriever, "ranker": self.ranker, "generative": self.second_source}
         return {role: bundle for role, bundle in bundles.items() if bundle}
+
+    @property
+    def log_holder(self) -> Bundle:
+        """The bundle whose events the stages look into."""
+        return self.ranker or self.retriever
 
     @property
     def measured(self) -> "ServedBundles":
@@ -97,8 +106,12 @@ class OpenedVersion:
         ConfigError, DataError: it is damaged or does not fit this code; says which and why.
     """
 
-    def __init__(self, bundles: ServedBundles) -> None:
-        self.bundles = bundles
+    def __init__(self, bundles: ServedBundles, told: Callable[[EventLog], LookUps] = lambda log: log) -> None:
+        """
+        Args:
+            told: what is known instead of the log, such as more or less of it.
+        """
+        self.bundles, self._told = bundles, told
 
     @property
     def is_generative(self) -> bool:
@@ -106,10 +119,15 @@ class OpenedVersion:
         return self.bundles.retriever.manifest.model == "decoder"
 
     @cached_property
-    def event_log(self) -> EventLog | None:
+    def event_log(self) -> LookUps | None:
         """What known users did: of the ranker, or of a retriever or decoder that answers alone."""
-        holder = self.bundles.ranker or self.bundles.retriever
-        return read_log(holder) if EVENT_FILE in holder.manifest.files else None
+        holder = self.bundles.log_holder
+        return self._told(read_log(holder)) if EVENT_FILE in holder.manifest.files else None
+
+    @property
+    def ranker_helps_until(self) -> int | None:
+        """Age in seconds of what is known, from which on the retriever's own order is the better one."""
+        return helps_until(read_ages(self.bundles.ranker)) if self.bundles.ranker else None
 
     @cached_property
     def decoder_files(self) -> GenerativeFiles:

@@ -1,7 +1,10 @@
 """The served list, measured offline: the same stages, the same numbers, and what the options change."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,10 +12,13 @@ import pytest
 import torch
 
 from recray.batch import EvalExamples, Jagged, QueryBatch
+from recray.bundles.freshness import read_ages, read_ranges
+from recray.bundles.promotion import promote
 from recray.bundles.ranker import read_ranker
 from recray.config import ConfigError
 from recray.data.events.examples import eval_examples
 from recray.data.events.split_data import DataConfig, SplitData, open_split
+from recray.eval.ages import AGES_S, as_words
 from recray.eval.lists import evaluate_lists
 from recray.eval.protocol import require_same_card
 from recray.features.candidates import CandidateConfig
@@ -25,9 +31,12 @@ from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
 from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun, measure_stages
 from recray.recipes.two_stage import TwoStage
 from recray.schema import ProtocolCard
+from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
+from recray.serve.place.pipeline import Pipeline
 from recray.serve.stages.listed import Rules
 from recray.serve.stages.per_category import PerCategoryConfig
+from recray.serve.versions import open_served
 from recray.store import Bundle, Store
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
@@ -121,6 +130,59 @@ def test_the_card_says_what_was_served(ranker: Bundle, store: Store, data: Split
     assert card.served.endswith("diversity=0.8")
     assert ProtocolCard.from_json(card.to_json()).served == card.served
     require_same_card(card, plain.served.card)  # what is measured is not how it is measured
+
+
+def test_lists_of_an_old_log_are_those_of_its_end(ranker: Bundle, store: Store, data: SplitData) -> None:
+    """Served to people, measured offline, and published with the version: all three say the same."""
+    asked = replace(service(ranker, store), diversity=0.0)
+    young = measure_served(asked, data.dataset, data.split)
+    ages = read_ages(ranker)
+    assert [at.age_s for at in ages] == list(AGES_S)
+    assert json.loads(ranker.path("measured/ages.json").read_text()) == [at._asdict() for at in ages]
+    for at in ages:
+        old = measure_served(asked, data.dataset, data.split, age_s=at.age_s)
+        assert old.served.means()["ndcg@10"] == pytest.approx(at.both, rel=1e-12)
+        assert old.first_stage.means()["ndcg@10"] == pytest.approx(at.first, rel=1e-12)
+        gain = at.both - at.first
+        assert gain >= 0.95 * (young.served.means()["ndcg@10"] - young.first_stage.means()["ndcg@10"])
+        assert f"asked {as_words(at.age_s)} later" in old.served.card.served
+    ranges = read_ranges(ranker)
+    assert tuple(ranges) == read_ranker(ranker).feature_names
+    assert all(one.low <= one.high for one in ranges.values() if one.low is not None)
+
+
+def test_past_the_age_at_which_the_ranker_helps_the_order_of_retrieval_stands(
+    ranker: Bundle, store: Store, data: SplitData, tmp_path: Path
+) -> None:
+    ages = [at._asdict() for at in read_ages(ranker)]
+    ages[1]["both"] = ages[1]["first"] - 0.01  # it was measured to be worse a day later
+    other = Store(tmp_path / "store")
+    shutil.copytree(store.root, other.root, dirs_exist_ok=True)
+
+    def write(folder: Path) -> None:
+        shutil.copytree(ranker.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest*"))
+        (folder / "ages.json").write_text(json.dumps(ages))
+
+    m = ranker.manifest
+    aged = other.publish(
+        m.name, write, model=m.model, config=m.config, card=m.card, metrics=m.metrics, requires=m.requires
+    )
+    with pytest.raises(
+        ConfigError, match="served 1 d after its newest event .* promote it anyway with --force"
+    ):
+        promote(other, m.name, aged.manifest.version)
+    promote(other, m.name, aged.manifest.version, force=True)
+    pipeline = Pipeline(open_served(other, m.name))
+    end = pipeline.known_until
+    assert end == int(data.dataset.timestamps_N.max()) + 1
+    user = str(data.dataset.users["raw_id"][0])
+    for later, skipped in ((0, []), (3_600, []), (3_601, [{"stage": "rank", "reason": "too old"}])):
+        answer = pipeline.recommend(RecommendRequest(user_id=user, k=5, request_time=end + later))
+        assert answer["skipped"] == skipped
+        assert answer["age_s"] == later
+        assert len(answer["items"]) == 5
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == sorted(scores, reverse=True)  # the retriever's
 
 
 def test_rules_are_measured(ranker: Bundle, store: Store, data: SplitData) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -127,7 +128,11 @@ def test_a_service_does_not_start_on_nothing(own_store: Store) -> None:
 
 
 def test_health_tells_of_a_broken_version(own_store: Store, service: FusedService) -> None:
-    assert service.health()["status"] == "ok"
+    healthy = service.health()
+    assert healthy["status"] == "ok"
+    newest = datetime.fromisoformat(healthy["known_until"] or "")
+    assert newest.timestamp() + 1 == service.known_until()
+    assert (healthy["age_s"] or 0) > 86_400  # NOW of the tests is long ago
     own_store.promote(APPLICATION, 2)
     damage(own_store, 2, "events.parquet")
     eventually(lambda: service.health()["status"] == "degraded")

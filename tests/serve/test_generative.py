@@ -194,6 +194,7 @@ def test_features_of_generated_items_replay_bit_for_bit(beside: Pipeline, store:
         np.array([int(raw[1:]) for raw in candidates["item_ids"]]),
         np.array(candidates["retrieval_scores"], np.float32),
         np.array(candidates["sources"], np.uint8),
+        known_until=NOW - answer["age_s"],
     )
     offline_KF = compute(read_log(ranker), query, tuple(FEATURES))
     sources = {item["source"] for item in answer["items"]}

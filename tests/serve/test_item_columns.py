@@ -149,6 +149,7 @@ def test_a_ranker_is_served_with_the_features_of_its_columns(store: Store, world
         np.array([int(item[1:]) for item in candidates["item_ids"]]),
         np.array(candidates["retrieval_scores"], np.float32),
         np.array(candidates["sources"], np.uint8),
+        known_until=world.log.end,
     )
     offline_KF = compute(world.log, query, names)
     row_of = {item: row for row, item in enumerate(candidates["item_ids"])}

@@ -81,7 +81,8 @@ def test_a_slow_oracle_gives_the_same_order(pipeline: Pipeline, published: Store
         popular = [i for i in np.argsort(-world.counts_I, kind="stable") if i not in seen][:10]
         union = np.array(sorted({*by_vector, *popular}, key=lambda i: (-scores_I[i], i)))
         sources = np.array([(i in by_vector) + 2 * (i in popular) for i in union], np.uint8)
-        features = compute(world.log, RankingQuery(user, NOW, union, scores_I[union], sources), NAMES)
+        asked = RankingQuery(user, NOW, union, scores_I[union], sources, known_until=world.log.end)
+        features = compute(world.log, asked, NAMES)
         best = union[np.argsort(-ranker.score(features), kind="stable")][:10]
         assert ids(ask(pipeline, user_id=100 + user)) == [f"i{i}" for i in best]
 
@@ -103,6 +104,7 @@ def test_served_features_replay_bit_for_bit(
             np.array(told["retrieval_scores"], np.float32),
             np.array(told["sources"], np.uint8),
             np.array([int(raw[1:]) for raw in fields["history"]]) if "history" in fields else None,
+            known_until=answer["request_time"] - answer["age_s"],
         )
         offline_KF = compute(log, query, NAMES)
         for item in answer["items"]:
@@ -251,7 +253,7 @@ def test_spread_out_matches_a_slow_loop() -> None:
 def test_equal_scores_keep_the_order_of_retrieval() -> None:
     candidates = Candidates(np.arange(5), np.zeros(5, np.float32), np.ones(5, np.uint8))
     query = Query(-1, None, np.empty(0, np.int64), NOW, k=3)
-    state = retrieved(RequestState(query, StageClock()), candidates, None)
+    state = retrieved(RequestState(query, StageClock()), candidates, None, None)
     assert Shorten()(state).item_ids_S.tolist() == [0, 1, 2]
     same_I = np.ones((5, 2), np.float32)
     assert Shorten(same_I, 0.5)(state).item_ids_S.tolist() == [0, 1, 2]

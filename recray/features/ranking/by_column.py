@@ -34,8 +34,9 @@ def number_vs_user(known: KnownOfQuery, column: str) -> Value:
 
 def age_in_days(known: Known, column: str) -> Value:
     """Time since the item's date; missing where the request is older."""
-    days_K = (known.time - known.log.items.dates[column].take(known.item_ids_K)) / DAY_S
-    return np.where(days_K >= 0, days_K, np.nan)
+    dates_K = known.log.items.dates[column].take(known.item_ids_K)
+    # What appeared since the log ended is as new as anything can be.
+    return np.where(dates_K <= known.time, np.maximum(known.known_until - dates_K, 0) / DAY_S, np.nan)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from recray.arrays import Float32s
-from recray.features.log import EventLog
+from recray.features.look_ups import LookUps
 from recray.features.ranking.feature import K, RankingFeature
 from recray.features.ranking.known import KnownOfEvents, KnownOfQuery, RankingQuery
 from recray.features.ranking.registry import event_features_of, features_of, named
 from recray.schema import DataError
 
 
-def compute(log: EventLog, query: RankingQuery, names: Sequence[str]) -> Float32s:
+def compute(log: LookUps, query: RankingQuery, names: Sequence[str]) -> Float32s:
     """features_KF, float32, NaN where missing; columns are ``names``, rows the candidates.
 
     Raises:
@@ -45,7 +45,7 @@ def _rows(features: Sequence[RankingFeature[K]], known: K, count: int) -> Float3
     return features_FK
 
 
-def _check(log: EventLog, query: RankingQuery) -> None:
+def _check(log: LookUps, query: RankingQuery) -> None:
     count = len(query.candidate_ids_K)
     if len(query.retrieval_scores_K) != count or len(query.sources_K) != count:
         lengths = (count, len(query.retrieval_scores_K), len(query.sources_K))

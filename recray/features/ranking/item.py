@@ -3,7 +3,7 @@
 import numpy as np
 
 from recray.features.items import YEAR
-from recray.features.past import DAY_S, smoothed_mean
+from recray.features.past import smoothed_mean
 from recray.features.ranking.feature import Group, Value
 from recray.features.ranking.known import Known
 
@@ -51,19 +51,19 @@ def item_mean_rating(known: Known) -> Value:
 @ITEM.feature("days")
 def item_days_since_first(known: Known) -> Value:
     """Time since the item was first seen."""
-    return (known.time - known.item.first_time_K) / DAY_S
+    return known.item.days_since(known.item.first_time_K)
 
 
 @ITEM.feature("days")
 def item_days_since_last(known: Known) -> Value:
     """Time since the item's last event."""
-    return (known.time - known.item.last_time_K) / DAY_S
+    return known.item.days_since(known.item.last_time_K)
 
 
 @ITEM.feature("years", YEAR)
 def item_age(known: Known) -> Value:
     """Time since the beginning of the item's release year."""
-    return 1970.0 + known.time / YEAR_S - number(known, YEAR)
+    return 1970.0 + known.known_until / YEAR_S - number(known, YEAR)
 
 
 def number(known: Known, column: str) -> Value:

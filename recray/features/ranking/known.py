@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from recray.arrays import Float32s, Float64s, Int32s, Int64s
 from recray.features.log import EventLog
+from recray.features.look_ups import LookUps
 from recray.features.past import RECENT_EVENTS, Past, UserPast, brought_history, mean, running
 
 HALF_LIFE_EVENTS = 10.0  # recent taste: an event counts half as much so many events later
@@ -27,10 +28,14 @@ class Known(Protocol):
     """K items and their users (one for all, or one each), strictly before a moment (likewise)."""
 
     @property
-    def log(self) -> EventLog: ...
+    def log(self) -> LookUps: ...
     @property
     def time(self) -> int | Int64s:
-        """Unix seconds."""
+        """Of the request, unix seconds."""
+
+    @property
+    def known_until(self) -> int | Int64s:
+        """Unix seconds, not after ``time``: what waits are counted from, but for users heard of later."""
 
     @property
     def item_ids_K(self) -> Int32s | Int64s: ...
@@ -55,6 +60,8 @@ class RankingQuery:
         sources_K: bit mask over ``candidates.SOURCES``.
         history_ids: the user's items, oldest first, instead of what the log knows of the user.
         history_times: unix seconds of ``history_ids``; items not older than ``time`` are left out.
+        known_until: unix seconds at which the log ended, where the request may be later: see
+            ``past.heard_until``; None: it reaches to the request.
     """
 
     user_id: int
@@ -64,6 +71,7 @@ class RankingQuery:
     sources_K: npt.NDArray[np.integer[Any]]
     history_ids: Int64s | None = None
     history_times: Int64s | None = None
+    known_until: int | None = None
 
 
 class Taste(NamedTuple):
@@ -82,17 +90,19 @@ class Taste(NamedTuple):
 class KnownOfQuery:
     """``Known`` of the candidates of one query, and what only a query has."""
 
-    def __init__(self, log: EventLog, query: RankingQuery) -> None:
+    def __init__(self, log: LookUps, query: RankingQuery) -> None:
         self.log, self.query = log, query
         self.time, self.item_ids_K = query.time, query.candidate_ids_K
+        self.known_until = query.time if query.known_until is None else min(query.time, query.known_until)
         self.tastes: dict[str, Taste] = {}
 
     @cached_property
     def history(self) -> UserPast:
         query = self.query
         if query.history_ids is not None:
-            return brought_history(query.history_ids, query.history_times, query.time)
-        return self.log.user_before(query.user_id, query.time)
+            brought = query.history_ids, query.history_times, query.time
+            return brought_history(*brought, self.known_until)
+        return self.log.user_before(query.user_id, query.time, self.known_until)
 
     @property
     def user(self) -> Past:
@@ -100,7 +110,7 @@ class KnownOfQuery:
 
     @cached_property
     def item(self) -> Past:
-        return self.log.items_before(self.item_ids_K, self.time)
+        return self.log.items_before(self.item_ids_K, self.time, self.known_until)
 
     @cached_property
     def mean_rating(self) -> float:
@@ -138,7 +148,8 @@ class KnownOfEvents:
 
     def __init__(self, log: EventLog, ratings_K: npt.NDArray[Any] | None = None) -> None:
         self.log, self._ratings_K = log, ratings_K
-        self.time, self.item_ids_K = log.timestamps_N, log.item_ids_N
+        self.time = self.known_until = log.timestamps_N
+        self.item_ids_K = log.item_ids_N
 
     @cached_property
     def user(self) -> Past:

@@ -1,6 +1,6 @@
 """What is known of the user."""
 
-from recray.features.past import DAY_S, mean
+from recray.features.past import mean
 from recray.features.ranking.feature import Group, Value
 from recray.features.ranking.known import Known
 
@@ -34,10 +34,10 @@ def user_mean_rating(known: Known) -> Value:
 @USER.feature("days")
 def user_days_since_last(known: Known) -> Value:
     """Time since the user's last event."""
-    return (known.time - known.user.last_time_K) / DAY_S
+    return known.user.days_since(known.user.last_time_K)
 
 
 @USER.feature("days")
 def user_days_since_first(known: Known) -> Value:
     """Time since the user's first event."""
-    return (known.time - known.user.first_time_K) / DAY_S
+    return known.user.days_since(known.user.first_time_K)

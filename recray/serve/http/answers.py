@@ -36,6 +36,13 @@ class Candidates(TypedDict):
     sources: list[int]  # bit mask: 1 retriever, 2 popular, 4 generative, 8 cold
 
 
+class Skipped(TypedDict):
+    """A stage that did not do its part."""
+
+    stage: str
+    reason: str  # "too old": of so old a log the ranker makes worse lists than the retriever alone
+
+
 class Recommendations(TypedDict):
     """Answer of ``POST /recommend``."""
 
@@ -44,6 +51,8 @@ class Recommendations(TypedDict):
     version: dict[str, Version]  # by role: "retriever" and, where they are served, "ranker" and "generative"
     request_id: str
     request_time: int  # unix seconds that were used
+    age_s: int | None  # seconds from the newest event that is known to the request; None: no events are
+    skipped: list[Skipped]  # what did not do its part
     timings_ms: dict[str, float]
     candidates: NotRequired[Candidates]  # with explain
 
@@ -71,6 +80,8 @@ class Health(TypedDict):
     serving: dict[str, Version]
     loaded_at: str
     problem: str | None
+    known_until: str | None  # ISO 8601, UTC: the newest event that is known; None: no events are
+    age_s: int | None  # seconds since then
 
 
 class Problem(TypedDict):

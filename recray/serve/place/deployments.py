@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from recray.bundles.log import log_end
 from recray.config import ConfigError
 from recray.features.candidates import Candidates
 from recray.ops.ann import set_num_threads
@@ -119,9 +120,12 @@ class SpreadService(FollowingService):
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
         follower = follow(config, lambda bundles: _verified_catalogue(bundles, config.shown))
         super().__init__(config, follower)
-        self._catalogues: Follower[Catalogue] = follower
+        self._catalogues: Follower[PinnedCatalogue] = follower
         self._retrieval, self._ranking = retrieval, ranking
         follower.start()
+
+    def known_until(self) -> int | None:
+        return self._catalogues.current.content.known_until
 
     async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         clock = StageClock()
@@ -149,10 +153,18 @@ def _log_beside_serve() -> None:
         ours.addHandler(handler)
 
 
-def _verified_catalogue(bundles: ServedBundles, shown: Sequence[str]) -> Catalogue:
+def _verified_catalogue(bundles: ServedBundles, shown: Sequence[str]) -> "PinnedCatalogue":
     # The ingress decides when a version is used: the other deployments must be able to load it.
     bundles.verify()
-    return Catalogue(*OpenedVersion(bundles).catalogue, shown)
+    return PinnedCatalogue(bundles, shown)
+
+
+class PinnedCatalogue(Catalogue):
+    """What the ingress of the spread placement knows of a version."""
+
+    def __init__(self, bundles: ServedBundles, shown: Sequence[str]) -> None:
+        super().__init__(*OpenedVersion(bundles).catalogue, shown)
+        self.known_until = log_end(bundles.log_holder)
 
 
 class FusedIngress:

@@ -1,6 +1,9 @@
 """What the gateway talks to: a version of the store, followed; here with every stage in this process."""
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from recray.ops.ann import set_num_threads
@@ -15,19 +18,26 @@ from recray.store import StoreError
 T = TypeVar("T")
 
 
-class FollowingService:
+class FollowingService(ABC):
     """Health and versions of whatever follows the store."""
 
     def __init__(self, config: ServiceConfig, follower: Follower[Any]) -> None:
         self._config, self._follower = config, follower
 
+    @abstractmethod
+    def known_until(self) -> int | None:
+        """Unix seconds at which the events end that are looked into; None where there are none."""
+
     def health(self) -> answers.Health:
-        problem, current = self._follower.problem, self._follower.current
+        problem, current, until = self._follower.problem, self._follower.current, self.known_until()
+        newest = None if until is None else datetime.fromtimestamp(until - 1, UTC).isoformat()
         return {
             "status": "degraded" if problem else "ok",
             "serving": current.bundles.versions(),
             "loaded_at": current.loaded_at,
             "problem": problem,
+            "known_until": newest,
+            "age_s": None if until is None else max(0, int(time.time()) - until),
         }
 
     def stop(self) -> None:
@@ -73,6 +83,9 @@ class FusedService(FollowingService):
         super().__init__(config, follower)
         self._pipelines: Follower[Pipeline] = follower
         follower.start()
+
+    def known_until(self) -> int | None:
+        return self.pinned().content.known_until
 
     async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         return self.pinned().content.recommend(request)

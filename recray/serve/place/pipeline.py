@@ -40,6 +40,8 @@ def answer(bundles: ServedBundles, catalogue: Catalogue, state: RequestState) ->
         "version": bundles.versions(),
         "request_id": "",
         "request_time": state.query.time,
+        "age_s": state.age_s,
+        "skipped": [{"stage": one.stage, "reason": one.reason} for one in state.skipped],
         "timings_ms": {},
     }
     _add_details(items, state.item_ids_S, catalogue)
@@ -103,6 +105,7 @@ class Pipeline:
         bundles.verify()
         version = OpenedVersion(bundles)
         self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue, shown)
+        self._log = version.event_log
         self._retrieval = open_retrieval(config, version)
         self._stages = (self._retrieval, *open_ranking(config, version))
         # A version that cannot answer is refused here, and the first real request finds warm caches.
@@ -112,6 +115,11 @@ class Pipeline:
             )
         )
         log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
+
+    @property
+    def known_until(self) -> int | None:
+        """Unix seconds at which what is known ends; None where nothing is known of events."""
+        return self._log.end if self._log else None
 
     def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         """

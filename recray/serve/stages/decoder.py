@@ -16,9 +16,9 @@ from recray.bundles.decoder import load_decoder, read_generative
 from recray.config import ConfigError
 from recray.contract import Generative
 from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_first, popular_only
-from recray.features.log import EventLog
+from recray.features.look_ups import LookUps
 from recray.serve.query import UNKNOWN_USER, Query
-from recray.serve.stages.retrieve import NOTHING, history_of, removed_for, retrieved
+from recray.serve.stages.retrieve import NOTHING, asked_at, history_of, removed_for, retrieved
 from recray.serve.stages.state import NO_CANDIDATES, RequestState
 from recray.serve.versions import OpenedVersion
 from recray.store import Bundle
@@ -54,15 +54,17 @@ class DecoderRetrieve:
         query, clock = state.query, state.clock
         removed_ids = removed_for(query, self._log, keeps_seen=self._keeps_seen)
         seen_ids = np.concatenate([removed_ids, self._barred_ids])
-        history_ids = history_of(query, self._log).item_ids_H
+        history = history_of(query, self._log)
+        history_ids = history.item_ids_H
         clock.lap("filter")
         if not len(history_ids):
             candidates = popular_only(self._popular_first_I, seen_ids, query.k)
             clock.lap("retrieve")
-            return retrieved(state, candidates, "popular")
-        found = self._generator.generate(query.user_id, history_ids, seen_ids, query.time, query.k)
+            return retrieved(state, candidates, "popular", self._log)
+        time = asked_at(query, history, self._log)
+        found = self._generator.generate(query.user_id, history_ids, seen_ids, time, query.k)
         clock.lap("generate")
-        return retrieved(state, found, None)
+        return retrieved(state, found, None, self._log)
 
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items whose content codes have the most similar embeddings; scores are cosines."""
@@ -89,8 +91,8 @@ class DecoderSource:
         items: int,
         user_rows_U: Int64s,
         further_ids: Int64s,
-        log: EventLog | None,
-        own_log: EventLog | None,
+        log: LookUps | None,
+        own_log: LookUps | None,
     ) -> None:
         self._generator, self._items = generator, items
         self._user_rows_U, self._further_ids = user_rows_U, further_ids
@@ -98,20 +100,21 @@ class DecoderSource:
 
     def propose(self, query: Query, seen_ids: Int64s) -> Candidates:
         user = UNKNOWN_USER if query.user_id == UNKNOWN_USER else int(self._user_rows_U[query.user_id])
-        history_ids = history_of(query, self._log).item_ids_H
-        if self._log is None:  # a retriever may have none, the decoder its own
-            history_ids = history_of(replace(query, user_id=user), self._own_log).item_ids_H
-        if not len(history_ids):
+        log, known = self._log, query
+        if log is None:  # a retriever may have none, the decoder its own
+            log, known = self._own_log, replace(query, user_id=user)
+        history = history_of(known, log)
+        if not len(history.item_ids_H):
             return NO_CANDIDATES
-        excluded_ids = np.concatenate([seen_ids, self._further_ids])
-        return self._generator.generate(user, history_ids, excluded_ids, query.time, self._items)
+        excluded_ids, time = np.concatenate([seen_ids, self._further_ids]), asked_at(query, history, log)
+        return self._generator.generate(user, history.item_ids_H, excluded_ids, time, self._items)
 
 
 def load_source(
     bundle: Bundle,
     users: pl.DataFrame,
     items: pl.DataFrame,
-    event_log: EventLog | None,
+    event_log: LookUps | None,
     *,
     proposed: int,
     cold_share: float,

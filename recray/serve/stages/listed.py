@@ -101,7 +101,7 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:
     """All stages after the first. Without a ranker the order of retrieval stands."""
     log, ranker = version.event_log, version.ranker
-    stages: list[Stage] = [Rank(log, ranker)] if log and ranker else []
+    stages: list[Stage] = [Rank(log, ranker, version.ranker_helps_until)] if log and ranker else []
     stages += config.rules.open(version)
     stages.append(Shorten(version.item_vectors() if config.diversity else None, config.diversity))
     if ranker:

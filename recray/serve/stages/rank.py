@@ -4,23 +4,29 @@ import numpy as np
 
 from recray.arrays import Float32s
 from recray.contract import Scorer
-from recray.features.log import EventLog
+from recray.features.look_ups import LookUps
 from recray.features.ranking import RankingQuery, compute
 from recray.serve.query import UNKNOWN_USER
-from recray.serve.stages.state import Explanation, RequestState
+from recray.serve.stages.state import Explanation, RequestState, Skipped
 
 
 class Rank:
-    """Orders the candidates by a ranker; ties keep the order of retrieval."""
+    """Orders the candidates by a ranker; ties keep the order of retrieval.
 
-    def __init__(self, log: EventLog, ranker: Scorer) -> None:
-        self._log, self._ranker = log, ranker
+    Args:
+        helps_until: age of what is known, in seconds, beyond which the order of retrieval is the better one.
+    """
+
+    def __init__(self, log: LookUps, ranker: Scorer, helps_until: int | None = None) -> None:
+        self._log, self._ranker, self._helps_until = log, ranker, helps_until
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``features`` and ``rank``."""
         item_ids_K = state.candidates.item_ids_K
         if not len(item_ids_K):
             return state
+        if self._helps_until is not None and (state.age_s or 0) > self._helps_until:
+            return state.skip(Skipped("rank", "too old"))
         features_KF = self._features(state)
         state.clock.lap("features")
         scores_K = self._ranker.score(features_KF, item_ids_K)
@@ -38,7 +44,9 @@ class Rank:
             history_ids, history_times = query.past
         return compute(
             self._log,
-            RankingQuery(known, query.time, *state.candidates, history_ids, history_times),
+            RankingQuery(
+                known, query.time, *state.candidates, history_ids, history_times, known_until=self._log.end
+            ),
             self._ranker.feature_names,
         )
 

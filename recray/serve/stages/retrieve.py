@@ -12,7 +12,8 @@ import numpy.typing as npt
 from recray.arrays import Bools, Float32s, Int64s
 from recray.bundles.searcher import Fallback, Searcher, single_query
 from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather, popular_first
-from recray.features.log import EventLog
+from recray.features.look_ups import LookUps
+from recray.features.past import heard_until
 from recray.serve.clock import StageClock
 from recray.serve.query import History, Query
 from recray.serve.stages.state import RequestState
@@ -28,7 +29,7 @@ class Source(Protocol):
         """Unseen items of the retriever's catalogue with their source bits; may be none."""
 
 
-def removed_for(query: Query, log: EventLog | None, *, keeps_seen: bool) -> Int64s:
+def removed_for(query: Query, log: LookUps | None, *, keeps_seen: bool) -> Int64s:
     """Items that must not come back: excluded and, unless seen ones may, in the user's history or past."""
     if keeps_seen:
         return query.exclude_ids
@@ -42,7 +43,7 @@ def removed_for(query: Query, log: EventLog | None, *, keeps_seen: bool) -> Int6
     return np.concatenate(seen, dtype=np.int64)
 
 
-def history_of(query: Query, log: EventLog | None) -> History:
+def history_of(query: Query, log: LookUps | None) -> History:
     """The client's history, else what a known user did before; oldest first.
 
     What a client sends without times counts as just before the request.
@@ -60,6 +61,13 @@ def history_of(query: Query, log: EventLog | None) -> History:
     return History(events.item_ids_H.astype(np.int64), events.times_H)
 
 
+def asked_at(query: Query, history: History, log: LookUps | None) -> int:
+    """The moment that a model's waits end at: time stops where the log ends, see ``heard_until``."""
+    if log is None:
+        return query.time
+    return heard_until(query.time, log.end, history.times_H[-1] if len(history.times_H) else np.nan)
+
+
 class Retrieve:
     """The first stage of a retriever.
 
@@ -74,7 +82,7 @@ class Retrieve:
         self,
         searcher: Searcher,
         item_counts_I: Int64s,
-        log: EventLog | None,
+        log: LookUps | None,
         config: CandidateConfig,
         second_source: Source | None = None,
         barred_I: Bools | None = None,
@@ -94,7 +102,8 @@ class Retrieve:
         prepared = self._searcher.known_ahead(query.user_id)
         if prepared is None:
             history = history_of(query, self._log)
-            prepared = next(self._searcher.prepare(single_query(query.user_id, *history, query.time)))
+            time = asked_at(query, history, self._log)
+            prepared = next(self._searcher.prepare(single_query(query.user_id, *history, time)))
         search, fallback = prepared
         clock.lap("retrieve")
         second = None
@@ -109,7 +118,7 @@ class Retrieve:
             # Popularity alone, an approximate index that does not reach so many items, or many are barred.
             config = replace(config, popular=query.k)
             candidates = self._gather(search, seen_ids, config, clock, second)
-        return retrieved(state, candidates, fallback)
+        return retrieved(state, candidates, fallback, self._log)
 
     def _gather(
         self,
@@ -138,9 +147,15 @@ class Retrieve:
         return self._gather(self._searcher.like(item_id), excluded_ids, only_retrieved, StageClock())
 
 
-def retrieved(state: RequestState, candidates: Candidates, fallback: Fallback | None) -> RequestState:
+def retrieved(
+    state: RequestState, candidates: Candidates, fallback: Fallback | None, log: LookUps | None
+) -> RequestState:
     """The state after a first stage: every candidate is to be shown, in the order of retrieval."""
     every_K = np.arange(len(candidates.item_ids_K))
     return state._replace(
-        candidates=candidates, scores_K=candidates.scores_K, order_S=every_K, fallback=fallback
+        candidates=candidates,
+        scores_K=candidates.scores_K,
+        order_S=every_K,
+        fallback=fallback,
+        known_until=log.end if log else None,
     )

@@ -26,6 +26,13 @@ class Explanation:
     contributions_SF: Float32s
 
 
+class Skipped(NamedTuple):
+    """A stage that did not do its part, and what for: the answer says so."""
+
+    stage: str
+    reason: str
+
+
 class RequestState(NamedTuple):
     """A request on its way through the stages.
 
@@ -41,11 +48,21 @@ class RequestState(NamedTuple):
     fallback: Fallback | None = None  # None: candidates as the retriever was trained to find them
     features_KF: Float32s | None = None  # where an explanation is asked for
     explanation: Explanation | None = None
+    skipped: tuple[Skipped, ...] = ()
+    known_until: int | None = None  # unix seconds at which the log ends; None: there is none
 
     @property
     def item_ids_S(self) -> Int64s:
         """The items to show, best first."""
         return self.candidates.item_ids_K[self.order_S]
+
+    @property
+    def age_s(self) -> int | None:
+        """Seconds from the end of what is known to the request; None where there is no log."""
+        return None if self.known_until is None else max(0, self.query.time - self.known_until)
+
+    def skip(self, one: Skipped) -> "RequestState":
+        return self._replace(skipped=(*self.skipped, one))
 
     def keep(self, mask_S: Bools) -> "RequestState":
         """Without the items to show at which the mask is False."""

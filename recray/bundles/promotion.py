@@ -1,0 +1,20 @@
+"""Putting a version into production: what was measured of it may speak against it."""
+
+from recray.bundles.freshness import read_ages
+from recray.eval.ages import require_help
+from recray.store.store import Store
+
+
+def promote(store: Store, name: str, version: int, to: str = "production", *, force: bool = False) -> None:
+    """Points a name at a version that passes its gates.
+
+    Args:
+        force: whatever was measured.
+    Raises:
+        ConfigError: at some age of what it knows it makes lists worse than they were without it.
+        StoreError: as ``Store.promote``.
+    """
+    bundle = store.open(name, version)
+    if not force:
+        require_help(read_ages(bundle), str(bundle.reference))
+    store.promote(name, version, to)

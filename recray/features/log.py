@@ -154,8 +154,12 @@ class EventLog:
 
     def mean_rating_before(self, time: int) -> float:
         """Mean rating of all events strictly before ``time``; NaN where there are none."""
+        return float(mean(*self.ratings_before(time)))
+
+    def ratings_before(self, time: int) -> tuple[float, int]:
+        """The sum of the ratings of all events strictly before ``time``, and how many there are."""
         count = int(self.timestamps_N.searchsorted(time))
-        return float(mean(float(self.rating_sums_N[count]), count))
+        return float(self.rating_sums_N[count]), count
 
     # ------------------------------------------------------------------ users
 

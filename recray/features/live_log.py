@@ -1,0 +1,142 @@
+"""A log that goes on: the events that a version was made with, and those that came since.
+
+What came since is a log of its own, small enough to be made anew whenever something comes; every look-up
+asks both and adds. Readers see the old state or the new one.
+
+Shapes: K items, H events of a history, N events that came since.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from recray.arrays import Int32s, Int64s
+from recray.features.log import EventLog
+from recray.features.look_ups import UserEvents
+from recray.features.overlap import Overlap
+from recray.features.past import DAY_S, RECENT_EVENTS, Past, UserPast, mean
+
+USUAL_DAYS = 30  # before its end: how many events come on a day of this log
+DENSE_SHARE = 0.1  # of a usual day: so many must have come since before the log counts as going on
+
+
+class LiveEvent(NamedTuple):
+    """One event that came since, in the rows of the log."""
+
+    user_id: int  # -1: nobody whom the log knows; it counts for the item
+    item_id: int
+    rating: float
+    time: int  # unix seconds
+
+
+class LiveLog:
+    """An event log that can be told more; thread-safe.
+
+    What a user did before and after the end of the log are not looked at together where it is asked what came
+    next (``followers_before``): a pair that lies across is not counted.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.num_users, self.num_items = log.num_users, log.num_items
+        self.items, self.columns = log.items, log.columns
+        usual = log.end - USUAL_DAYS * DAY_S
+        events_a_day = (len(log) - int(log.timestamps_N.searchsorted(usual))) / USUAL_DAYS
+        self._dense = max(1, round(DENSE_SHARE * events_a_day))
+        self._lock = threading.Lock()
+        self._told: list[LiveEvent] = []
+        self._since: EventLog | None = None
+
+    def add(self, events: Sequence[LiveEvent]) -> None:
+        """From now on they are known. Events from before the end of the log are taken as any other."""
+        with self._lock:
+            self._told += events
+            users_N, items_N, ratings_N, times_N = (np.array(c) for c in zip(*self._told, strict=True))
+            nobody = np.where(users_N < 0, self.num_users, users_N)
+            self._since = EventLog(
+                nobody,
+                items_N,
+                ratings_N,
+                times_N,
+                num_users=self.num_users + 1,
+                num_items=self.num_items,
+            )
+
+    def __len__(self) -> int:
+        return len(self._log) + (0 if self._since is None else len(self._since))
+
+    @property
+    def end(self) -> int:
+        """Of the log, or of what came since: once a tenth of a usual day has come, the log goes on; a handful
+        of events do not make it young."""
+        since = self._since
+        if since is None or len(since) < self._dense:
+            return self._log.end
+        return max(self._log.end, int(since.timestamps_N[-self._dense]) + 1)
+
+    def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past:
+        past, since = self._log.items_before(item_ids_K, time, until), self._since
+        return past if since is None else _both(past, since.items_before(item_ids_K, time, until))
+
+    def mean_rating_before(self, time: int) -> float:
+        total, count = self._log.ratings_before(time)
+        if self._since is not None:
+            more = self._since.ratings_before(time)
+            total, count = total + more[0], count + more[1]
+        return float(mean(total, count))
+
+    def user_before(self, user_id: int, time: int, until: int | None = None) -> UserPast:
+        since = self._since
+        if since is None or user_id == -1:
+            return self._log.user_before(user_id, time, until)
+        newer = since.user_before(user_id, time, until)
+        # Heard of since the log ended: then time goes on for what happened before as well.
+        goes_on = until is None or newer.past.now_K > until
+        older = self._log.user_before(user_id, time, None if goes_on else until)
+        return UserPast(
+            np.concatenate([older.item_ids_H, newer.item_ids_H])[-RECENT_EVENTS:],
+            np.concatenate([older.ratings_H, newer.ratings_H])[-RECENT_EVENTS:],
+            _both(older.past, newer.past),
+        )
+
+    def check_user(self, user_id: int) -> None:
+        self._log.check_user(user_id)
+
+    def seen_before(self, user_id: int, time: int) -> Int32s:
+        return self.events_before(user_id, time).item_ids_H
+
+    def events_before(self, user_id: int, time: int) -> UserEvents:
+        older, since = self._log.events_before(user_id, time), self._since
+        if since is None or user_id == -1:
+            return older
+        newer = since.events_before(user_id, time)
+        if not len(newer.item_ids_H):
+            return older
+        return UserEvents(
+            np.concatenate([older.item_ids_H, newer.item_ids_H]),
+            np.concatenate([older.times_H, newer.times_H]),
+        )
+
+    def followers_before(self, item_id: int, time: int) -> tuple[Int64s, int]:
+        counts_I, occurrences = self._log.followers_before(item_id, time)
+        if self._since is not None:
+            more_I, more = self._since.followers_before(item_id, time)
+            counts_I, occurrences = counts_I + more_I, occurrences + more
+        return counts_I, occurrences
+
+    def overlap(self, column: str) -> Overlap | None:
+        return self._log.overlap(column)
+
+
+def _both(older: Past, newer: Past) -> Past:
+    """Of the same owners at the same moment."""
+    return Past(
+        older.events_K + newer.events_K,
+        older.rating_sum_K + newer.rating_sum_K,
+        np.fmin(older.first_time_K, newer.first_time_K),
+        np.fmax(older.last_time_K, newer.last_time_K),
+        lambda days: np.add(older.events_since(days), newer.events_since(days)),
+        older.now_K,
+    )

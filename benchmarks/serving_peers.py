@@ -55,7 +55,7 @@ def serve_bare(root: Path, port: int) -> None:
     from fastapi import FastAPI, Request, Response
 
     from recray.ops.ann import set_num_threads
-    from recray.serve.http.requests import parse
+    from recray.serve.http.requests import RecommendRequest, parse
     from recray.serve.place.pipeline import Pipeline
     from recray.serve.versions import open_served
 
@@ -65,7 +65,7 @@ def serve_bare(root: Path, port: int) -> None:
 
     @app.post("/recommend")
     async def recommend(request: Request) -> Response:
-        answer = pipeline.recommend(parse(await request.body()))
+        answer = pipeline.recommend(parse(await request.body(), RecommendRequest))
         return Response(pydantic_core.to_json(answer), media_type="application/json")
 
     config = uvicorn.Config(app, host="127.0.0.1", port=port, access_log=False, log_level="warning")

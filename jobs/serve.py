@@ -1,7 +1,8 @@
-"""Serve a published ranker (or retriever) over HTTP until Ctrl-C; follows promotions and rollbacks.
+"""Serve a published ranker (or retriever, or DLRM) over HTTP until Ctrl-C; follows promotions and rollbacks.
 
 python jobs/serve.py --dataset synthetic
 python jobs/serve.py --service.application ml-100k-sasrec --service.diversity 0.2
+python jobs/serve.py --service.application clicks-dlrm    # POST /score {"rows": [{"country": "DE"}]}
 """
 
 import signal
@@ -12,7 +13,6 @@ from recray.cli.jobs import run_job
 from recray.data.sources import data_name
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.session import serving
-from recray.serve.versions import open_served
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,10 @@ def main(config: Serve) -> None:
     default = bundle_name(data_name(config.dataset), "ranker")
     service = replace(config.service, application=config.service.application or default)
     # A bundle that is missing is said before Ray starts.
-    open_served(service.open_store(), service.application, service.name, service.second_source)
+    call = """/score -d '{"rows": [{}]}'""" if service.open_served().scorer else "/recommend -d '{}'"
     with serving(config.port) as session:
         url = session.start(service, config.placement)
-        ask = f"curl {url}/recommend -H 'content-type: application/json'"
-        print(f"serving at {url}; try: {ask} -d '{{}}'")
+        print(f"serving at {url}; try: curl -H 'content-type: application/json' {url}{call}")
         print("Ctrl-C stops it", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import polars as pl
 import torch
 from torch import nn
 
@@ -13,6 +15,13 @@ from recray.data.row_encoding import ENCODING, RowEncoding, read_encoding
 from recray.models.dlrm import DLRM
 from recray.store.bundle import Bundle
 from recray.store.manifest import StoreError
+
+
+class ScoredRows(NamedTuple):
+    """What a model says of N rows."""
+
+    probabilities_N: Float32s  # of a click, in the order of the rows
+    unknown: dict[str, int]  # of each column of categories that has any: values that training did not have
 
 
 @dataclass(frozen=True)
@@ -33,10 +42,24 @@ class RowScorer:
             ConfigError: a column that the model does not know.
             DataError: a column of numbers is given something else.
         """
+        return self.score_table(self.encoding.table(rows)).probabilities_N
+
+    def score_table(self, columns: pl.DataFrame) -> ScoredRows:
+        """The same of a table; what the model does not read may stand in it too.
+
+        Raises:
+            ConfigError: a column that the model reads is missing.
+            DataError: a value of a column of numbers is none.
+        """
+        read = self.encoding.read(columns)
         with torch.inference_mode():
-            logits_N = self.model.score(self.encoding.of_values(rows).to_batch())
-        probabilities_N: Float32s = logits_N.sigmoid().numpy()
-        return probabilities_N
+            logits_N = self.model.score(read.rows.to_batch())
+        return ScoredRows(logits_N.sigmoid().numpy(), read.unknown)
+
+
+def scores_rows(bundle: Bundle) -> bool:
+    """Whether the bundle is a model of rows, and no retriever or ranker."""
+    return bundle.manifest.model == "dlrm"
 
 
 def save_scorer(model: nn.Module, encoding: RowEncoding | None, folder: Path) -> None:

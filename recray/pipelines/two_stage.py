@@ -10,7 +10,7 @@ Shapes: B queries.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -67,7 +67,7 @@ def measure_served(
     store, version = config.open_store(), config.name if version is None else version
     bundles = open_served(store, config.application, version, config.second_source)
     bundles.verify()
-    for bundle in bundles.by_role().values():
+    for bundle in bundles.by_role.values():
         require_same_data(bundle, dataset, split)
     if bundles.ranker and target == "validation":
         raise ConfigError(f"{bundles.ranker.reference} learned from the validation part: measure on test")
@@ -104,10 +104,5 @@ def _queries(queries: QueryBatch, k: int) -> Iterator[Query]:
 
 def _served(bundles: ServedBundles, config: StagesConfig) -> str:
     """The versions and the options that are not at their defaults, for the card."""
-    changed = {
-        option.name: getattr(config, option.name)
-        for option in fields(StagesConfig)
-        if getattr(config, option.name) != getattr(StagesConfig(), option.name)
-    }
-    versions = " + ".join(str(bundle.reference) for bundle in bundles.by_role().values())
-    return ", ".join([versions, *(f"{name}={value}" for name, value in changed.items())])
+    versions = " + ".join(str(bundle.reference) for bundle in bundles.by_role.values())
+    return ", ".join([versions, *(f"{name}={value}" for name, value in config.changed().items())])

@@ -11,6 +11,7 @@ import torch
 from typing_extensions import TypedDict
 
 from recray.arrays import Float32s
+from recray.bundles.clicks import scores_rows
 from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative
 from recray.bundles.freshness import read_ages
 from recray.bundles.log import read_log
@@ -21,7 +22,7 @@ from recray.eval.ages import helps_until
 from recray.features.log import EVENT_FILE, EventLog
 from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
-from recray.store import Bundle, Reference, Store
+from recray.store import Bundle, Reference, Store, StoreError
 
 
 class Version(TypedDict):
@@ -34,48 +35,63 @@ class Version(TypedDict):
 
 @dataclass(frozen=True)
 class ServedBundles:
-    """The bundles behind one version: a ranker fixes its retriever by digest; or a retriever alone.
+    """The bundles behind one version, by the role that answers name them by.
 
-    ``second_source`` is a decoder that proposes candidates beside the retriever's, chosen by whoever serves.
+    ``ranker`` (fixes its retriever by digest) and ``retriever``, or a retriever alone; ``generative``: a
+    decoder that proposes candidates beside the retriever's, chosen by whoever serves. Or ``scorer``: a model
+    of rows.
     """
 
-    retriever: Bundle
-    ranker: Bundle | None
-    second_source: Bundle | None = None
+    by_role: dict[str, Bundle]
+
+    @property
+    def first(self) -> Bundle:
+        """The bundle of the version that a name of the store points at."""
+        return next(self.by_role[role] for role in ("ranker", "retriever", "scorer") if role in self.by_role)
 
     @property
     def reference(self) -> Reference:
-        """The version that a name of the store points at."""
-        return (self.ranker or self.retriever).reference
-
-    def by_role(self) -> dict[str, Bundle]:
-        """The bundles that there are, by the role that answers name them by."""
-        bundles = {"retriever": self.retriever, "ranker": self.ranker, "generative": self.second_source}
-        return {role: bundle for role, bundle in bundles.items() if bundle}
+        return self.first.reference
 
     @property
-    def log_holder(self) -> Bundle:
-        """The bundle whose events the stages look into."""
-        return self.ranker or self.retriever
+    def retriever(self) -> Bundle:
+        """
+        Raises:
+            StoreError: the version is a model of rows.
+        """
+        if "retriever" not in self.by_role:
+            raise StoreError(f"{self.reference} scores rows, it recommends nothing: ask it at /score")
+        return self.by_role["retriever"]
+
+    @property
+    def ranker(self) -> Bundle | None:
+        return self.by_role.get("ranker")
+
+    @property
+    def second_source(self) -> Bundle | None:
+        return self.by_role.get("generative")
+
+    @property
+    def scorer(self) -> Bundle | None:
+        return self.by_role.get("scorer")
 
     @property
     def measured(self) -> "ServedBundles":
         """The models that the metrics are of; see ``Bundle.measured``."""
-        ranker, second = (bundle and bundle.measured for bundle in (self.ranker, self.second_source))
-        return ServedBundles(self.retriever.measured, ranker, second)
+        return ServedBundles({role: bundle.measured for role, bundle in self.by_role.items()})
 
     @property
     def keeps_seen(self) -> bool:
         """Whether the version was measured with lists that may hold what a user has seen."""
-        card = (self.ranker or self.retriever).manifest.card
+        card = self.first.manifest.card
         return card is not None and card.seen == "kept"
 
     def versions(self) -> dict[str, Version]:
-        return {role: version(bundle.reference) for role, bundle in self.by_role().items()}
+        return {role: version(bundle.reference) for role, bundle in self.by_role.items()}
 
     def verify(self) -> None:
         """Reads every file; raises ``StoreError`` where one was damaged."""
-        for bundle in self.by_role().values():
+        for bundle in self.by_role.values():
             bundle.verify()
 
 
@@ -92,11 +108,13 @@ def open_served(
         StoreError: there is no such version, or the retriever that it was made for is not in the store.
     """
     bundle = store.open(application, version)
-    needed = bundle.manifest.requires.get("retriever")
-    beside = store.open(second_source) if second_source else None
-    if not needed:
-        return ServedBundles(bundle, None, beside)
-    return ServedBundles(store.resolve(needed), bundle, beside)
+    if needed := bundle.manifest.requires.get("retriever"):
+        found = {"retriever": store.resolve(needed), "ranker": bundle}
+    else:
+        found = {"scorer" if scores_rows(bundle) else "retriever": bundle}
+    if second_source:
+        found["generative"] = store.open(second_source)
+    return ServedBundles(found)
 
 
 class OpenedVersion:
@@ -121,7 +139,7 @@ class OpenedVersion:
     @cached_property
     def event_log(self) -> LookUps | None:
         """What known users did: of the ranker, or of a retriever or decoder that answers alone."""
-        holder = self.bundles.log_holder
+        holder = self.bundles.first
         return self._told(read_log(holder)) if EVENT_FILE in holder.manifest.files else None
 
     @property

@@ -3,48 +3,20 @@
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 
 from recray.bundles.clicks import open_scorer
 from recray.config import ConfigError
 from recray.eval.clicks import ClickEvaluation
-from recray.models.dlrm import DLRMConfig
-from recray.pipelines.train import Trained, train
+from recray.pipelines.train import train
 from recray.recipes.dlrm import DLRM_RECIPE, DLRMRun, RowsConfig
 from recray.schema import DataError
 from recray.store import Store
 from recray.store.manifest import StoreError
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
+from tests.bundles.click_world import frame, trained
 from tests.jobs.world import criteo_folder, letor_folder
-
-NUM_ROWS = 600
-
-
-def frame() -> pl.DataFrame:
-    """A click depends on country and slot together."""
-    rng = np.random.default_rng(0)
-    country, slot = rng.integers(3, size=NUM_ROWS), rng.integers(2, size=NUM_ROWS)
-    chance = np.where((country == 0) == (slot == 0), 0.85, 0.15)
-    return pl.DataFrame(
-        {
-            "click": (rng.random(NUM_ROWS) < chance).astype(int),
-            "country": pl.Series(["DE", "AT", "CH"]).gather(country),
-            "slot_id": slot,
-            "price": [None if n % 5 == 0 else n % 17 for n in range(NUM_ROWS)],
-            "time": range(NUM_ROWS),
-        }
-    )
-
-
-def trained(dataset: Path, store: Path) -> Trained:
-    run = DLRMRun(
-        data=RowsConfig(dataset=str(dataset)),
-        model=DLRMConfig(embedding_dim=8, bottom=(8,), top=(16,), dense="standard"),
-        loop=LoopConfig(metric="auc", epochs=20, batch_size=64, patience=0),
-    )
-    return train(DLRM_RECIPE, run, LaunchConfig(where="local"), Store(store))
 
 
 def test_raw_values_are_scored_as_the_rows_that_were_made_of_them(tmp_path: Path) -> None:

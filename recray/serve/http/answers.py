@@ -73,6 +73,17 @@ class SimilarItems(TypedDict):
     request_id: str
 
 
+class Scores(TypedDict):
+    """Answer of ``POST /score``."""
+
+    scores: list[float]  # probability of a click, one per row, in their order
+    unknown: dict[str, int]  # by column: values that are no category of the training part
+    model: str  # "dlrm"
+    version: dict[str, Version]  # by role: "scorer"
+    request_id: str
+    timings_ms: dict[str, float]
+
+
 class Health(TypedDict):
     """Answer of ``GET /health``: "degraded" serves an older version than the store's name points at."""
 
@@ -90,6 +101,3 @@ class Problem(TypedDict):
     error: str  # for programs
     message: str  # for people
     request_id: str
-
-
-AnyAnswer = dict[str, Any] | Recommendations | SimilarItems | Health | Problem

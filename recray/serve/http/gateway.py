@@ -7,31 +7,35 @@ Bodies are parsed and answers written by pydantic-core directly: on the hot path
 import logging
 import re
 import uuid
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import recray
 from recray.serve.http import answers
 from recray.serve.http.metrics import GatewayMetrics
-from recray.serve.http.requests import MAX_BODY_BYTES, MAX_K, RecommendRequest, RequestError, parse
+from recray.serve.http.requests import (
+    MAX_BODY_BYTES,
+    MAX_K,
+    MAX_ROWS_BODY_BYTES,
+    RecommendRequest,
+    RequestError,
+    ScoreRequest,
+    parse,
+)
 
 log = logging.getLogger(__name__)
 
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.ASCII | re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": RecommendRequest.model_json_schema()}},
-    }
-}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": answers.Problem, "description": "not JSON"},
     404: {"model": answers.Problem, "description": "no such item or page"},
@@ -44,15 +48,28 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 class Service(Protocol):
     """What answers, with one version at a time; the placements are alike. Answers lack their request id."""
 
+    def health(self) -> answers.Health: ...
+
+    def versions(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Recommends(Service, Protocol):
+    """An application that recommends."""
+
     async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         """Raises ``RequestError`` for a request that this version cannot answer."""
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         """Raises ``RequestError`` for an unknown item."""
 
-    def health(self) -> answers.Health: ...
 
-    def versions(self) -> dict[str, Any]: ...
+@runtime_checkable
+class ScoresRows(Service, Protocol):
+    """An application that scores rows."""
+
+    async def score(self, request: ScoreRequest) -> answers.Scores:
+        """Raises ``RequestError`` for a column or value that this version cannot read."""
 
 
 class _Reply:
@@ -69,40 +86,41 @@ class _Reply:
 
 
 def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
-    """The application for one service.
+    """The application for one service: the pages are those of what it can do.
 
     Args:
         request_id_header: answer with ``x-request-id``; False where the server in front, such as
             Ray Serve's, adds that header itself.
     """
-    app = FastAPI(
-        title="recray", version=recray.__version__, summary="Recommendations from one served version."
-    )
+    app = FastAPI(title="recray", version=recray.__version__, summary="Answers of one served version.")
     metrics = GatewayMetrics()
     reply = _Reply(request_id_header)
-    _add_recommend(app, service, metrics, reply)
-    _add_similar(app, service, metrics, reply)
+    if isinstance(service, Recommends):
+        _add_recommend(app, service, metrics, reply)
+        _add_similar(app, service, metrics, reply)
+    if isinstance(service, ScoresRows):
+        _add_score(app, service, metrics, reply)
     _add_operations(app, service, metrics, reply)
     _add_error_handlers(app, metrics, reply)
     return app
 
 
-def _add_recommend(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:
+def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics, reply: _Reply) -> None:
     @app.post(
         "/recommend",
-        openapi_extra=_BODY,
+        openapi_extra=_body_of(RecommendRequest),
         responses={200: {"model": answers.Recommendations}, **_PROBLEMS},
     )
     async def recommend(request: Request) -> Response:
         """The best items for a user; what it has seen only where the application keeps that."""
         request_id = _request_id(request)
-        answer = await service.recommend(parse(await _json_body(request)))
+        answer = await service.recommend(parse(await _json_body(request), RecommendRequest))
         answer["request_id"] = request_id
         metrics.recommended(answer)
         return reply(answer, request_id)
 
 
-def _add_similar(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:
+def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, reply: _Reply) -> None:
     @app.get(
         "/items/{item_id:path}/similar",
         responses={200: {"model": answers.SimilarItems}, 404: _PROBLEMS[404], 422: _PROBLEMS[422]},
@@ -118,6 +136,28 @@ def _add_similar(app: FastAPI, service: Service, metrics: GatewayMetrics, reply:
         answer["request_id"] = request_id
         metrics.answered("similar", 200)
         return reply(answer, request_id)
+
+
+def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics, reply: _Reply) -> None:
+    @app.post(
+        "/score",
+        openapi_extra=_body_of(ScoreRequest),
+        responses={200: {"model": answers.Scores}, **_PROBLEMS},
+    )
+    async def score(request: Request) -> Response:
+        """The probability that each row is a click."""
+        request_id = _request_id(request)
+        body = await _json_body(request, MAX_ROWS_BODY_BYTES)
+        answer = await service.score(parse(body, ScoreRequest))
+        answer["request_id"] = request_id
+        metrics.scored(answer)
+        return reply(answer, request_id)
+
+
+def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """What the API page says of a body that FastAPI does not parse."""
+    content = {"application/json": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:
@@ -155,7 +195,8 @@ def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics, reply: _Reply) ->
 
     async def on_no_page(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        pages = ", ".join(["POST /recommend", "GET /items/{id}/similar", "/health", "/versions", "/metrics"])
+        routes = [route for route in app.routes if isinstance(route, APIRoute)]
+        pages = ", ".join(f"{' '.join(route.methods or ())} {route.path_format}" for route in routes)
         message = f"{error.detail}; there is {pages}"
         return refuse(request, RequestError(error.status_code, "no_such_page", message))
 
@@ -164,7 +205,7 @@ def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics, reply: _Reply) ->
     app.add_exception_handler(HTTPException, on_no_page)
 
 
-async def _json_body(request: Request) -> bytes:
+async def _json_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The body, read no further than the limit.
 
     Raises:
@@ -173,21 +214,21 @@ async def _json_body(request: Request) -> bytes:
     if not _JSON.fullmatch(request.headers.get("content-type", "")):
         raise RequestError(415, "wrong_content_type", "send the body as content-type: application/json")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and len(length) < 20 and int(length) > MAX_BODY_BYTES:
-        raise _too_large()
-    body = b""
+    if length.isdecimal() and len(length) < 20 and int(length) > most_bytes:
+        raise _too_large(most_bytes)
+    body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise _too_large()
+            if len(body) > most_bytes:
+                raise _too_large(most_bytes)
     except ClientDisconnect:
         raise RequestError(400, "incomplete_body", "the connection closed before the body ended") from None
-    return body
+    return bytes(body)
 
 
-def _too_large() -> RequestError:
-    return RequestError(413, "body_too_large", f"a body may have at most {MAX_BODY_BYTES} bytes")
+def _too_large(most_bytes: int) -> RequestError:
+    return RequestError(413, "body_too_large", f"a body may have at most {most_bytes} bytes")
 
 
 def _request_id(request: Request) -> str:
@@ -201,4 +242,4 @@ def _route(request: Request) -> str:
     path: str = request.scope["path"]  # request.url would fail on a query that is not UTF-8
     if path.startswith("/items/"):
         return "similar"
-    return path[1:] if path in ("/recommend", "/health", "/versions", "/metrics") else "other"
+    return path[1:] if path in ("/recommend", "/score", "/health", "/versions", "/metrics") else "other"

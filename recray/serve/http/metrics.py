@@ -26,6 +26,13 @@ class GatewayMetrics:
         self._fallbacks = Counter(
             "recray_fallbacks", "Answers without a user's own vector.", ["fallback"], registry=self.registry
         )
+        self._rows = Counter("recray_rows_scored", "Rows in the answers of /score.", registry=self.registry)
+        self._unknown = Counter(
+            "recray_unknown_categories",
+            "Values that training did not have.",
+            ["column"],
+            registry=self.registry,
+        )
         self._version = Gauge(
             "recray_version_info",
             "Versions served now.",
@@ -42,13 +49,24 @@ class GatewayMetrics:
     def recommended(self, answer: answers.Recommendations) -> None:
         """One answer of ``POST /recommend``."""
         self._recommended.inc()
-        for stage, elapsed_ms in answer["timings_ms"].items():
+        self._took(answer["timings_ms"])
+        if answer["fallback"]:
+            self._fallbacks.labels(answer["fallback"]).inc()
+
+    def scored(self, answer: answers.Scores) -> None:
+        """One answer of ``POST /score``."""
+        self.answered("score", 200)
+        self._took(answer["timings_ms"])
+        self._rows.inc(len(answer["scores"]))
+        for column, count in answer["unknown"].items():
+            self._unknown.labels(column).inc(count)
+
+    def _took(self, timings_ms: dict[str, float]) -> None:
+        for stage, elapsed_ms in timings_ms.items():
             histogram = self._stages.get(stage)
             if histogram is None:
                 histogram = self._stages[stage] = self._seconds.labels(stage)
             histogram.observe(elapsed_ms / 1e3)
-        if answer["fallback"]:
-            self._fallbacks.labels(answer["fallback"]).inc()
 
     def answered(self, route: str, status: int) -> None:
         """Any other answer."""

@@ -7,17 +7,20 @@ Parsing is one pass of pydantic-core over the raw bytes: whatever they hold, the
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, ValidationError
 from pydantic.types import StrictBool, StrictInt
+from pydantic_core import CoreSchema, core_schema
 
 from recray.arrays import Int64s
 
 MAX_K = 500
 MAX_HISTORY = 1_000
 MAX_BODY_BYTES = 256 * 1024
+MAX_ROWS = 1_000
+MAX_ROWS_BODY_BYTES = 4 * 1024 * 1024  # a thousand rows of Criteo's 39 columns have half a megabyte
 LATEST_TIME = 2**33  # unix seconds, the year 2242: later ones are milliseconds by mistake
 
 RawId = (
@@ -75,6 +78,39 @@ class RecommendRequest(BaseModel):
         return np.array(times, np.int64)
 
 
+class _Value:
+    """What a column can hold; one message, where a plain union would have one for each of its types."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.union_schema(
+            [
+                core_schema.str_schema(strict=True),
+                core_schema.int_schema(strict=True),
+                core_schema.float_schema(strict=True, allow_inf_nan=False),
+                core_schema.bool_schema(strict=True),
+                core_schema.none_schema(),
+            ],
+            custom_error_type="no_value",
+            custom_error_message="Input should be text, a finite number, true, false or null",
+            mode="left_to_right",
+        )
+
+
+Row = dict[Annotated[str, StringConstraints(max_length=200)], Annotated[object, _Value]]
+
+
+class ScoreRequest(BaseModel):
+    """Body of ``POST /score``: rows as they stood in the table, by name of the column, without the label.
+
+    What a row leaves out, null and empty text are missing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS)]
+
+
 @dataclass
 class RequestError(Exception):
     """A request that is wrong: the client's status and the reason to read."""
@@ -94,18 +130,18 @@ def _wrong_times(what: str) -> RequestError:
     return RequestError(422, "invalid_request", f"history_times: {what}")
 
 
-_PARSER = TypeAdapter(RecommendRequest)
+R = TypeVar("R", bound=BaseModel)
 _MAX_REPORTED = 5
 
 
-def parse(body: bytes) -> RecommendRequest:
-    """The request in a JSON body.
+def parse(body: bytes, kind: type[R]) -> R:
+    """The request of a kind in a JSON body.
 
     Raises:
         RequestError: 400 where it is not JSON in UTF-8, 422 where a field is wrong.
     """
     try:
-        return _PARSER.validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         raise _explain(error) from None
 
@@ -124,8 +160,11 @@ def _explain(error: ValidationError) -> RequestError:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    """``("history", 3, "constrained-str")`` -> ``"history[3]"``; unknown fields are cut to 40 characters."""
+    """``("history", 3, "constrained-str")`` -> ``"history[3]"``, ``("rows", 3, "price")`` ->
+    ``"rows[3].price"``; names are cut to 40 characters."""
     if not location:
         return "body"
     index = f"[{location[1]}]" if len(location) > 1 and isinstance(location[1], int) else ""
-    return f"{str(location[0])[:40]!a}"[1:-1] + index
+    names = [location[0], *(location[2:3] if location[0] == "rows" else ())]
+    field, *column = (f"{str(name)[:40]!a}"[1:-1] for name in names)
+    return ".".join([field + index, *column])

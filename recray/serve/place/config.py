@@ -6,6 +6,7 @@ from typing import Literal
 
 from recray.config import ConfigError
 from recray.serve.stages.listed import StagesConfig
+from recray.serve.versions import ServedBundles, open_served
 from recray.store import Store
 
 
@@ -14,7 +15,7 @@ class ServiceConfig(StagesConfig):
     """What is served, and how it keeps up with the store."""
 
     application: str
-    """Bundle to serve: a ranker (brings its retriever along), or a retriever or decoder alone."""
+    """Bundle to serve: a ranker (brings its retriever along); a retriever, decoder or DLRM alone."""
     name: str = "production"
     """Version name to follow: production, candidate or shadow."""
     store: str = ""
@@ -31,6 +32,21 @@ class ServiceConfig(StagesConfig):
 
     def open_store(self) -> Store:
         return Store(Path(self.store) if self.store else None)
+
+    def open_served(self) -> ServedBundles:
+        """The bundles of the version that the name points at now.
+
+        Raises:
+            ConfigError: it is not in the store, or its kind has no use for an option that is set.
+        """
+        bundles = open_served(self.open_store(), self.application, self.name, self.second_source)
+        useless = [*self.changed(), *(["shown"] if self.shown else [])]
+        if bundles.scorer and useless:
+            raise ConfigError(
+                f"{', '.join(useless)}: of no use to {bundles.reference}, which scores rows and recommends "
+                "nothing: leave that out"
+            )
+        return bundles
 
 
 @dataclass(frozen=True, kw_only=True)

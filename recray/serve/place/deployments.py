@@ -30,6 +30,7 @@ from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.fused import FollowingService, FusedService, follow
 from recray.serve.place.pipeline import answer, similar_answer
+from recray.serve.place.scoring import ScoringService
 from recray.serve.query import Query
 from recray.serve.stages.listed import open_ranking, open_retrieval, run
 from recray.serve.stages.state import RequestState, RetrievalStage, Stage
@@ -164,15 +165,16 @@ class PinnedCatalogue(Catalogue):
 
     def __init__(self, bundles: ServedBundles, shown: Sequence[str]) -> None:
         super().__init__(*OpenedVersion(bundles).catalogue, shown)
-        self.known_until = log_end(bundles.log_holder)
+        self.known_until = log_end(bundles.first)
 
 
 class FusedIngress:
-    """HTTP and every stage in one replica."""
+    """HTTP and every stage in one replica; what it answers is decided by the kind of the bundle."""
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
-        self._service = FusedService(config)
+        kind = ScoringService if config.open_served().scorer else FusedService
+        self._service = kind(config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._service, request_id_header=False)
@@ -237,13 +239,14 @@ def start(
     """
     if not ray.is_initialized():
         raise ConfigError("Ray is not running: call ray.init() first")
-    store = config.open_store()
+    placement = placement or PlacementConfig()
     # Fails here, readably, and not in a replica.
-    open_served(store, config.application, config.name, config.second_source)
+    if config.open_served().scorer and placement.placement == "spread":
+        raise ConfigError(f"{config.application} has one stage, its model: serve it with placement 'fused'")
     # Replicas see the environment that Ray started with, which may name another home than ours.
-    config = replace(config, store=str(store.root))
+    config = replace(config, store=str(config.open_store().root))
     serve.start(http_options={"host": host, "port": port})
-    application = build_application(config, placement or PlacementConfig())
+    application = build_application(config, placement)
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:

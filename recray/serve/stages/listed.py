@@ -68,6 +68,12 @@ class StagesConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
 
+    def changed(self) -> dict[str, object]:
+        """The options of stages that are not at their defaults."""
+        default = StagesConfig()
+        values = {option.name: getattr(self, option.name) for option in fields(StagesConfig)}
+        return {name: value for name, value in values.items() if value != getattr(default, name)}
+
 
 def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalStage:
     """The first stage.

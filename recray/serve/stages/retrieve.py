@@ -90,6 +90,7 @@ class Retrieve:
         keeps_seen: bool = False,
     ) -> None:
         self._barred_I = np.zeros(len(item_counts_I), bool) if barred_I is None else barred_I
+        self._barred_ids = np.flatnonzero(self._barred_I)
         self._keeps_seen = keeps_seen
         self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
         self._popular_first_I = popular_first(np.where(self._barred_I, -1, item_counts_I))
@@ -143,7 +144,7 @@ class Retrieve:
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items nearest to one item, without itself, by the retriever."""
         only_retrieved = CandidateConfig(retrieved=k, popular=0)
-        excluded_ids = np.append(np.flatnonzero(self._barred_I), item_id)
+        excluded_ids = np.append(self._barred_ids, item_id)
         return self._gather(self._searcher.like(item_id), excluded_ids, only_retrieved, StageClock())
 
 

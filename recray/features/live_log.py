@@ -50,19 +50,15 @@ class LiveLog:
         self._since: EventLog | None = None
 
     def add(self, events: Sequence[LiveEvent]) -> None:
-        """From now on they are known. Events from before the end of the log are taken as any other."""
+        """From now on they are known, but for those from before the end of the log, which it has learnt."""
         with self._lock:
-            self._told += events
+            self._told += [event for event in events if event.time >= self._log.end]
+            if not self._told:
+                return
             users_N, items_N, ratings_N, times_N = (np.array(c) for c in zip(*self._told, strict=True))
-            nobody = np.where(users_N < 0, self.num_users, users_N)
-            self._since = EventLog(
-                nobody,
-                items_N,
-                ratings_N,
-                times_N,
-                num_users=self.num_users + 1,
-                num_items=self.num_items,
-            )
+            users_N = np.where(users_N < 0, self.num_users, users_N)
+            of_all = {"num_users": self.num_users + 1, "num_items": self.num_items}
+            self._since = EventLog(users_N, items_N, ratings_N, times_N, **of_all)
 
     def __len__(self) -> int:
         return len(self._log) + (0 if self._since is None else len(self._since))

@@ -57,8 +57,14 @@ class LiveLog:
                 return
             users_N, items_N, ratings_N, times_N = (np.array(c) for c in zip(*self._told, strict=True))
             users_N = np.where(users_N < 0, self.num_users, users_N)
-            of_all = {"num_users": self.num_users + 1, "num_items": self.num_items}
-            self._since = EventLog(users_N, items_N, ratings_N, times_N, **of_all)
+            self._since = EventLog(
+                users_N,
+                items_N,
+                ratings_N,
+                times_N,
+                num_users=self.num_users + 1,
+                num_items=self.num_items,
+            )
 
     def __len__(self) -> int:
         return len(self._log) + (0 if self._since is None else len(self._since))

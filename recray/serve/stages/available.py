@@ -7,6 +7,7 @@ import numpy as np
 from recray.arrays import Bools
 from recray.config import ConfigError
 from recray.features.columns import AVAILABILITY, availability
+from recray.serve.barred import Barred
 from recray.serve.stages.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
@@ -26,18 +27,21 @@ class AvailableConfig:
         Raises:
             ConfigError: the catalogue has no such column.
         """
-        barred_I = self.barred(version)
-        return None if barred_I is None else Available(barred_I)
+        return Available(barred) if (barred := self.barred(version)) else None
 
-    def barred(self, version: OpenedVersion) -> Bools | None:
-        """barred_I: items that must not be served; None where the rule is off or has nothing to go by.
+    def barred(self, version: OpenedVersion) -> Barred | None:
+        """What must not be served, by a version's columns and by what is told later; None: the rule is off.
 
-        First stages know them too: they find as many others, and what is similar is answered by them alone.
+        First stages know it too: they find as many others, and what is similar is answered by them alone.
         """
+        if not self.enforced:
+            return None
+        version.barred.bar(self._by_columns(version))
+        return version.barred
+
+    def _by_columns(self, version: OpenedVersion) -> Bools:
         items = version.catalogue[1]
         columns = [self.column] if self.column else [name for name in AVAILABILITY if name in items.columns]
-        if not self.enforced or not columns:
-            return None
         barred_I = np.zeros(len(items), dtype=bool)
         for name in columns:
             available = availability(items[name]) if name in items.columns else None
@@ -55,11 +59,14 @@ class AvailableConfig:
 class Available:
     """Leaves the items that may be served."""
 
-    def __init__(self, barred_I: Bools) -> None:
-        self._is_left_I = np.logical_not(barred_I)
+    def __init__(self, barred: Barred) -> None:
+        self._barred = barred
 
     def __call__(self, state: RequestState) -> RequestState:
-        """Books ``available``."""
-        state = state.keep(self._is_left_I[state.item_ids_S])
+        """Books ``available``, where there is something that cannot be had."""
+        barred = self._barred.now
+        if not len(barred.ids):
+            return state
+        state = state.keep(~barred.mask_I[state.item_ids_S])
         state.clock.lap("available")
         return state

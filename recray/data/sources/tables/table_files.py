@@ -3,8 +3,9 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Protocol
 
 import polars as pl
 
-from recray.data.sources.files.locations import RawFile, kind_of, plain_file
+from recray.data.sources.files.locations import RawFile, kind_of, list_files, plain_file, start_of
 from recray.data.sources.tables.dialects import Dialect, numbered_rows, settle
 from recray.schema import DataError
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 TEXT, PARQUET, JSON = (".csv", ".tsv"), (".parquet",), (".jsonl", ".ndjson", ".json")
 TABLES = (*TEXT, *PARQUET, *JSON)
 _GROUPED = r"[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234: a number, or two groups of its digits
+_START_BYTES = 1 << 20  # of a text: hold the names of its columns
 NO_TYPES: Mapping[str, type[pl.DataType]] = MappingProxyType({})
 
 
@@ -42,6 +44,14 @@ class TableFile(Protocol):
 
         Raises:
             DataError: the file is damaged, or a row has not the fields of the others.
+        """
+
+    def store(self, target: Path, *, group_rows: int) -> None:
+        """Every row and column of ``read`` as Parquet, its row groups of so many rows; in constant memory,
+        but for JSON.
+
+        Raises:
+            DataError: as ``read``.
         """
 
     def where(self, row: int) -> str:
@@ -78,6 +88,30 @@ def open_table(
     return _Text(file.label, *settle(path, dialect, scratch, label=file.label, is_header=is_header))
 
 
+def names_of(file: RawFile, dialect: Dialect, scratch: Path) -> Sequence[str]:
+    """The columns of a file, by its start where its format allows that; as text whatever its name ends in.
+
+    Raises:
+        DataError: it is damaged, or no table.
+    """
+    if kind_of(file.path) in (*PARQUET, ".json"):
+        return open_table(file, dialect, scratch).names
+    start = start_of(file, _START_BYTES)
+    whole_lines = start if len(start) < _START_BYTES else start.rpartition(b"\n")[0]
+    path = scratch / f"start{kind_of(file.path)}"
+    path.write_bytes(whole_lines)
+    [raw] = list_files(path, TABLES)
+    return open_table(replace(raw, label=file.label), dialect, scratch, text=True).names
+
+
+def _write(rows: pl.LazyFrame, target: Path, group_rows: int) -> None:
+    rows.sink_parquet(target, row_group_size=group_rows, compression="lz4", statistics=False)
+
+
+# Polars makes a row of nulls from a blank line, which is no row.
+_BLANK = pl.all_horizontal(pl.all().is_null())
+
+
 @dataclass(frozen=True)
 class _Text:
     label: str
@@ -97,13 +131,21 @@ class _Text:
         except (pl.exceptions.PolarsError, ValueError):
             table = self._text_of(columns)
         if all(column.null_count() for column in table):
-            # Polars makes a row of nulls from a blank line, which is no row.
-            table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+            table = table.filter(~_BLANK)
         return table
 
+    def store(self, target: Path, *, group_rows: int) -> None:
+        with self._explained():
+            _write(self._scan({}).filter(~_BLANK), target, group_rows)
+
     def _text_of(self, columns: Sequence[str]) -> pl.DataFrame:
-        try:
+        with self._explained():
             return self._parsed(columns, {})
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except (pl.exceptions.PolarsError, ValueError) as error:
             self._refuse_ragged()
             raise DataError(
@@ -111,7 +153,10 @@ class _Text:
             ) from error
 
     def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
-        return pl.read_csv(
+        return self._scan(types).select(columns).collect()
+
+    def _scan(self, types: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
+        return pl.scan_csv(
             self.path,
             glob=False,  # brackets and stars belong to the name
             separator=self.dialect.separator or ",",
@@ -119,8 +164,7 @@ class _Text:
             has_header=False,
             skip_lines=self.dialect.skip_lines,
             schema={name: types.get(name, pl.String) for name in self.names},
-            columns=[i for i, name in enumerate(self.names) if name in columns],
-        ).select(columns)
+        )
 
     def _fits(self, name: str, kind: type[pl.DataType]) -> bool:
         position = self.names.index(name)
@@ -185,6 +229,12 @@ class _Parquet:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
+    def store(self, target: Path, *, group_rows: int) -> None:
+        try:
+            _write(self._scan(), target, group_rows)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+
     def where(self, row: int) -> str:
         return f"{self.label}, row {row + 1}"
 
@@ -233,6 +283,9 @@ class _JsonLines:
 
     def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
         return self._frame.select(columns)
+
+    def store(self, target: Path, *, group_rows: int) -> None:
+        _write(self._frame.lazy(), target, group_rows)
 
     def where(self, row: int) -> str:
         if self._is_list:

@@ -72,6 +72,7 @@ class DLRMRun:
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
+        self.continued.require(self.refit)
         metric, goal = self.loop.metric, "min" if self.loop.metric in LOWER_IS_BETTER else "max"
         known = ("auc", *LOWER_IS_BETTER, *(f"ndcg@{k}" for k in KS))
         if metric not in known:

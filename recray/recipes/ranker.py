@@ -75,6 +75,7 @@ class DLRMRankerRun(RankerRun):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.continued.require(self.refit)
         if not self.holdout:
             raise ConfigError("a DLRM stops by users that it does not train on: set holdout, for example 0.1")
 

@@ -70,6 +70,7 @@ class GradientRun(RetrieverRun):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.continued.require(self.refit)
         require_metric(self.loop.metric, self.further_metrics)
         if self.validation_users < 0:
             raise ConfigError(f"validation_users must not be negative, got {self.validation_users}")

@@ -13,8 +13,8 @@ class Continued:
     """A refit that goes on from the chosen weights instead of starting again."""
 
     epochs: int = 0
-    """Passes over everything from the chosen weights on; 0: start again, for as long as validation chose."""
-    rate: float = 0.1
+    """Passes from the chosen weights on; 0: start again, for as long as validation chose."""
+    rate: float = 0.3
     """The constant learning rate meanwhile: a share of the peak that was trained with, of tables likewise."""
 
     def __post_init__(self) -> None:
@@ -22,6 +22,11 @@ class Continued:
             raise ConfigError(f"continued.epochs must not be negative, got {self.epochs}")
         if not 0 < self.rate <= 1:
             raise ConfigError(f"continued.rate must be a share above 0 and at most 1, got {self.rate}")
+
+    def require(self, refit: bool) -> None:
+        """Raises ConfigError where it is asked for in a run that is not refitted."""
+        if self.epochs and not refit:
+            raise ConfigError(f"continued.epochs {self.epochs} without a refit: set refit, or epochs to 0")
 
 
 class GoesOn(Config, Protocol):

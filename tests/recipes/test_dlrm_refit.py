@@ -19,6 +19,8 @@ from recray.ops.embedding_bags import EmbeddingConfig
 from recray.paths import runs_dir
 from recray.pipelines.train import Trained, fit, fit_again, train
 from recray.recipes.dlrm import DLRM_RECIPE, LAMBDARANK, DLRMRun, RowsConfig, open_rows
+from recray.recipes.pairs import TwoTowerRun
+from recray.recipes.ranker import DLRMRankerRun
 from recray.recipes.row_metrics import evaluate_rows
 from recray.store import Bundle, Store, run_record
 from recray.store.record import read_history
@@ -113,7 +115,7 @@ def test_what_only_the_test_part_has_is_served_and_not_measured(
 
 
 def test_without_it_what_was_measured_is_served(run: DLRMRun, store: Store) -> None:
-    trained = train(DLRM_RECIPE, replace(run, refit=False, continued=Continued(epochs=3)), LOCAL, store)
+    trained = train(DLRM_RECIPE, replace(run, refit=False), LOCAL, store)
     assert trained.bundle.measured is trained.bundle
     record = run_record(trained.bundle)
     assert (record.refitted, record.refitted_epochs) == ("", None)
@@ -145,7 +147,8 @@ def test_it_goes_on_from_the_chosen_weights(run: DLRMRun) -> None:
 
 
 def test_every_rate_falls_to_its_share(run: DLRMRun) -> None:
-    run = override(run, {"optim.schedule": "cosine", "optim.warmup_steps": 9, "continued.epochs": 2})
+    run = override(run, {"optim.schedule": "cosine", "optim.warmup_steps": 9})
+    run = override(run, {"continued.epochs": 2, "continued.rate": 0.1})
     further = going_on(run, {"model.embedding.lr": run.model.embedding.lr})
     assert further is not None
     assert further.optim == OptimConfig(lr=0.001)
@@ -160,6 +163,12 @@ def test_a_share_is_a_share(changes: dict[str, Any]) -> None:
         Continued(**changes)
 
 
+@pytest.mark.parametrize("kind", [DLRMRun, DLRMRankerRun, TwoTowerRun])
+def test_nothing_goes_on_without_a_refit(kind: type[DLRMRun | DLRMRankerRun | TwoTowerRun]) -> None:
+    with pytest.raises(ConfigError, match="continued.epochs 2 without a refit"):
+        kind(refit=False, continued=Continued(epochs=2))
+
+
 def test_only_the_large_presets_serve_what_was_measured() -> None:
     kept = {name for name, (_, preset) in DLRM_RECIPE.presets.items() if not preset.refit}
     assert kept == {"criteo-kaggle", "criteo-1tb"}
@@ -167,10 +176,16 @@ def test_only_the_large_presets_serve_what_was_measured() -> None:
 
 
 @pytest.mark.ray
-def test_two_ray_workers_go_on_as_one_process_does(run: DLRMRun, store: Store, ray_cluster: None) -> None:
+@pytest.mark.parametrize("backend", ["torch", "torchrec"])
+def test_two_ray_workers_go_on_as_one_process_does(
+    run: DLRMRun, store: Store, backend: str, ray_cluster: None
+) -> None:
+    if backend == "torchrec":
+        pytest.importorskip("torchrec")
     # Adam's steps have the size of the rate however small a gradient is, a rounding error included.
     run = replace(run, optim=OptimConfig(method="sgd", lr=0.05), continued=Continued(epochs=2))
     local = train(DLRM_RECIPE, run, LOCAL, store)
+    run = override(run, {"model.embedding.backend": backend})
     spread = train(DLRM_RECIPE, run, LaunchConfig(workers=2), store)
     for name, tensor in weights(local).items():
         torch.testing.assert_close(weights(spread)[name], tensor, atol=1e-4, rtol=1e-3)

@@ -83,7 +83,7 @@ def fit_again(
     where = dataclasses.replace(where, run=f"{fitted.done.name}-{learn.replace(' ', '-')}")
     data = recipe.learning(run, fitted.data, learn)
     if learn == "all" and (further := recipe.continued(run)):
-        log.info("%s: goes on with %s", recipe.name, _MORE[learn])
+        log.info("%s: goes on from the weights that were chosen", recipe.name)
         return fit(recipe, further, where, data, learn, fitted.done.checkpoint)
     epochs = chosen_epochs(fitted.done.metrics)
     log.info("%s: trained again with %s, for %d epochs", recipe.name, _MORE[learn], epochs)

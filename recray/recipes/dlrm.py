@@ -66,7 +66,7 @@ class DLRMRun:
     """Once it was measured on the test part, train again on the rows of all parts, for as long as validation
     chose; or go on with those that it has not learnt. The metrics stay those of the split; ids and statistics
     of columns stay those of the training part."""
-    continued: Continued = field(default_factory=Continued)
+    continued: Continued = field(default_factory=lambda: Continued(rate=0.3))
     seed: int = 0
     """Of the initial weights, the order of the data and dropout."""
 

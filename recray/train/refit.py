@@ -14,7 +14,7 @@ class Continued:
 
     epochs: int = 0
     """Passes from the chosen weights on; 0: start again, for as long as validation chose."""
-    rate: float = 0.3
+    rate: float = 1.0
     """The constant learning rate meanwhile: a share of the peak that was trained with, of tables likewise."""
 
     def __post_init__(self) -> None:

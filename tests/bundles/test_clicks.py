@@ -24,7 +24,7 @@ def test_raw_values_are_scored_as_the_rows_that_were_made_of_them(tmp_path: Path
     found = trained(tmp_path / "shop.csv", tmp_path / "store")
     assert isinstance(found.measured, ClickEvaluation)
     assert found.measured.means()["auc"] > 0.75
-    scorer = open_scorer(found.bundle.measured)
+    scorer = open_scorer(found.bundle)
     rows = frame()[-60:].drop("click", "time").to_dicts()
     probabilities_N = scorer.score(rows)
     expected_N = 1 / (1 + np.exp(-found.measured.logits_N))
@@ -48,7 +48,7 @@ def test_criteos_lines_are_served_the_same_way(tmp_path: Path) -> None:
         names = [*(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 27))]
         rows.append(dict(zip(names, values, strict=True)))
     expected_N = 1 / (1 + np.exp(-found.measured.logits_N))
-    np.testing.assert_allclose(open_scorer(found.bundle.measured).score(rows), expected_N, rtol=1e-5)
+    np.testing.assert_allclose(open_scorer(found.bundle).score(rows), expected_N, rtol=1e-5)
 
 
 def test_rows_without_raw_values_say_so(tmp_path: Path) -> None:

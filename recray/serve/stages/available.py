@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from recray.arrays import Bools
 from recray.config import ConfigError
-from recray.features.columns import AVAILABILITY
+from recray.features.columns import AVAILABILITY, availability
 from recray.serve.stages.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
@@ -19,7 +18,8 @@ class AvailableConfig:
     enforced: bool = True
     """Leave out items that are not available; those of which nothing is said stay."""
     column: str = ""
-    """Boolean column of the items; empty: `available` and `in_stock`, where they have them."""
+    """Column of the items, Boolean or a count (available where above 0); empty: `available` and `in_stock`,
+    where they have them."""
 
     def open(self, version: OpenedVersion) -> Stage | None:
         """
@@ -38,15 +38,17 @@ class AvailableConfig:
         columns = [self.column] if self.column else [name for name in AVAILABILITY if name in items.columns]
         if not self.enforced or not columns:
             return None
+        barred_I = np.zeros(len(items), dtype=bool)
         for name in columns:
-            if items.schema.get(name) != pl.Boolean:
+            available = availability(items[name]) if name in items.columns else None
+            if available is None:
+                has = ", ".join(f"{n} ({t})" for n, t in items.schema.items())
                 raise ConfigError(
-                    f"available: {version.bundles.retriever.reference} has no Boolean column {name!r} of its "
-                    f"items; it has {', '.join(f'{n} ({t})' for n, t in items.schema.items())}. Name another "
-                    "one with available.column, or set available.enforced to False"
+                    f"available: {version.bundles.retriever.reference} has no column {name!r} of its items "
+                    f"that is Boolean or a count; it has {has}. Name another one with available.column, "
+                    "or set available.enforced to False"
                 )
-        barred = items.select(pl.any_horizontal(pl.col(name).not_() for name in columns).fill_null(False))
-        barred_I: Bools = barred.to_series().to_numpy().astype(bool)
+            barred_I |= available.not_().fill_null(value=False).to_numpy()
         return barred_I
 
 

@@ -20,6 +20,7 @@ from recray.config import ConfigError, nearest
 from recray.data.row_encoding import NO_NUMBER, RowEncoding, as_categories, fit_values, no_numbers
 from recray.data.row_source import PARTS, RawRows
 from recray.data.sources.clicks.criteo import is_click_log
+from recray.data.sources.clicks.labels import FIGURES, LABELS, plain, require_one
 from recray.data.sources.clicks.times import names_time, time_columns
 from recray.data.sources.files.locations import kind_of, list_files, unique_name
 from recray.data.sources.tables.checks import BadValueError, first_row
@@ -31,7 +32,6 @@ from recray.schema import DataError
 
 log = logging.getLogger(__name__)
 Split = Literal["auto", "time", "order", "random"]
-LABELS = ("label", "click", "clicked", "isclick", "isclicked", "target", "converted", "conversion")
 TIMES = ("timestamp", "time", "ts", "datetime", "eventtime", "date", "unixtime")
 SHARES = (0.8, 0.9)  # where validation and test begin
 _ID = r"(?i)(^|[_\s])(id|code|zip)$|[a-z](Id|ID)$"  # numbers that name things
@@ -41,7 +41,6 @@ _DECIDING = (
     *("label", "threshold", "time", "split", "categories", "numbers", "ignore", "min_count"),
     *("time_unit", "time_format", "separator", "encoding", "quotes"),
 )
-_TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
 class Columns(NamedTuple):
@@ -94,7 +93,7 @@ class ClickTable:
     label: str | None = None
     """Column of what was a click; None: one called label, click, target or the like."""
     threshold: float | None = None
-    """Lowest label that is a click; None: labels are 0 and 1 (or true and false, yes and no)."""
+    """Lowest label that is a click; None: labels are 0 and 1 (or true and false, yes and no, y, n, t, f)."""
     time: str | None = None
     """Column of times, which cuts the parts and is no feature; None: one called timestamp, viewed_at..."""
     split: Split = "auto"
@@ -229,6 +228,8 @@ class ClickTable:
                 f"{file.label}: no column says what was a click (it has {', '.join(names)}): name it "
                 "with label="
             )
+        if self.label is None:
+            require_one(label, names, file.label)
         said = {kind: _listed(getattr(self, kind)) for kind in ("categories", "numbers", "ignore")}
         free = [name for name in names if name != label and name not in chain(*said.values())]
         time = self.time or _called(TIMES, free) or self._guessed_time(file, table.select(free))
@@ -374,8 +375,8 @@ def holds_numbers(file: TableFile, column: pl.Series) -> bool:
 
 
 def _called(usual: Sequence[str], names: Sequence[str]) -> str | None:
-    plain = {name.lower().replace("_", "").replace(" ", ""): name for name in reversed(names)}
-    return next((plain[each] for each in usual if each in plain), None)
+    by_name = {plain(name): name for name in reversed(names)}
+    return next((by_name[each] for each in usual if each in by_name), None)
 
 
 def _listed(names: str) -> list[str]:
@@ -384,7 +385,7 @@ def _listed(names: str) -> list[str]:
 
 def _labels(file: TableFile, column: pl.Series, threshold: float | None) -> pl.Series:
     """Float32, 0 or 1."""
-    texts = as_categories(column).str.to_lowercase().replace(_TRUTH)
+    texts = as_categories(column).str.to_lowercase().replace(FIGURES)
     labels = texts.cast(pl.Float64, strict=False)
     if threshold is not None:
         refuse(file, labels.is_null() | ~labels.is_finite(), column, "and a label must be a number")

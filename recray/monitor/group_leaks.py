@@ -42,8 +42,8 @@ def means_over_test(rows: pl.DataFrame, group: str, names: Sequence[str]) -> dic
             kind="column that counts test labels",
             number=auc,
             text=f"{name}, a number of each {group}, tells with an AUC of {auc:.3f} which of them has a "
-            f"later click, at equal clicks in training: labels of the test were counted into it; count {name} "
-            f"up to each row, or over training alone, or leave it out (ignore={name})",
+            f"later click, at equal clicks in training: labels of the test were counted into it; "
+            f"count {name} up to each row, or over training alone, or leave it out (ignore={name})",
             examples=tuple(f"{name} {value:g}" for value in shown[name]),
         )
     return found

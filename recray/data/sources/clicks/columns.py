@@ -10,6 +10,7 @@ from recray.config import nearest
 from recray.data.row_encoding import NO_NUMBER, as_categories, no_numbers
 from recray.data.sources.clicks.labels import FIGURES, LABELS, plain, require_one
 from recray.data.sources.clicks.times import names_time, time_columns
+from recray.data.sources.tables.decimals import undecided_row
 from recray.data.sources.tables.stored_table import StoredTable
 from recray.data.sources.tables.times import TimeUnit
 from recray.schema import DataError
@@ -142,6 +143,10 @@ def require_numbers(table: StoredTable, names: Sequence[str]) -> list[str]:
     for name in names:
         column = table.column(name)
         points = with_points(column)
+        if points is not column and undecided_row(column.str.strip_chars(), ",") is not None:
+            with_three = column.str.contains(",", literal=True).fill_null(value=False)
+            way_out = "thousands or decimals: every comma has three digits behind it; write it without"
+            table.refuse(with_three, column, f"{way_out} thousands, or say categories={name}")
         way_out = f"which is no number that fits 32 bits: correct it, or say categories={name}"
         table.refuse(no_numbers(points), points, way_out)
         if points is not column and not points.equals(column):

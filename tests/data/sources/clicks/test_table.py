@@ -354,3 +354,16 @@ def test_a_table_that_is_sorted_by_its_label_is_mixed(tmp_path: Path) -> None:
     shares = [float(block.labels_N.mean()) for block in table.blocks("train")]
     assert len(shares) == 2
     assert all(0.3 < share < 0.7 for share in shares)
+
+
+def test_commas_that_may_be_thousands_are_asked_about(tmp_path: Path) -> None:
+    rows = [f'{n % 3 == 0:d},"{("1,234", "12,345", "999")[n % 3]}"' for n in range(60)]
+    path = tmp_path / "clicks.csv"
+    path.write_text("\n".join(["label,price", *rows]))
+    with pytest.raises(
+        DataError, match=r"line 2: price is '1,234', thousands or decimals: .*categories=price"
+    ):
+        load_or_prepare_rows(str(path))
+    path.write_text("\n".join(["label,price", *rows]).replace("12,345", "12,34"))
+    [price] = load_or_prepare_rows(f"{path}?name=told").dense
+    assert (price.low, price.high) == (np.float32(1.234), 999.0)

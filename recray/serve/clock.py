@@ -26,7 +26,11 @@ class StageClock:
         self.lap("hops")
         self.timings_ms["hops"] -= inside_ms
 
+    def elapsed_ms(self) -> float:
+        """Since the start."""
+        return (perf_counter_ns() - self._start_ns) / 1e6
+
     def stop(self) -> dict[str, float]:
         """Every stage and ``total``, rounded to a microsecond."""
-        self.timings_ms["total"] = (perf_counter_ns() - self._start_ns) / 1e6
+        self.timings_ms["total"] = self.elapsed_ms()
         return {stage: round(elapsed_ms, 3) for stage, elapsed_ms in self.timings_ms.items()}

@@ -26,4 +26,6 @@ class Query:
     k: int
     history_times: Int64s | None = None  # unix seconds; None: the history is from just before ``time``
     explain: bool = False
+    budget_ms: float | None = None  # for the whole answer; what there is no time for is left out
+    lenient: bool = False  # a stage that can be done without may fail
     past: History | None = None  # what an evaluation's split says that the user did; None: what the log says

@@ -17,6 +17,7 @@ from recray.config import ConfigError
 from recray.features.candidates import CandidateConfig
 from recray.serve.stages.available import AvailableConfig
 from recray.serve.stages.decoder import DecoderRetrieve, load_source
+from recray.serve.stages.guard import Guarded
 from recray.serve.stages.per_category import PerCategoryConfig
 from recray.serve.stages.rank import Explain, Rank
 from recray.serve.stages.retrieve import Retrieve
@@ -107,11 +108,13 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:
     """All stages after the first. Without a ranker the order of retrieval stands."""
     log, ranker = version.event_log, version.ranker
-    stages: list[Stage] = [Rank(log, ranker, version.ranker_helps_until)] if log and ranker else []
+    stages: list[Stage] = []
+    if log and ranker:
+        stages.append(Guarded("rank", Rank(log, ranker, version.ranker_helps_until)))
     stages += config.rules.open(version)
     stages.append(Shorten(version.item_vectors() if config.diversity else None, config.diversity))
     if ranker:
-        stages.append(Explain(ranker))
+        stages.append(Guarded("explain", Explain(ranker)))
     return tuple(stages)
 
 

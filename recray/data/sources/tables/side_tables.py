@@ -12,10 +12,11 @@ from recray.data.sources.files.locations import list_files
 from recray.data.sources.tables.checks import BadValueError
 from recray.data.sources.tables.decimals import DecimalMark
 from recray.data.sources.tables.dialects import Dialect
+from recray.data.sources.tables.joined import joined, pieces_of
 from recray.data.sources.tables.roles import ALIASES, names_columns, plain_name
 from recray.data.sources.tables.side_types import SideType, stripped, type_of, typed
 from recray.data.sources.tables.table_files import TABLES, open_table
-from recray.data.sources.tables.values import ids_of
+from recray.data.sources.tables.values import ids_of, plain_ids
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -50,20 +51,23 @@ def read_side_table(
     Raises:
         DataError: no column of ids, or two; an id is missing; the file is wrong.
     """
-    frames = []
+    frames, labels = [], []
     for file in list_files(location, TABLES):
         table = open_table(
             file, Dialect(encoding=encoding), scratch, is_header=lambda fields: not _all_numbers(fields)
         )
         frames.append(table.read(table.names))
-    frame = pl.concat(frames, how="diagonal_relaxed")
-    if len(frame) == 0:
+        labels.append(table.label)
+    names = list(dict.fromkeys(name for frame in frames for name in frame.columns))
+    if not any(map(len, frames)):
         raise DataError(f"{location}: no rows; is the file complete?")
-    id_name = _id_column(frame.columns, role, id_column, location)
+    id_name = _id_column(names, role, id_column, location)
     try:
-        ids = ids_of(frame[id_name], role, as_text=as_text)
+        plain = [plain_ids(column, role) for column in pieces_of(id_name, frames)]
+        ids = ids_of(joined(plain, labels), role, as_text=as_text)
     except BadValueError as bad:
         raise DataError(f"{location}: column {id_name!r}: {bad.text}") from None
+    frame = pl.DataFrame([joined(pieces_of(name, frames), labels) for name in names])
     raw_ids = ids.values.cast(pl.String)
     missing = raw_ids.null_count()
     if missing:

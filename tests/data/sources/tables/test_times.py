@@ -68,6 +68,7 @@ def test_what_is_recognised(values: list[Any], ticks: list[int], per_s: int) -> 
         (["03/04/2020"], {}, None, "day or the month first"),
         (["13.09.2020", "2020-09-13"], {}, 1, "not of the first one's form"),
         (["13-Sep-2020"], {"form": "%d.%m.%Y"}, 0, "is not of the form '%d.%m.%Y'"),
+        (pl.Series([S], dtype=pl.Float32), {}, None, "Float32, .* are 128 apart near 1600000000.*Int64"),
         ([True], {}, None, "needs numbers or times"),
     ],
 )

@@ -45,7 +45,7 @@ def read_side_table(
     """
     Args:
         types: of columns whose type is not to be found out.
-        encoding: None: by the byte-order mark, else UTF-8.
+        encoding: of the events; taken for a table that has no byte-order mark and is not UTF-8.
         as_text: the events keep ids such as ``7.0`` as they are, so these do.
 
     Raises:
@@ -54,7 +54,7 @@ def read_side_table(
     frames, labels = [], []
     for file in list_files(location, TABLES):
         table = open_table(
-            file, Dialect(encoding=encoding), scratch, is_header=lambda fields: not _all_numbers(fields)
+            file, Dialect(otherwise=encoding), scratch, is_header=lambda fields: not _all_numbers(fields)
         )
         frames.append(table.read(table.names))
         labels.append(table.label)
@@ -99,11 +99,14 @@ def by_type(
     columns: list[pl.Series] = []
     schema: dict[str, str] = {}
     notes: list[str] = []
+    left_out: list[str] = []
     for column in frame:
         kind = types.get(column.name) or type_of(column)
+        if kind == "none" and column.name not in types:
+            left_out.append(column.name)
         if kind == "none" or column.name in ("", "raw_id"):
             continue
-        name = _name_of(column.name, frame.columns) if role == "item" else column.name
+        name = _name_of(column.name, frame.columns) if role == "item" else stored_name(column.name)
         try:
             values, note = typed(column, kind, decimal)
         except BadValueError as bad:
@@ -114,6 +117,11 @@ def by_type(
         schema[name] = kind
         if note:
             notes.append(f"{Path(label).name}: {note}")
+    if left_out:
+        notes.append(
+            f"{Path(label).name}: left out, as they hold lists of objects or bytes: {', '.join(left_out)}"
+        )
+        log.warning("%s: write what matters in them as columns of their own", notes[-1])
     if schema:
         log.info("%s: %s", label, ", ".join(f"{name} is {_a(kind)}" for name, kind in schema.items()))
     return SideTable(pl.DataFrame(columns), schema, tuple(notes), tuple(frame.columns))
@@ -134,9 +142,14 @@ def _a(kind: str) -> str:
     return kind if kind == "text" else f"a {kind}"
 
 
+def stored_name(name: str) -> str:
+    """Modules of a model may have no dots in their names."""
+    return name.replace(".", "_")
+
+
 def _name_of(name: str, names: Iterable[str]) -> str:
     taken = {each.lower() for each in names}
-    return "title" if plain_name(name) in _TITLES and "title" not in taken else name
+    return "title" if plain_name(name) in _TITLES and "title" not in taken else stored_name(name)
 
 
 def _all_numbers(fields: list[str]) -> bool:

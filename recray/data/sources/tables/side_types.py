@@ -11,7 +11,7 @@ number     numbers throughout                                      Float64; ``ye
 price      the name, or a currency on the numbers                  Float64
 date       dates throughout                                        Date
 text       the name, or several words that hardly repeat           String
-none       objects in objects                                      left out
+none       lists of objects, objects in objects, bytes             left out
 =========  ======================================================  ==============
 """
 
@@ -73,7 +73,7 @@ def require_columns(types: dict[str, SideType], names: list[str], option: str) -
 
 def type_of(column: pl.Series) -> SideType:
     """From the values, and from the name where they could be several things."""
-    name, dtype = plain_name(column.name), column.dtype
+    name, dtype = plain_name(column.name.rpartition(".")[2]), column.dtype
     if isinstance(dtype, (pl.List, pl.Array)) and not dtype.inner.is_nested():
         return "list"
     if dtype.is_nested() or dtype == pl.Binary:

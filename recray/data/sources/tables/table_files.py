@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Protocol
 import polars as pl
 
 from recray.data.sources.files.locations import RawFile, kind_of, plain_file
-from recray.data.sources.tables.dialects import Dialect, numbered_rows, settle
+from recray.data.sources.tables.dialects import Dialect, lone_quotes, numbered_rows, settle
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 TEXT, PARQUET, JSON = (".csv", ".tsv"), (".parquet",), (".jsonl", ".ndjson", ".json")
 TABLES = (*TEXT, *PARQUET, *JSON)
 _GROUPED = r"[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234: a number, or two groups of its digits
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 NO_TYPES: Mapping[str, type[pl.DataType]] = MappingProxyType({})
 
 
@@ -69,13 +70,46 @@ def open_table(
     """
     kind = kind_of(file.path)
     path = plain_file(file, scratch)
+    table: TableFile
     if kind in PARQUET:
-        return _Parquet(file.label, path)
-    if kind in JSON:
-        return _JsonLines(file.label, path)
-    if kind not in TEXT and not text:
+        table = _Parquet(file.label, path)
+    elif kind in JSON:
+        table = _JsonLines(file.label, path)
+    elif kind in TEXT or text:
+        table = _Text(file.label, *settle(path, dialect, scratch, label=file.label, is_header=is_header))
+    else:
         raise DataError(f"{file.label}: no table ends in {kind or 'nothing'}; these do: {', '.join(TABLES)}")
-    return _Text(file.label, *settle(path, dialect, scratch, label=file.label, is_header=is_header))
+    keys = {name: value for name, value in file.partitions.items() if name not in table.names}
+    return _Partitioned(table, keys) if keys else table
+
+
+@dataclass(frozen=True)
+class _Partitioned:
+    """A file in folders such as ``date=2026-01-01``, which are columns of all its rows."""
+
+    table: TableFile
+    partitions: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return self.table.label
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [*self.table.names, *self.partitions]
+
+    def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
+        stored = [name for name in columns if name not in self.partitions]
+        # Something of the file is read where nothing is asked for: it has the number of rows.
+        of_file = {name: kind for name, kind in types.items() if name in stored}
+        table = self.table.read(stored or self.table.names[:1], of_file)
+        told = {key: None if value == _NO_VALUE else value for key, value in self.partitions.items()}
+        return table.with_columns(pl.lit(value, pl.String).alias(key) for key, value in told.items()).select(
+            columns
+        )
+
+    def where(self, row: int) -> str:
+        return self.table.where(row)
 
 
 @dataclass(frozen=True)
@@ -85,8 +119,10 @@ class _Text:
     dialect: Dialect
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return self.dialect.names
+    def names(self) -> list[str]:
+        """One column may have no name; of several such, none is read."""
+        names = self.dialect.names
+        return [name for name in names if name or names.count("") == 1]
 
     def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
         fitting = {name: kind for name, kind in types.items() if self._fits(name, kind)}
@@ -106,8 +142,14 @@ class _Text:
             return self._parsed(columns, {})
         except (pl.exceptions.PolarsError, ValueError) as error:
             self._refuse_ragged()
+            are_letters, line = lone_quotes(self.path, self.dialect)
+            if self.dialect.quoted and are_letters:
+                log.info("%s: no field begins with a quote: quotes are taken for letters", self.label)
+                return replace(self, dialect=replace(self.dialect, quotes="no"))._text_of(columns)
+            where = self.label if line is None else f"{self.label}, line {line}"
             raise DataError(
-                f"{self.label}: {str(error).splitlines()[0]}; where quotes are no quotes, say quotes=no"
+                f"{where}: {str(error).splitlines()[0]}; write a quote inside a field twice and the field "
+                "between quotes, or where no quotes are meant so, say quotes=no"
             ) from error
 
     def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
@@ -118,12 +160,17 @@ class _Text:
             quote_char='"' if self.dialect.quoted else None,
             has_header=False,
             skip_lines=self.dialect.skip_lines,
-            schema={name: types.get(name, pl.String) for name in self.names},
-            columns=[i for i, name in enumerate(self.names) if name in columns],
+            schema={name: types.get(name, pl.String) for name in self._unique_names},
+            columns=[i for i, name in enumerate(self._unique_names) if name in columns],
         ).select(columns)
 
+    @property
+    def _unique_names(self) -> list[str]:
+        one_unnamed = len(self.names) == len(self.dialect.names)
+        return [name or ("" if one_unnamed else f"\0{n}") for n, name in enumerate(self.dialect.names)]
+
     def _fits(self, name: str, kind: type[pl.DataType]) -> bool:
-        position = self.names.index(name)
+        position = self.dialect.names.index(name)
         texts = [row[position] for row in self.dialect.sample if len(row) > position]
         if kind == pl.Float64 and any(re.match(_GROUPED, text) for text in texts):
             return False
@@ -138,10 +185,11 @@ class _Text:
 
     def _refuse_ragged(self) -> None:
         log.info("%s cannot be read as it is; looking for the first bad line", self.label)
+        width = len(self.dialect.names)
         for line, fields in numbered_rows(self.path, self.dialect, label=self.label):
-            if len(fields) != len(self.names):
+            if len(fields) != width:
                 raise DataError(
-                    f"{self.label}, line {line}: has {len(fields)} fields instead of {len(self.names)} "
+                    f"{self.label}, line {line}: has {len(fields)} fields instead of {width} "
                     f"({', '.join(self.names)}): the file is cut off there, a separator is missing "
                     "or unquoted, or a quote is not closed (quotes=no takes quotes for letters)"
                 )
@@ -173,7 +221,7 @@ class _Parquet:
             scan.collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
-        return scan
+        return _flat(scan)
 
     def _damaged(self, error: Exception) -> DataError:
         reason = str(error).splitlines()[0]
@@ -207,6 +255,9 @@ class _JsonLines:
 
     @cached_property
     def _frame(self) -> pl.DataFrame:
+        return _flat(self._parsed().lazy()).collect()
+
+    def _parsed(self) -> pl.DataFrame:
         try:
             if self._is_list:
                 return pl.read_json(self.path.read_bytes(), infer_schema_length=None)
@@ -240,6 +291,18 @@ class _JsonLines:
         with self.path.open("rb") as file:
             lines = (number for number, line in enumerate(file, start=1) if line.strip())
             return f"{self.label}, line {next(islice(lines, row, None))}"
+
+
+def _flat(table: pl.LazyFrame) -> pl.LazyFrame:
+    """The fields of objects as columns of their own, such as ``price.amount``; objects in those stay."""
+    schema = table.collect_schema()
+    columns = []
+    for name, dtype in schema.items():
+        inner = [field.name for field in dtype.fields] if isinstance(dtype, pl.Struct) else []
+        free = [field for field in inner if f"{name}.{field}" not in schema]
+        columns += [pl.col(name).struct.field(field).alias(f"{name}.{field}") for field in free]
+        columns += [] if free else [pl.col(name)]
+    return table.select(columns)
 
 
 def _from_objects(objects: Iterable[dict[str, object]]) -> pl.DataFrame:

@@ -8,7 +8,10 @@ import polars as pl
 from recray.data.sources.tables.checks import BadValueError, first_row, rating_problem
 from recray.data.sources.tables.decimals import DecimalMark, decimal_of, other_mark, parsed
 
-_FLOAT_LIMITS = {pl.Float16(): 2**11, pl.Float32(): 2**24}  # from which on whole numbers fall together
+_FLOAT_LIMITS: dict[pl.DataType, int] = {
+    pl.Float16(): 2**11,
+    pl.Float32(): 2**24,
+}  # from which on whole numbers fall together
 _DOUBTFUL = r"(?i)^(?:null|none|nan|n/a|\\n)$"  # as databases and libraries write what is not there
 
 

@@ -182,3 +182,27 @@ def test_side_columns_of_several_types(tmp_path: Path) -> None:
 def test_what_is_no_one_column_is_refused(pieces: tuple[list[Any], ...]) -> None:
     with pytest.raises(DataError, match="column 'x' has type .* write it as one type"):
         joined([pl.Series("x", values) for values in pieces], [str(n) for n in range(len(pieces))])
+
+
+def test_folders_of_a_partition_are_columns(tmp_path: Path) -> None:
+    for day, event, item in (("2026-01-02", "view", 1), ("2026-01-01", "buy%20now", 2)):
+        folder = tmp_path / "hive" / f"date={day}" / f"event_type={event}"
+        folder.mkdir(parents=True)
+        pl.DataFrame({"user": [1], "item": [item]}).write_parquet(folder / "part-0.parquet")
+    dataset = load_or_prepare(str(tmp_path / "hive"))
+    assert dataset.timestamps_N.tolist() == [DAY_S, DAY_S + 86_400]
+    assert dataset.items["raw_id"][dataset.item_ids_N.tolist()].to_list() == ["2", "1"]
+    assert dataset.manifest.event_types == ("buy now", "view")
+    by_glob = load_or_prepare(f"{tmp_path}/hive/date=*/*/*.parquet")
+    assert by_glob.hash == dataset.hash
+
+
+def test_a_column_of_the_file_comes_before_its_folder_s(tmp_path: Path) -> None:
+    folder = tmp_path / "hive" / "date=2026-01-02" / "user=9" / "brand=__HIVE_DEFAULT_PARTITION__"
+    folder.mkdir(parents=True)
+    (folder / "part.csv").write_text(f"user,item,event_timestamp\n1,2,{DAY_S}\n")
+    dataset = load_or_prepare(str(tmp_path / "hive"))
+    assert (dataset.timestamps_N.tolist(), dataset.users["raw_id"].to_list()) == ([DAY_S], ["1"])
+    assert dataset.items.rows() == [("2", None)]
+    named = load_or_prepare(f"{tmp_path / 'hive'}?timestamp=date")
+    assert named.timestamps_N.tolist() == [DAY_S + 86_400]

@@ -26,16 +26,17 @@ ALIASES: dict[Role, tuple[str, ...]] = {
                    "eventname"),
     "session": ("session", "sessionid", "usersession", "visit", "visitid"),
 }  # fmt: skip
-# Taken where there is none of the above: GA4 has a user_pseudo_id beside user_id, and a date beside its time.
-SECOND_ALIASES: dict[Role, tuple[str, ...]] = {
+# Taken where there is none of the above, the earlier one first: GA4 has a user_pseudo_id beside user_id, and
+# a date beside its time.
+LATER_ALIASES: dict[Role, tuple[str, ...]] = {
     "user": ("userpseudoid", "anonymousid", "fullvisitorid", "accountid", "buyerid", "shopperid",
              "customernumber", "customeremail", "useremail", "deviceid", "cookieid"),
     "item": ("productsku", "itemsku", "stockcode", "productcode", "variantid", "isbn", "contentid", "videoid",
              "newsid", "gameid", "recipeid", "businessid", "listingid"),
     "rating": ("bookrating", "reviewscore", "ratingscore"),
     "timestamp": ("eventtimestamp", "eventtimeutc", "servertime", "unixtimestamp", "createdatutc",
-                  "datecreated", "orderdate", "ordertime", "orderedat", "invoicedate", "purchasedate",
-                  "purchasedat", "reviewdate", "reviewtime", "viewedat", "occurredat", "eventdate"),
+                  "orderedat", "purchasedat", "viewedat", "occurredat", "ordertime", "reviewtime",
+                  "datecreated", "orderdate", "invoicedate", "purchasedate", "reviewdate", "eventdate"),
     "event_type": (),
     "session": (),
 }  # fmt: skip
@@ -55,8 +56,7 @@ def plain_name(name: str) -> str:
 
 def names_columns(fields: Sequence[str]) -> bool:
     """Whether a first line is a header: two of its fields are usual names."""
-    tables = (ALIASES, SECOND_ALIASES)
-    known = {alias for table in tables for aliases in table.values() for alias in aliases}
+    known = {alias for table in (ALIASES, LATER_ALIASES) for aliases in table.values() for alias in aliases}
     return sum(plain_name(field) in known for field in fields) >= 2
 
 
@@ -131,12 +131,10 @@ def _column(
                 return names[int(wanted) - 1]
             raise DataError(f"{label}: no column {wanted!r} for the {role}{nearest(wanted, names)}")
         return wanted
-    tiers = (
-        [name for name in names if plain_name(name) in table[role] and (name in partitions) == in_path]
-        for in_path in (False, True)
-        for table in (ALIASES, SECOND_ALIASES)
-    )
-    fitting = next(filter(None, tiers), [])
+    own, in_path = ([n for n in names if (n in partitions) == there] for there in (False, True))
+    tiers = (ALIASES[role], *((alias,) for alias in LATER_ALIASES[role]))
+    found = ([n for n in each if plain_name(n) in tier] for each in (own, in_path) for tier in tiers)
+    fitting = next(filter(None, found), [])
     if len(fitting) > 1:
         others = " and ".join(repr(name) for name in fitting)
         raise DataError(

@@ -5,6 +5,7 @@ such as 20240131. Text is ISO 8601, a date with the year last where it can be re
 stated form.
 """
 
+import datetime
 import math
 import re
 import time
@@ -23,13 +24,19 @@ _JANUARY_1970_S = 31 * DAY_S
 _EARLIEST_S = 100_000_000  # March 1973: no column of real times lies before it, so units do not overlap
 _PLAUSIBLE_S = 157_766_400  # 1975: people's data begins later
 _EXCEL_DAYS = (20_000, 60_000)  # since 1900: 1954 to 2064
-_YYYYMMDD = (19_700_101, 21_000_101)
+# Minutes in digits would be milliseconds of 1976, and seconds are no time in any unit.
+_IN_DIGITS = {
+    "%Y%m%d": (19_700_101, 21_000_101),
+    "%Y%m%d%H%M": (197_001_010_000, 210_001_010_000),
+    "%Y%m%d%H%M%S": (19_700_101_000_000, 21_000_101_000_000),
+}
+_EXAMPLE = datetime.datetime(2024, 1, 31, 12, 30)
 _EMPTY = "timestamp is empty: drop the row or fill it in"
 _FORM = "time_format=%d.%m.%Y %H:%M"
 _ISO = (
     r"^(?<year>\d{4})[-/](?<month>\d{1,2})[-/](?<day>\d{1,2})"
     r"(?:[T ]+(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d{1,9}))?)?"
-    r"\s*(?<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?$"
+    r"\s*(?<half>[AaPp][Mm])?\s*(?<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?$"
 )
 _COMMON = r"\d{4}-\d{2}-\d{2}([T ])\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z| UTC)?$"
 _LONGEST_US = "2020-09-13 12:26:40.123456"
@@ -85,9 +92,12 @@ def _require_range(found: Times, values: pl.Series) -> None:
         row = first_row((found.ticks < 0) | (found.ticks > latest))
         problem = time_problem(found.ticks[row] / found.ticks_per_s) or "is no time"
         if not values.dtype.is_numeric():
-            when = "before 1970" if found.ticks[row] < 0 else "in the future"
-            problem = f"timestamp {str(values[row])!r} lies {when}: correct it or drop the row"
+            problem = f"timestamp {str(values[row])!r} {_far(1969 if found.ticks[row] < 0 else 9999)}"
         raise BadValueError(row, problem)
+
+
+def _far(year: int) -> str:
+    return f"lies {'before 1970' if year < 1970 else 'in the future'}: correct it or drop the row"
 
 
 def _of_moments(values: pl.Series) -> Times:
@@ -148,13 +158,16 @@ def _of_numbers(values: pl.Series, unit: TimeUnit | None) -> Times:
 
 
 def _dates_in_digits(values: pl.Series, low: float, high: float) -> Times | None:
-    """Where every number is a date such as 20240131."""
-    if low < _YYYYMMDD[0] or high > _YYYYMMDD[1] or (values.dtype.is_float() and not _all_whole(values)):
+    """Where every number is a date such as 20240131 or 20240131120000."""
+    form = next((form for form, (first, last) in _IN_DIGITS.items() if first <= low and high <= last), None)
+    if form is None or (values.dtype.is_float() and not _all_whole(values)):
         return None
-    days = values.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
-    if days.null_count():
+    moments = values.cast(pl.Int64).cast(pl.String).str.to_datetime(form, time_unit="ms", strict=False)
+    if moments.null_count():
         return None
-    return Times(days.cast(pl.Int64) * DAY_S, 1, ("times are dates written like 20240131",))
+    return Times(
+        moments.to_physical() // 1_000, 1, (f"times are dates written like {_EXAMPLE.strftime(form)}",)
+    )
 
 
 def _refuse_coarse(values: pl.Series, largest: float) -> None:
@@ -228,9 +241,9 @@ def _of_text(
     found = pl.concat(slices)
     if found["ns"].null_count():
         row = first_row(found["ns"].is_null())
-        raise BadValueError(
-            row, f"timestamp {text[row]!r} is neither a number nor a date: tell its form, e.g. {_FORM}"
-        )
+        day = dates_in(text.slice(row, 1))[0]
+        what = f"is neither a number nor a date: tell its form, e.g. {_FORM}"
+        raise BadValueError(row, f"timestamp {text[row]!r} {_far(day.year) if day else what}")
     return _coarsest(found["ns"], _NS, (_WITHOUT_ZONE,) if not found["has_zone"].all() else ())
 
 
@@ -268,12 +281,20 @@ def _iso(text: pl.Series) -> pl.DataFrame:
         *("year", "month", "day"),
         *(pl.col(name).fill_null("0") for name in ("hour", "minute", "second")),
     ).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
+    seconds = moment.dt.epoch("s") - signed * 60 + _afternoon_s()
     fraction = pl.col("fraction").str.pad_end(9, "0").cast(pl.Int64).fill_null(0)
-    seconds = moment.dt.epoch("s") - signed * 60
     fits = seconds.abs() < 2**63 // _NS
     return part.select(
         pl.when(fits).then(seconds * _NS + fraction).alias("ns"), zone.is_not_null().alias("has_zone")
     )
+
+
+def _afternoon_s() -> pl.Expr:
+    """What AM or PM adds to the hour as it is written; null where there is no such hour."""
+    half, hour = pl.col("half").str.to_lowercase(), pl.col("hour").cast(pl.Int64, strict=False)
+    shift = pl.when(half == "pm").then(12).otherwise(0) - pl.when(hour == 12).then(12).otherwise(0)
+    told = pl.when(hour.is_between(1, 12)).then(shift * 3600)
+    return pl.when(half.is_null()).then(0).otherwise(told)
 
 
 def dates_in(text: pl.Series) -> pl.Series:

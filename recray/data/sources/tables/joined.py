@@ -26,22 +26,38 @@ def joined(pieces: Sequence[pl.Series], labels: Sequence[str]) -> pl.Series:
     """
     if len(pieces) == 1:
         return pieces[0]
+    name = pieces[0].name
+    require_one_kind(name, [piece.dtype for piece in pieces], labels)
     alike = [_in_utc(piece) for piece in pieces] if _zones_differ(pieces) else list(pieces)
-    kinds = [_kind(piece.dtype) for piece in alike]
-    found = {kind for kind in kinds if kind}
-    if "text" in found and found <= {"text", "numbers", "times"}:
+    if any(_kind(piece.dtype) == "text" for piece in alike):
         return pl.concat([as_text(piece) for piece in alike])
-    if len(found) <= 1:
-        try:
-            return pl.concat([piece.to_frame() for piece in alike], how="vertical_relaxed").to_series()
-        except pl.exceptions.PolarsError:
-            pass  # of objects or lists of different things
-    first = next(n for n, kind in enumerate(kinds) if kind)
-    others = [n for n, piece in enumerate(pieces) if kinds[n] and piece.dtype != pieces[first].dtype]
-    other = next((n for n in others if kinds[n] != kinds[first]), others[0])
-    raise DataError(
-        f"column {pieces[0].name!r} has type {pieces[first].dtype} in {labels[first]} and "
-        f"{pieces[other].dtype} in {labels[other]}: write it as one type in all files"
+    try:
+        return pl.concat([piece.to_frame() for piece in alike], how="vertical_relaxed").to_series()
+    except pl.exceptions.PolarsError:  # objects or lists of different things
+        first = pieces[0].dtype
+        other = next(n for n, piece in enumerate(pieces) if piece.dtype != first)
+        raise _different(name, [(first, labels[0]), (pieces[other].dtype, labels[other])]) from None
+
+
+def require_one_kind(name: str, dtypes: Sequence[pl.DataType], labels: Sequence[str]) -> None:
+    """Numbers, times and text each go with their like, and all of them with text; Polars would make numbers
+    of dates beside numbers.
+
+    Raises:
+        DataError: the files hold different things under that name.
+    """
+    of_kind: dict[str, tuple[pl.DataType, str]] = {}
+    for dtype, label in zip(dtypes, labels, strict=True):
+        if kind := _kind(dtype):
+            of_kind.setdefault(kind, (dtype, label))
+    if len(of_kind) > 1 and not ("text" in of_kind and of_kind.keys() <= {"text", "numbers", "times"}):
+        raise _different(name, list(of_kind.values()))
+
+
+def _different(name: str, found: Sequence[tuple[pl.DataType, str]]) -> DataError:
+    (one, here), (other, there), *_ = found
+    return DataError(
+        f"column {name!r} has type {one} in {here} and {other} in {there}: write it as one type in all files"
     )
 
 

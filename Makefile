@@ -37,10 +37,10 @@ help: ## list the targets
 setup: .venv/installed ## install recray and its tools into .venv
 
 demo: setup ## the whole loop on one data set: make demo, make demo DATASET=ml-100k
-	python jobs/demo.py --dataset $(DATASET) --port $(PORT)
+	python jobs/demo.py $(DATASET) --port $(PORT)
 
 serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml-100k
-	python jobs/serve.py --dataset $(DATASET) --port $(PORT)
+	python jobs/serve.py $(DATASET) --port $(PORT)
 
 # The tests without Ray keep both cores busy; those with it share one Ray and are in each other's way.
 test: setup torchrec ## format, lint, types and all tests: what CI runs

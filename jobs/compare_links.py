@@ -1,11 +1,11 @@
 """Train GAT and the two-tower on one graph, and measure both by links and by ranking, part by part.
 
-python jobs/compare_links.py --data.dataset ml-100k --data.split random
+python jobs/compare_links.py ml-100k --data.split random
 """
 
 from dataclasses import dataclass, field
 
-from recray.cli.jobs import run_job
+from recray.cli.jobs import run_on_data
 from recray.cli.show import show_evaluation, show_parts
 from recray.config import override
 from recray.contract import VectorRetriever
@@ -31,7 +31,7 @@ def main(job: CompareLinks) -> None:
     rows = []
     for name in job.models:
         run = run_for(RECIPES[name], job.data.dataset)
-        changed = {"data.split": job.data.split, "data.k_core": job.data.k_core, "seed": job.seed}
+        changed = {"data": job.data, "seed": job.seed}
         fitted = fit(RECIPES[name], override(run, changed), job.launch)
         assert isinstance(fitted.model, VectorRetriever), f"{name} has no vectors"
         show_parts(f"{name}: links and ranking", measure_parts(fitted.model, fitted.data))
@@ -40,4 +40,4 @@ def main(job: CompareLinks) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main, CompareLinks, __doc__)
+    run_on_data(main, CompareLinks, __doc__)

@@ -1,15 +1,18 @@
 """The whole loop on one data set: prepare, retrieve, rank, publish, serve, ask.
 
-python jobs/demo.py --dataset ml-100k
+python jobs/demo.py ml-100k
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import httpx
+import tyro
 
 from recray.bundles.promotion import promote
-from recray.cli.jobs import run_job
+from recray.cli.jobs import run_on_data
 from recray.cli.show import show_evaluation, show_gain, show_recommendations
+from recray.data.events.split_data import DataConfig
 from recray.eval.compare import Row
 from recray.eval.two_stage import MeasuredStages
 from recray.pipelines import demo
@@ -22,16 +25,15 @@ from recray.train.context import LaunchConfig
 
 @dataclass(frozen=True)
 class Demo:
-    dataset: str = "synthetic"
+    dataset: Annotated[str, tyro.conf.arg(name="data.dataset")] = "synthetic"
     """A registered data set (`recray datasets`), or the path of a file."""
-    workers: int = 2
-    """Ray Train workers."""
+    launch: LaunchConfig = field(default_factory=lambda: LaunchConfig(workers=2))
     port: int = 8000
     """Where the application listens on this machine; 0 chooses a free port."""
 
 
 def main(job: Demo) -> None:
-    store, launch = Store(), LaunchConfig(workers=job.workers)
+    store, launch = Store(), job.launch
     with serving(job.port) as session:  # one Ray for all that follows; stopped at the end
         # Retrieval: two towers on Ray Train, their vectors in a FAISS index, published as one version.
         retriever = demo.train_on("two_tower", job.dataset, launch, store)
@@ -44,7 +46,9 @@ def main(job: Demo) -> None:
         for user in demo.some_users(job.dataset):
             answer = httpx.post(f"{url}/recommend", json={**question, "user_id": user})
             show_recommendations(user, answer.raise_for_status().json())
-    others = compare_models(job.dataset, demo.SPLIT, demo.baselines(job.dataset), seeds=1)
+    others = compare_models(
+        DataConfig(dataset=job.dataset, split=demo.SPLIT), demo.baselines(job.dataset), seeds=1
+    )
     assert isinstance(ranker.measured, MeasuredStages)
     first = Row("two_tower", 0, ranker.measured.retriever)
     both = Row("two_tower + xgboost", 0, ranker.measured.ranker)
@@ -54,4 +58,4 @@ def main(job: Demo) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main, Demo, __doc__)
+    run_on_data(main, Demo, __doc__)

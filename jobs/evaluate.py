@@ -1,12 +1,12 @@
 """Compare models under one protocol: a table with intervals, a plot, and JSON.
 
-python jobs/evaluate.py --dataset ml-100k --protocol leave-one-out --models popularity item_knn two_tower
+python jobs/evaluate.py ml-100k --data.split leave-one-out --models popularity item_knn two_tower
 """
 
 import json
 
 from recray.cli.evaluate import Evaluate
-from recray.cli.jobs import run_job
+from recray.cli.jobs import run_on_data
 from recray.cli.show import show_evaluation
 from recray.eval.compare import plot, to_json
 from recray.peers.recbole import read_rows
@@ -14,9 +14,10 @@ from recray.pipelines.compare import compare_models
 
 
 def main(config: Evaluate) -> None:
-    about = config.dataset, config.protocol, config.models, config.seeds, config.ks, config.curves
-    beside = read_rows(config.beside, config.dataset, config.protocol, config.ks[0])  # before any training
-    rows = compare_models(*about, choices=config, strict=config.strict) + beside
+    data = config.data
+    beside = read_rows(config.beside, data.dataset, data.split, config.ks[0])  # before any training
+    rows = compare_models(data, config.models, config.seeds, config.ks, config.curves, strict=config.strict)
+    rows += beside
     if config.json:
         config.json.write_text(json.dumps(to_json(rows), indent=1))
     show_evaluation(rows)
@@ -25,4 +26,4 @@ def main(config: Evaluate) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main, Evaluate, __doc__)
+    run_on_data(main, Evaluate, __doc__)

@@ -1,14 +1,14 @@
 """Measure what an application really shows: its stages, rules, diversity and second source, on a split.
 
-python jobs/evaluate_served.py --data.dataset ml-100k --service.diversity 0.2 --version latest
-python jobs/evaluate_served.py --data.dataset ml-100k --version latest --age 7d   # of a log of a week ago
+python jobs/evaluate_served.py ml-100k --service.diversity 0.2 --version latest
+python jobs/evaluate_served.py ml-100k --version latest --age 7d   # of a log of a week ago
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from recray.bundles.naming import bundle_name
-from recray.cli.jobs import run_job
+from recray.cli.jobs import run_on_data
 from recray.cli.show import show_evaluation, show_gain
 from recray.data.events.split_data import DataConfig, open_split
 from recray.eval.ages import seconds
@@ -54,4 +54,4 @@ def main(config: EvaluateServed) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main, EvaluateServed, __doc__)
+    run_on_data(main, EvaluateServed, __doc__)

@@ -1,12 +1,12 @@
 """Prepare a data set: raw files -> an immutable folder with a quality report.
 
 python jobs/prepare.py ml-1m
-python jobs/prepare.py ml-1m --rows
-python jobs/prepare.py amazon-beauty --item-content
+python jobs/prepare.py ml-1m --rows      # or amazon-beauty --item-content
 python jobs/prepare.py "shop/events.csv?user=visitor&timestamp=at&items=products.csv&anonymous=drop"
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
@@ -26,7 +26,7 @@ class Prepare:
     """A registered data set (`recray datasets`), or the path of a table (CSV, TSV, Parquet, JSON lines; a
     file, folder, glob, s3://...), an .inter or a sequence file; with `--rows` also of Criteo logs or a folder
     of LibSVM files. Behind a `?`: columns, items=, users=, anonymous=, label=... (all in docs/data.md)."""
-    k_core: int = 0
+    k_core: Annotated[int, tyro.conf.arg(name="data.k-core")] = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
     rows: bool = False
     """Prepare rows to rank (clicks and their features) instead of interactions."""

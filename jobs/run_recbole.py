@@ -1,6 +1,6 @@
 """Train a model of RecBole in its own environment and measure it like every model here.
 
-python jobs/run_recbole.py --dataset ml-100k --model SASRec --settings stopping_step=5 --json sasrec.json
+python jobs/run_recbole.py ml-100k --model SASRec --settings stopping_step=5 --json sasrec.json
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from recray.cli.jobs import run_job
+from recray.cli.jobs import run_on_data
 from recray.cli.show import show_evaluation
 from recray.config import ConfigError
 from recray.folders import write_whole
@@ -39,4 +39,4 @@ def main(config: RunRecBole) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main, RunRecBole, __doc__)
+    run_on_data(main, RunRecBole, __doc__)

@@ -1,15 +1,18 @@
 """Serve a published ranker (or retriever, or DLRM) over HTTP until Ctrl-C; follows promotions and rollbacks.
 
-python jobs/serve.py --dataset synthetic
+python jobs/serve.py synthetic
 python jobs/serve.py --service.application ml-100k-sasrec --service.diversity 0.2
 python jobs/serve.py --service.application clicks-dlrm    # POST /score {"rows": [{"country": "DE"}]}
 """
 
 import signal
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import tyro
 
 from recray.bundles.naming import bundle_name
-from recray.cli.jobs import run_job
+from recray.cli.jobs import run_on_data
 from recray.data.sources import data_name
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.session import serving
@@ -17,7 +20,7 @@ from recray.serve.place.session import serving
 
 @dataclass(frozen=True)
 class Serve:
-    dataset: str = "synthetic"
+    dataset: Annotated[str, tyro.conf.arg(name="data.dataset")] = "synthetic"
     """A data set by name or path: its ranker is served, where service.application names no other bundle."""
     service: ServiceConfig = field(default_factory=lambda: ServiceConfig(application=""))
     placement: PlacementConfig = field(default_factory=PlacementConfig)
@@ -38,4 +41,4 @@ def main(config: Serve) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main, Serve, __doc__)
+    run_on_data(main, Serve, __doc__)

@@ -1,15 +1,18 @@
 """Search hyperparameters with Ray Tune; validation decides, the test part is not looked at.
 
-python jobs/tune.py --model two_tower --dataset ml-100k --samples 20
+python jobs/tune.py ml-100k --model two_tower --samples 20
 """
 
 import importlib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from recray.cli import Listing, render
-from recray.cli.jobs import run_job
+from recray.cli.jobs import run_on_data
 from recray.config import override
 from recray.launch.ray_tune import search
 from recray.recipes import RECIPES, run_for
@@ -20,7 +23,7 @@ from recray.train.context import LaunchConfig
 class Tune:
     model: str = "two_tower"
     """A model with a file in tune_spaces/."""
-    dataset: str = "synthetic"
+    dataset: Annotated[str, tyro.conf.arg(name="data.dataset")] = "synthetic"
     """A registered data set, or the path of a file."""
     samples: int = 20
     """Settings to try."""
@@ -51,4 +54,4 @@ def main(config: Tune) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main, Tune, __doc__)
+    run_on_data(main, Tune, __doc__)

@@ -55,8 +55,32 @@ def test_a_misspelt_option_names_the_nearest(tmp_path: Path) -> None:
     assert "--optim.lr" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("job", "word", "new"),
+    [
+        ("train_two_tower", "--weights=rating", "--data.weights"),
+        ("evaluate", "--dataset", "as the first word"),
+        ("evaluate", "--protocol", "--data.split"),
+        ("prepare", "--k_core", "--data.k-core"),
+        ("demo", "--workers", "--launch.workers"),
+    ],
+)
+def test_words_of_former_editions_name_those_of_today(tmp_path: Path, job: str, word: str, new: str) -> None:
+    done = run(f"{job}.py", "ml-100k", word, home=tmp_path)
+    assert done.returncode == 2
+    name = word.partition("=")[0].replace("_", "-")
+    assert done.stderr.strip().startswith(f"error: {name} is written {new}")
+
+
+def test_the_help_of_a_training_shows_its_presets_and_its_options(tmp_path: Path) -> None:
+    said = run("train_two_tower.py", "--help", home=tmp_path).stdout
+    assert "ml-100k: MovieLens 100K" in said
+    assert "--data.weights" in said
+    assert "--optim.lr" in said
+
+
 def test_a_value_that_no_run_can_have_is_one_line(tmp_path: Path) -> None:
-    done = run("run_recbole.py", "--split", "random", home=tmp_path)
+    done = run("run_recbole.py", "--data.split", "random", home=tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip() == "error: RecBole is measured on leave-one-out only, got split 'random'"
 
@@ -66,7 +90,7 @@ def test_evaluate_writes_table_plot_and_json(tmp_path: Path) -> None:
     lines += [f"u{u},i{(u + 2 * n) % 20},5,{1_600_000_000 + 60 * u + n}" for u in range(40) for n in range(6)]
     (tmp_path / "events.csv").write_text("\n".join(lines))
     models = ("--models", "popularity", "item_knn")
-    done = run("evaluate.py", "--dataset", "events.csv", *models, "--json", "out.json", home=tmp_path)
+    done = run("evaluate.py", "events.csv", *models, "--json", "out.json", home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "item_knn" in done.stdout
     assert "leave-one-out" in done.stdout

@@ -1,22 +1,20 @@
 """What a comparison of models asks for: ``jobs/evaluate.py`` parses it and does it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
 
 from recray.config import ConfigError
 from recray.data.events.choices import EventChoices
+from recray.data.events.split_data import DataConfig
 from recray.eval.metrics import check_ks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(EventChoices):
+class Evaluate:
     """Models, data, and the protocol that they share."""
 
-    dataset: str = "synthetic"
-    """A registered data set, or the path of a file (see jobs/prepare.py)."""
-    protocol: Literal["leave-one-out", "global-time", "random", "given"] = "leave-one-out"
-    """How the data is split; every model is measured under the same card."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The same for all models: each is measured under the same card."""
     models: tuple[str, ...] = ("popularity", "item_knn", "two_tower")
     """Models to train and compare (`recray models`)."""
     seeds: int = 3
@@ -35,14 +33,17 @@ class Evaluate(EventChoices):
     """Finished runs of RecBole (jobs/run_recbole.py --json) for the same table."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_ks(self.ks)
+        if self.data.split == "all":
+            raise ConfigError(
+                "data.split all holds nothing out, so there is nothing to measure: choose another"
+            )
         if self.seeds < 1:
             raise ConfigError(f"seeds must be at least 1, got {self.seeds}")
         for path in filter(None, (self.json, self.plot, self.curves)):
             if not path.parent.is_dir():
                 raise ConfigError(f"{path}: there is no folder {path.parent}")
-        changed = [f.name for f in fields(EventChoices) if getattr(self, f.name) != f.default]
+        changed = [f.name for f in fields(EventChoices) if getattr(self.data, f.name) != f.default]
         if self.beside and changed:
             named = ", ".join(changed)
             raise ConfigError(f"beside: RecBole's runs know nothing of {named}: leave these or beside out")

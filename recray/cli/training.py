@@ -17,6 +17,7 @@ import tyro
 
 from recray.bundles.promotion import promote
 from recray.cli import guarded
+from recray.cli.jobs import refuse_moved
 from recray.cli.show import document, show
 from recray.config import ConfigError, from_dict
 from recray.folders import write_whole
@@ -90,18 +91,31 @@ def _work(name: str, description: str | None, args: list[str]) -> None:
 
 
 def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Job:
-    """The job that a command line asks for: a preset, a data set or a version first, then what differs."""
-    description = (description or "") + FIRST
+    """The job that a command line asks for: a preset, a data set or a version first, then what differs.
+
+    Raises:
+        ConfigError: none of the three stands first, or an option is called otherwise.
+    """
+    refuse_moved(args)
     first, *rest = args or [""]
-    asks_help = bool(HELP & set(rest))  # which needs neither data nor a store
+    if HELP & set(args):  # needs neither data nor a store
+        text = f"{description or ''}{FIRST}\n\n{_presets(recipe)}"
+        run = recipe.presets[first][1] if first in recipe.presets else _some(recipe)
+        return _with(_job(run), text, ["--help"] if first in HELP else [*rest])
     if first == "--from":
-        run = _some(recipe) if asks_help else _again(recipe, rest[0] if rest else "")
-        return _with(_job(run), description, rest[1:])
-    if first and not first.startswith("-") and first not in recipe.presets:
-        return _with(_job(_some(recipe) if asks_help else run_for(recipe, first)), description, rest)
-    presets = {key: (text, _job(run)) for key, (text, run) in recipe.presets.items()}
-    job: Job = tyro.extras.overridable_config_cli(presets, description=description, args=args)
-    return job
+        return _with(_job(_again(recipe, rest[0] if rest else "")), description, rest[1:])
+    if not first or first.startswith("-"):
+        raise ConfigError(
+            f"first a preset ({', '.join(recipe.presets)}), a data set, a file, or --from NAME:NUMBER; "
+            f"then what differs. Got {first or 'nothing'}"
+        )
+    run = recipe.presets[first][1] if first in recipe.presets else run_for(recipe, first)
+    return _with(_job(run), description, rest)
+
+
+def _presets(recipe: AnyRecipe) -> str:
+    lines = [f"  {name}: {text}" for name, (text, _) in recipe.presets.items()]
+    return "\n".join([f"presets ({next(iter(recipe.presets))}'s values stand below as defaults):", *lines])
 
 
 def _some(recipe: AnyRecipe) -> Run:

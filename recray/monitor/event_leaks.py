@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy.stats import rankdata
 
 from recray.arrays import Bools, Float64s, Int64s
 from recray.monitor.leaks import EXAMPLES, FEW, Leak, seconds_of
@@ -162,6 +161,8 @@ def counts_ahead(what: str, table: pl.DataFrame, past_I: Int64s, future_I: Int64
 
     By the partial rank correlation of the column and the future counts, past counts held fixed.
     """
+    from scipy.stats import rankdata  # half a second, which most starts do not need
+
     known_I = past_I > 0
     found: list[Leak] = []
     if known_I.sum() < FEW * 5:

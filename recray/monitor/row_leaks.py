@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy.stats import rankdata
 
 from recray.arrays import Bools, Float64s
 from recray.monitor.leaks import EXAMPLES, FEW, Leak
@@ -175,6 +174,8 @@ def _both(labels_N: Float64s) -> bool:
 
 
 def _auc(scores_N: Float64s, labels_N: Float64s) -> float:
+    from scipy.stats import rankdata  # half a second, which most starts do not need
+
     clicks = labels_N.sum()
     ranks_N = rankdata(scores_N)
     return float((ranks_N @ labels_N - clicks * (clicks + 1) / 2) / (clicks * (len(labels_N) - clicks)))

@@ -20,11 +20,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import ray
 import torch
+import tyro
 from torch import Tensor
 
 from recray import paths
@@ -68,9 +69,9 @@ PACKAGES = (
 class RecBoleRun:
     """Train a model of RecBole on a prepared data set."""
 
-    dataset: str = "synthetic"
+    dataset: Annotated[str, tyro.conf.arg(name="data.dataset")] = "synthetic"
     """A registered data set (`recray datasets`), or the path of a CSV, Parquet, .inter or sequence file."""
-    split: str = "leave-one-out"
+    split: Annotated[str, tyro.conf.arg(name="data.split")] = "leave-one-out"
     """Only leave-one-out: RecBole cuts its data itself, and this cut is the same on both sides."""
     model: str = "BPR"
     """A model of RecBole by its own name, e.g. SASRec, NeuMF, BPR, ItemKNN, Pop."""

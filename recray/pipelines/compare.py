@@ -4,14 +4,13 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from recray.config import ConfigError, override
 from recray.contract import Retriever
-from recray.data.events.choices import EventChoices
+from recray.data.events.split_data import DataConfig
 from recray.eval.compare import Row
 from recray.pipelines.leaks import find_leaks, report
 from recray.pipelines.train import chosen_epochs
@@ -35,50 +34,46 @@ class Entry(NamedTuple):
 
 
 def compare_models(
-    dataset: str,
-    split: str,
+    data: DataConfig,
     models: Sequence[str],
     seeds: int,
     ks: Sequence[int] = (10,),
     curves: Path | None = None,
     *,
-    choices: EventChoices = EventChoices(),  # noqa: B008 - frozen
     strict: bool = False,
 ) -> list[Row]:
     """One row per model and seed, all on the test part of the same split; best weights by validation.
 
     Args:
+        data: which, its split, and what its events mean: the same to all models.
         curves: a PNG for the learning curves of the models that have epochs.
-        choices: what events mean, the same to all models.
         strict: data with a leak is refused, before anything is trained.
 
     Raises:
         ConfigError: a model that cannot be trained, or that does not rank a catalogue.
         DataError: the data set is not at hand.
     """
-    names = [field.name for field in fields(EventChoices)]
-    changes = {"data.split": split, **{f"data.{name}": getattr(choices, name) for name in names}}
-    entries = [entry for model in models for entry in _entries(model, dataset, changes, seeds)]
+    entries = [entry for model in models for entry in _entries(model, data, seeds)]
     rows: list[Row] = []
     metric = ""
     histories: dict[str, list[list[Report]]] = {}
     for title, recipe, run in entries:
         began = time.perf_counter()
-        data = recipe.open(run)
+        opened = recipe.open(run)
         if not rows:  # all models are asked the same
-            report(find_leaks(data), strict=strict)
+            report(find_leaks(opened), strict=strict)
         reports: list[Report] = []
         named = f"{title} seed {run.seed}"
-        model = _best(recipe, run, data, named, reports)
+        model = _best(recipe, run, opened, named, reports)
         if recipe.learns_before_test(run):
             epochs = chosen_epochs(reports[-1])
-            data = recipe.learning(run, data, "before test")
-            model = _best(recipe, recipe.again(run, epochs), data, f"{named}, before test", [])
+            opened = recipe.learning(run, opened, "before test")
+            model = _best(recipe, recipe.again(run, epochs), opened, f"{named}, before test", [])
         if loop := recipe.loop(run):
             histories.setdefault(title, []).append(reports)
             metric = metric or loop.metric
         assert isinstance(model, Retriever)
-        rows.append(Row(title, run.seed, evaluate_retriever(model, data, "test", tuple(ks))))
+        rows.append(Row(title, run.seed, evaluate_retriever(model, opened, "test", tuple(ks))))
         elapsed_s = time.perf_counter() - began
         log.info("%s seed %d: trained and measured in %.1f s", title, run.seed, elapsed_s)
     if curves and histories:
@@ -101,7 +96,7 @@ def _best(recipe: AnyRecipe, run: Run, data: object, title: str, reports: list[R
         return recipe.restore(run, data, best) if best.exists() else trained
 
 
-def _entries(model: str, dataset: str, changes: Mapping[str, object], seeds: int) -> list[Entry]:
+def _entries(model: str, data: DataConfig, seeds: int) -> list[Entry]:
     """A run per seed; what draws nothing at random says it all in one run."""
     recipe = RECIPES[model]
     if not recipe.ranks_catalogue:
@@ -109,6 +104,6 @@ def _entries(model: str, dataset: str, changes: Mapping[str, object], seeds: int
             f"{model!r} does not rank the catalogue, so there is no full ranking to compare: its own job "
             "measures it (`recray models`)"
         )
-    run = override(run_for(recipe, dataset), changes)
+    run = override(run_for(recipe, data.dataset), {"data": data})
     count = seeds if recipe.loop(run) else 1
     return [Entry(model, recipe, override(run, {"seed": seed})) for seed in range(count)]

@@ -1,5 +1,7 @@
 """What `make demo` trains: the presets, under one split, sized for a laptop."""
 
+from typing import Literal
+
 from recray.config import override
 from recray.data.events.split_data import DataConfig, open_split
 from recray.pipelines.train import Trained, train
@@ -7,7 +9,7 @@ from recray.recipes import RECIPES, run_for
 from recray.store import Store
 from recray.train.context import LaunchConfig
 
-SPLIT = "global-time"
+SPLIT: Literal["global-time"] = "global-time"
 
 
 def train_on(name: str, dataset: str, where: LaunchConfig, store: Store) -> Trained:

@@ -17,7 +17,7 @@ from recray.data.row_block import LABEL, SESSION, MultiHot, RowBlock
 from recray.data.rows.sources import options_of, rows_of
 from recray.data.rows.table import RowTable
 from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
-from recray.data.sources.clicks.table import ClickTable
+from recray.data.sources.clicks.table import Clicks, ClickTable
 from recray.monitor import event_leaks, row_leaks
 from recray.monitor.leaks import Leak, require_none, seconds_of
 from recray.recipes.ranking_data import RankerData
@@ -73,17 +73,21 @@ def leaks_of_files(name_or_path: str) -> list[Leak]:
     if not isinstance(source, ClickTable):
         return []
     with tempfile.TemporaryDirectory() as scratch:
-        columns, _, [table, *_] = source.tables(Path(scratch))
-    labels_N = table[columns.label].to_numpy() > 0
-    texts = (table[name] for name in columns.categories if _is_text(table[name]))
-    found = [row_leaks.telling_words(text.name, text, labels_N) for text in texts]
+        return list(filter(None, _of_clicks(source.open(Path(scratch)))))
+
+
+def _of_clicks(clicks: Clicks) -> Iterator[Leak | None]:
+    table, columns = clicks.table, clicks.columns
+    for text in filter(_is_text, table.columns(columns.categories)):
+        yield row_leaks.telling_words(text.name, text, clicks.labels_N > 0)
     features = (*columns.numbers, *columns.categories) if columns.time else ()
+    asked = table.column(columns.time) if columns.time else pl.Series()
     for told in (_numbers, seconds_of):  # numbers beside numbers, dates beside dates
-        for name in features:
-            times_N, asked_N = told(table[name]), told(table[columns.time or name])
+        asked_N = told(asked)
+        for column in table.columns(features if asked_N is not None else ()):
+            times_N = told(column)
             if times_N is not None and asked_N is not None:
-                found.append(row_leaks.later_times(name, times_N, asked_N))
-    return list(filter(None, found))
+                yield row_leaks.later_times(column.name, times_N, asked_N)
 
 
 def _of_events(data: Dataset, split: Split) -> Iterator[Leak]:

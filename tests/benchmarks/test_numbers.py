@@ -75,7 +75,7 @@ def requests_per_s(graph: str) -> tuple[float, ...]:
 TWO_TOWER = seeds(LEAVE_ONE_OUT, "two_tower", "ndcg@10")
 TABLE = [
     Figures(
-        "`python jobs/evaluate.py --dataset ml-100k` |",
+        "`python jobs/evaluate.py ml-100k` |",
         (
             Snippet(
                 "two-tower {} (three seeds {} to {})", (fmean(TWO_TOWER), min(TWO_TOWER), max(TWO_TOWER))
@@ -99,7 +99,7 @@ TABLE = [
         ),
     ),
     Figures(
-        "the same with `--dataset ml-1m`",
+        "the same with `ml-1m`",
         (
             *(
                 Snippet(f"{text} {{}} and {{}}", (mean(SEQUENCE_1M, row), mean(SEQUENCE_1M, row, "hit@10")))

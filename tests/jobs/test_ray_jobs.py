@@ -22,7 +22,7 @@ pytestmark = pytest.mark.ray
 
 def test_the_best_of_a_search_can_be_trained_as_it_says(ray_cluster: None, tmp_path: Path) -> None:
     films = events_file(tmp_path, "searched")
-    said = job("tune", "--model", "two_tower", "--dataset", films, "--samples", "2", "--epochs", "2")
+    said = job("tune", films, "--model", "two_tower", "--samples", "2", "--epochs", "2")
     assert "2 trials, best first" in said
     [command] = re.findall(r"train the best with: python (.*)", said)
     script, *options = shlex.split(command)
@@ -44,11 +44,11 @@ def _recbole(ray_cluster: None) -> None:
 @pytest.mark.usefixtures("_recbole")
 def test_recbole_stands_beside_our_models_in_one_table(tmp_path: Path) -> None:
     films, row, both = events_file(tmp_path, "beside"), tmp_path / "bpr.json", tmp_path / "both.json"
-    said = job("run_recbole", "--dataset", films, "--model", "BPR", "--epochs", "2", "--json", row)
+    said = job("run_recbole", films, "--model", "BPR", "--epochs", "2", "--json", row)
     assert f"beside, leave-one-out, test, {NUM_USERS} users" in said
     assert re.search(r"best epoch \d of 2; RecBole's own: ", said)
     plot = ("--plot", tmp_path / "both.png", "--json", both)
-    job("evaluate", "--dataset", films, "--models", "popularity", "--beside", row, *plot)
+    job("evaluate", films, "--models", "popularity", "--beside", row, *plot)
     assert [r["model"] for r in json.loads(both.read_text())["rows"]] == ["popularity", "recbole:BPR"]
 
 
@@ -69,7 +69,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A home in which the demo has run, and what it said."""
     home = tmp_path_factory.mktemp("shop")
     events_file(home, "shop")
-    demo = process("demo", "--dataset", "shop.inter?name=shop", "--port", "0", "--workers", "1", home=home)
+    demo = process("demo", "shop.inter?name=shop", "--port", "0", "--launch.workers", "1", home=home)
     said, errors = demo.communicate(timeout=300)
     assert demo.returncode == 0, errors
     return home, said
@@ -90,7 +90,7 @@ def test_the_demo_recommends_measures_and_publishes(shop: tuple[Path, str]) -> N
 @pytest.mark.slow
 def test_the_server_answers_until_it_is_told_to_stop(shop: tuple[Path, str]) -> None:
     home, _ = shop
-    server = process("serve", "--dataset", "shop", "--port", "0", home=home)
+    server = process("serve", "shop", "--port", "0", home=home)
     try:
         assert server.stdout is not None
         for line in server.stdout:

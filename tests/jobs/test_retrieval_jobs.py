@@ -59,7 +59,7 @@ def test_retrievers_are_measured_and_published(model: str, indexed: bool, events
 
 def test_gat_and_the_two_tower_are_compared_by_links(home: Path) -> None:
     films = events_file(home, "graph")
-    options = ("--data.dataset", films, "--data.split", "random")
+    options = (films, "--data.split", "random")
     said = job("compare_links", *options, "--launch.where", "local")
     assert "gat: links and ranking" in said
     assert "two_tower: links and ranking" in said
@@ -106,7 +106,7 @@ def test_the_served_list_is_measured(two_tower: str, events: str) -> None:
         "--version",
         "latest",
     )
-    said = job("evaluate_served", "--data.dataset", events, *options)
+    said = job("evaluate_served", events, *options)
     assert "served - first stage, ndcg@10: " in said
     assert "diversity=0.5" in said
 
@@ -114,7 +114,7 @@ def test_the_served_list_is_measured(two_tower: str, events: str) -> None:
 def test_models_are_compared_with_their_curves(events: str, tmp_path: Path) -> None:
     plots = ("--plot", tmp_path / "bars.png", "--curves", tmp_path / "curves.png")
     models = ("--models", "popularity", "item_knn", "two_tower", "--seeds", "1")
-    said = job("evaluate", "--dataset", events, *models, *plots, "--json", tmp_path / "rows.json")
+    said = job("evaluate", events, *models, *plots, "--json", tmp_path / "rows.json")
     assert "protocol: leave-one-out, 60 users" in said
     for name in ("bars.png", "curves.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -142,6 +142,6 @@ def test_a_bundle_that_is_missing_is_said_before_ray_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
-    status, _, said = ended("serve", "--dataset", "nobodys")
+    status, _, said = ended("serve", "nobodys")
     assert (status, said.count("\n")) == (2, 1)
     assert said.startswith("error: no bundle 'nobodys-ranker'")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recray.config import ConfigError
-from recray.data.events.split_data import SplitData
+from recray.data.events.split_data import DataConfig, SplitData
 from recray.data.events.splits import everything
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.pipelines import compare
@@ -23,7 +23,7 @@ from tests.planted import PlantedBatches, planted_history
 
 def test_what_is_no_retriever_is_refused() -> None:
     with pytest.raises(ConfigError, match="'dlrm' does not rank the catalogue.* its own job measures it"):
-        compare.compare_models("ml-100k", "leave-one-out", ["dlrm"], 1)
+        compare.compare_models(DataConfig(dataset="ml-100k", split="leave-one-out"), ["dlrm"], 1)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,9 @@ def test_a_ranker_refuses_a_retriever_of_another_protocol(ranker_run: GBDTRanker
 
 
 def test_compare_models_gives_rows_under_one_card(events: Path) -> None:
-    rows = compare_models(str(events), "leave-one-out", ("popularity", "item_knn"), seeds=3)
+    rows = compare_models(
+        DataConfig(dataset=str(events), split="leave-one-out"), ("popularity", "item_knn"), seeds=3
+    )
     assert [row.model for row in rows] == ["popularity", "item_knn"]  # counting needs no seeds
     document = to_json(rows)
     assert document["card"]["split"] == "leave-one-out"

@@ -10,7 +10,7 @@ import pytest
 from recray.data.events.choices import Seen
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
-from recray.data.events.split_data import SplitData
+from recray.data.events.split_data import DataConfig, SplitData
 from recray.data.events.splits import Split, split_by_name
 from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.source import ROW_NUMBERS
@@ -190,11 +190,11 @@ def test_a_comparison_of_models_says_them_first_and_strict_refuses(
     monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
     path = str(tiny_events(tmp_path))
     with caplog.at_level("WARNING"):
-        compare_models(path, "random", ["popularity"], 1)
+        compare_models(DataConfig(dataset=path, split="random"), ["popularity"], 1)
     assert caplog.text.count("leak, split against time") == 1
-    compare_models(path, "leave-one-out", ["popularity"], 1, strict=True)
+    compare_models(DataConfig(dataset=path, split="leave-one-out"), ["popularity"], 1, strict=True)
     with pytest.raises(DataError, match="1 leak, and strict was asked for"):
-        compare_models(path, "random", ["popularity"], 1, strict=True)
+        compare_models(DataConfig(dataset=path, split="random"), ["popularity"], 1, strict=True)
 
 
 @pytest.mark.data

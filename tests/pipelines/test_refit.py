@@ -11,7 +11,6 @@ import pytest
 from recray.bundles.ranker import read_ranker
 from recray.bundles.retriever import read_retriever
 from recray.config import ConfigError, override
-from recray.data.events.choices import EventChoices
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.compare import compare
 from recray.features.examples import load_examples
@@ -169,9 +168,8 @@ def test_a_leak_is_said_and_published_or_refused_before_training(tmp_path: Path)
 
 def test_a_table_lets_every_model_know_as_much(config: DataConfig) -> None:
     names = ["popularity", "item_knn"]
-    choices = EventChoices(known="everything")
-    rows = compare_models(config.dataset, config.split, names, 1, choices=choices)
-    as_published = compare_models(config.dataset, config.split, names, 1)
+    as_published = compare_models(config, names, 1)
+    rows = compare_models(replace(config, known="everything"), names, 1)
     assert {row.evaluation.card.known for row in rows} == {"everything"}
     assert {row.evaluation.card.known for row in as_published} == {"history"}
     found, published = (table[1].evaluation.per_query["auc"] for table in (rows, as_published))

@@ -161,11 +161,13 @@ def test_bidirectional_runs_train_one_target_per_window(run: DecoderRun) -> None
 def test_it_stands_in_one_table_with_the_others(run: DecoderRun, monkeypatch: pytest.MonkeyPatch) -> None:
     short = replace(run, loop=replace(run.loop, epochs=1))
     monkeypatch.setitem(DECODER.presets, run.data.dataset, ("here", short))
-    rows = compare_models(run.data.dataset, "leave-one-out", ["popularity", "decoder"], 2)
+    rows = compare_models(
+        DataConfig(dataset=run.data.dataset, split="leave-one-out"), ["popularity", "decoder"], 2
+    )
     assert [(row.model, row.seed) for row in rows] == [("popularity", 0), ("decoder", 0), ("decoder", 1)]
     assert len({row.evaluation.card for row in rows}) == 1
     with pytest.raises(ConfigError, match="'rqvae' does not rank the catalogue.* its own job measures it"):
-        compare_models(run.data.dataset, "leave-one-out", ["rqvae"], 1)
+        compare_models(DataConfig(dataset=run.data.dataset, split="leave-one-out"), ["rqvae"], 1)
 
 
 def test_no_map_is_answered_with_how_to_make_one(run: DecoderRun) -> None:

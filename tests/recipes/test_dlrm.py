@@ -12,6 +12,7 @@ import torch
 
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
+from recray.data.events.split_data import DataConfig
 from recray.data.sources.files.locations import unique_name
 from recray.eval.clicks import ClickEvaluation
 from recray.eval.evaluate import Evaluation
@@ -175,7 +176,7 @@ def test_lambdarank_needs_sessions_and_other_data_has_no_lists(clicks: Path, sto
 
 def test_full_ranking_comparisons_send_a_row_model_to_its_job() -> None:
     with pytest.raises(ConfigError, match="'dlrm' does not rank the catalogue.* its own job measures it"):
-        compare_models("synthetic", "leave-one-out", ["dlrm"], seeds=1)
+        compare_models(DataConfig(dataset="synthetic", split="leave-one-out"), ["dlrm"], seeds=1)
 
 
 def test_presets_say_what_they_are_measured_by() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -128,8 +128,8 @@ def test_whether_order_counts_is_what_the_split_wants(events: Path, split: Split
 
 
 @pytest.mark.parametrize("protocol", ["leave-one-out", "global-time", "random"])
-def test_a_comparison_asks_for_order_where_there_is_one(protocol: str) -> None:
-    [(_, _, run)] = compare._entries("gat", "ml-100k", {"data.split": protocol}, 1)
+def test_a_comparison_asks_for_order_where_there_is_one(protocol: Any) -> None:
+    [(_, _, run)] = compare._entries("gat", DataConfig(dataset="ml-100k", split=protocol), 1)
     assert isinstance(run, GATRun)
     assert run.settled(run.causal) == run.settled(run.newest) == (protocol != "random")
 

@@ -12,13 +12,14 @@ from urllib.parse import parse_qsl
 from recray.config import ConfigError, from_dict, nearest
 from recray.data.row_source import RowSource
 from recray.data.source import Source
-from recray.data.sources.clicks.criteo import Criteo
+from recray.data.sources.clicks.criteo import Criteo, is_click_log
 from recray.data.sources.clicks.synthetic import SyntheticClicks
 from recray.data.sources.clicks.table import ClickTable, is_click_table
 from recray.data.sources.files.locations import (
     absolute_location,
     is_address,
     kind_of,
+    list_files,
     refuse_packing,
     unique_name,
 )
@@ -240,25 +241,47 @@ def data_name(name_or_path: str) -> str:
     return file if _is_word(file) else source_of(name_or_path).name
 
 
-def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource:
+def row_source_of(name_or_path: str, options: Mapping[str, object]) -> RowSource | None:
     """The source of rows to rank of that name, or the reader that fits what lies at that path.
+
+    What is in a file decides, not what its name ends in. None: it holds interactions.
 
     Raises:
         ConfigError: neither a known name nor a path, or an option that the source does not have.
         DataError: no such path.
     """
+    if is_registered(name_or_path):
+        return None
     if is_registered(name_or_path, "rows"):
         return cast(RowSource, SOURCES[name_or_path].build(options))
-    path = Path(name_or_path).expanduser()
-    if not path.suffix and not path.exists():
-        if path.name != name_or_path:
-            raise DataError(f"{path} does not exist")
-        raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
-    if path.is_dir() and is_letor(path, options):
-        return from_dict(Letor, {"name": unique_name(path), "path": path, **options})
-    if is_click_table(path, options):
-        return from_dict(ClickTable, {"path": path, **options})
-    return from_dict(Criteo, {"name": unique_name(path), "path": path, **options})
+    place = name_or_path if is_address(name_or_path) else Path(name_or_path).expanduser()
+    if isinstance(place, Path):
+        _require_place(name_or_path, place)
+        if place.is_dir() and is_letor(place, options):
+            return from_dict(Letor, {"name": unique_name(place), "path": place, **options})
+    if is_click_table(place, options):
+        return from_dict(ClickTable, {"path": place, **options})
+    if isinstance(place, Path) and not _holds_tables(place):
+        return from_dict(Criteo, {"name": unique_name(place), "path": place, **options})
+    return None
+
+
+def _require_place(name_or_path: str, place: Path) -> None:
+    if place.suffix or place.exists() or glob.has_magic(name_or_path):
+        return
+    if place.name != name_or_path:
+        raise DataError(f"{place} does not exist")
+    raise ConfigError(f"no data set {name_or_path!r}{nearest(name_or_path, SOURCES)}")
+
+
+def _holds_tables(place: Path) -> bool:
+    """Tables that are no click logs, by the names of their files."""
+    if place.is_dir() or glob.has_magic(str(place)):
+        try:
+            place = Path(list_files(place, TABLES)[0].path)
+        except DataError:
+            return False
+    return kind_of(place.name) in (*TABLES, ".inter") and not is_click_log(place)
 
 
 def absolute(name_or_path: str) -> str:

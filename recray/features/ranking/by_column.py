@@ -1,7 +1,8 @@
 """Features of the catalogue's own columns, named after them: ``brand_affinity``, ``price_vs_user``.
 
 Every column of labels, numbers or dates that a log's items have gives some; ``genres`` and ``year`` have
-names of their own. A table of items says what is so now: a past request too is told the price of today.
+names of their own. Items are as they are now: a past request too is told the price of today, be it from a
+table or from the newest event.
 """
 
 import logging

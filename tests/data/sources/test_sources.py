@@ -19,6 +19,7 @@ from recray.data.sources.tables.interactions import InteractionTable
 def test_every_entry_builds_the_source_of_its_name(name: str) -> None:
     info = SOURCES[name]
     found = source_of(name) if info.holds == "interactions" else row_source_of(name, {})
+    assert found is not None
     assert info.name == info.build().name == found.name == name
     assert hasattr(found, "read" if info.holds == "interactions" else "rows")
 

@@ -24,6 +24,7 @@ from recray.data.sources.clicks.ids import (
     fit_vocabulary,
     schema_of,
 )
+from recray.data.sources.files.locations import list_files, start_of
 from recray.data.sources.files.raw_files import find_raw_folder, fingerprint, require_file, where_to_put
 from recray.data.sources.files.text_blocks import Lines, TextBlock, lines_of
 from recray.schema import DataError
@@ -80,11 +81,11 @@ class Criteo(ClickOptions):
 
 
 def is_click_log(path: Path) -> bool:
-    """Whether the first line of a file has a label and as many fields as Criteo's."""
-    if not path.is_file():
+    """Whether the first line of a file, packed or plain, has a label and as many fields as Criteo's."""
+    if not path.is_file() or not path.stat().st_size:
         return False
-    with path.open("rb") as file:
-        first = file.readline(1 << 16)
+    [file] = list_files(path, ())
+    first = start_of(file, 1 << 16).partition(b"\n")[0]
     return first.startswith((b"0\t", b"1\t")) and first.count(b"\t") == len(COLUMNS) - 1
 
 

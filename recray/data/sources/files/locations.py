@@ -227,15 +227,29 @@ def _write(out: BinaryIO, data: bytes, label: str) -> None:
         ) from error
 
 
+def start_of(file: RawFile, size_bytes: int) -> bytes:
+    """The first bytes of what is in it, unpacked.
+
+    Raises:
+        DataError: it is damaged, or it cannot be read.
+    """
+    import pyarrow
+
+    packing = _packing_of(file)
+    with _explained(file.label), file.system.open_input_stream(file.path, compression=None) as stored:
+        source = pyarrow.CompressedInputStream(stored, packing) if packing else stored
+        return _read(source, file.label, packing, size_bytes)
+
+
 def _packing_of(file: RawFile) -> str | None:
     with _explained(file.label), file.system.open_input_stream(file.path, compression=None) as stored:
         start = stored.read(max(map(len, _MAGIC)))
     return next((packing for magic, packing in _MAGIC.items() if start.startswith(magic)), None)
 
 
-def _read(source: "NativeFile", label: str, packing: str | None) -> bytes:
+def _read(source: "NativeFile", label: str, packing: str | None, size_bytes: int = _COPY_BYTES) -> bytes:
     try:
-        data: bytes = source.read(_COPY_BYTES)
+        data: bytes = source.read(size_bytes)
         return data
     except OSError as error:
         if packing is None:

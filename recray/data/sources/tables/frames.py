@@ -31,8 +31,8 @@ def frame_table(frame: object, name: str, **options: object) -> str:
     Args:
         frame: of pandas, Polars or Arrow, or anything with Arrow's C stream interface; a pandas index is
         no column. name: of the data set, in bundles and on cards. Other content under it is another state
-        of the same. options: of ``InteractionTable``, e.g. ``user="visitor"``; ``items`` and ``users`` may be
-        frames too.
+        of the same. options: of ``InteractionTable``, e.g. ``user="visitor"``, or of ``ClickTable``, e.g.
+        ``label="bought"``; ``items`` and ``users`` may be frames too.
 
     Raises:
         ConfigError: it is no frame, or the name would not do as the name of a file.

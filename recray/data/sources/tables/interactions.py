@@ -30,6 +30,7 @@ from recray.data.sources.tables.roles import (
 from recray.data.sources.tables.side_tables import (
     SideTable,
     by_type,
+    changed_values,
     newest_values,
     read_side_table,
     require_known,
@@ -230,11 +231,14 @@ class InteractionTable:
         newest = newest_values(events.rows, new).rename(lambda name: name.removeprefix(SIDE))
         more = by_type(newest.drop("raw_id"), types, role="item", label=str(self.path), decimal=self.decimal)
         table = pl.DataFrame([newest["raw_id"], *more.table])
+        changed = changed_values(events.rows, new)
+        for note in changed:
+            log.warning("%s: %s", self.path, note)
         if where:
             table = told.table.join(
                 table, on="raw_id", how="full", coalesce=True, maintain_order="left_right"
             )
-        return SideTable(table, told.schema | more.schema, (*told.notes, *more.notes))
+        return SideTable(table, told.schema | more.schema, (*told.notes, *more.notes, *changed))
 
 
 def _bare(columns: Sequence[str], without: Sequence[str]) -> str:

@@ -13,7 +13,17 @@ LINES = ".txt"
 
 
 def benchmark_parts(folder: Path) -> dict[int, Path]:
-    """The file of each part; none where the folder has no training or no test file.
+    """``named_parts``; none where the folder has no training or no test file.
+
+    Raises:
+        DataError: two files of one part.
+    """
+    found = named_parts(folder)
+    return found if {0, 2} <= set(found) else {}
+
+
+def named_parts(folder: Path) -> dict[int, Path]:
+    """The file of each part (0, 1, 2) that is named as one.
 
     Raises:
         DataError: two files of one part.
@@ -26,7 +36,7 @@ def benchmark_parts(folder: Path) -> dict[int, Path]:
         if part in found:
             raise DataError(f"{found[part]} and {path} could both be the {path.stem} part: take one away")
         found[part] = path
-    return found if {0, 2} <= set(found) else {}
+    return found
 
 
 def not_read(folder: Path) -> list[Path]:

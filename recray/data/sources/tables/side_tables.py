@@ -191,6 +191,18 @@ def require_known(side: SideTable, raw_ids: pl.Series, role: str, location: str)
     log.info("%s: %s of %s %ss of the events described", location, f"{known:,}", f"{len(raw_ids):,}", role)
 
 
+def changed_values(events: pl.DataFrame, columns: list[str]) -> list[str]:
+    """A word on each column of the events of which some item had several values."""
+    counts = events.group_by("item").agg(pl.col(columns).drop_nulls().n_unique())
+    several = {name.removeprefix("item."): int((counts[name] > 1).sum()) for name in columns}
+    return [
+        f"{name} of {count:,} items changed from event to event: the newest is taken, as of now, and past "
+        "requests are told it too"
+        for name, count in several.items()
+        if count
+    ]
+
+
 def newest_values(events: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
     """The last value of each column that each item has in the events: ``raw_id`` and the columns.
 

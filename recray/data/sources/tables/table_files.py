@@ -13,7 +13,7 @@ from typing import Protocol
 
 import polars as pl
 
-from recray.data.sources.files.locations import RawFile, kind_of, plain_file
+from recray.data.sources.files.locations import RawFile, kind_of, list_files, plain_file, start_of
 from recray.data.sources.tables.dialects import Dialect, lone_quotes, numbered_rows, settle
 from recray.schema import DataError
 
@@ -23,6 +23,7 @@ TEXT, PARQUET, JSON = (".csv", ".tsv"), (".parquet",), (".jsonl", ".ndjson", ".j
 TABLES = (*TEXT, *PARQUET, *JSON)
 _GROUPED = r"[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234: a number, or two groups of its digits
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_START_BYTES = 1 << 20  # of a text: hold the names of its columns
 NO_TYPES: Mapping[str, type[pl.DataType]] = MappingProxyType({})
 
 
@@ -43,6 +44,14 @@ class TableFile(Protocol):
 
         Raises:
             DataError: the file is damaged, or a row has not the fields of the others.
+        """
+
+    def store(self, target: Path, *, group_rows: int) -> None:
+        """Every row and column of ``read`` as Parquet, its row groups of so many rows; in constant memory,
+        but for JSON.
+
+        Raises:
+            DataError: as ``read``.
         """
 
     def where(self, row: int) -> str:
@@ -103,13 +112,44 @@ class _Partitioned:
         # Something of the file is read where nothing is asked for: it has the number of rows.
         of_file = {name: kind for name, kind in types.items() if name in stored}
         table = self.table.read(stored or self.table.names[:1], of_file)
+        return table.with_columns(self._told()).select(columns)
+
+    def _told(self) -> list[pl.Expr]:
         told = {key: None if value == _NO_VALUE else value for key, value in self.partitions.items()}
-        return table.with_columns(pl.lit(value, pl.String).alias(key) for key, value in told.items()).select(
-            columns
-        )
+        return [pl.lit(value, pl.String).alias(key) for key, value in told.items()]
+
+    def store(self, target: Path, *, group_rows: int) -> None:
+        plain = target.with_suffix(".plain")
+        self.table.store(plain, group_rows=group_rows)
+        _write(pl.scan_parquet(plain, glob=False).with_columns(self._told()), target, group_rows)
+        plain.unlink()
 
     def where(self, row: int) -> str:
         return self.table.where(row)
+
+
+def names_of(file: RawFile, dialect: Dialect, scratch: Path) -> Sequence[str]:
+    """The columns of a file, by its start where its format allows that; as text whatever its name ends in.
+
+    Raises:
+        DataError: it is damaged, or no table.
+    """
+    if kind_of(file.path) in (*PARQUET, ".json"):
+        return open_table(file, dialect, scratch).names
+    start = start_of(file, _START_BYTES)
+    whole_lines = start if len(start) < _START_BYTES else start.rpartition(b"\n")[0]
+    path = scratch / f"start{kind_of(file.path)}"
+    path.write_bytes(whole_lines)
+    [raw] = list_files(path, TABLES)
+    return open_table(replace(raw, label=file.label), dialect, scratch, text=True).names
+
+
+def _write(rows: pl.LazyFrame, target: Path, group_rows: int) -> None:
+    rows.sink_parquet(target, row_group_size=group_rows, compression="lz4", statistics=False)
+
+
+# Polars makes a row of nulls from a blank line, which is no row.
+_BLANK = pl.all_horizontal(pl.all().is_null())
 
 
 @dataclass(frozen=True)
@@ -133,27 +173,43 @@ class _Text:
         except (pl.exceptions.PolarsError, ValueError):
             table = self._text_of(columns)
         if all(column.null_count() for column in table):
-            # Polars makes a row of nulls from a blank line, which is no row.
-            table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+            table = table.filter(~_BLANK)
         return table
+
+    def store(self, target: Path, *, group_rows: int) -> None:
+        try:
+            _write(self._scan({}).select(self.names).filter(~_BLANK), target, group_rows)
+        except (pl.exceptions.PolarsError, ValueError) as error:
+            self._with_letters(error).store(target, group_rows=group_rows)
 
     def _text_of(self, columns: Sequence[str]) -> pl.DataFrame:
         try:
             return self._parsed(columns, {})
         except (pl.exceptions.PolarsError, ValueError) as error:
-            self._refuse_ragged()
-            are_letters, line = lone_quotes(self.path, self.dialect)
-            if self.dialect.quoted and are_letters:
-                log.info("%s: no field begins with a quote: quotes are taken for letters", self.label)
-                return replace(self, dialect=replace(self.dialect, quotes="no"))._text_of(columns)
-            where = self.label if line is None else f"{self.label}, line {line}"
-            raise DataError(
-                f"{where}: {str(error).splitlines()[0]}; write a quote inside a field twice and the field "
-                "between quotes, or where no quotes are meant so, say quotes=no"
-            ) from error
+            return self._with_letters(error)._text_of(columns)
+
+    def _with_letters(self, error: Exception) -> "_Text":
+        """The same, its quotes taken for letters.
+
+        Raises:
+            DataError: they are none, so that the error is what is wrong.
+        """
+        self._refuse_ragged()
+        are_letters, line = lone_quotes(self.path, self.dialect)
+        if self.dialect.quoted and are_letters:
+            log.info("%s: no field begins with a quote: quotes are taken for letters", self.label)
+            return replace(self, dialect=replace(self.dialect, quotes="no"))
+        where = self.label if line is None else f"{self.label}, line {line}"
+        raise DataError(
+            f"{where}: {str(error).splitlines()[0]}; write a quote inside a field twice and the field "
+            "between quotes, or where no quotes are meant so, say quotes=no"
+        ) from error
 
     def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
-        return pl.read_csv(
+        return self._scan(types).select(columns).collect()
+
+    def _scan(self, types: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
+        return pl.scan_csv(
             self.path,
             glob=False,  # brackets and stars belong to the name
             separator=self.dialect.separator or ",",
@@ -161,8 +217,7 @@ class _Text:
             has_header=False,
             skip_lines=self.dialect.skip_lines,
             schema={name: types.get(name, pl.String) for name in self._unique_names},
-            columns=[i for i, name in enumerate(self._unique_names) if name in columns],
-        ).select(columns)
+        )
 
     @property
     def _unique_names(self) -> list[str]:
@@ -233,6 +288,12 @@ class _Parquet:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
+    def store(self, target: Path, *, group_rows: int) -> None:
+        try:
+            _write(self._scan(), target, group_rows)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+
     def where(self, row: int) -> str:
         return f"{self.label}, row {row + 1}"
 
@@ -284,6 +345,9 @@ class _JsonLines:
 
     def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
         return self._frame.select(columns)
+
+    def store(self, target: Path, *, group_rows: int) -> None:
+        _write(self._frame.lazy(), target, group_rows)
 
     def where(self, row: int) -> str:
         if self._is_list:

@@ -217,10 +217,10 @@ def test_a_file_that_is_something_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ids", ["vocabulary", "hashed"])
 def test_a_binary_file(tmp_path: Path, ids: str) -> None:
-    path = tmp_path / "logs.zip"
+    path = tmp_path / "logs.bin"
     path.write_bytes(np.random.default_rng(0).bytes(100_000))
     with pytest.raises(
-        DataError, match=r"lines are malformed, more than max_malformed=0.001; .* logs.zip, line 1"
+        DataError, match=r"lines are malformed, more than max_malformed=0.001; .* logs.bin, line 1"
     ):
         load_or_prepare_rows(str(path), ids=ids)
 

@@ -9,7 +9,9 @@ import pytest
 
 from recray.config import ConfigError
 from recray.data.rows.prepare import load_or_prepare_rows
+from recray.data.rows.sources import holds_ratings
 from recray.data.rows.table import RowTable
+from recray.data.sources.tables.frames import frame_table
 from recray.schema import DataError
 
 NUM_ROWS = 300
@@ -27,6 +29,11 @@ def frame() -> pl.DataFrame:
             "time": rng.permutation(NUM_ROWS) * 60 + 1_600_000_000,
         }
     )
+
+
+def latest(rows: int) -> pl.DataFrame:
+    """The last rows in time, in the order of the table."""
+    return frame().filter(pl.col("time").rank() > NUM_ROWS - rows)
 
 
 def same_rows(a: RowTable, b: RowTable) -> bool:
@@ -48,9 +55,7 @@ def test_columns_are_typed_by_what_they_hold(plain: Path) -> None:
     columns = table.manifest.options["columns"]
     assert (columns["label"], columns["time"]) == ("clicked", "time")
     assert columns["numbers"] == ["price", "age"]
-    whole = frame().sort("time")
-    test = table.read("test")
-    late = whole[int(NUM_ROWS * 0.9) :]
+    test, late = table.read("test"), latest(30)
     assert test.labels_N.tolist() == late["clicked"].to_list()
     np.testing.assert_array_equal(test.dense_NF[:, 0], late["price"].to_numpy().astype(np.float32))
     assert np.isnan(test.dense_NF[:, 1]).tolist() == late["age"].is_null().to_list()
@@ -64,8 +69,7 @@ def test_ids_follow_the_training_part_the_most_frequent_first(plain: Path) -> No
     assert table.encoding.values[0] == tuple(counts["country"].to_list())
     ids = np.asarray(table.read("test").ids["country"])
     known = {value: n + 1 for n, value in enumerate(table.encoding.values[0])}
-    late = frame().sort("time")[int(NUM_ROWS * 0.9) :]
-    assert ids.tolist() == [known.get(value, 0) for value in late["country"]]
+    assert ids.tolist() == [known.get(value, 0) for value in latest(30)["country"]]
 
 
 def test_rows_differ_where_their_ids_stand_for_other_values(tmp_path: Path) -> None:
@@ -121,9 +125,7 @@ def test_options_change_what_columns_are_for(plain: Path) -> None:
     assert table.schema.dense == ("ad_id",)
     assert [f.name for f in table.schema.sparse] == ["country", "age"]
     rated = load_or_prepare_rows(f"{plain}?label=price&threshold=20&ignore=clicked")
-    wanted = (frame().sort("time")["price"] >= 20).to_list()
-    found = np.concatenate([rated.read(p).labels_N for p in ("validation", "test")])
-    assert found.tolist() == wanted[int(NUM_ROWS * 0.8) :]
+    assert rated.read("test").labels_N.tolist() == (latest(30)["price"] >= 20).to_list()
 
 
 def test_the_parts_that_a_benchmark_brings_are_kept(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_column_of_times_cuts_the_parts_whatever_it_is_called_for(tmp_path: Pa
     table = load_or_prepare_rows(str(tmp_path / "clicks.csv"))
     assert table.manifest.options["columns"]["time"] == name
     assert table.schema.dense == ("price", "age")
-    assert table.read("test").labels_N.tolist() == frame().sort("time")["clicked"].to_list()[270:]
+    assert table.read("test").labels_N.tolist() == latest(30)["clicked"].to_list()
     kept = load_or_prepare_rows(f"{tmp_path / 'clicks.csv'}?numbers={name.replace(' ', '%20')}")
     assert name in kept.schema.dense
 
@@ -276,3 +278,61 @@ def test_a_table_of_ratings_stays_one(tmp_path: Path) -> None:
     asked = load_or_prepare_rows(f"{tmp_path / 'events.csv'}?label=rating&threshold=4&ignore=label")
     assert asked.manifest.source == "click-table"
     assert [f.name for f in asked.schema.sparse] == ["user_id", "item_id"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "glob", "address", "formats", "frame"])
+def test_a_table_may_lie_wherever_events_may(plain: Path, tmp_path: Path, kind: str) -> None:
+    table, folder = frame(), tmp_path / "days"
+    folder.mkdir()
+    if kind == "frame":
+        place = frame_table(table.to_pandas(), "shop", label="clicked")
+    else:
+        for day in range(3):
+            rows = table[day * 100 : day * 100 + 100]
+            if kind == "formats" and day == 1:
+                rows.write_parquet(folder / "day-1.parquet")
+            elif kind == "formats" and day == 2:
+                (folder / "day-2.csv.gz").write_bytes(gzip.compress(rows.write_csv(separator=";").encode()))
+            else:
+                rows.write_csv(folder / f"day-{day}.csv")
+        place = {"glob": f"{folder}/day-*.csv", "address": folder.as_uri()}.get(kind, str(folder))
+    assert not holds_ratings(place)
+    assert same_rows(load_or_prepare_rows(place), load_or_prepare_rows(str(plain)))
+
+
+def test_a_bad_value_is_named_with_the_file_it_is_in(tmp_path: Path) -> None:
+    for day in range(2):
+        (tmp_path / f"{day}.csv").write_text(GOOD.replace("1,7.5,", "1,7.5," if day else "maybe,7.5,", 1))
+    with pytest.raises(DataError, match=r"0\.csv, line 9: label is 'maybe'"):
+        load_or_prepare_rows(str(tmp_path))
+    (tmp_path / "0.csv").write_text(GOOD)
+    (tmp_path / "1.csv").write_text(GOOD.replace("1,7.5,", "1,cheap,", 1))
+    with pytest.raises(DataError, match=r"1\.csv, line 9: price is 'cheap'"):
+        load_or_prepare_rows(str(tmp_path))
+    (tmp_path / "1.csv").write_text(GOOD.replace("kind", "sort"))
+    with pytest.raises(DataError, match=r"1\.csv: no column 'kind', which .*0\.csv has"):
+        load_or_prepare_rows(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["log.csv.gz", "log.txt", "log.txt.gz", "log.dat"])
+def test_what_is_in_a_file_decides_who_reads_it(tmp_path: Path, name: str) -> None:
+    packed = gzip.compress if name.endswith(".gz") else bytes
+    path = tmp_path / name
+    path.write_bytes(packed(GOOD.encode()))
+    assert load_or_prepare_rows(str(path)).manifest.source == "click-table"
+    path.write_bytes(packed(GOOD.replace("label", "bought").encode()))
+    assert load_or_prepare_rows(f"{path}?label=bought").manifest.source == "click-table"
+    rng = np.random.default_rng(0)
+    lines = (f"{n % 2}\t{n}" + "\t1" * 12 + f"\t{rng.integers(9):08x}" * 26 for n in range(700))
+    path.write_bytes(packed("\n".join(lines).encode() + b"\n"))
+    assert load_or_prepare_rows(str(path)).manifest.source == "criteo"
+
+
+def test_a_table_that_is_sorted_by_its_label_is_mixed(tmp_path: Path) -> None:
+    rows = 400_000
+    clicks = pl.DataFrame({"label": pl.int_range(rows, eager=True) >= rows // 2}).with_columns(price=1.5)
+    clicks.with_row_index("hour").write_parquet(tmp_path / "clicks.parquet")
+    table = load_or_prepare_rows(f"{tmp_path / 'clicks.parquet'}?split=random")
+    shares = [float(block.labels_N.mean()) for block in table.blocks("train")]
+    assert len(shares) == 2
+    assert all(0.3 < share < 0.7 for share in shares)

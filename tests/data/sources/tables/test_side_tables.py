@@ -118,6 +118,7 @@ def test_what_events_say_of_items_is_an_item_column(tmp_path: Path) -> None:
     alone = prepared(tmp_path, "user=user")
     assert alone.items.rows() == [("a", "acme", 3.5), ("b", None, None)]
     assert any("price: 1 values are not a number" in note for note in notes(alone))
+    assert any("brand of 1 items changed from event to event" in note for note in notes(alone))
     (tmp_path / "items.csv").write_text("item,price\na,9\nc,8\n")
     both = prepared(tmp_path, "items=items.csv")
     assert both.items.rows() == [("a", 9.0, "acme"), ("b", None, None), ("c", 8.0, None)]

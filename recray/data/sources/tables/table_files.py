@@ -14,7 +14,7 @@ from typing import Protocol
 import polars as pl
 
 from recray.data.sources.files.locations import RawFile, kind_of, plain_file
-from recray.data.sources.tables.dialects import Dialect, lone_quotes, numbered_rows, settle
+from recray.data.sources.tables.dialects import Dialect, numbered_rows, quotes_in, settle
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -141,16 +141,27 @@ class _Text:
         try:
             return self._parsed(columns, {})
         except (pl.exceptions.PolarsError, ValueError) as error:
-            self._refuse_ragged()
-            are_letters, line = lone_quotes(self.path, self.dialect)
-            if self.dialect.quoted and are_letters:
-                log.info("%s: no field begins with a quote: quotes are taken for letters", self.label)
-                return replace(self, dialect=replace(self.dialect, quotes="no"))._text_of(columns)
-            where = self.label if line is None else f"{self.label}, line {line}"
-            raise DataError(
-                f"{where}: {str(error).splitlines()[0]}; write a quote inside a field twice and the field "
-                "between quotes, or where no quotes are meant so, say quotes=no"
-            ) from error
+            return self._with_letters(error)._text_of(columns)
+
+    def _with_letters(self, error: Exception) -> "_Text":
+        """The same, its quotes taken for letters.
+
+        Raises:
+            DataError: they are none, so that the error is what is wrong.
+        """
+        self._refuse_ragged()
+        quotes = quotes_in(self.path, self.dialect)
+        if self.dialect.quoted and quotes.some and not quotes.open_fields:
+            log.info("%s: no field begins with a quote: quotes are taken for letters", self.label)
+            return replace(self, dialect=replace(self.dialect, quotes="no"))
+        where = self.label if quotes.inside is None else f"{self.label}, line {quotes.inside}"
+        advice = (
+            "write a quote inside a field twice and the field between quotes, or where none is meant so, say "
+            "quotes=no"
+            if quotes.some
+            else "is the file whole, and is there room on the disk?"
+        )
+        raise DataError(f"{where}: {str(error).splitlines()[0]}: {advice}") from error
 
     def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
         return pl.read_csv(

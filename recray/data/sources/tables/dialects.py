@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from recray.config import ConfigError
 from recray.schema import DataError
@@ -225,17 +225,23 @@ def numbered_rows(path: Path, dialect: Dialect, *, label: str) -> Iterator[tuple
         raise DataError(f"{label} is not a text table ({error}): save it with one row per line") from error
 
 
-def lone_quotes(path: Path, dialect: Dialect) -> tuple[bool, int | None]:
-    """Whether no field of the data begins with a quote, so that quotes are letters; and the first line that
-    has one between letters.
-    """
+class Quotes(NamedTuple):
+    """How the data of a text uses quotes."""
+
+    some: bool
+    open_fields: bool  # else they are letters
+    inside: int | None  # the first line with one between letters
+
+
+def quotes_in(path: Path, dialect: Dialect) -> Quotes:
     separator = re.escape((dialect.separator or ",").encode())
     opening = re.compile(rb'(?:^|%s)\s*"' % separator)
-    inside = re.compile(rb'[^"%s\r\n]"[^"%s\r\n]' % (separator, separator))
-    are_letters, found = True, None
+    between = re.compile(rb'[^"%s\r\n]"[^"%s\r\n]' % (separator, separator))
+    some, open_fields, inside = False, False, None
     with path.open("rb") as file:
         for line, data in enumerate(islice(file, dialect.skip_lines, None), start=dialect.skip_lines + 1):
-            are_letters = are_letters and not opening.search(data)
-            if found is None and inside.search(data):
-                found = line
-    return are_letters, found
+            some = some or b'"' in data
+            open_fields = open_fields or opening.search(data) is not None
+            if inside is None and between.search(data):
+                inside = line
+    return Quotes(some, open_fields, inside)

@@ -14,7 +14,7 @@ from typing import Protocol
 import polars as pl
 
 from recray.data.sources.files.locations import RawFile, kind_of, list_files, plain_file, start_of
-from recray.data.sources.tables.dialects import Dialect, lone_quotes, numbered_rows, settle
+from recray.data.sources.tables.dialects import Dialect, numbered_rows, quotes_in, settle
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -195,15 +195,18 @@ class _Text:
             DataError: they are none, so that the error is what is wrong.
         """
         self._refuse_ragged()
-        are_letters, line = lone_quotes(self.path, self.dialect)
-        if self.dialect.quoted and are_letters:
+        quotes = quotes_in(self.path, self.dialect)
+        if self.dialect.quoted and quotes.some and not quotes.open_fields:
             log.info("%s: no field begins with a quote: quotes are taken for letters", self.label)
             return replace(self, dialect=replace(self.dialect, quotes="no"))
-        where = self.label if line is None else f"{self.label}, line {line}"
-        raise DataError(
-            f"{where}: {str(error).splitlines()[0]}; write a quote inside a field twice and the field "
-            "between quotes, or where no quotes are meant so, say quotes=no"
-        ) from error
+        where = self.label if quotes.inside is None else f"{self.label}, line {quotes.inside}"
+        advice = (
+            "write a quote inside a field twice and the field between quotes, or where none is meant so, say "
+            "quotes=no"
+            if quotes.some
+            else "is the file whole, and is there room on the disk?"
+        )
+        raise DataError(f"{where}: {str(error).splitlines()[0]}: {advice}") from error
 
     def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
         return self._scan(types).select(columns).collect()

@@ -69,6 +69,8 @@ def time_told(how: str, seconds: int) -> str:
         "utc": "%Y-%m-%d %H:%M:%S UTC",
         "offset": "%Y-%m-%dT%H:%M:%S+00:00",
         "german": "%d.%m.%Y %H:%M:%S",
+        "half": "%Y-%m-%d %I:%M:%S %p",
+        "digits": "%Y%m%d%H%M%S",
     }
     return when.strftime(forms[how]) if how in forms else str(seconds * UNITS[how])
 
@@ -79,7 +81,9 @@ def time_told(how: str, seconds: int) -> str:
     separator=st.sampled_from([",", ";", "\t", "|", "::", "¦"]),
     quoted=st.booleans(),
     comma=st.booleans(),
-    time=st.sampled_from(["s", "ms", "us", "ns", "iso", "blank", "utc", "offset", "german"]),
+    time=st.sampled_from(
+        ["s", "ms", "us", "ns", "iso", "blank", "utc", "offset", "german", "half", "digits"]
+    ),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     line_end=st.sampled_from(["\n", "\r\n"]),
     has_header=st.booleans(),

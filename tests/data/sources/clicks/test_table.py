@@ -356,7 +356,7 @@ def test_commas_stand_before_decimals_or_between_thousands(
     pl.DataFrame(rows).write_csv(tmp_path / "x.csv")
     table = load_or_prepare_rows(f"{tmp_path / 'x.csv'}?split=order{options}")
     assert table.schema.dense == ("price",)
-    np.testing.assert_allclose(table.read("test").dense_NF[:, 0], np.float32(numbers * 2))
+    np.testing.assert_allclose(table.read("test").dense_NF[:, 0], np.array(numbers * 2, np.float32))
 
 
 def test_commas_that_may_be_either_are_asked_about(tmp_path: Path) -> None:

@@ -119,7 +119,11 @@ class _Rows:
         return self.joined(pieces_of(name, self._frames))
 
     def joined(self, pieces: Sequence[pl.Series]) -> pl.Series:
-        return joined(pieces, self._labels)
+        """Where they are not of one type, it is said of the column as the files call it."""
+        name = pieces[0].name
+        called = {str(role): column for role, column in self._parts[0].roles.items()}
+        told = called.get(name, name.removeprefix(SIDE))
+        return joined([piece.alias(told) for piece in pieces], self._labels).alias(name)
 
     def each(self, role: Role, convert: Callable[[pl.Series], T]) -> list[T]:
         """What the column of each file becomes: types and forms are one file's own.

@@ -363,6 +363,8 @@ class _JsonLines:
 def _flat(table: pl.LazyFrame) -> pl.LazyFrame:
     """The fields of objects as columns of their own, such as ``price.amount``; objects in those stay."""
     schema = table.collect_schema()
+    if not any(isinstance(dtype, pl.Struct) for dtype in schema.values()):
+        return table
     columns = []
     for name, dtype in schema.items():
         inner = [field.name for field in dtype.fields] if isinstance(dtype, pl.Struct) else []

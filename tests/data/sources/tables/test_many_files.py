@@ -206,3 +206,10 @@ def test_a_column_of_the_file_comes_before_its_folder_s(tmp_path: Path) -> None:
     assert dataset.items.rows() == [("2", None)]
     named = load_or_prepare(f"{tmp_path / 'hive'}?timestamp=date")
     assert named.timestamps_N.tolist() == [DAY_S + 86_400]
+
+
+def test_columns_of_events_that_differ_are_called_as_in_the_files(tmp_path: Path) -> None:
+    for column, message in (("event", "column 'event' has type String"), ("brand", "column 'brand' has")):
+        frames = [{"user": [1], "item": [1], column: value} for value in (["a"], [["b"]])]
+        with pytest.raises(DataError, match=message):
+            of_frames(tmp_path / column, frames)

@@ -38,7 +38,8 @@ from recray.eval.compare import PairedDifference, compare
 from recray.eval.evaluate import Evaluation
 from recray.eval.sessions import evaluate_sessions
 from recray.pipelines.train import fit
-from recray.recipes.dlrm import DLRM_RECIPE, KS, LAMBDARANK, DLRMRun, open_rows, row_card
+from recray.recipes.dlrm import DLRM_RECIPE, LAMBDARANK, DLRMRun, open_rows
+from recray.recipes.row_metrics import KS, row_card
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 

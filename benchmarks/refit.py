@@ -2,16 +2,23 @@
 
 python -m benchmarks.refit [--dataset synthetic] [--split global-time] [--models two_tower] [--days 7]
 
-The last days are cut off. On the rest every model is trained and selected by the split, and then trained
-again on all of that rest, as publishing does. Both are asked for what users did on the days that were cut
-off and had not done before, with everything before as their history. Users are those with an event before.
-The last line is one JSON object.
+The last days are cut off. On the rest every model is trained and selected by the split, and then learns all
+of that rest, as publishing does: again from the start, and, where --continued names epochs and rates, on from
+the weights that were selected. All are asked for what users did on the days that were cut off and had not
+done before, with everything before as their history. Users are those with an event before. ``gain`` is
+against the model as it was selected, ``less`` against the one that started again, ``cpu_share`` the processor
+time that going on takes, as a share of starting again's. The last line is one JSON object.
 """
 
 import argparse
+import functools
 import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +28,12 @@ from recray.data.events.split_data import SplitData
 from recray.data.events.splits import Split, split_by_name
 from recray.eval.compare import Row, aggregate, compare
 from recray.eval.evaluate import Evaluation
-from recray.pipelines.train import fit, fit_again
+from recray.pipelines.train import Fitted, fit, fit_again
 from recray.recipes import RECIPES, run_for
 from recray.recipes.retriever import as_retriever, evaluate_retriever
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
+from recray.train.refit import Continued
 from recray.train.run import AnyRecipe, Run
 
 RESULT = Path(__file__).parent / "results" / "refit.json"
@@ -54,32 +62,69 @@ def earlier(data: Dataset, late: Split) -> Dataset:
     )
 
 
-def both(recipe: AnyRecipe, run: Run, days: float) -> dict[str, Evaluation]:
-    """On the last days: the model as it was selected on the split, and trained again on everything before."""
+class Served(NamedTuple):
+    """A model that could be served, on the days that no training saw, and what its last training took."""
+
+    evaluation: Evaluation
+    cpu_s: float
+
+
+def served(recipe: AnyRecipe, run: Run, days: float, continued: Sequence[Continued]) -> dict[str, Served]:
+    """On the last days: the model as it was selected on the split, and every way to learn all before them."""
     opened: SplitData = recipe.open(run)
     late = last_days(opened.dataset, days)
-    before = earlier(opened.dataset, late)
+    before, asked = earlier(opened.dataset, late), SplitData(opened.dataset, late)
     data = replace(opened, dataset=before, split=split_by_name(before, opened.split.name.partition("(")[0]))
-    fitted = fit(recipe, run, LOCAL, data)
-    models = {"selected": fitted.model, "refitted": fit_again(recipe, run, LOCAL, fitted, "all").model}
-    asked = SplitData(opened.dataset, late)
-    return {name: evaluate_retriever(as_retriever(model), asked) for name, model in models.items()}
+
+    def timed(train: Callable[[], Fitted[Any, Any]]) -> tuple[Fitted[Any, Any], Served]:
+        began = time.process_time()
+        fitted, cpu_s = train(), time.process_time() - began
+        return fitted, Served(evaluate_retriever(as_retriever(fitted.model), asked), cpu_s)
+
+    fitted, selected = timed(lambda: fit(recipe, run, LOCAL, data))
+    found = {"selected": selected}
+    for way in (Continued(), *(continued if recipe.loop(run) else ())):
+        name = f"{way.epochs} at {way.rate:g}" if way.epochs else "refitted"
+        changed = override(run, {"continued": way}) if recipe.loop(run) else run
+        beside = fitted._replace(done=fitted.done._replace(name=f"{fitted.done.name}-{len(found)}"))
+        found[name] = timed(functools.partial(fit_again, recipe, changed, LOCAL, beside, "all"))[1]
+    return found
 
 
 def measured(name: str, args: argparse.Namespace) -> dict[str, object]:
-    """Means with intervals of both, and the paired difference."""
-    recipe, rows = RECIPES[name], []
+    """Means with intervals of all, the paired differences, and what going on costs."""
+    recipe, rows, cpu_s = RECIPES[name], [], defaultdict[str, list[float]](list)
     run = override(run_for(recipe, args.dataset), {"data.split": args.split})
     for seed in range(args.seeds if recipe.loop(run) else 1):
-        found = both(recipe, override(run, {"seed": seed}), args.days)
-        rows += [Row(kind, seed, evaluation) for kind, evaluation in found.items()]
+        for kind, each in served(recipe, override(run, {"seed": seed}), args.days, args.continued).items():
+            rows.append(Row(kind, seed, each.evaluation))
+            cpu_s[kind].append(each.cpu_s)
     results = {result.model: result for result in aggregate(rows)}
     found_of = {kind: averaged([row.evaluation for row in rows if row.model == kind]) for kind in results}
+
+    def differences(kind: str, other: str) -> dict[str, object]:
+        return {m: compare(found_of[kind], found_of[other], m)._asdict() for m in METRICS}
+
+    further = [kind for kind in results if kind not in ("selected", "refitted")]
     return {
         "users": len(rows[0].evaluation.user_ids_U),
         **{kind: {m: results[kind].metrics[m]._asdict() for m in METRICS} for kind in results},
-        "gain": {m: compare(found_of["refitted"], found_of["selected"], m)._asdict() for m in METRICS},
+        "gain": differences("refitted", "selected"),
+        "continued": {
+            kind: {
+                "gain": differences(kind, "selected"),
+                "less": differences(kind, "refitted"),
+                "cpu_share": sum(cpu_s[kind]) / sum(cpu_s["refitted"]),
+            }
+            for kind in further
+        },
     }
+
+
+def way(text: str) -> Continued:
+    """``2:0.1`` is two epochs at a tenth of the learning rate."""
+    epochs, _, rate = text.partition(":")
+    return Continued(epochs=int(epochs), rate=float(rate))
 
 
 def averaged(runs: list[Evaluation]) -> Evaluation:
@@ -95,6 +140,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["popularity", "item_knn", "two_tower", "sasrec"])
     parser.add_argument("--days", type=float, default=7.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--continued", nargs="*", type=way, default=[], metavar="EPOCHS:RATE", help="such as 2:0.1"
+    )
     args = parser.parse_args()
     setup_logging()
     models = {name: measured(name, args) for name in args.models}

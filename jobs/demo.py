@@ -46,9 +46,8 @@ def main(job: Demo) -> None:
         for user in demo.some_users(job.dataset):
             answer = httpx.post(f"{url}/recommend", json={**question, "user_id": user})
             show_recommendations(user, answer.raise_for_status().json())
-    others = compare_models(
-        DataConfig(dataset=job.dataset, split=demo.SPLIT), demo.baselines(job.dataset), seeds=1
-    )
+    data = DataConfig(dataset=job.dataset, split=demo.SPLIT)
+    others = compare_models(data, demo.baselines(job.dataset), seeds=1)
     assert isinstance(ranker.measured, MeasuredStages)
     first = Row("two_tower", 0, ranker.measured.retriever)
     both = Row("two_tower + xgboost", 0, ranker.measured.ranker)

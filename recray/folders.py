@@ -5,6 +5,7 @@ what was there before. A lock file (released by the system when its holder dies)
 while others wait, and lets the next one remove what a killed one left behind.
 """
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -21,6 +22,7 @@ from typing import Any
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
+_LEAST_FREE_BYTES = 2**16  # with less, whatever failed failed by that
 
 
 def build_once(
@@ -55,10 +57,11 @@ def _build(folder: Path, build: Callable[[Path, Path], None]) -> None:
         target, scratch = work / "dataset", work / "scratch"
         target.mkdir()
         scratch.mkdir()
-        build(target, scratch)
-        for path in [*target.rglob("*"), target]:
-            fsync(path)
-        put(target, folder)
+        with room_in(folder.parent):
+            build(target, scratch)
+            for path in [*target.rglob("*"), target]:
+                fsync(path)
+            put(target, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -111,6 +114,26 @@ def locked(file: Path, why: str = "") -> Iterator[None]:
         yield
 
 
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """What fails within, in whichever library, because the disk is full says so.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+        if not full and shutil.disk_usage(folder).free >= _LEAST_FREE_BYTES:
+            raise
+        what = str(error).partition("\n")[0]
+        raise DataError(
+            f"no room left on the disk of {folder} ({what}): nothing half-written stays there; make room, or "
+            "choose a folder on another disk (RECRAY_HOME)"
+        ) from error
+
+
 def put(staged: Path, path: Path) -> None:
     """Gives what was written beside its place that place, in one rename that survives a power cut."""
     os.rename(staged, path)
@@ -120,11 +143,15 @@ def put(staged: Path, path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces a file in one step: a reader sees all of it or the one before."""
     staged = path.with_name(f".{path.name}.new")
-    with staged.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(staged, path)
+    try:
+        with room_in(path.parent), staged.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(staged, path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
     fsync(path.parent)
 
 

@@ -96,10 +96,12 @@ def _protocol(card: ProtocolCard | None) -> str:
 
 
 def _served_learnt(manifest: BundleManifest) -> str:
-    """First and last day of the events that what is served has learnt from, where they are known."""
+    """First and last day of the events that what is served has learnt from, as far as they are known."""
     days = manifest.card.learnt if manifest.card else ""
     until = str((manifest.run or {}).get("learnt_until", ""))[:10]  # later than measured, if fitted again
-    return f"{days.split(' to ')[0]} to {until}" if days and until else days
+    if not until:
+        return days
+    return f"{days.split(' to ')[0]} to {until}" if days else f"until {until}"  # nothing was measured
 
 
 _SAID = ("settings", "learnt_until")  # by other names
@@ -118,7 +120,8 @@ def version(name: str, which: str) -> list[dict[str, Any]]:
     }
     if manifest.card:
         said |= {f"card.{key}": value for key, value in manifest.card.to_json().items() if key != "learnt"}
-        said |= {"measured_learnt": manifest.card.learnt, "served_learnt": _served_learnt(manifest)}
+        said["measured_learnt"] = manifest.card.learnt
+    said["served_learnt"] = _served_learnt(manifest)
     said |= {f"metrics.{key}": value for key, value in manifest.metrics.items()}
     if manifest.run:
         run = {key: value for key, value in manifest.run.items() if key not in _SAID}

@@ -24,8 +24,8 @@ class AtAge(NamedTuple):
 
 
 def helps_until(ages: Sequence[AtAge]) -> int | None:
-    """The age in seconds up to which the second stage was no worse than the first; None: at all measured."""
-    worse = next((n for n, at in enumerate(ages) if at.both < at.first), None)
+    """The age in seconds before the first at which the second stage is shown to be worse; None: at all."""
+    worse = next((n for n, at in enumerate(ages) if at.high < 0), None)
     if worse is None:
         return None
     return ages[worse - 1].age_s if worse else 0
@@ -34,10 +34,10 @@ def helps_until(ages: Sequence[AtAge]) -> int | None:
 def require_help(ages: Sequence[AtAge], what: str) -> None:
     """
     Raises:
-        ConfigError: at some age the second stage makes the lists worse.
+        ConfigError: at some age the second stage is shown to make the lists worse.
     """
     for at in ages:
-        if at.both < at.first:
+        if at.high < 0:
             raise ConfigError(
                 f"{what}: served {as_words(at.age_s)} after its newest event it makes the retriever's lists "
                 f"worse ({METRIC} {at.both:.4f} for {at.first:.4f}): it is not promoted. Train it again, "

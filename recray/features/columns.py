@@ -8,7 +8,8 @@ import polars as pl
 
 TEXTS = ("title", "text", "description")
 AVAILABILITY = ("available", "in_stock")
-"""Whether an item can be had now, where Boolean: a rule of serving, and nothing that taste goes by."""
+"""Whether an item can be had now, where ``availability`` reads them: a rule of serving, and nothing that
+taste goes by."""
 KEYS = ("raw_id", "train_count")
 """Names the row; and what a bundle notes beside its items."""
 
@@ -28,6 +29,8 @@ def kind_of(column: pl.Series) -> Kind | None:
     """
     if column.name in KEYS or column.null_count() == len(column):
         return None
+    if column.name in AVAILABILITY and availability(column) is not None:
+        return None
     dtype = column.dtype
     if column.name in TEXTS:
         return "words" if dtype == pl.String else None
@@ -36,10 +39,22 @@ def kind_of(column: pl.Series) -> Kind | None:
     if dtype == pl.String:
         return "labels" if repeats(column) else "words" if _is_text(column) else None
     if dtype == pl.Boolean:
-        return None if column.name in AVAILABILITY or column.drop_nulls().n_unique() < 2 else "labels"
+        return None if column.drop_nulls().n_unique() < 2 else "labels"
     if dtype.is_numeric():
         return "year" if column.name == "year" else "number"
     return "date" if isinstance(dtype, (pl.Date, pl.Datetime)) else None
+
+
+def availability(column: pl.Series) -> pl.Series | None:
+    """Whether each item can be had, null where nothing is said: Booleans, and counts where above 0.
+
+    None for a column that says neither.
+    """
+    if column.dtype == pl.Boolean:
+        return column
+    if not column.dtype.is_numeric():
+        return None
+    return (column.fill_nan(None) if column.dtype.is_float() else column) > 0
 
 
 def repeats(column: pl.Series) -> bool:

@@ -50,13 +50,15 @@ class LiveLog:
         self._since: EventLog | None = None
 
     def add(self, events: Sequence[LiveEvent]) -> None:
-        """From now on they are known. Events from before the end of the log are taken as any other."""
+        """From now on they are known, but for those from before the end of the log, which it has learnt."""
         with self._lock:
-            self._told += events
+            self._told += [event for event in events if event.time >= self._log.end]
+            if not self._told:
+                return
             users_N, items_N, ratings_N, times_N = (np.array(c) for c in zip(*self._told, strict=True))
-            nobody = np.where(users_N < 0, self.num_users, users_N)
+            users_N = np.where(users_N < 0, self.num_users, users_N)
             self._since = EventLog(
-                nobody,
+                users_N,
                 items_N,
                 ratings_N,
                 times_N,

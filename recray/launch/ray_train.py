@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -124,8 +125,9 @@ def _worker(values: dict[str, Any]) -> None:
         device=ray.train.torch.get_device(),
         resume_from=Path(checkpoint.path) if checkpoint else None,
         report=functools.partial(_report, values["name"], position.get_world_rank()),
-        **({"progress": ConsoleProgress(values["name"])} if position.get_world_rank() == 0 else {}),
     )
+    if context.rank == 0:
+        context = replace(context, progress=ConsoleProgress(values["name"]))
     refusal = _refusal(values["name"])
     if refusal.exists():  # Ray tries again after any error, but this one would only come back
         raise ConfigError(refusal.read_text())

@@ -23,9 +23,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from recray.arrays import Float32s, Int64s
+from recray.arrays import Float32s, Float64s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.config import ConfigError
+from recray.ops.whole_parts import whole_parts
 from recray.schema import DataError, FeatureSchema
 
 logger = logging.getLogger(__name__)
@@ -82,13 +83,14 @@ class ItemKNN(nn.Module):
                 taken, user_ids_N.cpu().numpy(), item_ids_N.cpu().numpy(), weights_N.cpu().numpy()
             )
         num_items, k = self.neighbor_ids_IK.shape
-        norms_I = np.sqrt(taken.power(2).sum(axis=0, dtype=np.float32))
+        squares_I = taken.power(2).sum(axis=0, dtype=np.float64)
+        damping = (self.config.shrink + 1e-6) * float(taken.data.max(initial=1.0)) ** 2
         by_item = taken.T.tocsr()
         rows = max(1, _BLOCK_CELLS // num_items)
         reported = time.perf_counter()
         for start in range(0, num_items, rows):
             stop = min(start + rows, num_items)
-            cosine = self._cosine(by_item, taken, norms_I, start, stop)
+            cosine = _cosine(by_item[start:stop], taken, squares_I, start, damping)
             ids, similarities = _most_similar(cosine, k)
             self.neighbor_ids_IK[start:stop] = torch.from_numpy(ids)
             self.similarities_IK[start:stop] = torch.from_numpy(similarities)
@@ -110,21 +112,6 @@ class ItemKNN(nn.Module):
         taken = sp.csr_array((ones_N, (user_ids_N, item_ids_N)), shape=(num_users, num_items))
         taken.data[:] = 1
         return taken
-
-    def _cosine(
-        self,
-        by_item: sp.csr_array,
-        taken: sp.csr_array,
-        norms_I: Float32s,
-        start: int,
-        stop: int,
-    ) -> Float32s:
-        """Similarities of items ``start`` to ``stop`` to all others, 0 to themselves."""
-        together = (by_item[start:stop] @ taken).toarray()
-        together[np.arange(stop - start), np.arange(start, stop)] = 0
-        scale = np.outer(norms_I[start:stop], norms_I) + np.float32(self.config.shrink + 1e-6)
-        cosine: Float32s = together / scale
-        return cosine
 
     def _index(self) -> None:
         """Turns the lists around: row i of ``_votes`` holds the items that have i as a neighbour."""
@@ -156,18 +143,29 @@ class ItemKNN(nn.Module):
         return taken
 
 
+def _cosine(
+    block: sp.csr_array, taken: sp.csr_array, squares_I: Float64s, start: int, damping: float
+) -> Float32s:
+    """Similarities of a block of items, by their users, to all others; 0 to themselves."""
+    together = (block @ taken).toarray()
+    block_I = np.arange(start, start + len(together))
+    together[block_I - start, block_I] = 0
+    # One root of an exact product: equal cosines tie, whatever the lengths behind them.
+    cosine: Float32s = together / (np.sqrt(np.outer(squares_I[block_I], squares_I)) + damping)
+    return cosine.astype(np.float32)
+
+
 def _weighted(
     taken: sp.csr_array, user_ids_N: Int64s, item_ids_N: Int64s, weights_N: Float32s
 ) -> sp.csr_array:
-    """The matrix with each pair's largest weight, as a share of the largest of all, in the place of its 1."""
+    """The matrix with the whole parts of each pair's largest weight in the place of its 1, float64."""
     taken.sum_duplicates()  # sorts too: pairs are then in the order of their keys
     num_items = taken.shape[1]
     users_P = np.repeat(np.arange(taken.shape[0]), np.diff(taken.indptr))
     place_N = np.searchsorted(users_P * num_items + taken.indices, user_ids_N * num_items + item_ids_N)
-    largest_P = np.zeros(len(users_P), dtype=np.float32)
-    np.maximum.at(largest_P, place_N, weights_N / weights_N.max())
-    taken.data[:] = largest_P
-    return taken
+    largest_P = np.zeros(len(users_P))
+    np.maximum.at(largest_P, place_N, whole_parts(weights_N).parts_N)
+    return sp.csr_array((largest_P, taken.indices, taken.indptr), shape=taken.shape)
 
 
 def _index_loaded(model: ItemKNN, incompatible_keys: object) -> None:

@@ -1,7 +1,7 @@
 """Popularity: everyone gets the items with the most interactions.
 
-The first baseline of every table. State: the number of training interactions of each item, or the sum of
-their weights in parts of ``WEIGHT_UNITS`` of the largest: integers, whose sum does not depend on an order.
+The first baseline of every table. State: the number of training interactions of each item, or the exact sum
+of their weights as given: it depends on no order, and equal sums are ties.
 
 Shapes: B batch, I catalogue, N interactions.
 """
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from recray.batch import QueryBatch
+from recray.ops.whole_parts import whole_parts
 from recray.schema import DataError, FeatureSchema
-
-WEIGHT_UNITS = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +24,11 @@ class PopularityConfig:
 class Popularity(nn.Module):
     """Retriever and CountLearner (``recray.contract``)."""
 
-    counts_I: Tensor  # int64
+    counts_I: Tensor  # float64
 
     def __init__(self, config: PopularityConfig, schema: FeatureSchema) -> None:
         super().__init__()
-        self.register_buffer("counts_I", torch.zeros(schema.num_items, dtype=torch.int64))
+        self.register_buffer("counts_I", torch.zeros(schema.num_items, dtype=torch.float64))
 
     def count(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
         """Counts every interaction, a user's repeats included, or adds up their weights.
@@ -45,8 +44,9 @@ class Popularity(nn.Module):
         if weights_N is None:
             self.counts_I.copy_(torch.bincount(item_ids_N, minlength=num_items))
             return
-        parts_N = (weights_N.cpu().double() / weights_N.max().item() * WEIGHT_UNITS).round().long()
-        self.counts_I.copy_(torch.zeros(num_items, dtype=torch.int64).index_add_(0, item_ids_N, parts_N))
+        parts_N, parts_of_one = whole_parts(weights_N.cpu().numpy())
+        sums_I = torch.bincount(item_ids_N, torch.from_numpy(parts_N), minlength=num_items)
+        self.counts_I.copy_(sums_I / parts_of_one)
 
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI: the counts, float32, the same for everyone."""

@@ -14,6 +14,7 @@ from recray.monitor.leaks import EXAMPLES, FEW, Leak
 
 DETERMINES = 0.95  # AUC of one column alone
 COPIED, SIGMAS = 0.01, 5.0  # test rows in training beyond what chance explains: share, and its deviations
+MOST_COPIES = 5  # of a table, that are told from chance
 NEAR = 0.95  # share of the values of a column of times that lie in the span of the rows' own
 
 
@@ -57,8 +58,7 @@ def telling_column(train: Column, test: Column, *, bins: int | None = None) -> L
     return Leak(
         kind="column that tells the label",
         number=found,
-        text=f"{train.name} alone has an AUC of {found:.3f}: it is the label told otherwise, or was written "
-        f"after it; leave it out (ignore={train.name}) unless it is known when the model is asked",
+        text=f"{train.name} alone has an AUC of {found:.3f}: {_way_out(train.name, bins)}",
         examples=tuple(
             f"{train.name} {train.said(train.values_N[n])}: {clicks[g] / counts[g]:.1%} of {counts[g]:,} "
             "are clicks"
@@ -67,34 +67,66 @@ def telling_column(train: Column, test: Column, *, bins: int | None = None) -> L
     )
 
 
+def _way_out(name: str, bins: int | None) -> str:
+    if bins:
+        return (
+            "it is the label told otherwise, or was written after it; leave it out "
+            f"(ignore={name}) unless it is known when the model is asked"
+        )
+    return (
+        "rows with the same value nearly all have the same label. Where that was written after the label, "
+        f"leave it out (ignore={name}); where it is known when the model is asked, such as a user who always "
+        "answers alike, measure on values that training does not have"
+    )
+
+
 def copied_rows(
     train: pl.DataFrame, test: pl.DataFrame, raw_values: Mapping[str, Sequence[str]] | None = None
 ) -> Leak | None:
     """Test rows that training holds too, more than there would be by chance.
 
-    By chance are as many as training rows have a twin in training: rows of few values are often equal.
+    By chance are as many as training rows have a twin in training: rows of few values are often equal. Not so
+    where numbers of equal rows are those of a table that was copied (``is_copied``).
 
     Args:
         raw_values: what the ids of a column stand for, from 0 on, where that is known.
     """
     twins, hashes = train.hash_rows(0), test.hash_rows(0)
     copied = hashes.is_in(twins.implode())
+    doubled = is_copied(pl.concat([twins, hashes]))
     natural, share = int(twins.is_duplicated().sum()) / len(twins), int(copied.sum()) / len(test)
     spread = (natural * (1 - natural) / len(test)) ** 0.5
-    if copied.sum() < FEW or share < natural + max(COPIED, SIGMAS * spread):
+    least = COPIED if doubled else natural + max(COPIED, SIGMAS * spread)
+    if copied.sum() < FEW or share < least:
         return None
     shown = test.with_row_index("row").filter(copied).head(EXAMPLES)
     for name, values in (raw_values or {}).items():
         shown = shown.with_columns(pl.Series(name, [values[one] for one in shown[name]], pl.String))
+    chance = "as if the table were appended to itself" if doubled else f"{natural:.1%} would by chance"
     return Leak(
         kind="test rows in training",
         number=share,
         text=f"{share:.1%} of the test rows ({copied.sum():,}) stand in training with the same values in "
-        f"every column, {natural:.1%} would by chance: take the copies out before the data is split",
+        f"every column, {chance}: take the copies out before the data is split",
         examples=tuple(
             f"test row {row[0] + 1}: {', '.join(map(str, row[1:6]))}" for row in shown.iter_rows()
         ),
     )
+
+
+def is_copied(rows: pl.Series) -> bool:
+    """Whether rows are equal because they were copied, and not by chance.
+
+    Of rows drawn by chance, whatever the odds of each, f(k) different ones come k times, and k! f(k) is
+    log-convex in k, as moments are: k f(k)^2 <= (k + 1) f(k - 1) f(k + 1), but for deviations. Copies of rows
+    that were equal often enough before are out of reach.
+    """
+    times = rows.value_counts(name="times")["times"].to_numpy()
+    counts = np.bincount(times, minlength=MOST_COPIES + 2)
+    highest = counts + SIGMAS * np.sqrt(counts + 1.0)
+    k = np.arange(2, MOST_COPIES + 1)
+    by_chance = np.sqrt((k + 1) / k * highest[k - 1] * highest[k + 1])
+    return bool(((counts[k] >= FEW) & (counts[k] - SIGMAS * np.sqrt(counts[k]) > by_chance)).any())
 
 
 def split_by_chance(time: str, share: float) -> Leak | None:

@@ -18,7 +18,7 @@ from recray.data.rows.sources import options_of, rows_of
 from recray.data.rows.table import RowTable
 from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
 from recray.data.sources.clicks.table import Clicks, ClickTable
-from recray.monitor import event_leaks, row_leaks
+from recray.monitor import event_leaks, group_leaks, row_leaks
 from recray.monitor.leaks import Leak, require_none, seconds_of
 from recray.recipes.ranking_data import RankerData
 
@@ -147,6 +147,26 @@ def _of_rows(table: RowTable) -> Iterator[Leak]:
         if columns[0] is not None and columns[1] is not None:
             checks.append(row_leaks.telling_column(columns[0], columns[1], bins=bins or None))
     yield from filter(None, checks)
+    yield from _of_groups(table, train, test)
+
+
+def _of_groups(table: RowTable, train: RowBlock, test: RowBlock) -> Iterator[Leak]:
+    """Numbers of items, users or whatever else has ids, by what training and all the rest say of them."""
+    validation = [_some(table, "validation", TEST_ROWS)] if table.num_rows("validation") else []
+    blocks = [train, *validation, test]
+    rows = pl.concat(
+        _frame(block).with_columns(
+            pl.Series(group_leaks.LABEL, block.labels_N > 0).cast(pl.Int64),
+            pl.lit(block is not train).alias(group_leaks.LATER),
+        )
+        for block in blocks
+    )
+    numbers = list(table.schema.dense)
+    for feature in table.schema.sparse:
+        if not isinstance(train.ids[feature.name], MultiHot):
+            for name, leak in group_leaks.means_over_test(rows, feature.name, numbers).items():
+                numbers.remove(name)  # said once
+                yield leak
 
 
 def _some(table: RowTable, part: str, rows: int) -> RowBlock:

@@ -75,11 +75,19 @@ def train(
 def fit_again(
     recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted[D, M], learn: Learnt
 ) -> Fitted[D, M]:
-    """The model that has learnt more, for as long as validation chose; a run of its own beside the first."""
+    """The model that has learnt more; a run of its own beside the first.
+
+    It is trained from the start, for as long as validation chose. What is served goes on from the weights
+    that validation chose instead, where the run says so.
+    """
+    where = dataclasses.replace(where, run=f"{fitted.done.name}-{learn.replace(' ', '-')}")
+    data = recipe.learning(run, fitted.data, learn)
+    if learn == "all" and (further := recipe.continued(run)):
+        log.info("%s: goes on from the weights that were chosen", recipe.name)
+        return fit(recipe, further, where, data, learn, fitted.done.checkpoint)
     epochs = chosen_epochs(fitted.done.metrics)
     log.info("%s: trained again with %s, for %d epochs", recipe.name, _MORE[learn], epochs)
-    where = dataclasses.replace(where, run=f"{fitted.done.name}-{learn.replace(' ', '-')}")
-    return fit(recipe, recipe.again(run, epochs), where, recipe.learning(run, fitted.data, learn), learn)
+    return fit(recipe, recipe.again(run, epochs), where, data, learn)
 
 
 def chosen_epochs(last_report: Mapping[str, float]) -> int:
@@ -93,16 +101,22 @@ def fit(
     where: LaunchConfig,
     data: D | None = None,
     learn: Learnt = "training",
+    start_from: Path | None = None,
 ) -> Fitted[D, M]:
     """The model of a run, trained where that says; the data is opened once here, unless it is handed on ready
-    to be learnt, and once by each worker elsewhere."""
+    to be learnt, and once by each worker elsewhere.
+
+    Args:
+        start_from: a checkpoint of another run, whose weights and optimizers this one begins with.
+    """
     data = recipe.open(run) if data is None else data
     log.info("%s: %s", *recipe.facts(data)[::2])
     if not recipe.distributed:
         where = dataclasses.replace(where, where="local")
     # A worker on another machine opens the data itself.
     local = where.where == "local"
-    work = functools.partial(recipe.work, data=data) if local else functools.partial(recipe.work, learn=learn)
+    ready = {"data": data} if local else {"learn": learn}
+    work = functools.partial(recipe.work, start_from=start_from, **ready)
     began = time.monotonic()
     title = f"{recipe.name}-{recipe.facts(data).name}"
     done = launch(work, run, where, title, communicator=recipe.communicator)
@@ -116,6 +130,7 @@ def _record(
     recipe: Recipe[R, D, M], run: R, where: LaunchConfig, fitted: Fitted[D, M], served: Fitted[D, M]
 ) -> RunRecord:
     facts: DataFacts = recipe.facts(fitted.data)
+    goes_on = recipe.learns_before_serving(run) and recipe.continued(run) is not None
     return RunRecord(
         recipe=recipe.name,
         settings=to_dict(recipe.exact(run, fitted.data)),
@@ -126,6 +141,7 @@ def _record(
         epochs=fitted.done.metrics.get("epoch", 0.0),
         duration_s=round(fitted.duration_s + (served.duration_s if served is not fitted else 0.0), 1),
         learnt_until=recipe.facts(served.data).until,
+        refitted="" if served is fitted else "continued" if goes_on else "again",
         refitted_epochs=None if served is fitted else int(served.done.metrics.get("epoch", 0)),
         where=place(where),
         machine=machine(),

@@ -43,6 +43,7 @@ from recray.train.boosted import train_boosted
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig
+from recray.train.refit import Continued, going_on
 from recray.train.run import DataFacts, Measured, Part, Presets, Recipe
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,13 @@ class DLRMRankerRun(RankerRun):
     model: DLRMConfig = field(default_factory=lambda: SMALL_DLRM)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3))
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=30, batch_size=64, patience=3))
+    continued: Continued = field(default_factory=Continued)
     holdout: float = 0.1
     """Share of the users that it does not train on and stops by."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.continued.require(self.refit)
         if not self.holdout:
             raise ConfigError("a DLRM stops by users that it does not train on: set holdout, for example 0.1")
 
@@ -207,6 +210,9 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
 
     def again(self, run: DLRMRankerRun, epochs: int) -> DLRMRankerRun:
         return override(run, {"loop.stop_after": epochs})
+
+    def continued(self, run: DLRMRankerRun) -> DLRMRankerRun | None:
+        return going_on(run, {"model.embedding.lr": run.model.embedding.lr})
 
     def loop(self, run: DLRMRankerRun) -> LoopConfig:
         return run.loop

@@ -30,6 +30,7 @@ from recray.store import Draft
 from recray.train.context import Context
 from recray.train.loop import BatchSource, LoopConfig, Sums, fit
 from recray.train.optim import OptimConfig, fitted_to
+from recray.train.refit import Continued, going_on
 from recray.train.run import DataFacts, Measured, Part, TorchRecipe, Unmeasured, require_seed
 
 MANY_USERS, VALIDATION_USERS = 20_000, 5_000  # where validation looks at a sample, and how large it is
@@ -63,11 +64,13 @@ class GradientRun(RetrieverRun):
     """What validation measures beside lists."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    continued: Continued = field(default_factory=Continued)
     validation_users: int = 0
     """Users that validation looks at, drawn once by the seed; 0: all of them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.continued.require(self.refit)
         require_metric(self.loop.metric, self.further_metrics)
         if self.validation_users < 0:
             raise ConfigError(f"validation_users must not be negative, got {self.validation_users}")
@@ -121,6 +124,9 @@ class StepsRun(ModelRun, Protocol):
 
     @property
     def loop(self) -> LoopConfig: ...
+
+    @property
+    def continued(self) -> Continued: ...
 
     @property
     def validation_users(self) -> int: ...
@@ -239,6 +245,9 @@ class GradientRecipe(RetrieverRecipe[G, S]):
 
     def again(self, run: G, epochs: int) -> G:
         return override(run, {"loop.stop_after": epochs})
+
+    def continued(self, run: G) -> G | None:
+        return going_on(run)
 
     def validation(self, run: G, data: S, context: Context) -> Callable[[nn.Module], Sums]:
         return validation(data, context, run.loop.metric, users=run.validation_users, seed=run.seed)

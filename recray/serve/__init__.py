@@ -2,7 +2,8 @@
 
     place     one version loaded, in this process or as Ray Serve deployments: the only ``ray.serve``
     stages | http
-    query, clock, versions, follower: the ground, which knows neither raw ids nor HTTP
+    events: what is told while a version serves
+    query, clock, barred, versions, follower: the ground, which knows neither raw ids nor HTTP
 
 Imports point down. An application is a list of stages (``stages.listed``) that every placement runs, and
 that ``pipelines.two_stage`` runs offline.

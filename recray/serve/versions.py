@@ -22,6 +22,7 @@ from recray.eval.ages import helps_until
 from recray.features.log import EVENT_FILE, EventLog
 from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
+from recray.serve.barred import Barred
 from recray.store import Bundle, Reference, Store, StoreError
 
 
@@ -161,6 +162,11 @@ class OpenedVersion:
         if self.is_generative:
             return self.decoder_files.users, self.decoder_files.items
         return read_catalogue(self.bundles.retriever)
+
+    @cached_property
+    def barred(self) -> Barred:
+        """What must not be served of it: its stages share it."""
+        return Barred(len(self.catalogue[1]))
 
     @cached_property
     def ranker(self) -> Scorer | None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recray.config import from_dict
 from recray.store.bundle import Bundle
@@ -29,6 +29,9 @@ class RunRecord:
     machine: str
     learnt_until: str = ""  # ISO 8601: the newest event that the model which is served has learnt from
     refitted_epochs: int | None = None  # of the second training, on all data; None: there was none
+    refitted: Literal["", "again", "continued"] = (
+        ""  # how it began: from the start, or on from the first's end
+    )
     versions: dict[str, str] = field(default_factory=dict)  # of the libraries that decide numbers
 
 

@@ -30,6 +30,17 @@ def share(staged: Path, files: Mapping[str, FileEntry], root: Path) -> None:
                 log.debug("%s stays a copy of its own: %s", name, error)
 
 
+def drop_unheld(root: Path) -> None:
+    """Removes what no version holds: kept for one that was never published, or is gone.
+
+    A publisher that was about to link to it keeps its own copy.
+    """
+    for kept in (root / FOLDER).glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if kept.stat().st_nlink == 1:
+                kept.unlink()
+
+
 def _link(path: Path, entry: FileEntry, kept: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(path, kept)

@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from recray.folders import file_sha256, fsync
+from recray.folders import file_sha256, fsync, room_in
 from recray.store.manifest import MANIFEST_FILE, FileEntry, StoreError
 from recray.store.names import locked
+from recray.store.shared import drop_unheld
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +26,24 @@ PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".joblib", ".bin"}
 
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A temporary folder for one bundle inside the application's ``folder``; gone afterwards."""
+    """A temporary folder for one bundle inside the application's ``folder``; gone afterwards.
+
+    Raises:
+        DataError: the disk is full.
+    """
     with locked(folder):
         sweep(folder)
         staged = Path(tempfile.mkdtemp(dir=folder, prefix=PREFIX))
         lock = (staged / "lock").open("wb")
         fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        (staged / "bundle").mkdir()
-        yield staged / "bundle"
+        with room_in(folder):
+            (staged / "bundle").mkdir()
+            yield staged / "bundle"
     finally:
         lock.close()
         shutil.rmtree(staged, ignore_errors=True)
+        drop_unheld(folder.parent)
 
 
 def sweep(folder: Path) -> None:

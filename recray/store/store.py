@@ -56,6 +56,7 @@ class Store:
 
         Raises:
             StoreError: a bad name, no files, a pickled file, or a required bundle that is not here.
+            DataError: the disk is full.
         """
         folder = self._application_folder(name)
         for reference in (requires or {}).values():

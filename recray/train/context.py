@@ -62,6 +62,8 @@ class Context:
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a device is immutable
     resume_from: Path | None = None
     """Folder of the checkpoint to continue from; None starts afresh."""
+    start_from: Path | None = None
+    """Folder of another run's checkpoint, whose weights and optimizers this run begins with."""
     report: Callable[[dict[str, float], Path | None], None] = _ignore_report
     """(metrics already reduced over workers, checkpoint folder or None). Every rank calls it at the
     same points; the caller may delete the folder afterwards. The launcher keeps the last checkpoint

@@ -157,8 +157,9 @@ class Loop:
                 "pass, so their gradients cannot be added up first; set it to 1"
             )
         self.position = Position(data=(data := f"{data}, {batches.num_steps()} steps an epoch"))
+        if (begun := context.resume_from or context.start_from) is not None:
+            checkpoint.load(begun, model, self.optimizer)
         if context.resume_from is not None:
-            checkpoint.load(context.resume_from, model, self.optimizer)
             self.position = Position(**checkpoint.progress(context.resume_from))
             if self.position.data != data:
                 raise ConfigError(

@@ -8,7 +8,7 @@ that life; ``pipelines.train`` walks it for all of them. Neither knows where the
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -163,12 +163,25 @@ class Recipe(ABC, Generic[R, D, M]):
         """The run once more, as long as validation chose and with nothing to go by."""
         raise ConfigError(f"{self.name} is not fitted again")
 
+    def continued(self, run: R) -> R | None:
+        """The run once more, on from the weights that validation chose; None where a refit starts again."""
+        return None
+
     def learning(self, run: R, data: D, learn: Learnt) -> D:
         """The same data, to learn more of it than the training part."""
         raise ConfigError(f"{self.name} is not fitted again")
 
-    def work(self, run: R, context: Context, *, data: D | None = None, learn: Learnt = "training") -> M:
+    def work(
+        self,
+        run: R,
+        context: Context,
+        *,
+        data: D | None = None,
+        learn: Learnt = "training",
+        start_from: Path | None = None,
+    ) -> M:
         """All that one worker does; opens the data unless it is handed on, ready to be learnt."""
+        context = replace(context, start_from=start_from)
         if data is None:
             data = self.open(run)
             data = data if learn == "training" else self.learning(run, data, learn)

@@ -64,7 +64,7 @@ def interval(found: dict[str, float], scale: float = 1.0) -> tuple[float, ...]:
 LEAVE_ONE_OUT, GENERATIVE = "ml-100k-leave-one-out", "ml-100k-generative"
 SEQUENCE_100K, SEQUENCE_1M = "ml-100k-sequence", "ml-1m-sequence"
 BENCH, RANKED, SERVED = result("sequence"), result("ml-1m-ranking"), result("serving")
-REFIT = result("refit")
+REFIT, REFIT_ROWS = result("refit"), result("refit_rows")
 CLICKS, CODES, GENERATED = result("click_quality"), result("semantic_ids"), result("generative")
 
 
@@ -184,9 +184,16 @@ TABLE = [
         not_kept=("three earlier ones 0.92",),
     ),
     Figures(
-        "python -m benchmarks.refit",
+        "python -m benchmarks.refit --continued",
         (
             Snippet("{} users on the last {} days", at(REFIT, "two_tower/users", "days")),
+            Snippet(
+                "instead +{} [+{}, +{}] in {} % of the time",
+                (
+                    *interval(REFIT["two_tower"]["continued"]["2 at 1"]["gain"]["recall@10"]),
+                    100 * REFIT["two_tower"]["continued"]["2 at 1"]["cpu_share"],
+                ),
+            ),
             *(
                 Snippet(
                     title + " {} and {}: +{} [+{}, +{}]",
@@ -196,6 +203,21 @@ TABLE = [
                     ),
                 )
                 for title, model in (("two-tower", "two_tower"), ("ItemKNN", "item_knn"))
+            ),
+        ),
+    ),
+    Figures(
+        "python -m benchmarks.refit_rows",
+        (
+            Snippet("{} generated clicks", at(REFIT_ROWS, "rows")),
+            Snippet("selected one's {}", at(REFIT_ROWS, "selected/logloss/mean")),
+            Snippet("the validation part {} [{}, {}]", interval(REFIT_ROWS["gain"]["logloss"])),
+            Snippet(
+                "that part alone {} [{}, {}] in {} % of the time",
+                (
+                    *interval(REFIT_ROWS["continued"]["1 at 0.1"]["gain"]["logloss"]),
+                    100 * REFIT_ROWS["continued"]["1 at 0.1"]["cpu_share"],
+                ),
             ),
         ),
     ),

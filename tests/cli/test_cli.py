@@ -102,6 +102,19 @@ def test_figures_of_two_cards_stand_under_two_headings(
     assert "not comparable" not in capsys.readouterr().out
 
 
+def test_what_was_measured_by_nothing_says_until_when_it_learnt(
+    published: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = {"learnt_until": "2024-05-09T10:00:00+00:00", "settings": {}}
+    cards = (None, CARD, replace(CARD, learnt=""))
+    for card in cards:
+        published.publish("shop", write, model="popularity", config={}, card=card, run=run)
+    found = {row["version"]: row["served_learnt"] for row in rows(capsys, "versions", "shop")}
+    assert found == {1: "until 2024-05-09", 2: "2024-01-01 to 2024-05-09", 3: "until 2024-05-09"}
+    said = {row["what"]: row["value"] for row in rows(capsys, "versions", "shop", "1")}
+    assert said["served_learnt"] == "until 2024-05-09"
+
+
 def test_tables_are_for_people(published: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["versions"]) == 0
     assert "tiny" in capsys.readouterr().out

@@ -89,6 +89,21 @@ def test_weighted_cosines_match_the_slow_loop(
     assert torch.equal(again.similarities_IK, model.similarities_IK)
 
 
+@pytest.mark.parametrize("weight", [None, 0.1, 7.3])
+def test_equal_cosines_tie_whatever_the_lengths_behind_them(weight: float | None) -> None:
+    """One user in common, of 6 and 6 users and of 1 and 36."""
+    pairs = [*((user, 1) for user in range(6)), *((user, 2) for user in range(5, 11))]
+    pairs += [(0, 3), *((user, 4) for user in range(36))]
+    users, items = (torch.tensor(ids) for ids in zip(*pairs, strict=True))
+    model = ItemKNN(ItemKNNConfig(num_neighbors=NUM_ITEMS), SCHEMA)
+    model.count(users, items, None if weight is None else torch.full((len(pairs),), weight))
+    cosines = [
+        model.similarities_IK[i, model.neighbor_ids_IK[i].tolist().index(j)].item()
+        for i, j in [(1, 2), (2, 1), (3, 4), (4, 3)]
+    ]
+    assert set(cosines) == {float(np.float32(1 / (6 + 1e-6)))}
+
+
 def test_equal_weights_are_no_weights(interactions: tuple[torch.Tensor, torch.Tensor]) -> None:
     plain, model = (ItemKNN(ItemKNNConfig(), SCHEMA) for _ in range(2))
     plain.count(*interactions)

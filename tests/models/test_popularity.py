@@ -1,10 +1,13 @@
 """Popularity against a count by hand."""
 
 import collections
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from recray.batch import Jagged, QueryBatch
@@ -51,19 +54,47 @@ def test_counting_again_replaces_what_was_counted(model: Popularity) -> None:
     assert model.counts_I.sum() == 0
 
 
-def test_weighted_counts_are_in_proportion_to_the_sums_and_do_not_know_their_scale() -> None:
-    weights = [0.5, 3.0, 1.0, 0.25, 4.0, 0.0]
+def sums_of(items: list[int], weights: list[str]) -> list[Fraction]:
+    sums = [Fraction(0)] * SCHEMA.num_items
+    for item, weight in zip(items, weights, strict=True):
+        sums[item] += Fraction(weight)
+    return sums
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from(["0", "0.1", "0.25", "1", "3", "7.3", "26"])),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_weighted_scores_are_the_sums_of_the_weights_as_given_and_ties_are_ties(
+    events: list[tuple[int, str]],
+) -> None:
+    items, weights = [item for item, _ in events], [weight for _, weight in events]
     model = Popularity(PopularityConfig(), SCHEMA)
-    model.count(USERS, ITEMS, torch.tensor(weights))
-    sums = [0.0] * 6
-    for item, weight in zip(ITEMS.tolist(), weights, strict=True):
-        sums[item] += weight
+    ids = torch.tensor(items)
+    model.count(torch.zeros_like(ids), ids, torch.tensor([float(weight) for weight in weights]))
+    sums = sums_of(items, weights)
+    assert model.counts_I.tolist() == [float(total) for total in sums]
     scores = model.score_items(queries(1))[0]
-    torch.testing.assert_close(scores / scores.max(), torch.tensor(sums) / max(sums))
-    again = Popularity(PopularityConfig(), SCHEMA)
-    again.count(USERS, ITEMS, 8 * torch.tensor(weights))
-    assert torch.equal(again.counts_I, model.counts_I)
-    assert model.counts_I.dtype == torch.int64
+    assert torch.equal(scores, torch.tensor([float(total) for total in sums]))
+    order = sorted(range(6), key=lambda item: (-sums[item], item))
+    assert scores.argsort(descending=True, stable=True).tolist() == order
+
+
+def test_weights_that_no_decimals_write_are_added_up_as_they_are() -> None:
+    model = Popularity(PopularityConfig(), SCHEMA)
+    weights_N = torch.tensor([1e-12, 2e-12, 3e-12, 1.0, 1e-12, 1e-12])
+    model.count(USERS, ITEMS, weights_N)
+    assert model.counts_I[3].item() == sum(weights_N.double()[ITEMS == 3].tolist())
+
+
+def test_a_version_whose_counts_were_whole_numbers_is_read(model: Popularity) -> None:
+    older = Popularity(PopularityConfig(), SCHEMA)
+    older.load_state_dict({"counts_I": model.counts_I.long()})
+    assert torch.equal(older.score_items(queries(1)), model.score_items(queries(1)))
 
 
 def test_weights_rebuild_the_model(model: Popularity, tmp_path: Path) -> None:

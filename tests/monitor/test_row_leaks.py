@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from recray.arrays import Float64s
@@ -13,6 +15,7 @@ from recray.monitor.leaks import LEAKS, Leak, require_none, write_leaks
 from recray.monitor.row_leaks import (
     Column,
     copied_rows,
+    is_copied,
     later_times,
     split_by_chance,
     telling_column,
@@ -82,6 +85,7 @@ def test_the_evidence_is_counted_and_names_raw_values() -> None:
     ]
     leak = telling_column(*parts)
     assert leak is not None
+    assert "rows with the same value nearly all have the same label" in leak.text
     clicks = int(parts[0].labels_N.sum())
     assert sorted(leak.examples) == [
         f"state any other value: 0.0% of {NUM_ROWS - clicks:,} are clicks",
@@ -106,6 +110,28 @@ def test_test_rows_that_stand_in_training() -> None:
     assert copied_rows(few[:3_000], few[3_000:]) is None
     lists = rows.with_columns(tags=pl.concat_list("kind", "kind"))
     assert copied_rows(lists[:3_000], pl.concat([lists[3_000:], lists[:100]])) is not None
+
+
+@pytest.mark.parametrize("times", [2, 3, 5])
+def test_a_table_appended_to_itself_and_split_by_chance(times: int) -> None:
+    """Training has as many twins as the test has copies there: their numbers tell, not their share."""
+    rng = np.random.default_rng(times)
+    rows = pl.DataFrame({"x": rng.normal(size=NUM_ROWS), "kind": rng.integers(5, size=NUM_ROWS)})
+    doubled = pl.concat([rows] * times).sample(fraction=1, shuffle=True, seed=0)
+    train, test = doubled[: len(doubled) * 4 // 5], doubled[len(doubled) * 9 // 10 :]
+    leak = copied_rows(train, test)
+    assert leak is not None
+    there = set(train.rows())
+    assert leak.number == pytest.approx(np.mean([row in there for row in test.rows()]))
+    assert "as if the table were appended to itself" in leak.text
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 20_000), st.floats(0.2, 3.0), st.integers(100, 20_000))
+def test_rows_that_are_equal_by_chance_are_no_copies(seed: int, kinds: int, tail: float, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    odds = rng.pareto(tail, kinds) + 1e-9
+    assert not is_copied(pl.Series(rng.choice(kinds, size, p=odds / odds.sum())))
 
 
 def test_times_of_the_target_that_are_no_times_of_the_request() -> None:

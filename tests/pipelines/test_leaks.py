@@ -160,6 +160,18 @@ def test_tables_of_clicks(tmp_path: Path, column: pl.Expr, query: str, kind: str
     assert (kind in found) if kind else found == []
 
 
+def test_means_of_clicks_that_the_test_was_counted_into(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"ad_id": np.repeat(np.arange(1_000), 8)}).with_columns(
+        click=pl.Series(rng.random(8_000) < np.repeat(rng.beta(1, 4, 1_000), 8)).cast(pl.Int64),
+        price=pl.Series(rng.normal(size=8_000)),
+        time=pl.Series(rng.permutation(8_000)) * 60 + 1_600_000_000,
+    )
+    assert kinds_of_rows(table, tmp_path) == []
+    counted = table.with_columns(ctr=(pl.col("click").sum().over("ad_id") + 1) / (pl.len().over("ad_id") + 9))
+    assert kinds_of_rows(counted, tmp_path) == ["column that counts test labels"]
+
+
 def test_rows_that_stand_in_two_parts(tmp_path: Path) -> None:
     table = clicks().drop("time").with_columns(price=np.random.default_rng(1).normal(size=2_000))
     for name, rows in (("train", table[:1600]), ("valid", table[1600:1800])):

@@ -3,29 +3,38 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
+from recray import paths
 from recray.bundles.ranker import read_ranker
 from recray.bundles.retriever import read_retriever
+from recray.bundles.weights import load_model
 from recray.config import ConfigError, override
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.compare import compare
 from recray.features.examples import load_examples
+from recray.models.dlrm_ranker import DLRMRanker
 from recray.models.gbdt import GBDTConfig, GBDTRanker
+from recray.models.sasrec import SASRecConfig
 from recray.monitor.leaks import LEAKS
 from recray.pipelines.compare import compare_models
 from recray.pipelines.train import train
 from recray.recipes.counting import POPULARITY, PopularityRun
 from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
-from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
+from recray.recipes.ranker import DLRM_RANKER, GBDT_RANKER, DLRMRankerRun, GBDTRankerRun
 from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData
+from recray.recipes.sequence import SASREC, SASRecRun
 from recray.schema import DataError
 from recray.store import Store, run_record
+from recray.store.record import read_history
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
+from recray.train.refit import Continued
 from recray.train.run import Unmeasured
 from tests.pipelines.tiny import tiny_events
 
@@ -176,3 +185,55 @@ def test_a_table_lets_every_model_know_as_much(config: DataConfig) -> None:
     assert (found != published).any()  # neighbours were counted in the validation part too
     with pytest.raises(ConfigError, match="known"):
         compare(rows[0].evaluation, as_published[0].evaluation, "ndcg@10")
+
+
+@pytest.mark.parametrize("known", ["history", "everything"])
+def test_a_refit_may_go_on_from_the_chosen_weights(config: DataConfig, known: str) -> None:
+    """What is measured does not: there everything stays as it is without it."""
+    run = TwoTowerRun(
+        data=override(config, {"known": known}), loop=LoopConfig(epochs=4, batch_size=64, patience=0)
+    )
+    again = train(TWO_TOWER, run, LOCAL, Store())
+    further = train(TWO_TOWER, replace(run, continued=Continued(epochs=2)), LOCAL, Store())
+    assert further.measured.means() == again.measured.means()
+    records = run_record(again.bundle), run_record(further.bundle)
+    assert [record.refitted for record in records] == ["again", "continued"]
+    assert records[1].refitted_epochs == 2
+    assert records[0].learnt_until == records[1].learnt_until
+    weights, others = (load_model(trained.bundle).state_dict() for trained in (again, further))
+    assert any(not torch.equal(tensor, others[name]) for name, tensor in weights.items())
+
+
+def test_going_on_after_a_kill_ends_with_the_same_weights(config: DataConfig) -> None:
+    """With dropout drawn anew at every step, and Adam's state taken over from the first training."""
+    loop = LoopConfig(epochs=3, batch_size=16, checkpoint_every_steps=5)
+    run = SASRecRun(data=config, model=SASRecConfig(dim=8, dropout=0.2), loop=loop)
+    run = replace(run, continued=Continued(epochs=2))
+    where = replace(LOCAL, run="going-on", keep=99)
+    whole = load_model(train(SASREC, run, where, Store()).bundle).state_dict()
+    for checkpoint in sorted((paths.runs_dir() / "going-on-all").glob("checkpoint_*"))[1:]:
+        rmtree(checkpoint)
+    resumed = load_model(train(SASREC, run, where, Store()).bundle).state_dict()
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize("epochs", [0, 2], ids=["again", "continued"])
+def test_a_dlrm_over_candidates_learns_the_test_part_too(config: DataConfig, epochs: int) -> None:
+    retriever = train(POPULARITY, PopularityRun(data=config), LOCAL, Store()).bundle
+    run = DLRMRankerRun(
+        data=config,
+        retriever=retriever.manifest.name,
+        loop=LoopConfig(epochs=3, batch_size=8),
+        holdout=0.3,
+        continued=Continued(epochs=epochs),
+    )
+    trained = train(DLRM_RANKER, run, LOCAL, Store())
+    served, measured = (read_ranker(b) for b in (trained.bundle, trained.bundle.measured))
+    assert isinstance(served, DLRMRanker)
+    assert isinstance(measured, DLRMRanker)
+    features_KF = np.random.default_rng(0).random((5, len(served.feature_names)), dtype=np.float32)
+    assert (served.score(features_KF, np.arange(5)) != measured.score(features_KF, np.arange(5))).all()
+    record = run_record(trained.bundle)
+    chosen = read_history(trained.bundle)[-1]["best_epoch"]
+    assert record.refitted_epochs == (epochs or chosen)
+    assert record.learnt_until == open_split(config).learning("all").until()

@@ -21,7 +21,8 @@ from recray.ops.embedding_bags import EmbeddingConfig
 from recray.paths import runs_dir
 from recray.pipelines.compare import compare_models
 from recray.pipelines.train import Trained, train
-from recray.recipes.dlrm import DLRM_RECIPE, LAMBDARANK, DLRMRun, RowsConfig, evaluate_rows, open_rows
+from recray.recipes.dlrm import DLRM_RECIPE, LAMBDARANK, DLRMRun, RowsConfig, open_rows
+from recray.recipes.row_metrics import evaluate_rows
 from recray.schema import DataError, RowSchema
 from recray.store import Store
 from recray.train.context import LaunchConfig
@@ -91,8 +92,8 @@ def session_run(folder: Path, **loop: int) -> DLRMRun:
 
 
 def same_scores(run: DLRMRun, trained: Trained) -> None:
-    """What was measured is what was published: the bundle alone gives the scores back."""
-    loaded = load_model(trained.bundle)
+    """What was measured is published beside what is served: the bundle alone gives the scores back."""
+    loaded = load_model(trained.bundle.measured)
     assert isinstance(loaded, DLRM)
     again = evaluate_rows(loaded, open_rows(run.data))
     assert again.means() == trained.measured.means() == trained.bundle.manifest.metrics
@@ -151,7 +152,7 @@ def test_the_published_weights_are_the_best_ones(clicks: Path, store: Store) -> 
     trained = train(DLRM_RECIPE, run, replace(LOCAL, run="wrecked", keep=1), store)
     lines = (runs_dir() / "wrecked" / "metrics.jsonl").read_text().splitlines()
     best = max(json.loads(line)["auc"] for line in lines)
-    model = load_model(trained.bundle)
+    model = load_model(trained.bundle.measured)
     assert isinstance(model, DLRM)
     found = evaluate_rows(model, open_rows(run.data), "validation").means()["auc"]
     assert found == pytest.approx(best, abs=1e-9)

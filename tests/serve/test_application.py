@@ -92,6 +92,6 @@ def test_items_without_a_category_all_stay() -> None:
 
     query = Query(-1, None, np.empty(0, np.int64), NOW, k=9)
     candidates = Candidates(np.arange(6), np.zeros(6, np.float32), np.ones(6, np.uint8))
-    state = retrieved(RequestState(query, StageClock()), candidates, None)
+    state = retrieved(RequestState(query, StageClock()), candidates, None, None)
     rule = AtMostPerCategory(np.array([1, 0, 1, 0, 2, 0]), 1)
     assert rule(state).item_ids_S.tolist() == [0, 1, 3, 4, 5]

@@ -3,13 +3,15 @@
 import importlib
 import importlib.util
 import os
+import socket
 import sys
 
 import pytest
 
 from recray.config import ConfigError
-from recray.serve.http.haproxy import ENABLED, free_port, use_haproxy
+from recray.serve.http.haproxy import ENABLED, free_port, require_port, use_haproxy
 from recray.serve.http.headers import HeaderGuard
+from recray.serve.place.session import serving
 
 
 @pytest.fixture
@@ -57,3 +59,17 @@ def test_the_guard_of_headers_is_set_with_either_proxy(environment: pytest.Monke
 
 def test_free_ports_are_free() -> None:
     assert free_port() > 1024
+
+
+def test_a_port_that_somebody_listens_on_is_said_before_ray_starts(environment: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port} \(Address already in use\): .* with --port"):
+            serving(port).__enter__()
+    require_port(port)
+
+
+@pytest.mark.parametrize("port", [-1, 70_000])
+def test_a_port_that_cannot_be_is_refused(port: int) -> None:
+    with pytest.raises(ConfigError, match=f"there is no port {port}: give --port one of 1 to 65535"):
+        require_port(port)

@@ -52,6 +52,7 @@ def shop_world() -> World:
     stock = pl.Series("in_stock", [None, *("yes" if n % 3 else "no" for n in range(1, NUM_ITEMS))])
     items = world.items.with_columns(
         typed(stock, type_of(stock)).values,
+        pl.Series("units", [None, *((3.0 * n) if n % 3 else 0.0 for n in range(1, NUM_ITEMS))]),
         pl.Series("category", [["Books", f"Books > {n % 5}"] for n in range(NUM_ITEMS)]),
         pl.Series("brand", [f"b{n}" for n in rng.integers(0, 90, NUM_ITEMS)]),
         pl.Series("price", rng.lognormal(3, 1, NUM_ITEMS)),
@@ -108,9 +109,19 @@ def test_what_is_sold_out_is_never_served_and_the_rest_keeps_its_order(
         assert any(n % 3 == 0 for n in (int(i["item_id"][1:]) for i in free.similar(item_id, 30)["items"]))
 
 
+def test_a_count_says_it_too(store: Store) -> None:
+    bundles = open_served(store, APPLICATION, 1)
+    counted = Pipeline(bundles, StagesConfig(rules=Rules(available=AvailableConfig(column="units"))))
+    for user in USERS:
+        assert shown(counted, user, k=20) == shown(Pipeline(bundles), user, k=20)
+
+
 def test_another_column_may_say_it_and_one_that_cannot_is_refused(store: Store) -> None:
     bundles = open_served(store, APPLICATION, 1)
-    for column, message in (("brand", "no Boolean column 'brand'.*brand \\(String\\)"), ("nope", "'nope'")):
+    for column, message in (
+        ("brand", "'brand' of its items that is Boolean or a count.*brand \\(String\\)"),
+        ("nope", "'nope'"),
+    ):
         rules = Rules(available=AvailableConfig(column=column))
         with pytest.raises(ConfigError, match=message):
             Pipeline(bundles, StagesConfig(rules=rules))

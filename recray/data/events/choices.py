@@ -59,7 +59,7 @@ class Meaning(NamedTuple):
 
     relevant_N: Bools | None = None  # whether it is to be found, wherever it is held out; None: all are
     relevance: str = "all"  # the same in words, for the card
-    weights_N: Float32s | None = None  # in 0..1, the largest is 1; 0: history, never learnt; None: all alike
+    weights_N: Float32s | None = None  # as given, 0 or more; 0: history, never learnt; None: all alike
 
 
 def type_weights(weights: str) -> dict[str, float]:
@@ -104,7 +104,7 @@ def interpret(dataset: Dataset, choices: EventChoices) -> tuple[Dataset, Meaning
         dataset, relevant_N, weights_N = _merged(dataset, relevant_N, weights_N)
     if choices.weights == "relevant" and relevant_N is not None:
         weights_N = relevant_N.astype(np.float32)
-    weights_N = _scaled(dataset, weights_N)
+    weights_N = _unless_equal(dataset, weights_N)
     if weights_N is None and choices.weights != "equal":
         log.warning("%s: by weights %r all events weigh alike", dataset.name, choices.weights)
     return dataset, Meaning(relevant_N, _in_words(choices), weights_N)
@@ -189,11 +189,11 @@ def _merged(
     return shorter, relevant_N, weights_N
 
 
-def _scaled(dataset: Dataset, weights_N: Float32s | None) -> Float32s | None:
-    """Only proportions count, and equal ones are none."""
+def _unless_equal(dataset: Dataset, weights_N: Float32s | None) -> Float32s | None:
+    """Only proportions count, so equal ones are none."""
     if weights_N is None:
         return None
     largest = weights_N.max()
     if largest <= 0:
         raise DataError(f"{dataset.name}: no event has a weight above 0, so there is nothing to learn")
-    return None if (weights_N == largest).all() else weights_N / largest
+    return None if (weights_N == largest).all() else weights_N

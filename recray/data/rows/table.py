@@ -9,7 +9,7 @@ sparse feature, ``label`` float32 and, where rows come in sessions, ``session`` 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,10 @@ from recray.data.events.dataset import MANIFEST
 from recray.data.row_block import LABEL, SESSION, RowBlock
 from recray.data.row_encoding import ENCODING, RowEncoding, read_encoding
 from recray.data.row_source import PARTS
-from recray.schema import DataError, RowSchema
+from recray.schema import DataError, Learnt, RowSchema
 
 KIND, FORMAT = "rows", 1
+_LEARNT: dict[Learnt, int] = {"training": 1, "before test": 2, "all": 3}  # so many of the parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,25 @@ class RowTable:
             if info.name == part:
                 return info
         raise ConfigError(f"no part {part!r} of {self.name}{nearest(part, PARTS)}")
+
+    def learning(self, what: Learnt, *, only_new: bool = False) -> "RowTable":
+        """The same files with more of them in the training part. Ids and statistics stay as the training part
+        made them: a value that only later rows have is unknown, as it is when the model is served.
+
+        Args:
+            only_new: what was the training part is in none.
+        """
+        parts, count = self.manifest.parts, _LEARNT[what]
+        emptied = (replace(info, rows=0, units=0, positives=0, shards=()) for info in parts[1:count])
+        taught, left = parts[only_new:count], parts[count:]
+        train = PartInfo(
+            name=parts[0].name,
+            rows=sum(info.rows for info in taught),
+            units=sum(info.units for info in taught),
+            positives=sum(info.positives for info in taught),
+            shards=tuple(shard for info in taught for shard in info.shards),
+        )
+        return replace(self, manifest=replace(self.manifest, parts=(train, *emptied, *left)))
 
     def groups(self, part: str) -> list[RowGroup]:
         """Every row group of a part, in the order of the source."""

@@ -73,6 +73,14 @@ class SimilarItems(TypedDict):
     request_id: str
 
 
+class Heard(TypedDict):
+    """Answer of ``POST /events`` and ``PUT /items/{item_id}``: every replica knows within a second."""
+
+    accepted: int
+    unknown_items: list[str]  # that the version served now does not have: it makes nothing of them
+    request_id: str
+
+
 class Scores(TypedDict):
     """Answer of ``POST /score``."""
 

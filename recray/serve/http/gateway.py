@@ -7,6 +7,7 @@ Bodies are parsed and answers written by pydantic-core directly: on the hot path
 import logging
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
@@ -19,7 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import recray
+from recray.serve.events.told import Availability, Told
 from recray.serve.http import answers
+from recray.serve.http.live_requests import EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
 from recray.serve.http.requests import (
     MAX_BODY_BYTES,
@@ -65,6 +68,14 @@ class Recommends(Service, Protocol):
 
 
 @runtime_checkable
+class Hears(Service, Protocol):
+    """An application that is told what happens."""
+
+    async def tell(self, told: Sequence[Told]) -> answers.Heard:
+        """Raises ``RequestError`` where no more is taken in."""
+
+
+@runtime_checkable
 class ScoresRows(Service, Protocol):
     """An application that scores rows."""
 
@@ -98,6 +109,8 @@ def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
     if isinstance(service, Recommends):
         _add_recommend(app, service, metrics, reply)
         _add_similar(app, service, metrics, reply)
+    if isinstance(service, Hears):
+        _add_hearing(app, service, metrics, reply)
     if isinstance(service, ScoresRows):
         _add_score(app, service, metrics, reply)
     _add_operations(app, service, metrics, reply)
@@ -136,6 +149,34 @@ def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, rep
         answer["request_id"] = request_id
         metrics.answered("similar", 200)
         return reply(answer, request_id)
+
+
+def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics, reply: _Reply) -> None:
+    answered: dict[int | str, dict[str, Any]] = {
+        202: {"model": answers.Heard},
+        429: {"model": answers.Problem, "description": "no more is taken in"},
+        **_PROBLEMS,
+    }
+
+    async def tell(request: Request, told: Sequence[Told]) -> Response:
+        request_id = _request_id(request)
+        answer = await service.tell(told)
+        answer["request_id"] = request_id
+        metrics.answered(_route(request), 202)
+        return reply(answer, request_id, 202)
+
+    @app.post("/events", status_code=202, openapi_extra=_body_of(EventsRequest), responses=answered)
+    async def events(request: Request) -> Response:
+        """What users did since: histories, seen items and counts go by it from the next second on."""
+        return await tell(request, parse(await _json_body(request), EventsRequest).told())
+
+    @app.put(
+        "/items/{item_id:path}", status_code=202, openapi_extra=_body_of(ItemRequest), responses=answered
+    )
+    async def item(request: Request, item_id: Annotated[str, Path(max_length=200)]) -> Response:
+        """Whether an item can be had, from now on."""
+        available = parse(await _json_body(request), ItemRequest).available
+        return await tell(request, [Availability(item_id, available)])
 
 
 def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics, reply: _Reply) -> None:
@@ -241,5 +282,9 @@ def _route(request: Request) -> str:
     """A label of few values: what a client typed into the path must not become one."""
     path: str = request.scope["path"]  # request.url would fail on a query that is not UTF-8
     if path.startswith("/items/"):
-        return "similar"
-    return path[1:] if path in ("/recommend", "/score", "/health", "/versions", "/metrics") else "other"
+        return "items" if request.method == "PUT" else "similar"
+    return (
+        path[1:]
+        if path in ("/recommend", "/score", "/events", "/health", "/versions", "/metrics")
+        else "other"
+    )

@@ -71,3 +71,22 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def require_port(port: int) -> None:
+    """That an application can listen on this port of the loopback address now.
+
+    Raises:
+        ConfigError: there is no such port, somebody listens on it, or it is the administrator's alone.
+    """
+    if not 0 < port < 2**16:
+        raise ConfigError(
+            f"there is no port {port}: give --port one of 1 to 65535, or 0 for any that is free"
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what was closed just now does not count
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            way_out = f"choose another with --port, such as {free_port()}"
+            raise ConfigError(f"cannot listen on port {port} ({error.strerror}): {way_out}") from None

@@ -11,6 +11,7 @@ import polars as pl
 
 from recray.arrays import Int64s
 from recray.config import ConfigError, nearest
+from recray.serve.events.live import LiveVersion, rows_of
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.query import UNKNOWN_USER, Query
 
@@ -36,20 +37,19 @@ class Catalogue:
                 raise ConfigError(f"shown: the items have no column {name!r}{nearest(name, items.columns)}")
         wanted = shown or [name for name in SHOWN if name in items.columns]
         self._details: dict[str, list[Any]] = {name: items[name].to_list() for name in wanted}
-        self._item_rows = {raw: row for row, raw in enumerate(self.item_raw_ids)}
-        user_raw_ids = users["raw_id"].cast(pl.String).to_list()
-        self._user_rows = {raw: row for row, raw in enumerate(user_raw_ids)}
+        self.user_rows, self.item_rows = rows_of(users), rows_of(items)
+        self.live: LiveVersion | None = None  # knows what strangers did, where something is told
 
     def some_user(self) -> str | None:
         """A raw id that is known, where there is one."""
-        return next(iter(self._user_rows), None)
+        return next(iter(self.user_rows), None)
 
     def item_row(self, raw_id: str) -> int:
         """
         Raises:
             RequestError: 404, there is no such item.
         """
-        row = self._item_rows.get(raw_id)
+        row = self.item_rows.get(raw_id)
         if row is None:
             raise RequestError(404, "unknown_item", f"no item {_shown(raw_id)} in this catalogue")
         return row
@@ -68,19 +68,20 @@ class Catalogue:
             RequestError: 422, the history or the exclusions name an item that is not in the catalogue, or
                 the history's times do not fit it.
         """
-        user_row = UNKNOWN_USER
-        if request.user_id is not None:
-            user_row = self._user_rows.get(str(request.user_id), UNKNOWN_USER)
+        time, user_row = request.time(), UNKNOWN_USER
         history_ids = self._rows("history", request.history) if request.history else None
         exclude_ids = self._rows("exclude", request.exclude)
-        time = request.time()
         history_times = request.times_of_history(time)
         if history_ids is None:
             history_times = None
+        if request.user_id is not None:
+            user_row = self.user_rows.get(str(request.user_id), UNKNOWN_USER)
+            if user_row == UNKNOWN_USER and history_ids is None and self.live is not None:
+                history_ids, history_times = self.live.history_of(str(request.user_id), time) or (None, None)
         return Query(user_row, history_ids, exclude_ids, time, request.k, history_times, request.explain)
 
     def _rows(self, field: str, raw_ids: Sequence[str | int]) -> Int64s:
-        rows = [self._item_rows.get(str(raw)) for raw in raw_ids]
+        rows = [self.item_rows.get(str(raw)) for raw in raw_ids]
         if None in rows:
             wrong = _shown(str(raw_ids[rows.index(None)]))
             raise RequestError(422, "unknown_item", f"{field}: no item {wrong} in this catalogue")

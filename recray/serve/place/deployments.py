@@ -8,7 +8,7 @@ ranking scale on their own and are told which version to use, so that no answer 
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -22,19 +22,24 @@ from recray.config import ConfigError
 from recray.features.candidates import Candidates
 from recray.ops.ann import set_num_threads
 from recray.serve.clock import StageClock
+from recray.serve.events.feed import Feed
+from recray.serve.events.live import LiveVersion, listening, opened
 from recray.serve.follower import Follower
 from recray.serve.http import answers
 from recray.serve.http.gateway import create_app
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import PlacementConfig, ServiceConfig
-from recray.serve.place.fused import FollowingService, FusedService, follow
+from recray.serve.place.following import follow
+from recray.serve.place.fused import FusedService
+from recray.serve.place.hearing import HearingService, feed_of
+from recray.serve.place.hub_actor import end_hubs, hub_of
 from recray.serve.place.pipeline import answer, similar_answer
 from recray.serve.place.scoring import ScoringService
 from recray.serve.query import Query
 from recray.serve.stages.listed import open_ranking, open_retrieval, run
 from recray.serve.stages.state import RequestState, RetrievalStage, Stage
-from recray.serve.versions import OpenedVersion, ServedBundles, open_served
+from recray.serve.versions import ServedBundles, open_served
 from recray.store import Reference, StoreError
 
 log = logging.getLogger(__name__)
@@ -89,16 +94,21 @@ class RetrievalDeployment:
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
         set_num_threads(1)
-        self._versions: StageVersions[RetrievalStage] = StageVersions(
-            config, lambda bundles: open_retrieval(config, OpenedVersion(bundles))
-        )
+        feed = feed_of(hub_of(config))
+
+        def load(bundles: ServedBundles) -> tuple[RetrievalStage, LiveVersion]:
+            version = opened(bundles, feed)
+            return open_retrieval(config, version), listening(feed, version)
+
+        self._versions: StageVersions[tuple[RetrievalStage, LiveVersion]] = StageVersions(config, load)
 
     async def retrieve(self, reference: Reference, query: Query) -> RequestState:
-        stage = await self._versions.get(reference)
+        stage, _ = await self._versions.get(reference)
         return stage(RequestState(query, StageClock()))
 
     async def similar(self, reference: Reference, item_row: int, k: int) -> Candidates:
-        return (await self._versions.get(reference)).similar(item_row, k)
+        stage, _ = await self._versions.get(reference)
+        return stage.similar(item_row, k)
 
 
 class RankingDeployment:
@@ -106,24 +116,34 @@ class RankingDeployment:
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
-        self._versions: StageVersions[tuple[Stage, ...]] = StageVersions(
-            config, lambda bundles: open_ranking(config, OpenedVersion(bundles))
-        )
+        feed = feed_of(hub_of(config))
+
+        def load(bundles: ServedBundles) -> tuple[tuple[Stage, ...], LiveVersion]:
+            version = opened(bundles, feed)
+            return open_ranking(config, version), listening(feed, version)
+
+        self._versions: StageVersions[tuple[tuple[Stage, ...], LiveVersion]] = StageVersions(config, load)
 
     async def rank(self, reference: Reference, state: RequestState) -> RequestState:
-        stages = await self._versions.get(reference)
+        stages, _ = await self._versions.get(reference)
         return run(stages, state._replace(clock=StageClock()))
 
 
-class SpreadService(FollowingService):
+class SpreadService(HearingService):
     """The ingress of the spread placement: id maps here, stages behind handles."""
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
-        follower = follow(config, lambda bundles: _verified_catalogue(bundles, config.shown))
-        super().__init__(config, follower)
+        hub = hub_of(config)
+        feed = feed_of(hub)
+        follower = follow(config, lambda bundles: PinnedCatalogue(bundles, config.shown, feed))
+        super().__init__(config, follower, hub, feed)
         self._catalogues: Follower[PinnedCatalogue] = follower
         self._retrieval, self._ranking = retrieval, ranking
         follower.start()
+
+    @property
+    def item_rows(self) -> Mapping[str, int]:
+        return self._catalogues.current.content.item_rows
 
     def known_until(self) -> int | None:
         return self._catalogues.current.content.known_until
@@ -154,18 +174,21 @@ def _log_beside_serve() -> None:
         ours.addHandler(handler)
 
 
-def _verified_catalogue(bundles: ServedBundles, shown: Sequence[str]) -> "PinnedCatalogue":
-    # The ingress decides when a version is used: the other deployments must be able to load it.
-    bundles.verify()
-    return PinnedCatalogue(bundles, shown)
-
-
 class PinnedCatalogue(Catalogue):
-    """What the ingress of the spread placement knows of a version."""
+    """What the ingress of the spread placement knows of a version.
 
-    def __init__(self, bundles: ServedBundles, shown: Sequence[str]) -> None:
-        super().__init__(*OpenedVersion(bundles).catalogue, shown)
+    Raises:
+        ConfigError, DataError: a file is damaged. The ingress decides when a version is used: the other
+            deployments must be able to load it.
+    """
+
+    def __init__(self, bundles: ServedBundles, shown: Sequence[str], feed: Feed) -> None:
+        bundles.verify()
+        version = opened(bundles, None)
+        super().__init__(*version.catalogue, shown)
         self.known_until = log_end(bundles.first)
+        self.live = LiveVersion(self.user_rows, self.item_rows)
+        feed.attach(self.live)
 
 
 class FusedIngress:
@@ -173,8 +196,8 @@ class FusedIngress:
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
-        kind = ScoringService if config.open_served().scorer else FusedService
-        self._service = kind(config)
+        scores = config.open_served().scorer is not None
+        self._service = ScoringService(config) if scores else FusedService(config, hub_of(config))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._service, request_id_header=False)
@@ -266,3 +289,4 @@ def _reason(error: RuntimeError) -> str:
 def stop() -> None:
     """Stops the application and Serve; Ray goes on."""
     serve.shutdown()
+    end_hubs()

@@ -1,87 +1,34 @@
-"""What the gateway talks to: a version of the store, followed; here with every stage in this process."""
+"""What the gateway talks to where every stage is in this process."""
 
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
 from recray.ops.ann import set_num_threads
+from recray.serve.events.hub import Hub, LocalHub
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
+from recray.serve.place.following import follow
+from recray.serve.place.hearing import HearingService, feed_of
 from recray.serve.place.pipeline import Pipeline
-from recray.serve.versions import ServedBundles, version
-from recray.store import StoreError
-
-T = TypeVar("T")
 
 
-class FollowingService:
-    """Health and versions of whatever follows the store."""
-
-    def __init__(self, config: ServiceConfig, follower: Follower[Any]) -> None:
-        self._config, self._follower = config, follower
-
-    def known_until(self) -> int | None:
-        """Unix seconds at which the events end that are looked into; None where there are none."""
-        return None
-
-    def health(self) -> answers.Health:
-        problem, current, until = self._follower.problem, self._follower.current, self.known_until()
-        newest = None if until is None else datetime.fromtimestamp(until - 1, UTC).isoformat()
-        return {
-            "status": "degraded" if problem else "ok",
-            "serving": current.bundles.versions(),
-            "loaded_at": current.loaded_at,
-            "problem": problem,
-            "known_until": newest,
-            "age_s": None if until is None else max(0, int(time.time()) - until),
-        }
-
-    def stop(self) -> None:
-        """Stops looking at the store; what is loaded can still answer."""
-        self._follower.stop()
-
-    def versions(self) -> dict[str, Any]:
-        """What is served and what the store holds."""
-        application = self._config.application
-        shown: dict[str, Any] = {
-            "application": application,
-            "follows": self._config.name,
-            "serving": self._follower.current.bundles.versions(),
-        }
-        try:
-            store = self._config.open_store()
-            manifests = store.versions(application)
-            shown["names"] = store.names(application)
-        except (StoreError, OSError) as error:
-            # The store may be out of reach for a while; what is loaded goes on serving.
-            return {**shown, "names": {}, "versions": [], "problem": str(error)}
-        shown["versions"] = [
-            {
-                "version": m.version,
-                "digest": m.digest,
-                "model": m.model,
-                "created_at": m.created_at,
-                "metrics": m.metrics,
-                "requires": {role: version(r) for role, r in m.requires.items()},
-            }
-            for m in manifests
-        ]
-        return shown
-
-
-class FusedService(FollowingService):
+class FusedService(HearingService):
     """Every stage in this process: no hop between them."""
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(self, config: ServiceConfig, hub: Hub | None = None) -> None:
         # A replica answers one request at a time: threads per search would only fight each other.
         set_num_threads(1)
-        follower = follow(config, lambda bundles: Pipeline(bundles, config, config.shown))
-        super().__init__(config, follower)
+        hub = hub or LocalHub()
+        feed = feed_of(hub)
+        follower = follow(config, lambda bundles: Pipeline(bundles, config, config.shown, feed))
+        super().__init__(config, follower, hub, feed)
         self._pipelines: Follower[Pipeline] = follower
         follower.start()
+
+    @property
+    def item_rows(self) -> Mapping[str, int]:
+        return self.pinned().content.catalogue.item_rows
 
     def known_until(self) -> int | None:
         return self.pinned().content.known_until
@@ -95,15 +42,3 @@ class FusedService(FollowingService):
     def pinned(self) -> Loaded[Pipeline]:
         """The version for one request, taken once."""
         return self._pipelines.current
-
-
-def follow(config: ServiceConfig, load: Callable[[ServedBundles], T]) -> Follower[T]:
-    """A follower of the configured name, its first version loaded."""
-    return Follower(
-        config.open_store(),
-        config.application,
-        load,
-        name=config.name,
-        second_source=config.second_source,
-        poll_s=config.poll_s,
-    )

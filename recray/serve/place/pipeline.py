@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from recray.arrays import Int64s
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
 from recray.serve.clock import StageClock
+from recray.serve.events.feed import Feed
+from recray.serve.events.live import listening, opened
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
@@ -92,18 +94,23 @@ class Pipeline:
     """A whole version in one process: the fused placement."""
 
     def __init__(
-        self, bundles: ServedBundles, config: StagesConfig = AS_PUBLISHED, shown: Sequence[str] = ()
+        self,
+        bundles: ServedBundles,
+        config: StagesConfig = AS_PUBLISHED,
+        shown: Sequence[str] = (),
+        feed: Feed | None = None,
     ) -> None:
         """Loads every stage, after reading all files against their digests.
 
         Args:
             shown: see ``Catalogue``.
+            feed: tells it what happens.
         Raises:
             ConfigError, DataError: a bundle is damaged or does not fit this code; says which and why.
         """
         started = time.perf_counter()
         bundles.verify()
-        version = OpenedVersion(bundles)
+        version = opened(bundles, feed)
         self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue, shown)
         self._log = version.event_log
         self._retrieval = open_retrieval(config, version)
@@ -114,6 +121,9 @@ class Pipeline:
                 user_id=self.catalogue.some_user(), history=_some_history(self, version), explain=True
             )
         )
+        if feed:
+            rows = self.catalogue.user_rows, self.catalogue.item_rows
+            self.catalogue.live = listening(feed, version, rows)
         log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
 
     @property

@@ -8,7 +8,7 @@ from recray.serve.follower import Follower
 from recray.serve.http import answers
 from recray.serve.http.requests import RequestError, ScoreRequest
 from recray.serve.place.config import ServiceConfig
-from recray.serve.place.fused import FollowingService, follow
+from recray.serve.place.following import FollowingService, follow
 from recray.serve.versions import ServedBundles
 from recray.store import StoreError
 

@@ -1,10 +1,11 @@
 """One Ray for a script that trains and serves: started with the fast ingress, stopped at the end."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from recray.serve.http.haproxy import free_port, use_haproxy
+from recray.serve.http.haproxy import free_port, require_port, use_haproxy
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,16 @@ class Session:
 
 @contextmanager
 def serving(port: int) -> Iterator[Session]:
-    """A session on the cluster that RAY_ADDRESS names, or on a Ray of this machine that ends with it."""
+    """A session on the cluster that RAY_ADDRESS names, or on a Ray of this machine that ends with it.
+
+    Args:
+        port: where applications will listen; 0: any that is free.
+
+    Raises:
+        ConfigError: nothing can listen there; said before Ray starts.
+    """
+    if port and "RAY_ADDRESS" not in os.environ:  # a cluster may serve there already, or be elsewhere
+        require_port(port)
     use_haproxy(drain_s=1.0)
     import ray
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from recray.arrays import Bools
 from recray.config import ConfigError
-from recray.features.columns import AVAILABILITY
+from recray.features.columns import AVAILABILITY, availability
+from recray.serve.barred import Barred
 from recray.serve.stages.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
@@ -19,45 +19,54 @@ class AvailableConfig:
     enforced: bool = True
     """Leave out items that are not available; those of which nothing is said stay."""
     column: str = ""
-    """Boolean column of the items; empty: `available` and `in_stock`, where they have them."""
+    """Column of the items, Boolean or a count (available where above 0); empty: `available` and `in_stock`,
+    where they have them."""
 
     def open(self, version: OpenedVersion) -> Stage | None:
         """
         Raises:
             ConfigError: the catalogue has no such column.
         """
-        barred_I = self.barred(version)
-        return None if barred_I is None else Available(barred_I)
+        return Available(barred) if (barred := self.barred(version)) else None
 
-    def barred(self, version: OpenedVersion) -> Bools | None:
-        """barred_I: items that must not be served; None where the rule is off or has nothing to go by.
+    def barred(self, version: OpenedVersion) -> Barred | None:
+        """What must not be served, by a version's columns and by what is told later; None: the rule is off.
 
-        First stages know them too: they find as many others, and what is similar is answered by them alone.
+        First stages know it too: they find as many others, and what is similar is answered by them alone.
         """
+        if not self.enforced:
+            return None
+        version.barred.bar(self._by_columns(version))
+        return version.barred
+
+    def _by_columns(self, version: OpenedVersion) -> Bools:
         items = version.catalogue[1]
         columns = [self.column] if self.column else [name for name in AVAILABILITY if name in items.columns]
-        if not self.enforced or not columns:
-            return None
+        barred_I = np.zeros(len(items), dtype=bool)
         for name in columns:
-            if items.schema.get(name) != pl.Boolean:
+            available = availability(items[name]) if name in items.columns else None
+            if available is None:
+                has = ", ".join(f"{n} ({t})" for n, t in items.schema.items())
                 raise ConfigError(
-                    f"available: {version.bundles.retriever.reference} has no Boolean column {name!r} of its "
-                    f"items; it has {', '.join(f'{n} ({t})' for n, t in items.schema.items())}. Name another "
-                    "one with available.column, or set available.enforced to False"
+                    f"available: {version.bundles.retriever.reference} has no column {name!r} of its items "
+                    f"that is Boolean or a count; it has {has}. Name another one with available.column, "
+                    "or set available.enforced to False"
                 )
-        barred = items.select(pl.any_horizontal(pl.col(name).not_() for name in columns).fill_null(False))
-        barred_I: Bools = barred.to_series().to_numpy().astype(bool)
+            barred_I |= available.not_().fill_null(value=False).to_numpy()
         return barred_I
 
 
 class Available:
     """Leaves the items that may be served."""
 
-    def __init__(self, barred_I: Bools) -> None:
-        self._is_left_I = np.logical_not(barred_I)
+    def __init__(self, barred: Barred) -> None:
+        self._barred = barred
 
     def __call__(self, state: RequestState) -> RequestState:
-        """Books ``available``."""
-        state = state.keep(self._is_left_I[state.item_ids_S])
+        """Books ``available``, where there is something that cannot be had."""
+        barred = self._barred.now
+        if not len(barred.ids):
+            return state
+        state = state.keep(~barred.mask_I[state.item_ids_S])
         state.clock.lap("available")
         return state

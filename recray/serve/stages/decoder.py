@@ -10,15 +10,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from recray.arrays import Bools, Float32s, Int64s
+from recray.arrays import Float32s, Int64s
 from recray.batch import Jagged, QueryBatch
 from recray.bundles.decoder import load_decoder, read_generative
 from recray.config import ConfigError
 from recray.contract import Generative
 from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_first, popular_only
 from recray.features.look_ups import LookUps
+from recray.serve.barred import Barred
 from recray.serve.query import UNKNOWN_USER, Query
-from recray.serve.stages.retrieve import NOTHING, asked_at, history_of, removed_for, retrieved
+from recray.serve.stages.retrieve import asked_at, history_of, removed_for, retrieved
 from recray.serve.stages.state import NO_CANDIDATES, RequestState
 from recray.serve.versions import OpenedVersion
 from recray.store import Bundle
@@ -30,20 +31,20 @@ class DecoderRetrieve:
     Where there is no history to continue, popular items stand in. Scores are log probabilities.
 
     Args:
-        barred_I: items that must not come out at all; None where there are none.
+        barred: items that must not come out at all.
     """
 
     def __init__(
         self,
         version: OpenedVersion,
         cold_share: float,
-        barred_I: Bools | None = None,
+        barred: Barred | None = None,
         *,
         keeps_seen: bool = False,
     ) -> None:
-        self._barred_ids = NOTHING if barred_I is None else np.flatnonzero(barred_I)
         self._keeps_seen = keeps_seen
         counts_I = version.decoder_files.item_counts_I
+        self._barred = barred or Barred(len(counts_I))
         self._log = version.event_log
         self._generator = Generator(version.decoder, counts_I, cold_share)
         self._popular_first_I = popular_first(counts_I)
@@ -53,7 +54,7 @@ class DecoderRetrieve:
         """``query.k`` items, unless fewer of the catalogue are unseen. Books ``filter`` and ``generate``."""
         query, clock = state.query, state.clock
         removed_ids = removed_for(query, self._log, keeps_seen=self._keeps_seen)
-        seen_ids = np.concatenate([removed_ids, self._barred_ids])
+        seen_ids = np.concatenate([removed_ids, self._barred.now.ids])
         history = history_of(query, self._log)
         history_ids = history.item_ids_H
         clock.lap("filter")
@@ -69,7 +70,7 @@ class DecoderRetrieve:
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items whose content codes have the most similar embeddings; scores are cosines."""
         scores_I = self._item_ID @ self._item_ID[item_id]
-        scores_I[item_id] = scores_I[self._barred_ids] = -np.inf
+        scores_I[item_id] = scores_I[self._barred.now.ids] = -np.inf
         item_ids_K = np.argsort(-scores_I, kind="stable")[: min(k, int(np.isfinite(scores_I).sum()))]
         return Candidates(item_ids_K, scores_I[item_ids_K], np.full(len(item_ids_K), GENERATIVE, np.uint8))
 

@@ -82,12 +82,12 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
         ConfigError: a decoder beside the retriever was trained on another catalogue, or is of no use.
     """
     bundles, second = version.bundles, None
-    barred_I = config.rules.available.barred(version)
+    barred = config.rules.available.barred(version)
     keeps_seen = bundles.keeps_seen if config.seen == "measured" else config.seen == "keep"
     if version.is_generative:
         if bundles.second_source:
             raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
-        return DecoderRetrieve(version, config.cold_share, barred_I, keeps_seen=keeps_seen)
+        return DecoderRetrieve(version, config.cold_share, barred, keeps_seen=keeps_seen)
     candidates = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
     files = read_retriever(bundles.retriever)
     if bundles.second_source:
@@ -101,7 +101,7 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
         )
     searcher = Searcher(files, load_model(bundles.retriever))
     counts_I, log = files.item_counts_I, version.event_log
-    return Retrieve(searcher, counts_I, log, candidates, second, barred_I, keeps_seen=keeps_seen)
+    return Retrieve(searcher, counts_I, log, candidates, second, barred, keeps_seen=keeps_seen)
 
 
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:

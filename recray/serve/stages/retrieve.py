@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recray.arrays import Bools, Float32s, Int64s
+from recray.arrays import Float32s, Int64s
 from recray.bundles.searcher import Fallback, Searcher, single_query
 from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather, popular_first
 from recray.features.look_ups import LookUps
 from recray.features.past import heard_until
+from recray.serve.barred import Barred
 from recray.serve.clock import StageClock
 from recray.serve.query import History, Query
 from recray.serve.stages.state import RequestState
@@ -73,8 +74,8 @@ class Retrieve:
 
     Args:
         second_source: its items are scored by the retriever like all others.
-        barred_I: items that a rule will leave out: there are enough others among the candidates, and
-            ``similar`` does not answer with them. None where there are none.
+        barred: items that a rule will leave out: there are enough others among the candidates, and
+            ``similar`` does not answer with them.
         keeps_seen: what the user has seen may come back.
     """
 
@@ -85,15 +86,14 @@ class Retrieve:
         log: LookUps | None,
         config: CandidateConfig,
         second_source: Source | None = None,
-        barred_I: Bools | None = None,
+        barred: Barred | None = None,
         *,
         keeps_seen: bool = False,
     ) -> None:
-        self._barred_I = np.zeros(len(item_counts_I), bool) if barred_I is None else barred_I
-        self._barred_ids = np.flatnonzero(self._barred_I)
+        self._barred = barred or Barred(len(item_counts_I))
         self._keeps_seen = keeps_seen
         self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
-        self._popular_first_I = popular_first(np.where(self._barred_I, -1, item_counts_I))
+        self._popular_first_I = popular_first(np.where(self._barred.now.mask_I, -1, item_counts_I))
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source)."""
@@ -115,9 +115,10 @@ class Retrieve:
         if query.k > config.retrieved:
             config = replace(config, retrieved=query.k)
         candidates = self._gather(search, seen_ids, config, clock, second)
-        if np.count_nonzero(~self._barred_I[candidates.item_ids_K]) < query.k:
+        if np.count_nonzero(~self._barred.now.mask_I[candidates.item_ids_K]) < query.k:
             # Popularity alone, an approximate index that does not reach so many items, or many are barred.
-            config = replace(config, popular=query.k)
+            config, barred_ids = replace(config, popular=query.k), self._barred.now.ids
+            seen_ids = np.concatenate([seen_ids, barred_ids])
             candidates = self._gather(search, seen_ids, config, clock, second)
         return retrieved(state, candidates, fallback, self._log)
 
@@ -144,7 +145,7 @@ class Retrieve:
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items nearest to one item, without itself, by the retriever."""
         only_retrieved = CandidateConfig(retrieved=k, popular=0)
-        excluded_ids = np.append(self._barred_ids, item_id)
+        excluded_ids = np.append(self._barred.now.ids, item_id)
         return self._gather(self._searcher.like(item_id), excluded_ids, only_retrieved, StageClock())
 
 

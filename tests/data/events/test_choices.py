@@ -23,17 +23,15 @@ def test_equal_weights_are_none_and_all_is_to_be_found() -> None:
     assert meaning == (None, "all", None)
 
 
-def test_weights_by_type_are_proportions_and_what_is_not_named_is_never_learnt(
+def test_weights_by_type_are_as_given_and_what_is_not_named_is_never_learnt(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset = dataset_of(ROWS, types=TYPES)
     with caplog.at_level(logging.INFO, logger="recray.data.events.choices"):
         _, meaning = interpret(dataset, EventChoices(weights="cart=3,purchase=6"))
     assert meaning.weights_N is not None
-    assert meaning.weights_N.tolist() == [0, 0.5, 0, 1, 0]
+    assert meaning.weights_N.tolist() == [0, 3, 0, 6, 0]
     assert "view weigh 0, so they are history" in caplog.text
-    _, doubled = interpret(dataset, EventChoices(weights="cart=6,purchase=12"))
-    np.testing.assert_array_equal(meaning.weights_N, doubled.weights_N)
     _, alike = interpret(dataset, EventChoices(weights="cart=2,purchase=2,view=2"))
     assert alike.weights_N is None
 
@@ -44,7 +42,7 @@ def test_ratings_weigh_where_it_was_asked_and_ratings_that_are_all_one_weigh_ali
     rated = dataset_of(ROWS, ratings=[1, 2, 3, 4, 5])
     weights_N = interpret(rated, EventChoices(weights="rating"))[1].weights_N
     assert weights_N is not None
-    np.testing.assert_allclose(weights_N, [0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-6)
+    assert weights_N.tolist() == [1, 2, 3, 4, 5]
     assert not caplog.messages
     assert interpret(dataset_of(ROWS), EventChoices(weights="rating"))[1].weights_N is None
     assert "by weights 'rating' all events weigh alike" in caplog.text
@@ -91,8 +89,10 @@ def test_merged_repeats_are_the_last_of_their_pair_and_weigh_as_all_of_them(
     assert meaning.relevant_N is not None
     assert meaning.relevant_N.tolist() == ["buy" in kinds for kinds in did]
     sums = np.array([sum(3 if kind == "buy" else 1 for kind in kinds) for kinds in did])
-    weights_N = np.ones(len(kept)) if meaning.weights_N is None else meaning.weights_N
-    np.testing.assert_allclose(weights_N, sums / sums.max(), rtol=1e-6)
+    if meaning.weights_N is None:
+        assert len(set(sums)) == 1
+    else:
+        np.testing.assert_array_equal(meaning.weights_N, sums)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import polars as pl
 
 from recray.config import nearest
 from recray.data.row_encoding import NO_NUMBER, as_categories, no_numbers
+from recray.data.sources.clicks.labels import FIGURES, LABELS, plain, require_one
 from recray.data.sources.clicks.times import names_time, time_columns
 from recray.data.sources.tables.checks import BadValueError
 from recray.data.sources.tables.decimals import DecimalMark, decimal_of, parsed
@@ -16,12 +17,10 @@ from recray.data.sources.tables.times import TimeUnit
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
-LABELS = ("label", "click", "clicked", "isclick", "isclicked", "target", "converted", "conversion")
 TIMES = ("timestamp", "time", "ts", "datetime", "eventtime", "date", "unixtime")
 RATINGS = ("rating", "stars", "score")
 _ID = r"(?i)(^|[_\s])(id|code|zip)$|[a-z](Id|ID)$"  # numbers that name things
 _MOSTLY = 0.95  # a column with so many numbers was meant to hold nothing else
-_TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
 class Said(NamedTuple):
@@ -64,6 +63,8 @@ def columns_of(
         raise DataError(
             f"{table.label}: no column says what was a click (it has {', '.join(names)}): name it with label="
         )
+    if said.label is None:
+        require_one(label, names, table.label)
     listed = (*said.categories, *said.numbers, *said.ignore)
     free = [name for name in names if name != label and name not in listed]
     time = said.time or called(TIMES, free) or _guessed_time(table, free, unit, form)
@@ -88,8 +89,8 @@ def columns_of(
 
 def called(usual: Sequence[str], names: Sequence[str]) -> str | None:
     """The column that is called as such columns usually are."""
-    plain = {name.lower().replace("_", "").replace(" ", ""): name for name in reversed(names)}
-    return next((plain[each] for each in usual if each in plain), None)
+    by_plain = {plain(name): name for name in reversed(names)}
+    return next((by_plain[each] for each in usual if each in by_plain), None)
 
 
 def _guessed_time(
@@ -201,7 +202,7 @@ def labels_of(
         DataError: the line of a value that is neither.
     """
     column = with_points(table, table.column(name), decimal)
-    texts = as_categories(column).str.to_lowercase().replace(_TRUTH)
+    texts = as_categories(column).str.to_lowercase().replace(FIGURES)
     labels = texts.cast(pl.Float64, strict=False)
     if threshold is not None:
         table.refuse(labels.is_null() | ~labels.is_finite(), column, "and a label must be a number")

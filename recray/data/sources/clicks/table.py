@@ -21,7 +21,6 @@ from recray.data.row_block import RowBlock
 from recray.data.row_encoding import RowEncoding, fit_values
 from recray.data.row_source import PARTS, RawRows
 from recray.data.sources.clicks.columns import (
-    LABELS,
     RATINGS,
     Columns,
     Said,
@@ -34,6 +33,7 @@ from recray.data.sources.clicks.columns import (
 )
 from recray.data.sources.clicks.criteo import is_click_log
 from recray.data.sources.clicks.cut import Cut, Split, cut
+from recray.data.sources.clicks.labels import LABELS
 from recray.data.sources.files.locations import is_address, list_files, unique_name
 from recray.data.sources.tables.checks import BadValueError
 from recray.data.sources.tables.decimals import DECIMAL_MARKS, DecimalMark

@@ -17,6 +17,7 @@ from recray.data.sources.tables.roles import ALIASES, names_columns, plain_name
 from recray.data.sources.tables.side_types import SideType, stripped, type_of, typed
 from recray.data.sources.tables.table_files import TABLES, open_table
 from recray.data.sources.tables.values import ids_of, plain_ids
+from recray.features.columns import AVAILABILITY, availability
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -113,10 +114,11 @@ def by_type(
             raise DataError(f"{label}: column {column.name!r}: {bad.text}") from None
         if column.name in types:
             _require_some(column, values, kind, label)
-        columns.append(values.alias(name))
+        values = values.alias(name)
+        columns.append(values)
         schema[name] = kind
-        if note:
-            notes.append(f"{Path(label).name}: {note}")
+        said = (note, _availability_note(values) if role == "item" else "")
+        notes += [f"{Path(label).name}: {each}" for each in said if each]
     if left_out:
         notes.append(
             f"{Path(label).name}: left out, as they hold lists of objects or bytes: {', '.join(left_out)}"
@@ -125,6 +127,18 @@ def by_type(
     if schema:
         log.info("%s: %s", label, ", ".join(f"{name} is {_a(kind)}" for name, kind in schema.items()))
     return SideTable(pl.DataFrame(columns), schema, tuple(notes), tuple(frame.columns))
+
+
+def _availability_note(values: pl.Series) -> str:
+    """What a column that says whether an item can be had is taken for, where it could be meant otherwise."""
+    if values.name not in AVAILABILITY or values.dtype == pl.Boolean:
+        return ""
+    if availability(values) is not None:
+        return f"{values.name} is a count: an item is available where it is above 0"
+    return (
+        f"{values.name} ({values.dtype}) says neither true or false nor a count, so no item can be "
+        "served by it: write it as one of these, or serve with --service.rules.available.no-enforced"
+    )
 
 
 def _require_some(column: pl.Series, values: pl.Series, kind: SideType, label: str) -> None:

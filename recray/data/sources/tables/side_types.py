@@ -33,8 +33,9 @@ _PRICES = ("price", "cost", "amount", "preis", "listprice", "saleprice", "msrp")
 _CODE = re.compile(r"(?:id|code|zip|ean|isbn|sku)$")
 _CURRENCY = r"(?i)[€$£¥₹]|\b(?:EUR|USD|GBP|CHF|JPY)\b"
 _PATH_MARK = r"\s*>\s*"
-_TRUTH = {"true": True, "false": False, "yes": True, "no": False}
-_SHORT_TRUTH = {"1": True, "0": False, "y": True, "n": False, "t": True, "f": False}
+_PLAIN_TRUTH = {"true": True, "false": False, "yes": True, "no": False}
+TRUTH = {**_PLAIN_TRUTH, "1": True, "0": False, "y": True, "n": False, "t": True, "f": False}
+"""Words in small letters; the short ones where nothing else can be meant."""
 _FLAG = re.compile(r"(?i)(?:available|in[_ -]?stock|(?:is|has)[_ -].*)$")  # columns where those are meant
 _BRACKETS = r"^\[.*\]$"
 
@@ -83,7 +84,7 @@ def type_of(column: pl.Series) -> SideType:
     if dtype == pl.Boolean:
         return "boolean"
     text = stripped(as_text(column)).drop_nulls()
-    if _FLAG.match(column.name) and text.str.to_lowercase().is_in([*_TRUTH, *_SHORT_TRUTH]).all():
+    if _FLAG.match(column.name) and text.str.to_lowercase().is_in([*TRUTH]).all():
         return "boolean"
     if dtype.is_numeric():
         return "category" if _CODE.search(name) else "price" if name in _PRICES else "number"
@@ -99,7 +100,7 @@ def _type_of_text(name: str, text: pl.Series) -> SideType:
         return "price"
     if _CODE.search(name):
         return "category"
-    if text.str.to_lowercase().is_in([*_TRUTH]).all():
+    if text.str.to_lowercase().is_in([*_PLAIN_TRUTH]).all():
         return "boolean"
     if text.str.contains(_BRACKETS).all():
         return "list"
@@ -177,9 +178,8 @@ def _booleans(column: pl.Series) -> Typed:
     if column.dtype == pl.Boolean:
         return Typed(column)
     text = stripped(as_text(column))
-    truth = _TRUTH | _SHORT_TRUTH
     values = text.str.to_lowercase().replace_strict(
-        [*truth], [*truth.values()], default=None, return_dtype=pl.Boolean
+        [*TRUTH], [*TRUTH.values()], default=None, return_dtype=pl.Boolean
     )
     lost = text.filter(values.is_null() & text.is_not_null())
     return Typed(values.alias(column.name), lost_note(column.name, lost, "true or false"))

@@ -61,6 +61,24 @@ def test_columns_are_typed_by_what_they_hold(plain: Path) -> None:
     assert np.isnan(test.dense_NF[:, 1]).tolist() == late["age"].is_null().to_list()
 
 
+@pytest.mark.parametrize("words", ["y/n", "T/F", "Yes/No", "TRUE/FALSE", "1.0/0.0"])
+def test_a_label_says_yes_and_no_in_any_usual_words(tmp_path: Path, plain: Path, words: str) -> None:
+    yes, no = words.split("/")
+    said = pl.when(pl.col("clicked") == 1).then(pl.lit(yes)).otherwise(pl.lit(no)).alias("clicked")
+    frame().with_columns(said).write_csv(tmp_path / "said.csv")
+    assert same_rows(load_or_prepare_rows(str(tmp_path / "said.csv")), load_or_prepare_rows(str(plain)))
+
+
+def test_two_columns_of_one_name_are_both_named(tmp_path: Path) -> None:
+    twice = frame().with_columns(pl.col("clicked").alias("Clicked"))
+    twice.write_csv(tmp_path / "twice.csv")
+    message = "'clicked' and 'Clicked' could each say what was a click: name one with label=clicked"
+    with pytest.raises(DataError, match=message):
+        load_or_prepare_rows(str(tmp_path / "twice.csv"))
+    chosen = load_or_prepare_rows(f"{tmp_path / 'twice.csv'}?label=clicked&ignore=Clicked")
+    assert chosen.schema.dense == ("price", "age")
+
+
 def test_ids_follow_the_training_part_the_most_frequent_first(plain: Path) -> None:
     table = load_or_prepare_rows(str(plain))
     train = frame().sort("time")[: int(NUM_ROWS * 0.8)]

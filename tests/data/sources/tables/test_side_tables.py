@@ -12,6 +12,7 @@ from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
 from recray.data.sources.tables.side_types import parse_types, type_of, typed
+from recray.features.columns import availability, kind_of
 from recray.schema import DataError
 
 EVENTS = "user,product,ts\n1,b,1600000000\n2,a,1600000001\n1,c,1600000002\n"
@@ -109,6 +110,33 @@ def test_wrong_tables_say_what_would_do(
 ) -> None:
     with pytest.raises(error, match=message):
         prepared(folder, options)
+
+
+@pytest.mark.parametrize(
+    ("values", "read", "said"),
+    [
+        (
+            ("0", "3", ""),
+            (False, True, None),
+            "in_stock is a count: an item is available where it is above 0",
+        ),
+        (("-1", "0.0", "2.5"), (False, False, True), "in_stock is a count"),
+        (("no", "yes", ""), (False, True, None), ""),
+        (("0", "1", ""), (False, True, None), ""),
+        (("gone", "here", ""), None, "in_stock (String) says neither true or false nor a count"),
+    ],
+)
+def test_what_says_whether_an_item_can_be_had_is_read_or_said_to_be_unreadable(
+    folder: Path, values: tuple[str, ...], read: tuple[bool | None, ...] | None, said: str
+) -> None:
+    rows = [f"{item},{value}" for item, value in zip("abc", values, strict=True)]
+    (folder / "stock.csv").write_text("\n".join(["item,in_stock", *rows]) + "\n")
+    dataset = prepared(folder, "items=stock.csv")
+    column = dataset.items.sort("raw_id")["in_stock"].head(3)
+    found = availability(column)
+    assert (None if found is None else tuple(found.to_list())) == read
+    assert read is None or kind_of(column) is None  # nothing that taste goes by
+    assert [said in note for note in notes(dataset) if "in_stock" in note] == ([True] if said else [])
 
 
 def test_what_events_say_of_items_is_an_item_column(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""Tells the versions that a replica holds what the hub was told: once all of it, then whatever comes."""
+
+import logging
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Protocol
+
+from recray.serve.events.hub import Hub
+from recray.serve.events.told import Told
+
+log = logging.getLogger(__name__)
+POLL_S = 0.2  # a replica knows within a second what another one was told
+
+
+class Listener(Protocol):
+    """A version that can be told."""
+
+    def tell(self, told: Sequence[Told]) -> None: ...
+
+
+class Feed:
+    """Follows a hub in the background. Versions are let go with their last user."""
+
+    def __init__(self, hub: Hub, poll_s: float = POLL_S) -> None:
+        self._hub, self._poll_s = hub, poll_s
+        self._name, self._number = "", 0
+        self._heard: list[Told] = []
+        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self.problem: str | None = None
+        self._thread = threading.Thread(target=self._follow, name="follow-events", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+
+    def attach(self, listener: Listener) -> None:
+        """From now on it is told everything, first of all what was heard before."""
+        with self._lock:
+            if self._heard:
+                listener.tell(self._heard)
+            self._listeners.add(listener)
+
+    def look(self) -> None:
+        """One look at the hub. Never raises."""
+        try:
+            while self._hear():
+                pass
+        except Exception as error:  # the hub may be down for a while; what was heard stays
+            self._complain(f"what replicas are told is out of reach: {type(error).__name__}: {error}")
+            return
+        self._complain(None)
+
+    def wake(self) -> None:
+        """Look at once: there is something new."""
+        self._wake.set()
+
+    def _hear(self) -> bool:
+        """Whether there was something new."""
+        batch = self._hub.after(self._number, self._name)
+        with self._lock:
+            self._name, self._number = batch.hub, batch.upto
+            self._heard += batch.told
+            for listener in self._listeners if batch.told else ():
+                listener.tell(batch.told)
+        return bool(batch.told)
+
+    def _complain(self, problem: str | None) -> None:
+        if problem and problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._wake.wait(self._poll_s)
+            self._wake.clear()

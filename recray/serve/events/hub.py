@@ -1,0 +1,60 @@
+"""Keeps what an application was told, in order; whoever follows asks for what came after a number.
+
+In memory: it is gone with the process that holds it.
+"""
+
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from recray.serve.events.told import Told
+
+MOST_KEPT = 1_000_000  # about 300 bytes each
+MOST_AT_ONCE = 10_000  # of one answer
+
+
+class Batch(NamedTuple):
+    """What came after a number."""
+
+    hub: str  # of another hub, numbers mean nothing
+    upto: int  # ask for what came after this one next
+    told: Sequence[Told]
+
+
+class HubFullError(Exception):
+    """No more is taken in until a version is published that has learnt what is kept."""
+
+
+class Hub(Protocol):
+    """Where replicas leave and find what they were told; may be in another process."""
+
+    def append(self, told: Sequence[Told]) -> None:
+        """
+        Raises:
+            HubFullError: nothing of it was taken.
+        """
+
+    def after(self, number: int, hub: str) -> Batch:
+        """What came after the first ``number`` of ``hub``, or the first part of it; of another hub, from the
+        beginning."""
+
+
+class LocalHub:
+    """A hub in this process; thread-safe."""
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._name, self._most = uuid.uuid4().hex, most
+        self._told: list[Told] = []
+        self._lock = threading.Lock()
+
+    def append(self, told: Sequence[Told]) -> None:
+        with self._lock:
+            if len(self._told) + len(told) > self._most:
+                raise HubFullError(f"{len(self._told):,} of at most {self._most:,} are kept")
+            self._told += told
+
+    def after(self, number: int, hub: str) -> Batch:
+        first = number if hub == self._name else 0
+        told = self._told[first : first + MOST_AT_ONCE]
+        return Batch(self._name, first + len(told), told)

@@ -1,0 +1,58 @@
+"""What a serving application may be told: events, and what can be had."""
+
+import time
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.types import StrictBool, StrictFloat, StrictInt
+
+from recray.serve.events.told import Event
+from recray.serve.http.requests import RawId, RequestError, UnixSeconds
+
+MOST_EVENTS = 1_000
+MOST_RATING = 1e6
+CLOCKS_MAY_DIFFER_S = 60
+
+
+class EventBody(BaseModel):
+    """A user had to do with an item."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: RawId | None = Field(None, description="absent: it counts for the item alone")
+    item_id: RawId
+    rating: Annotated[
+        StrictFloat | StrictInt, Field(ge=-MOST_RATING, le=MOST_RATING, allow_inf_nan=False)
+    ] = 1.0
+    time: UnixSeconds | None = Field(None, description="unix seconds; absent: now")
+
+
+class EventsRequest(BaseModel):
+    """Body of ``POST /events``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST_EVENTS)]
+
+    def told(self) -> list[Event]:
+        """
+        Raises:
+            RequestError: 422, an event of the future.
+        """
+        now, told = int(time.time()), []
+        for place, event in enumerate(self.events):
+            at = now if event.time is None else event.time
+            if at > now + CLOCKS_MAY_DIFFER_S:
+                message = f"events[{place}].time: {at} is in the future, it is {now}"
+                raise RequestError(422, "invalid_request", message)
+            user = None if event.user_id is None else str(event.user_id)
+            told.append(Event(user, str(event.item_id), float(event.rating), at))
+        return told
+
+
+class ItemRequest(BaseModel):
+    """Body of ``PUT /items/{item_id}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    available: StrictBool = Field(description="false: never served any more, until it is true again")

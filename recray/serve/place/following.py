@@ -1,0 +1,85 @@
+"""What every service does that follows the store: health, versions, and the follower itself."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from recray.serve.follower import Follower
+from recray.serve.http import answers
+from recray.serve.place.config import ServiceConfig
+from recray.serve.versions import ServedBundles, version
+from recray.store import StoreError
+
+T = TypeVar("T")
+
+
+class FollowingService:
+    """Health and versions of whatever follows the store."""
+
+    def __init__(self, config: ServiceConfig, follower: Follower[Any]) -> None:
+        self._config, self._follower = config, follower
+
+    def known_until(self) -> int | None:
+        """Unix seconds at which the events end that are looked into; None where there are none."""
+        return None
+
+    def problem(self) -> str | None:
+        """What keeps it from serving the newest there is."""
+        return self._follower.problem
+
+    def health(self) -> answers.Health:
+        problem, current, until = self.problem(), self._follower.current, self.known_until()
+        newest = None if until is None else datetime.fromtimestamp(until - 1, UTC).isoformat()
+        return {
+            "status": "degraded" if problem else "ok",
+            "serving": current.bundles.versions(),
+            "loaded_at": current.loaded_at,
+            "problem": problem,
+            "known_until": newest,
+            "age_s": None if until is None else max(0, int(time.time()) - until),
+        }
+
+    def stop(self) -> None:
+        """Stops looking at the store; what is loaded can still answer."""
+        self._follower.stop()
+
+    def versions(self) -> dict[str, Any]:
+        """What is served and what the store holds."""
+        application = self._config.application
+        shown: dict[str, Any] = {
+            "application": application,
+            "follows": self._config.name,
+            "serving": self._follower.current.bundles.versions(),
+        }
+        try:
+            store = self._config.open_store()
+            manifests = store.versions(application)
+            shown["names"] = store.names(application)
+        except (StoreError, OSError) as error:
+            # The store may be out of reach for a while; what is loaded goes on serving.
+            return {**shown, "names": {}, "versions": [], "problem": str(error)}
+        shown["versions"] = [
+            {
+                "version": m.version,
+                "digest": m.digest,
+                "model": m.model,
+                "created_at": m.created_at,
+                "metrics": m.metrics,
+                "requires": {role: version(r) for role, r in m.requires.items()},
+            }
+            for m in manifests
+        ]
+        return shown
+
+
+def follow(config: ServiceConfig, load: Callable[[ServedBundles], T]) -> Follower[T]:
+    """A follower of the configured name, its first version loaded."""
+    return Follower(
+        config.open_store(),
+        config.application,
+        load,
+        name=config.name,
+        second_source=config.second_source,
+        poll_s=config.poll_s,
+    )

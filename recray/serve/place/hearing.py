@@ -1,0 +1,62 @@
+"""Services that are told what happens: one hub for all replicas, a feed in each."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recray.serve.events.feed import Feed
+from recray.serve.events.hub import Hub, HubFullError
+from recray.serve.events.told import Told
+from recray.serve.follower import Follower
+from recray.serve.http import answers
+from recray.serve.http.requests import RequestError
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.following import FollowingService
+
+
+class HearingService(FollowingService):
+    """A service whose replicas all know what one of them was told.
+
+    Args:
+        feed: follows ``hub``; the versions of ``follower`` listen to it.
+    """
+
+    def __init__(self, config: ServiceConfig, follower: Follower[Any], hub: Hub, feed: Feed) -> None:
+        super().__init__(config, follower)
+        self._hub, self._feed = hub, feed
+
+    @property
+    @abstractmethod
+    def item_rows(self) -> Mapping[str, int]:
+        """Of the raw ids of the version that serves."""
+
+    async def tell(self, told: Sequence[Told]) -> answers.Heard:
+        """
+        Raises:
+            RequestError: 429, no more is taken in.
+        """
+        try:
+            await asyncio.to_thread(self._hub.append, told)  # it may be in another process
+        except HubFullError as error:
+            raise RequestError(
+                429, "events_full", f"{error}: publish a version that has learnt them, and start anew"
+            ) from None
+        self._feed.wake()
+        unknown = {one.item_id for one in told} - self.item_rows.keys()
+        return {"accepted": len(told), "unknown_items": sorted(unknown), "request_id": ""}
+
+    def problem(self) -> str | None:
+        return super().problem() or self._feed.problem
+
+    def stop(self) -> None:
+        self._feed.stop()
+        super().stop()
+
+
+def feed_of(hub: Hub) -> Feed:
+    """A feed that has heard what there is, and follows."""
+    feed = Feed(hub)
+    feed.look()
+    feed.start()
+    return feed

@@ -1,0 +1,43 @@
+"""The hub of an application as one Ray actor, which all replicas of all its deployments find by name."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from recray.serve.events.hub import Batch, HubFullError, LocalHub
+from recray.serve.events.told import Told
+from recray.serve.place.config import ServiceConfig
+
+NAMESPACE = "recray-hubs"
+ANSWER_WITHIN_S = 10.0
+
+
+class ActorHub:
+    """A hub in an actor, which Ray starts again, empty, where it dies."""
+
+    def __init__(self, name: str) -> None:
+        # Whoever comes first starts it.
+        kept = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
+        self._actor: Any = ray.remote(LocalHub).options(**kept, num_cpus=0, max_restarts=-1).remote()
+
+    def append(self, told: Sequence[Told]) -> None:
+        try:
+            ray.get(self._actor.append.remote(list(told)), timeout=ANSWER_WITHIN_S)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, HubFullError) else error from None
+
+    def after(self, number: int, hub: str) -> Batch:
+        batch: Batch = ray.get(self._actor.after.remote(number, hub), timeout=ANSWER_WITHIN_S)
+        return batch
+
+
+def hub_of(config: ServiceConfig) -> ActorHub:
+    return ActorHub(config.application)
+
+
+def end_hubs() -> None:
+    """Ends those of this cluster: what they were told is gone."""
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE:
+            ray.kill(ray.get_actor(named["name"], NAMESPACE))

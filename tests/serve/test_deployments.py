@@ -229,6 +229,33 @@ def point_production_at(store: Store, version: int) -> None:
     write_moves(folder, [*read_moves(folder), move])
 
 
+def test_what_one_replica_is_told_all_of_them_know(server: Server) -> None:
+    """The last one that asks: what is told stays known. Told to the fused one, whose hub both share."""
+    promote(server, 1)
+    later = NOW + 86_400
+
+    def items(placement: str, **fields: Any) -> list[str]:
+        answer = server.json(f"{PATHS[placement]}/recommend", request_time=later, k=20, **fields)
+        return [item["item_id"] for item in answer["items"]]
+
+    before = {placement: items(placement, user_id=103) for placement in PATHS}
+    assert before["fused"] == before["spread"]
+    seen, gone = before["fused"][:2]
+    events = [{"user_id": user, "item_id": seen, "time": NOW + 60} for user in (103, "a stranger")]
+    status, body = server.ask("/events", json.dumps({"events": events}).encode())
+    assert status == 202
+    assert json.loads(body)["accepted"] == 2
+    connection = http.client.HTTPConnection(server.address, timeout=30)
+    connection.request("PUT", f"/items/{gone}", b'{"available": false}', {"content-type": "application/json"})
+    assert connection.getresponse().status == 202
+    connection.close()
+    for placement in PATHS:
+        eventually(lambda p=placement: not {seen, gone} & set(items(p, user_id=103)))
+        answer = server.json(f"{PATHS[placement]}/recommend", request_time=later, user_id="a stranger")
+        assert answer["fallback"] == "history"
+        assert server.json(f"{PATHS[placement]}/health")["known_until"]
+
+
 def test_start_says_what_is_missing(ray_cluster: None, tmp_path: Path) -> None:
     from recray.serve.place.deployments import start
 

@@ -33,24 +33,37 @@ def build_once(
     Args:
         is_prepared: whether ``folder``, which exists and is not empty, is what is wanted; raises
             where it holds something else.
+
+    Raises:
+        DataError: in the place of an ``OSError``: a full disk, a file that may not be read.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.parent / f".{folder.name}.lock", f"{folder} is being prepared by another process"):
-        if folder.exists() and any(folder.iterdir()) and is_prepared(folder):
-            return
-        _remove_leftovers(folder)
-        work = Path(tempfile.mkdtemp(prefix=_work_prefix(folder), dir=folder.parent))
-        try:
-            target, scratch = work / "dataset", work / "scratch"
-            target.mkdir()
-            scratch.mkdir()
-            with room_in(folder.parent):
-                build(target, scratch)
-                for path in [*target.rglob("*"), target]:
-                    fsync(path)
-                put(target, folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent / f".{folder.name}.lock", f"{folder} is being prepared by another process"):
+            if not (folder.exists() and any(folder.iterdir()) and is_prepared(folder)):
+                _build(folder, build)
+    except OSError as error:  # nothing half-made is left
+        where = f" ({error.filename})" if error.filename else ""
+        raise DataError(
+            f"{folder.name} cannot be prepared in {folder.parent}: {error.strerror or error}{where}: make "
+            "room there or let the file be read; RECRAY_HOME names another place"
+        ) from error
+
+
+def _build(folder: Path, build: Callable[[Path, Path], None]) -> None:
+    _remove_leftovers(folder)
+    work = Path(tempfile.mkdtemp(prefix=_work_prefix(folder), dir=folder.parent))
+    try:
+        target, scratch = work / "dataset", work / "scratch"
+        target.mkdir()
+        scratch.mkdir()
+        with room_in(folder.parent):
+            build(target, scratch)
+            for path in [*target.rglob("*"), target]:
+                fsync(path)
+            put(target, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -32,7 +32,6 @@ from recray.data.events.quality_page import render
 from recray.data.source import ROW_NUMBERS, RawTables, Source
 from recray.data.sources import is_registered, source_of
 from recray.folders import build_once, digest, file_sha256, require_same
-from recray.schema import DataError
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +53,11 @@ def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
 def _prepare(source: Source, folder: Path, k_core: int) -> None:
     if k_core < 0:
         raise ConfigError(f"k_core must be 0 (all are kept) or more, got {k_core}")
-    try:
-        build_once(
-            folder,
-            lambda prepared: _is_prepared(prepared, source, k_core),
-            lambda target, scratch: _build(source, k_core, target, scratch),
-        )
-    except OSError as error:  # a full disk, a file that may not be read: nothing half-made is left
-        where = f" ({error.filename})" if error.filename else ""
-        raise DataError(
-            f"{source.name} cannot be prepared in {folder.parent}: {error.strerror or error}{where}: make "
-            "room there or let the file be read; RECRAY_HOME names another place"
-        ) from error
+    build_once(
+        folder,
+        lambda prepared: _is_prepared(prepared, source, k_core),
+        lambda target, scratch: _build(source, k_core, target, scratch),
+    )
 
 
 def load_or_prepare(name: str, *, k_core: int = 0) -> Dataset:

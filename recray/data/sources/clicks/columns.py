@@ -10,7 +10,8 @@ from recray.config import nearest
 from recray.data.row_encoding import NO_NUMBER, as_categories, no_numbers
 from recray.data.sources.clicks.labels import FIGURES, LABELS, plain, require_one
 from recray.data.sources.clicks.times import names_time, time_columns
-from recray.data.sources.tables.decimals import undecided_row
+from recray.data.sources.tables.checks import BadValueError
+from recray.data.sources.tables.decimals import DecimalMark, decimal_of, parsed
 from recray.data.sources.tables.stored_table import StoredTable
 from recray.data.sources.tables.times import TimeUnit
 from recray.schema import DataError
@@ -45,7 +46,13 @@ class Columns(NamedTuple):
         )
 
 
-def columns_of(table: StoredTable, said: Said, unit: TimeUnit | None, form: str | None) -> Columns:
+def columns_of(
+    table: StoredTable,
+    said: Said,
+    unit: TimeUnit | None,
+    form: str | None,
+    decimal: DecimalMark | None = None,
+) -> Columns:
     """
     Raises:
         DataError: a column is missing, or holds neither numbers nor categories.
@@ -72,7 +79,10 @@ def columns_of(table: StoredTable, said: Said, unit: TimeUnit | None, form: str 
         name
         for name in features
         if name in said.numbers
-        or (name not in said.categories and _holds_numbers(table, with_points(table.column(name))))
+        or (
+            name not in said.categories
+            and _holds_numbers(table, with_points(table, table.column(name), decimal))
+        )
     )
     return Columns(label, time, numbers, tuple(name for name in features if name not in numbers))
 
@@ -96,13 +106,43 @@ def _guessed_time(
     return None
 
 
-def with_points(column: pl.Series) -> pl.Series:
-    """Numbers that are all written with a decimal comma, or whole, with a point instead."""
+def mark_of(table: StoredTable, column: pl.Series, decimal: DecimalMark | None) -> DecimalMark | None:
+    """The mark before the decimals of numbers that are written with commas; None of anything else.
+
+    Raises:
+        DataError: nothing tells thousands from decimals; names the line.
+    """
     if column.dtype != pl.String:
-        return column
+        return None
+    texts = _stripped(column)
+    has_commas = texts.str.contains(",", literal=True).any()
+    if not has_commas or not texts.str.contains(r"^[+-]?\d[\d.,]*$").all():
+        return None
+    try:
+        mark = decimal or decimal_of(texts, column.name)
+    except BadValueError as bad:
+        way_out = f"categories={column.name} takes them as they are"
+        raise DataError(f"{table.where(bad.row or 0)}: {bad.text}; {way_out}") from None
+    return mark if parsed(texts, mark).null_count() == texts.null_count() else None
+
+
+def with_points(table: StoredTable, column: pl.Series, decimal: DecimalMark | None) -> pl.Series:
+    """Numbers that are written with commas as Float64, anything else as it is.
+
+    Raises:
+        DataError: nothing tells thousands from decimals; names the line.
+    """
+    mark = mark_of(table, column, decimal)
+    return as_written(column, mark) if mark else column
+
+
+def as_written(column: pl.Series, mark: DecimalMark) -> pl.Series:
+    return parsed(_stripped(column), mark)
+
+
+def _stripped(column: pl.Series) -> pl.Series:
     texts = column.str.strip_chars()
-    numbers = texts.str.contains(r"^([+-]?\d+(,\d+)?)?$").fill_null(value=True)
-    return texts.str.replace(",", ".", literal=True) if numbers.all() else column
+    return texts.set(texts == "", None)
 
 
 def _holds_numbers(table: StoredTable, column: pl.Series) -> bool:
@@ -133,34 +173,35 @@ def _holds_numbers(table: StoredTable, column: pl.Series) -> bool:
     return not (named and whole)
 
 
-def require_numbers(table: StoredTable, names: Sequence[str]) -> list[str]:
-    """Those of the columns that are written with a decimal comma.
+def require_numbers(
+    table: StoredTable, names: Sequence[str], decimal: DecimalMark | None
+) -> dict[str, DecimalMark]:
+    """Of the columns that are written with commas, the mark before the decimals.
 
     Raises:
-        DataError: the line of a value that is none.
+        DataError: the line of a value that is no number.
     """
-    commas = []
+    marks: dict[str, DecimalMark] = {}
     for name in names:
         column = table.column(name)
-        points = with_points(column)
-        if points is not column and undecided_row(column.str.strip_chars(), ",") is not None:
-            with_three = column.str.contains(",", literal=True).fill_null(value=False)
-            way_out = "thousands or decimals: every comma has three digits behind it; write it without"
-            table.refuse(with_three, column, f"{way_out} thousands, or say categories={name}")
+        mark = mark_of(table, column, decimal)
+        if mark:
+            marks[name] = mark
+            column = as_written(column, mark)
         way_out = f"which is no number that fits 32 bits: correct it, or say categories={name}"
-        table.refuse(no_numbers(points), points, way_out)
-        if points is not column and not points.equals(column):
-            commas.append(name)
-    return commas
+        table.refuse(no_numbers(column), column, way_out)
+    return marks
 
 
-def labels_of(table: StoredTable, name: str, threshold: float | None) -> pl.Series:
+def labels_of(
+    table: StoredTable, name: str, threshold: float | None, decimal: DecimalMark | None
+) -> pl.Series:
     """Float32, 0 or 1.
 
     Raises:
         DataError: the line of a value that is neither.
     """
-    column = with_points(table.column(name))
+    column = with_points(table, table.column(name), decimal)
     texts = as_categories(column).str.to_lowercase().replace(FIGURES)
     labels = texts.cast(pl.Float64, strict=False)
     if threshold is not None:

@@ -24,6 +24,7 @@ from recray.data.sources.clicks.columns import (
     RATINGS,
     Columns,
     Said,
+    as_written,
     called,
     columns_of,
     labels_of,
@@ -35,6 +36,7 @@ from recray.data.sources.clicks.cut import Cut, Split, cut
 from recray.data.sources.clicks.labels import LABELS
 from recray.data.sources.files.locations import is_address, list_files, unique_name
 from recray.data.sources.tables.checks import BadValueError
+from recray.data.sources.tables.decimals import DECIMAL_MARKS, DecimalMark
 from recray.data.sources.tables.dialects import Dialect
 from recray.data.sources.tables.parts import named_parts
 from recray.data.sources.tables.stored_table import StoredTable, store
@@ -46,7 +48,7 @@ log = logging.getLogger(__name__)
 _BLOCK_GROUPS = 32  # are made into rows at once
 _DECIDING = (
     *("label", "threshold", "time", "split", "categories", "numbers", "ignore", "min_count"),
-    *("time_unit", "time_format", "separator", "encoding", "quotes"),
+    *("time_unit", "time_format", "decimal", "separator", "encoding", "quotes"),
 )
 
 
@@ -56,7 +58,7 @@ class Clicks(NamedTuple):
     table: StoredTable
     columns: Columns
     labels_N: Float32s  # 0 or 1
-    commas: Sequence[str]  # numbers that are written with a decimal comma
+    marks: Mapping[str, DecimalMark]  # before the decimals of numbers that are written with commas
 
     def block(self, groups: Sequence[slice], encoding: RowEncoding, part_N: Int8s, part: int) -> RowBlock:
         """The rows of a part in some of the table's groups."""
@@ -69,8 +71,9 @@ class Clicks(NamedTuple):
                 labels.append(self.labels_N[group][mine_N])
         if not frames:
             return RowBlock.empty(encoding.schema())
-        points = [pl.col(name).str.replace(",", ".", literal=True) for name in self.commas]
-        return encoding.encode(pl.concat(frames).with_columns(points), np.concatenate(labels))
+        rows = pl.concat(frames)
+        numbers = [as_written(rows[name], mark) for name, mark in self.marks.items()]
+        return encoding.encode(rows.with_columns(numbers), np.concatenate(labels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +107,8 @@ class ClickTable:
     """Of times that are numbers; None: by their range."""
     time_format: str | None = None
     """Of times that are text, as %d.%m.%Y; None: ISO 8601, or what can be read in one way only."""
+    decimal: DecimalMark | None = None
+    """The mark before decimals of numbers with commas; None: found out, or asked for."""
     separator: str | None = None
     """None: the one by which most lines have as many fields as the first."""
     encoding: str | None = None
@@ -115,6 +120,8 @@ class ClickTable:
         self._dialect()
         if self.split not in get_args(Split):
             raise ConfigError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
+        if self.decimal not in (None, *DECIMAL_MARKS):
+            raise ConfigError(f"decimal must be . or , (the mark before decimals), got {self.decimal!r}")
         if self.min_count < 1:
             raise ConfigError(f"min_count must be at least 1, got {self.min_count}")
         said = [name for kind in (self.categories, self.numbers, self.ignore) for name in _listed(kind)]
@@ -164,9 +171,11 @@ class ClickTable:
         table = store(files, scratch)
         kinds = (_listed(getattr(self, kind)) for kind in ("categories", "numbers", "ignore"))
         decides = table.first(1) if len(self._places()) > 1 else table  # the training part does
-        columns = columns_of(decides, Said(self.label, self.time, *kinds), self.time_unit, self.time_format)
-        labels = labels_of(table, columns.label, self.threshold)
-        return Clicks(table, columns, labels.to_numpy(), require_numbers(table, columns.numbers))
+        said = Said(self.label, self.time, *kinds)
+        columns = columns_of(decides, said, self.time_unit, self.time_format, self.decimal)
+        labels = labels_of(table, columns.label, self.threshold, self.decimal)
+        marks = require_numbers(table, columns.numbers, self.decimal)
+        return Clicks(table, columns, labels.to_numpy(), marks)
 
     def rows(self, scratch: Path) -> RawRows:
         clicks = self.open(scratch)
@@ -204,7 +213,11 @@ class ClickTable:
             DataError: a value is no time; names its line.
         """
         try:
-            found = times_of(with_points(table.column(name)), unit=self.time_unit, form=self.time_format)
+            found = times_of(
+                with_points(table, table.column(name), self.decimal),
+                unit=self.time_unit,
+                form=self.time_format,
+            )
         except BadValueError as bad:
             where = table.label if bad.row is None else table.where(bad.row)
             raise DataError(

@@ -9,11 +9,13 @@ import fnmatch
 import glob
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import unquote
 
 from recray.schema import DataError
 
@@ -25,6 +27,7 @@ PACKED = {".gz": "gzip", ".zst": "zstd"}
 """Endings of packed files, and what PyArrow calls the way they are packed."""
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}  # how packed files begin, whatever their names
 _NOT_READ = (".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz")
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _COPY_BYTES = 8 << 20
 _RETRY_S = 6  # Google's client would go on for a quarter of an hour where there is no network
 
@@ -38,6 +41,7 @@ class RawFile:
     size_bytes: int
     modified_ns: int
     system: "FileSystem" = field(repr=False)
+    partitions: Mapping[str, str] = field(default_factory=dict)  # of folders such as date=2026-01-01
 
     def fingerprint(self) -> dict[str, Any]:
         """Tells one state of the file from another without reading it."""
@@ -75,9 +79,11 @@ def kind_of(name: str) -> str:
 def refuse_packing(name: str | Path) -> None:
     """
     Raises:
-        DataError: by its name it is packed in a way that is not read.
+        DataError: by its name it is a workbook, or packed in a way that is not read.
     """
     packing = PurePosixPath(str(name).lower()).suffix
+    if packing in _WORKBOOKS:
+        raise DataError(f"{name} is a workbook, which is not read: save its sheet as CSV (UTF-8)")
     if packing in _NOT_READ:
         raise DataError(
             f"{name} is packed as {packing}, which is not read: unpack it, or pack it as .gz or .zst"
@@ -137,16 +143,26 @@ def files_of(system: "FileSystem", path: str, label: str, kinds: tuple[str, ...]
         raise DataError(
             f"{label}: no file in it ends in {', '.join(kinds)} (packed as .gz or .zst, or plain)"
         )
-    return [_raw_file(system, each, each.path) for each in sorted(wanted, key=lambda each: each.path)]
+    wanted.sort(key=lambda each: each.path)
+    return [_raw_file(system, each, each.path, _partitions(each.path[len(path) :])) for each in wanted]
 
 
-def _raw_file(system: "FileSystem", info: "FileInfo", label: str) -> RawFile:
+def _partitions(path: str) -> dict[str, str]:
+    """Columns that Hive, Spark and Athena write as folders: ``date=2026-01-01/part-0.parquet``."""
+    folders = (part.partition("=") for part in PurePosixPath(path).parts[:-1])
+    return {name: unquote(value) for name, equals, value in folders if name and equals}
+
+
+def _raw_file(
+    system: "FileSystem", info: "FileInfo", label: str, partitions: Mapping[str, str] = MappingProxyType({})
+) -> RawFile:
     return RawFile(
         label=label,
         path=info.path,
         size_bytes=info.size,
         modified_ns=info.mtime_ns or 0,
         system=system,
+        partitions=partitions,
     )
 
 
@@ -197,8 +213,18 @@ def plain_file(file: RawFile, scratch: Path) -> Path:
         source = pyarrow.CompressedInputStream(stored, packing) if packing else stored
         with target.open("wb") as out:
             while data := _read(source, file.label, packing):
-                out.write(data)
+                _write(out, data, file.label)
     return target
+
+
+def _write(out: BinaryIO, data: bytes, label: str) -> None:
+    try:
+        out.write(data)
+    except OSError as error:
+        raise DataError(
+            f"{label} cannot be unpacked into {Path(out.name).parent} ({_sentence(error)}): make room there; "
+            "RECRAY_HOME names another place"
+        ) from error
 
 
 def start_of(file: RawFile, size_bytes: int) -> bytes:

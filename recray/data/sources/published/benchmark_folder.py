@@ -3,6 +3,7 @@
 Each is a table, or lines of a user and its items as LightGCN's data sets have them (He et al., SIGIR 2020).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from recray.data.sources.files.locations import kind_of, unique_name
 from recray.data.sources.files.raw_files import fingerprint
 from recray.data.sources.published.sequences_text import SequenceText
 from recray.data.sources.tables.interactions import InteractionTable
-from recray.data.sources.tables.parts import LINES, benchmark_parts
+from recray.data.sources.tables.parts import LINES, benchmark_parts, not_read
 from recray.data.sources.tables.values import numbers_where_all_are
 from recray.folders import file_sha256
 from recray.schema import DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +55,19 @@ class BenchmarkFolder:
                 found[part] = from_dict(InteractionTable, {**mine, "path": path})
         return found
 
+    def _named(self) -> list[str]:
+        """Tables of items and users."""
+        return [Path(str(self.table[key])).name for key in ("items", "users") if self.table.get(key)]
+
     def read(self, scratch: Path) -> RawTables:
         """All parts as one table, in order of the parts where there are no times."""
+        others = {path for path in not_read(self.path) if path.name not in self._named()}
+        if others:
+            log.warning(
+                "%s: not read, as they are called neither train, valid nor test: %s (items=NAME and "
+                "users=NAME name tables of those)",
+                *(self.path, ", ".join(sorted(path.name for path in others))),
+            )
         parts = {part: source.read(scratch) for part, source in self._sources().items()}
         raw = list(parts.values())
         if len({tables.times for tables in raw}) > 1 or len({*(t.interactions.width for t in raw)}) > 1:

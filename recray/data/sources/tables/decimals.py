@@ -1,5 +1,6 @@
 """Numbers in text, with a point or a comma before the decimals and perhaps the other between thousands."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import polars as pl
@@ -46,8 +47,16 @@ def undecided(row: int, value: str, what: str, mark: DecimalMark) -> BadValueErr
     )
 
 
-def decimal_of(text: pl.Series, what: str) -> DecimalMark:
+def _decides(text: pl.Series, mark: DecimalMark) -> bool:
+    return bool(text.str.contains(mark, literal=True).any()) and undecided_row(text, mark) is None
+
+
+def decimal_of(text: pl.Series, what: str, beside: Iterable[pl.Series] = ()) -> DecimalMark:
     """
+    Args:
+        beside: the same numbers of other files; asked where every mark of these has three digits behind it,
+            and only those that use that mark in one way.
+
     Raises:
         BadValueError: the numbers can be read in two ways.
     """
@@ -62,7 +71,10 @@ def decimal_of(text: pl.Series, what: str) -> DecimalMark:
         if present.any():
             row = undecided_row(text, mark)
             if row is not None:
-                raise undecided(row, str(text[row]), what, mark)
+                decided = next((other for other in beside if _decides(other, mark)), None)
+                if decided is None:
+                    raise undecided(row, str(text[row]), what, mark)
+                return decimal_of(decided, what)
             if _is_grouped(text, mark).filter(present).all():
                 return other_mark(mark)
             return mark

@@ -7,17 +7,24 @@ UTF-8 with a separator of one byte, line by line, so that line numbers stay true
 
 import codecs
 import csv
+import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from recray.config import ConfigError
 from recray.schema import DataError
 
+log = logging.getLogger(__name__)
+
 SEPARATORS = (",", ";", "\t", "|", "::")
 _NAMED = {r"\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _STAND_IN = "\x1f"  # ASCII's unit separator: what it is for, and what no table of text holds
+_EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # a first line that only Excel reads
+csv.field_size_limit(1 << 24)  # long descriptions are fields; a quote that never closes is none
 _START_BYTES = 1 << 20
 _SAMPLE_LINES = 100
 _BYTE_ORDER_MARKS = {
@@ -34,6 +41,7 @@ class Dialect:
 
     separator: str | None = None
     encoding: str | None = None
+    otherwise: str | None = None  # the encoding of a file that is not UTF-8, where ``encoding`` says nothing
     quotes: Literal["auto", "no"] = "auto"
     header: Literal["auto", "yes", "no"] = "auto"
     names: tuple[str, ...] = ()
@@ -74,24 +82,29 @@ def settle(
     """
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
-    encoding = wanted.encoding or next(
-        (name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8"
-    )
+    encoding = wanted.encoding or _encoding_of(path, start, wanted.otherwise)
     whole_lines = len(start) < _START_BYTES
     lines = _decoded(start, encoding, label).splitlines()
     lines = lines[:_SAMPLE_LINES] if whole_lines or len(lines) > _SAMPLE_LINES else lines[:-1]
-    skip = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
-    if skip is None:
+    skip = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    if not any(map(_is_row, lines[skip:])):
         raise DataError(f"{label} has no line of text: it must hold the names of the columns, then rows")
-    separator = wanted.separator or _sniffed(lines[skip:])
+    told = _EXCEL_SEPARATOR.match(lines[skip])
+    skip += told is not None
+    separator = wanted.separator or (told[1] if told else _sniffed(lines[skip:]))
     rows = [_fields(line, separator, wanted.quoted) for line in lines[skip:] if line.strip()]
     has_header = wanted.header == "yes" or (wanted.header == "auto" and is_header(rows[0]))
     names = [name.strip() for name in rows[0]] if has_header else [str(n + 1) for n in range(len(rows[0]))]
-    doubled = next((name for name in names if names.count(name) > 1), None)
+    doubled = next((name for name in names if name and names.count(name) > 1), None)
     if doubled is not None:
-        raise DataError(
-            f"{label}, line {skip + 1}: a column name occurs twice ({', '.join(names)}): rename one"
+        is_data = (
+            "" if any(map(str.isalpha, "".join(names))) else ", or where this line is data, say header=no"
         )
+        raise DataError(
+            f"{label}, line {skip + 1}: a column name occurs twice ({doubled}): rename one{is_data}"
+        )
+    if names.count("") > 1:
+        log.warning("%s: %d columns have no name and are left out", label, names.count(""))
     first = skip + has_header
     first += next((n for n, line in enumerate(lines[first:]) if line.strip()), 0)  # past blank lines
     settled = replace(
@@ -111,6 +124,29 @@ def settle(
     stand_in = separator if len(separator.encode()) == 1 else _STAND_IN
     _write_again(path, target, encoding, separator, stand_in, label)
     return target, replace(settled, separator=stand_in)
+
+
+def _is_row(line: str) -> bool:
+    return bool(line.strip()) and not _EXCEL_SEPARATOR.match(line)
+
+
+def _encoding_of(path: Path, start: bytes, otherwise: str | None) -> str:
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
+    if marked or otherwise is None or _is_utf_8(path):
+        return marked or "utf-8"
+    return otherwise
+
+
+def _is_utf_8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_START_BYTES):
+                decoder.decode(data)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decoded(data: bytes, encoding: str, label: str) -> str:
@@ -187,3 +223,25 @@ def numbered_rows(path: Path, dialect: Dialect, *, label: str) -> Iterator[tuple
                 yield line, fields
     except csv.Error as error:
         raise DataError(f"{label} is not a text table ({error}): save it with one row per line") from error
+
+
+class Quotes(NamedTuple):
+    """How the data of a text uses quotes."""
+
+    some: bool
+    open_fields: bool  # else they are letters
+    inside: int | None  # the first line with one between letters
+
+
+def quotes_in(path: Path, dialect: Dialect) -> Quotes:
+    separator = re.escape((dialect.separator or ",").encode())
+    opening = re.compile(rb'(?:^|%s)\s*"' % separator)
+    between = re.compile(rb'[^"%s\r\n]"[^"%s\r\n]' % (separator, separator))
+    some, open_fields, inside = False, False, None
+    with path.open("rb") as file:
+        for line, data in enumerate(islice(file, dialect.skip_lines, None), start=dialect.skip_lines + 1):
+            some = some or b'"' in data
+            open_fields = open_fields or opening.search(data) is not None
+            if inside is None and between.search(data):
+                inside = line
+    return Quotes(some, open_fields, inside)

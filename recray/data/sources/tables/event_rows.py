@@ -6,17 +6,20 @@ Whatever is wrong is said with the file, the line, the column, the value and the
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import polars as pl
 
 from recray.data.sources.tables.checks import BadValueError, first_row
 from recray.data.sources.tables.decimals import DecimalMark
+from recray.data.sources.tables.joined import joined, pieces_of
 from recray.data.sources.tables.roles import Role
 from recray.data.sources.tables.side_types import stripped
 from recray.data.sources.tables.table_files import TableFile
-from recray.data.sources.tables.times import TimeUnit, times_of
-from recray.data.sources.tables.values import Column, ids_of, ratings_of
+from recray.data.sources.tables.times import Times, TimeUnit, times_of
+from recray.data.sources.tables.values import Column, ids_of, plain_ids, ratings_of
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -62,25 +65,19 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
         DataError: a file is wrong, or a value is.
     """
     rows = _Rows(parts, how)
-    notes: list[str] = []
-    user = rows.converted("user", lambda values: ids_of(values, "user", as_text=how.ids_as_text))
-    item = rows.converted("item", lambda values: _item_ids(values, how.ids_as_text))
+    user, item = (_ids(rows, role, how) for role in ("user", "item"))
     columns = {"user": user.values, "item": item.values}
-    notes += [*user.notes, *item.notes]
+    notes = [*user.notes, *item.notes]
     if rows.has("rating"):
-        rating = rows.converted("rating", lambda values: ratings_of(values, how.decimal))
-        notes += rating.notes
-        columns["rating"] = rating.values
+        columns["rating"], said = _ratings(rows, how)
+        notes += said
     ticks_per_s = 0
     if rows.has("timestamp"):
-        times = rows.converted("timestamp", lambda v: times_of(v, unit=how.time_unit, form=how.time_format))
+        times = _times(rows, how)
         notes += times.notes
-        if times.doubt:
-            log.warning("%s: column %r: %s", parts[0].file.label, parts[0].roles["timestamp"], times.doubt)
-            notes.append(times.doubt)
         columns["timestamp"], ticks_per_s = times.ticks, times.ticks_per_s
     if rows.has("event_type"):
-        columns["event_type"] = rows.converted("event_type", _event_types)
+        columns["event_type"] = rows.explained("event_type", lambda: _event_types(rows.column("event_type")))
     events = pl.DataFrame([values.alias(name) for name, values in columns.items()])
     if "rating" not in columns:
         events = events.with_columns(pl.lit(1.0, pl.Float32).alias("rating"))
@@ -89,7 +86,7 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     further = ["event_type"] if "event_type" in columns else []
     events = events.select("user", "item", "rating", "timestamp", *further, *rows.sides())
     if user.values.null_count():
-        events, note = rows.converted("user", lambda _: _without_anonymous(events, how, rows))
+        events, note = rows.explained("user", lambda: _without_anonymous(events, how, rows))
         notes.append(note)
     if len(events) == 0:
         raise DataError(f"{parts[0].file.label}: no row has a user, so none is left")
@@ -97,39 +94,132 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
 
 
 class _Rows:
-    """All rows of all files; knows where each stands."""
+    """All rows of all files, file by file; knows where each stands."""
 
     def __init__(self, parts: Sequence[Part], how: Reading) -> None:
-        self._parts = parts
-        frames = [_frame(part, how) for part in parts]
-        self._sizes = [len(frame) for frame in frames]
-        self._frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
-        if len(self._frame) == 0:
+        for part in parts:
+            _require_roles_of(parts[0], part)
+        read = [(part, _frame(part, how)) for part in parts]
+        filled = [(part, frame) for part, frame in read if len(frame)]
+        if not filled:
             raise DataError(f"{parts[0].file.label}: no rows (0 rows); is the file complete?")
+        self._parts, self._frames = [part for part, _ in filled], [frame for _, frame in filled]
+        self._labels = [part.file.label for part in self._parts]
 
     def has(self, role: Role) -> bool:
-        return role in self._frame.columns
+        return any(role in part.roles for part in self._parts)
 
     def sides(self) -> list[pl.Series]:
-        return [column for column in self._frame if column.name.startswith(SIDE)]
+        """Empty in the rows of a file that has not that column."""
+        return [
+            self.column(SIDE + name) for name in dict.fromkeys(n for part in self._parts for n in part.sides)
+        ]
 
-    def column(self, role: Role) -> pl.Series:
-        return self._frame[role]
+    def column(self, name: str) -> pl.Series:
+        return self.joined(pieces_of(name, self._frames))
 
-    def converted(self, role: Role, convert: Callable[[pl.Series], T]) -> T:
+    def joined(self, pieces: Sequence[pl.Series]) -> pl.Series:
+        """Where they are not of one type, it is said of the column as the files call it."""
+        name = pieces[0].name
+        called = {str(role): column for role, column in self._parts[0].roles.items()}
+        told = called.get(name, name.removeprefix(SIDE))
+        return joined([piece.alias(told) for piece in pieces], self._labels).alias(name)
+
+    def each(self, role: Role, convert: Callable[[pl.Series], T]) -> list[T]:
+        """What the column of each file becomes: types and forms are one file's own.
+
+        Raises:
+            DataError: in the place of a ``BadValueError``, with its file and line.
         """
+        start, found = 0, []
+        for frame in self._frames:
+            found.append(self.explained(role, partial(convert, frame[role]), start))
+            start += len(frame)
+        return found
+
+    def explained(self, role: Role, convert: Callable[[], T], start: int = 0) -> T:
+        """
+        Args:
+            start: the row of all from which on ``convert`` counts.
+
         Raises:
             DataError: in the place of a ``BadValueError``, with its file and line.
         """
         try:
-            return convert(self._frame[role])
+            return convert()
         except BadValueError as bad:
-            number, row = 0, bad.row
-            while row is not None and row >= self._sizes[number]:
-                row, number = row - self._sizes[number], number + 1
+            number, row = 0, start + (bad.row or 0)
+            while row >= len(self._frames[number]):
+                row, number = row - len(self._frames[number]), number + 1
             file, roles, _ = self._parts[number]
-            place = file.label if row is None else file.where(row)
+            place = file.label if bad.row is None else file.where(row)
             raise DataError(f"{place}: column {roles.get(role, role)!r}: {bad.text}") from None
+
+    def place(self, role: Role) -> str:
+        return f"{self._labels[0]}: column {self._parts[0].roles[role]!r}"
+
+    def said(self, notes: Sequence[Sequence[str]]) -> list[str]:
+        """The notes on each file as one list; what is true of some files only names them."""
+        told: dict[str, list[str]] = {}
+        for label, of_file in zip(self._labels, notes, strict=True):
+            for note in of_file:
+                told.setdefault(note, []).append(Path(label).name)
+        return [
+            note if len(files) == len(self._labels) else f"{note} ({_some(files)})"
+            for note, files in told.items()
+        ]
+
+
+def _some(files: Sequence[str]) -> str:
+    return ", ".join(files[:3]) + (f" and {len(files) - 3:,} more" if len(files) > 3 else "")
+
+
+def _require_roles_of(first: Part, part: Part) -> None:
+    for one, other in ((first, part), (part, first)):
+        for role in ("rating", "timestamp", "event_type"):
+            if role in one.roles and role not in other.roles:
+                raise DataError(
+                    f"{other.file.label} has no column for the {role}, which is {one.roles[role]!r} in "
+                    f"{one.file.label}: add it there, or leave it out everywhere with {role}= (nothing)"
+                )
+
+
+def _ids(rows: _Rows, role: Literal["user", "item"], how: Reading) -> Column:
+    whole = rows.joined(rows.each(role, lambda values: plain_ids(values, role)))
+    ids = rows.explained(role, lambda: ids_of(whole, role, as_text=how.ids_as_text))
+    if role == "item":
+        rows.explained(role, lambda: _require(ids.values, "item is empty: drop the row or fill it in"))
+    return ids
+
+
+def _ratings(rows: _Rows, how: Reading) -> tuple[pl.Series, list[str]]:
+    pieces = rows.each("rating", lambda values: values)
+    found = rows.each(
+        "rating", lambda values: ratings_of(values, how.decimal, (p for p in pieces if p is not values))
+    )
+    return pl.concat([each.values for each in found]), rows.said([each.notes for each in found])
+
+
+def _times(rows: _Rows, how: Reading) -> Times:
+    """At the finest resolution of any file."""
+    pieces = rows.each("timestamp", lambda values: values)
+
+    def converted(values: pl.Series) -> Times:
+        beside = [each for each in pieces if each is not values and each.dtype == pl.String]
+        return times_of(values, unit=how.time_unit, form=how.time_format, beside=beside)
+
+    found = rows.each("timestamp", converted)
+    finest = max(each.ticks_per_s for each in found)
+    ticks = pl.concat([_finer(each, finest) for each in found])
+    doubt = next((each.doubt for each in found if each.doubt), "")
+    if doubt:
+        log.warning("%s: %s", rows.place("timestamp"), doubt)
+    return Times(ticks, finest, (*rows.said([each.notes for each in found]), *filter(None, [doubt])))
+
+
+def _finer(times: Times, ticks_per_s: int) -> pl.Series:
+    share = ticks_per_s // times.ticks_per_s
+    return times.ticks * share if share > 1 else times.ticks
 
 
 def _frame(part: Part, how: Reading) -> pl.DataFrame:
@@ -139,16 +229,11 @@ def _frame(part: Part, how: Reading) -> pl.DataFrame:
     if how.decimal is not None:
         types.pop(part.roles.get("rating", ""), None)
     read = part.file.read([*part.roles.values(), *part.sides], types)
+    read = read.with_columns(pl.selectors.by_dtype(pl.Categorical, pl.Enum).cast(pl.String))
     return read.select(
         *(pl.col(name).alias(role) for role, name in part.roles.items()),
         *(pl.col(name).alias(SIDE + name) for name in part.sides),
     )
-
-
-def _item_ids(values: pl.Series, as_text: bool) -> Column:
-    ids = ids_of(values, "item", as_text=as_text)
-    _require(ids.values, "item is empty: drop the row or fill it in")
-    return ids
 
 
 def _require(values: pl.Series, text: str) -> None:

@@ -5,7 +5,7 @@ storage.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,18 @@ import polars as pl
 from recray.config import ConfigError
 from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS, RawTables, no_side_table
 from recray.data.sources.files.locations import beside, list_files, unique_name
+from recray.data.sources.tables.checks import BadValueError, bounds
 from recray.data.sources.tables.decimals import DECIMAL_MARKS, DecimalMark
 from recray.data.sources.tables.dialects import Dialect
 from recray.data.sources.tables.event_rows import SIDE, Anonymous, Events, Part, Reading, read_events
-from recray.data.sources.tables.roles import ITEM_COLUMNS, Role, columns_by_role, names_columns, plain_name
+from recray.data.sources.tables.roles import (
+    ITEM_COLUMNS,
+    Role,
+    columns_by_role,
+    names_columns,
+    only_time,
+    plain_name,
+)
 from recray.data.sources.tables.side_tables import (
     SideTable,
     by_type,
@@ -26,10 +34,11 @@ from recray.data.sources.tables.side_tables import (
     newest_values,
     read_side_table,
     require_known,
+    stored_name,
 )
 from recray.data.sources.tables.side_types import SideType, parse_types, require_columns
-from recray.data.sources.tables.table_files import TABLES, open_table
-from recray.data.sources.tables.times import TICKS_PER_S, TimeUnit
+from recray.data.sources.tables.table_files import TABLES, TableFile, open_table
+from recray.data.sources.tables.times import TICKS_PER_S, TimeUnit, times_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +48,7 @@ _DECIDING = (
     *("anonymous", "item_id", "user_id", "item_types", "user_types"),
 )
 """Options that are written down as they are."""
+_EARLIEST_S = 1_000_000_000  # September 2001: smaller numbers are rather counts than unix seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +152,7 @@ class InteractionTable:
         given = {role: getattr(self, role) for role in _ROLES}
         roles = _ROLES if self.anonymous == "session" else _ROLES[:-1]
         by_position = any(str(name).isdecimal() for name in given.values())
-        parts = []
+        parts: list[Part] = []
         for raw in list_files(self.path, TABLES):
             file = open_table(
                 raw,
@@ -151,7 +161,12 @@ class InteractionTable:
                 is_header=lambda fields: not by_position or names_columns(fields),
                 text=True,
             )
-            columns = columns_by_role(file.names, given, roles, label=file.label)
+            columns = columns_by_role(
+                file.names, given, roles, label=file.label, partitions=raw.partitions.keys()
+            )
+            if not parts and "timestamp" not in columns and given["timestamp"] is None:
+                given["timestamp"] = self._guessed_time(file, columns)
+                columns |= {"timestamp": given["timestamp"]} if given["timestamp"] else {}
             parts.append(Part(file, columns, side_columns(file.names, columns)))
         told = ", ".join(f"{role} is {column!r}" for role, column in parts[0].roles.items())
         log.info("%s: %s", self.path, told)
@@ -166,6 +181,23 @@ class InteractionTable:
         elif unused != "none":
             log.info("%s: columns that are not used: %s", self.path, unused)
         return parts
+
+    def _guessed_time(self, file: TableFile, columns: Mapping[Role, str]) -> str | None:
+        """The only column that is called as times are, where all its values are times."""
+        name = only_time([name for name in file.names if name not in columns.values()])
+        if name is None:
+            return None
+        try:
+            found = times_of(file.read([name])[name], unit=self.time_unit, form=self.time_format)
+        except BadValueError:
+            return None
+        if bounds(found.ticks)[0] < _EARLIEST_S * found.ticks_per_s:
+            return None
+        log.warning(
+            "%s: times are taken from %r, the only column called so; timestamp= (nothing) leaves it out",
+            *(self.path, name),
+        )
+        return name
 
     def _side(self, role: Literal["user", "item"], events: Events, scratch: Path) -> SideTable:
         """The table of that name, and what the newest events of an item say that it does not."""
@@ -189,7 +221,7 @@ class InteractionTable:
             require_known(told, events.rows[role].unique().cast(pl.String), role, place)
         beside_names = [name.removeprefix(SIDE) for name in beside_events]
         require_columns(types, [*told.names, *beside_names], f"{role}_types")
-        new = [name for name in beside_events if name.removeprefix(SIDE) not in told.table.columns]
+        new = [n for n in beside_events if stored_name(n.removeprefix(SIDE)) not in told.table.columns]
         if len(new) < len(beside_events):
             log.info(
                 "%s: %s of the events, which are not used, stand there too", where, _bare(beside_events, new)
@@ -215,4 +247,6 @@ def _bare(columns: Sequence[str], without: Sequence[str]) -> str:
 
 def side_columns(names: Sequence[str], columns: dict[Role, str]) -> list[str]:
     """Columns beside events that say something of the item."""
-    return [name for name in names if plain_name(name) in ITEM_COLUMNS and name not in columns.values()]
+    free = [name for name in names if name not in columns.values()]
+    # A field of an object says of the item what the object is called for: price.amount.
+    return [name for name in free if plain_name(name.partition(".")[0]) in ITEM_COLUMNS]

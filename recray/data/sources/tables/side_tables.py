@@ -12,10 +12,11 @@ from recray.data.sources.files.locations import list_files
 from recray.data.sources.tables.checks import BadValueError
 from recray.data.sources.tables.decimals import DecimalMark
 from recray.data.sources.tables.dialects import Dialect
+from recray.data.sources.tables.joined import joined, pieces_of
 from recray.data.sources.tables.roles import ALIASES, names_columns, plain_name
 from recray.data.sources.tables.side_types import SideType, stripped, type_of, typed
 from recray.data.sources.tables.table_files import TABLES, open_table
-from recray.data.sources.tables.values import ids_of
+from recray.data.sources.tables.values import ids_of, plain_ids
 from recray.features.columns import AVAILABILITY, availability
 from recray.schema import DataError
 
@@ -45,26 +46,29 @@ def read_side_table(
     """
     Args:
         types: of columns whose type is not to be found out.
-        encoding: None: by the byte-order mark, else UTF-8.
+        encoding: of the events; taken for a table that has no byte-order mark and is not UTF-8.
         as_text: the events keep ids such as ``7.0`` as they are, so these do.
 
     Raises:
         DataError: no column of ids, or two; an id is missing; the file is wrong.
     """
-    frames = []
+    frames, labels = [], []
     for file in list_files(location, TABLES):
         table = open_table(
-            file, Dialect(encoding=encoding), scratch, is_header=lambda fields: not _all_numbers(fields)
+            file, Dialect(otherwise=encoding), scratch, is_header=lambda fields: not _all_numbers(fields)
         )
         frames.append(table.read(table.names))
-    frame = pl.concat(frames, how="diagonal_relaxed")
-    if len(frame) == 0:
+        labels.append(table.label)
+    names = list(dict.fromkeys(name for frame in frames for name in frame.columns))
+    if not any(map(len, frames)):
         raise DataError(f"{location}: no rows; is the file complete?")
-    id_name = _id_column(frame.columns, role, id_column, location)
+    id_name = _id_column(names, role, id_column, location)
     try:
-        ids = ids_of(frame[id_name], role, as_text=as_text)
+        plain = [plain_ids(column, role) for column in pieces_of(id_name, frames)]
+        ids = ids_of(joined(plain, labels), role, as_text=as_text)
     except BadValueError as bad:
         raise DataError(f"{location}: column {id_name!r}: {bad.text}") from None
+    frame = pl.DataFrame([joined(pieces_of(name, frames), labels) for name in names])
     raw_ids = ids.values.cast(pl.String)
     missing = raw_ids.null_count()
     if missing:
@@ -96,11 +100,14 @@ def by_type(
     columns: list[pl.Series] = []
     schema: dict[str, str] = {}
     notes: list[str] = []
+    left_out: list[str] = []
     for column in frame:
         kind = types.get(column.name) or type_of(column)
+        if kind == "none" and column.name not in types:
+            left_out.append(column.name)
         if kind == "none" or column.name in ("", "raw_id"):
             continue
-        name = _name_of(column.name, frame.columns) if role == "item" else column.name
+        name = _name_of(column.name, frame.columns) if role == "item" else stored_name(column.name)
         try:
             values, note = typed(column, kind, decimal)
         except BadValueError as bad:
@@ -112,6 +119,11 @@ def by_type(
         schema[name] = kind
         said = (note, _availability_note(values) if role == "item" else "")
         notes += [f"{Path(label).name}: {each}" for each in said if each]
+    if left_out:
+        notes.append(
+            f"{Path(label).name}: left out, as they hold lists of objects or bytes: {', '.join(left_out)}"
+        )
+        log.warning("%s: write what matters in them as columns of their own", notes[-1])
     if schema:
         log.info("%s: %s", label, ", ".join(f"{name} is {_a(kind)}" for name, kind in schema.items()))
     return SideTable(pl.DataFrame(columns), schema, tuple(notes), tuple(frame.columns))
@@ -144,9 +156,14 @@ def _a(kind: str) -> str:
     return kind if kind == "text" else f"a {kind}"
 
 
+def stored_name(name: str) -> str:
+    """Modules of a model may have no dots in their names."""
+    return name.replace(".", "_")
+
+
 def _name_of(name: str, names: Iterable[str]) -> str:
     taken = {each.lower() for each in names}
-    return "title" if plain_name(name) in _TITLES and "title" not in taken else name
+    return "title" if plain_name(name) in _TITLES and "title" not in taken else stored_name(name)
 
 
 def _all_numbers(fields: list[str]) -> bool:

@@ -11,7 +11,7 @@ number     numbers throughout                                      Float64; ``ye
 price      the name, or a currency on the numbers                  Float64
 date       dates throughout                                        Date
 text       the name, or several words that hardly repeat           String
-none       objects in objects                                      left out
+none       lists of objects, objects in objects, bytes             left out
 =========  ======================================================  ==============
 """
 
@@ -23,6 +23,7 @@ import polars as pl
 
 from recray.config import ConfigError, nearest
 from recray.data.sources.tables.decimals import DecimalMark, parsed, undecided, undecided_row
+from recray.data.sources.tables.joined import as_text
 from recray.data.sources.tables.roles import plain_name
 from recray.data.sources.tables.times import dates_in
 
@@ -73,7 +74,7 @@ def require_columns(types: dict[str, SideType], names: list[str], option: str) -
 
 def type_of(column: pl.Series) -> SideType:
     """From the values, and from the name where they could be several things."""
-    name, dtype = plain_name(column.name), column.dtype
+    name, dtype = plain_name(column.name.rpartition(".")[2]), column.dtype
     if isinstance(dtype, (pl.List, pl.Array)) and not dtype.inner.is_nested():
         return "list"
     if dtype.is_nested() or dtype == pl.Binary:
@@ -82,7 +83,7 @@ def type_of(column: pl.Series) -> SideType:
         return "date"
     if dtype == pl.Boolean:
         return "boolean"
-    text = stripped(_as_text(column)).drop_nulls()
+    text = stripped(as_text(column)).drop_nulls()
     if _FLAG.match(column.name) and text.str.to_lowercase().is_in([*TRUTH]).all():
         return "boolean"
     if dtype.is_numeric():
@@ -129,19 +130,13 @@ def typed(column: pl.Series, kind: SideType, decimal: DecimalMark | None = None)
         return _booleans(column)
     if kind == "date":
         return _dates(column)
-    return Typed(stripped(_as_text(column)))
+    return Typed(stripped(as_text(column)))
 
 
 def stripped(text: pl.Series) -> pl.Series:
     """Without blanks around; what is empty then is null."""
     found = text.str.strip_chars()
     return found.set(found == "", None)
-
-
-def _as_text(column: pl.Series) -> pl.Series:
-    if column.dtype.is_float() and numbers_whole(column):
-        column = column.cast(pl.Int64)
-    return column.cast(pl.String)
 
 
 def numbers_whole(column: pl.Series) -> bool:
@@ -151,7 +146,7 @@ def numbers_whole(column: pl.Series) -> bool:
 def _labels(column: pl.Series, *, by_prefix: bool) -> pl.Series:
     if isinstance(column.dtype, (pl.List, pl.Array)):
         return column.cast(pl.List(pl.String))
-    texts = stripped(_as_text(column))
+    texts = stripped(as_text(column))
     mark = _PATH_MARK if by_prefix else rf"\s*{re.escape(_list_mark(texts))}\s*"
     rows: list[list[str] | None] = []
     for text in texts.to_list():
@@ -182,7 +177,7 @@ def _in_brackets(text: str) -> list[str]:
 def _booleans(column: pl.Series) -> Typed:
     if column.dtype == pl.Boolean:
         return Typed(column)
-    text = stripped(_as_text(column))
+    text = stripped(as_text(column))
     values = text.str.to_lowercase().replace_strict(
         [*TRUTH], [*TRUTH.values()], default=None, return_dtype=pl.Boolean
     )
@@ -192,7 +187,7 @@ def _booleans(column: pl.Series) -> Typed:
 
 def _numbers(column: pl.Series, decimal: DecimalMark | None, *, is_price: bool) -> Typed:
     if not column.dtype.is_numeric():
-        text = stripped(_as_text(column))
+        text = stripped(as_text(column))
         row = undecided_row(_bare(text), ".") if is_price and decimal is None else None
         if row is not None:
             raise undecided(row, str(text[row]), "price", ".")
@@ -251,7 +246,7 @@ def _dates(column: pl.Series) -> Typed:
         return Typed(column)
     if isinstance(column.dtype, pl.Datetime):
         return Typed(column.dt.date())
-    text = stripped(_as_text(column))
+    text = stripped(as_text(column))
     days = dates_in(text)
     return Typed(
         days.alias(column.name), lost_note(column.name, text.filter(days.is_null()).drop_nulls(), "a date")

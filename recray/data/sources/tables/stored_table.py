@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from recray.data.sources.tables.checks import first_row
+from recray.data.sources.tables.joined import require_one_kind
 from recray.data.sources.tables.table_files import TableFile
 from recray.schema import DataError
 
@@ -92,7 +93,9 @@ def store(files: Sequence[TableFile], scratch: Path) -> StoredTable:
 
 def _of_one_type(files: Sequence[TableFile], scans: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
     """Numbers of several widths become one; a column that is text in one file is text in all."""
-    schemas = [scan.collect_schema() for scan in scans]
+    schemas, labels = [scan.collect_schema() for scan in scans], [file.label for file in files]
+    for name in schemas[0]:
+        require_one_kind(name, [schema[name] for schema in schemas], labels)
     texts = [name for name in schemas[0] if any(schema[name] == pl.String for schema in schemas)]
     alike = [scan.with_columns(pl.col(texts).cast(pl.String)) for scan in scans]
     try:

@@ -3,8 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -15,7 +14,7 @@ from typing import Protocol
 import polars as pl
 
 from recray.data.sources.files.locations import RawFile, kind_of, list_files, plain_file, start_of
-from recray.data.sources.tables.dialects import Dialect, numbered_rows, settle
+from recray.data.sources.tables.dialects import Dialect, numbered_rows, quotes_in, settle
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -23,6 +22,7 @@ log = logging.getLogger(__name__)
 TEXT, PARQUET, JSON = (".csv", ".tsv"), (".parquet",), (".jsonl", ".ndjson", ".json")
 TABLES = (*TEXT, *PARQUET, *JSON)
 _GROUPED = r"[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234: a number, or two groups of its digits
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _START_BYTES = 1 << 20  # of a text: hold the names of its columns
 NO_TYPES: Mapping[str, type[pl.DataType]] = MappingProxyType({})
 
@@ -79,13 +79,53 @@ def open_table(
     """
     kind = kind_of(file.path)
     path = plain_file(file, scratch)
+    table: TableFile
     if kind in PARQUET:
-        return _Parquet(file.label, path)
-    if kind in JSON:
-        return _JsonLines(file.label, path)
-    if kind not in TEXT and not text:
+        table = _Parquet(file.label, path)
+    elif kind in JSON:
+        table = _JsonLines(file.label, path)
+    elif kind in TEXT or text:
+        table = _Text(file.label, *settle(path, dialect, scratch, label=file.label, is_header=is_header))
+    else:
         raise DataError(f"{file.label}: no table ends in {kind or 'nothing'}; these do: {', '.join(TABLES)}")
-    return _Text(file.label, *settle(path, dialect, scratch, label=file.label, is_header=is_header))
+    keys = {name: value for name, value in file.partitions.items() if name not in table.names}
+    return _Partitioned(table, keys) if keys else table
+
+
+@dataclass(frozen=True)
+class _Partitioned:
+    """A file in folders such as ``date=2026-01-01``, which are columns of all its rows."""
+
+    table: TableFile
+    partitions: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return self.table.label
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [*self.table.names, *self.partitions]
+
+    def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
+        stored = [name for name in columns if name not in self.partitions]
+        # Something of the file is read where nothing is asked for: it has the number of rows.
+        of_file = {name: kind for name, kind in types.items() if name in stored}
+        table = self.table.read(stored or self.table.names[:1], of_file)
+        return table.with_columns(self._told()).select(columns)
+
+    def _told(self) -> list[pl.Expr]:
+        told = {key: None if value == _NO_VALUE else value for key, value in self.partitions.items()}
+        return [pl.lit(value, pl.String).alias(key) for key, value in told.items()]
+
+    def store(self, target: Path, *, group_rows: int) -> None:
+        plain = target.with_suffix(".plain")
+        self.table.store(plain, group_rows=group_rows)
+        _write(pl.scan_parquet(plain, glob=False).with_columns(self._told()), target, group_rows)
+        plain.unlink()
+
+    def where(self, row: int) -> str:
+        return self.table.where(row)
 
 
 def names_of(file: RawFile, dialect: Dialect, scratch: Path) -> Sequence[str]:
@@ -119,8 +159,10 @@ class _Text:
     dialect: Dialect
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return self.dialect.names
+    def names(self) -> list[str]:
+        """One column may have no name; of several such, none is read."""
+        names = self.dialect.names
+        return [name for name in names if name or names.count("") == 1]
 
     def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
         fitting = {name: kind for name, kind in types.items() if self._fits(name, kind)}
@@ -135,22 +177,36 @@ class _Text:
         return table
 
     def store(self, target: Path, *, group_rows: int) -> None:
-        with self._explained():
-            _write(self._scan({}).filter(~_BLANK), target, group_rows)
+        try:
+            _write(self._scan({}).select(self.names).filter(~_BLANK), target, group_rows)
+        except (pl.exceptions.PolarsError, ValueError) as error:
+            self._with_letters(error).store(target, group_rows=group_rows)
 
     def _text_of(self, columns: Sequence[str]) -> pl.DataFrame:
-        with self._explained():
-            return self._parsed(columns, {})
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
         try:
-            yield
+            return self._parsed(columns, {})
         except (pl.exceptions.PolarsError, ValueError) as error:
-            self._refuse_ragged()
-            raise DataError(
-                f"{self.label}: {str(error).splitlines()[0]}; where quotes are no quotes, say quotes=no"
-            ) from error
+            return self._with_letters(error)._text_of(columns)
+
+    def _with_letters(self, error: Exception) -> "_Text":
+        """The same, its quotes taken for letters.
+
+        Raises:
+            DataError: they are none, so that the error is what is wrong.
+        """
+        self._refuse_ragged()
+        quotes = quotes_in(self.path, self.dialect)
+        if self.dialect.quoted and quotes.some and not quotes.open_fields:
+            log.info("%s: no field begins with a quote: quotes are taken for letters", self.label)
+            return replace(self, dialect=replace(self.dialect, quotes="no"))
+        where = self.label if quotes.inside is None else f"{self.label}, line {quotes.inside}"
+        advice = (
+            "write a quote inside a field twice and the field between quotes, or where none is meant so, say "
+            "quotes=no"
+            if quotes.some
+            else "is the file whole, and is there room on the disk?"
+        )
+        raise DataError(f"{where}: {str(error).splitlines()[0]}: {advice}") from error
 
     def _parsed(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
         return self._scan(types).select(columns).collect()
@@ -163,11 +219,16 @@ class _Text:
             quote_char='"' if self.dialect.quoted else None,
             has_header=False,
             skip_lines=self.dialect.skip_lines,
-            schema={name: types.get(name, pl.String) for name in self.names},
+            schema={name: types.get(name, pl.String) for name in self._unique_names},
         )
 
+    @property
+    def _unique_names(self) -> list[str]:
+        one_unnamed = len(self.names) == len(self.dialect.names)
+        return [name or ("" if one_unnamed else f"\0{n}") for n, name in enumerate(self.dialect.names)]
+
     def _fits(self, name: str, kind: type[pl.DataType]) -> bool:
-        position = self.names.index(name)
+        position = self.dialect.names.index(name)
         texts = [row[position] for row in self.dialect.sample if len(row) > position]
         if kind == pl.Float64 and any(re.match(_GROUPED, text) for text in texts):
             return False
@@ -182,10 +243,11 @@ class _Text:
 
     def _refuse_ragged(self) -> None:
         log.info("%s cannot be read as it is; looking for the first bad line", self.label)
+        width = len(self.dialect.names)
         for line, fields in numbered_rows(self.path, self.dialect, label=self.label):
-            if len(fields) != len(self.names):
+            if len(fields) != width:
                 raise DataError(
-                    f"{self.label}, line {line}: has {len(fields)} fields instead of {len(self.names)} "
+                    f"{self.label}, line {line}: has {len(fields)} fields instead of {width} "
                     f"({', '.join(self.names)}): the file is cut off there, a separator is missing "
                     "or unquoted, or a quote is not closed (quotes=no takes quotes for letters)"
                 )
@@ -217,7 +279,7 @@ class _Parquet:
             scan.collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
-        return scan
+        return _flat(scan)
 
     def _damaged(self, error: Exception) -> DataError:
         reason = str(error).splitlines()[0]
@@ -257,6 +319,9 @@ class _JsonLines:
 
     @cached_property
     def _frame(self) -> pl.DataFrame:
+        return _flat(self._parsed().lazy()).collect()
+
+    def _parsed(self) -> pl.DataFrame:
         try:
             if self._is_list:
                 return pl.read_json(self.path.read_bytes(), infer_schema_length=None)
@@ -293,6 +358,20 @@ class _JsonLines:
         with self.path.open("rb") as file:
             lines = (number for number, line in enumerate(file, start=1) if line.strip())
             return f"{self.label}, line {next(islice(lines, row, None))}"
+
+
+def _flat(table: pl.LazyFrame) -> pl.LazyFrame:
+    """The fields of objects as columns of their own, such as ``price.amount``; objects in those stay."""
+    schema = table.collect_schema()
+    if not any(isinstance(dtype, pl.Struct) for dtype in schema.values()):
+        return table
+    columns = []
+    for name, dtype in schema.items():
+        inner = [field.name for field in dtype.fields] if isinstance(dtype, pl.Struct) else []
+        free = [field for field in inner if f"{name}.{field}" not in schema]
+        columns += [pl.col(name).struct.field(field).alias(f"{name}.{field}") for field in free]
+        columns += [] if free else [pl.col(name)]
+    return table.select(columns)
 
 
 def _from_objects(objects: Iterable[dict[str, object]]) -> pl.DataFrame:

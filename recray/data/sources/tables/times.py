@@ -5,8 +5,11 @@ such as 20240131. Text is ISO 8601, a date with the year last where it can be re
 stated form.
 """
 
+import datetime
+import math
 import re
 import time
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -21,20 +24,27 @@ _JANUARY_1970_S = 31 * DAY_S
 _EARLIEST_S = 100_000_000  # March 1973: no column of real times lies before it, so units do not overlap
 _PLAUSIBLE_S = 157_766_400  # 1975: people's data begins later
 _EXCEL_DAYS = (20_000, 60_000)  # since 1900: 1954 to 2064
-_YYYYMMDD = (19_700_101, 21_000_101)
+# Minutes in digits would be milliseconds of 1976, and seconds are no time in any unit.
+_IN_DIGITS = {
+    "%Y%m%d": (19_700_101, 21_000_101),
+    "%Y%m%d%H%M": (197_001_010_000, 210_001_010_000),
+    "%Y%m%d%H%M%S": (19_700_101_000_000, 21_000_101_000_000),
+}
+_EXAMPLE = datetime.datetime(2024, 1, 31, 12, 30)
 _EMPTY = "timestamp is empty: drop the row or fill it in"
 _FORM = "time_format=%d.%m.%Y %H:%M"
 _ISO = (
     r"^(?<year>\d{4})[-/](?<month>\d{1,2})[-/](?<day>\d{1,2})"
     r"(?:[T ]+(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d{1,9}))?)?"
-    r"\s*(?<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?$"
+    r"\s*(?<half>[AaPp][Mm])?\s*(?<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?$"
 )
 _COMMON = r"\d{4}-\d{2}-\d{2}([T ])\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z| UTC)?$"
 _LONGEST_US = "2020-09-13 12:26:40.123456"
 _YEAR_LAST = (
     r"^(?<first>\d{1,2})[./-](?<other>\d{1,2})[./-](?<year>\d{4})"
-    r"(?:[T ,]+(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2}))?)?$"
+    r"(?:[T ,]+(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2}))?(?:\s?[AaPp][Mm])?)?$"
 )
+_CLOCK = re.compile(r"\d{4}([T ,]*)([\d:]*)(\s?[AaPp][Mm])?$")
 _SLICE_ROWS = 1_000_000  # of text are taken apart at a time: the parts take more room than the whole
 
 
@@ -45,23 +55,30 @@ class Times(NamedTuple):
     doubt: str = ""  # what makes it unlikely that these are times as they were read
 
 
-def times_of(values: pl.Series, *, unit: TimeUnit | None = None, form: str | None = None) -> Times:
+def times_of(
+    values: pl.Series,
+    *,
+    unit: TimeUnit | None = None,
+    form: str | None = None,
+    beside: Sequence[pl.Series] = (),
+) -> Times:
     """
     Args:
         unit: of numbers; None recognises it.
         form: of text, as ``strftime`` writes it; None recognises it.
+        beside: text of other files, asked where this does not tell days from months.
 
     Raises:
         BadValueError: a value that is missing, no time, or not between 1970 and tomorrow.
     """
     if form and (values.dtype.is_integer() or values.dtype == pl.String):
-        found = _of_text(values.cast(pl.String), unit, form)
+        found = _of_text(values.cast(pl.String), unit, form, beside)
     elif values.dtype.is_temporal() and values.dtype != pl.Time and not isinstance(values.dtype, pl.Duration):
         found = _of_moments(values)
     elif values.dtype.is_numeric():
         found = _of_numbers(values, unit)
     elif values.dtype == pl.String:
-        found = _of_text(values, unit, form)
+        found = _of_text(values, unit, form, beside)
     else:
         raise BadValueError(None, f"has type {values.dtype}, but a timestamp needs numbers or times")
     _require_range(found, values)
@@ -75,9 +92,12 @@ def _require_range(found: Times, values: pl.Series) -> None:
         row = first_row((found.ticks < 0) | (found.ticks > latest))
         problem = time_problem(found.ticks[row] / found.ticks_per_s) or "is no time"
         if not values.dtype.is_numeric():
-            when = "before 1970" if found.ticks[row] < 0 else "in the future"
-            problem = f"timestamp {str(values[row])!r} lies {when}: correct it or drop the row"
+            problem = f"timestamp {str(values[row])!r} {_far(1969 if found.ticks[row] < 0 else 9999)}"
         raise BadValueError(row, problem)
+
+
+def _far(year: int) -> str:
+    return f"lies {'before 1970' if year < 1970 else 'in the future'}: correct it or drop the row"
 
 
 def _of_moments(values: pl.Series) -> Times:
@@ -110,6 +130,7 @@ def _of_numbers(values: pl.Series, unit: TimeUnit | None) -> Times:
             first_row(values.is_null()), "timestamp is missing or not a number: drop the row or fill it in"
         )
     low, high = bounds(values)
+    _refuse_coarse(values, max(-low, high))
     dates = _dates_in_digits(values, low, high) if unit is None else None
     if dates is not None:
         return dates
@@ -137,13 +158,27 @@ def _of_numbers(values: pl.Series, unit: TimeUnit | None) -> Times:
 
 
 def _dates_in_digits(values: pl.Series, low: float, high: float) -> Times | None:
-    """Where every number is a date such as 20240131."""
-    if low < _YYYYMMDD[0] or high > _YYYYMMDD[1] or (values.dtype.is_float() and not _all_whole(values)):
+    """Where every number is a date such as 20240131 or 20240131120000."""
+    form = next((form for form, (first, last) in _IN_DIGITS.items() if first <= low and high <= last), None)
+    if form is None or (values.dtype.is_float() and not _all_whole(values)):
         return None
-    days = values.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
-    if days.null_count():
+    moments = values.cast(pl.Int64).cast(pl.String).str.to_datetime(form, time_unit="ms", strict=False)
+    if moments.null_count():
         return None
-    return Times(days.cast(pl.Int64) * DAY_S, 1, ("times are dates written like 20240131",))
+    return Times(
+        moments.to_physical() // 1_000, 1, (f"times are dates written like {_EXAMPLE.strftime(form)}",)
+    )
+
+
+def _refuse_coarse(values: pl.Series, largest: float) -> None:
+    if values.dtype in (pl.Float16, pl.Float32) and largest >= 2**24:
+        step = 2 ** (math.frexp(largest)[1] - 24)
+        raise BadValueError(
+            None,
+            f"has type {values.dtype}, whose neighbouring values are {step:,} apart near {largest:.0f}, so "
+            "that times are rounded and their order is lost: write it as whole numbers (Int64) or Float64 "
+            "from where it is still exact",
+        )
 
 
 def _all_whole(values: pl.Series) -> bool:
@@ -181,7 +216,9 @@ def _unit_of(low: float, high: float) -> str:
     return "s"
 
 
-def _of_text(values: pl.Series, unit: TimeUnit | None, form: str | None) -> Times:
+def _of_text(
+    values: pl.Series, unit: TimeUnit | None, form: str | None, beside: Sequence[pl.Series]
+) -> Times:
     text = values.str.strip_chars()
     text = text.set(text == "", None)
     _require_all(text)
@@ -196,7 +233,7 @@ def _of_text(values: pl.Series, unit: TimeUnit | None, form: str | None) -> Time
         row = first_row(numbers.is_null())
         raise BadValueError(row, f"timestamp {text[row]!r} is not a number: write it as unix seconds")
     if pl.Series([text[0]]).str.contains(_YEAR_LAST)[0]:
-        return _of_form(text, *_year_last_form(text))
+        return _of_form(text, *_year_last_form(text, beside))
     at_once = _all_alike(text)
     if at_once:
         return at_once
@@ -204,9 +241,9 @@ def _of_text(values: pl.Series, unit: TimeUnit | None, form: str | None) -> Time
     found = pl.concat(slices)
     if found["ns"].null_count():
         row = first_row(found["ns"].is_null())
-        raise BadValueError(
-            row, f"timestamp {text[row]!r} is neither a number nor a date: tell its form, e.g. {_FORM}"
-        )
+        day = dates_in(text.slice(row, 1))[0]
+        what = f"is neither a number nor a date: tell its form, e.g. {_FORM}"
+        raise BadValueError(row, f"timestamp {text[row]!r} {_far(day.year) if day else what}")
     return _coarsest(found["ns"], _NS, (_WITHOUT_ZONE,) if not found["has_zone"].all() else ())
 
 
@@ -244,12 +281,20 @@ def _iso(text: pl.Series) -> pl.DataFrame:
         *("year", "month", "day"),
         *(pl.col(name).fill_null("0") for name in ("hour", "minute", "second")),
     ).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
+    seconds = moment.dt.epoch("s") - signed * 60 + _afternoon_s()
     fraction = pl.col("fraction").str.pad_end(9, "0").cast(pl.Int64).fill_null(0)
-    seconds = moment.dt.epoch("s") - signed * 60
     fits = seconds.abs() < 2**63 // _NS
     return part.select(
         pl.when(fits).then(seconds * _NS + fraction).alias("ns"), zone.is_not_null().alias("has_zone")
     )
+
+
+def _afternoon_s() -> pl.Expr:
+    """What AM or PM adds to the hour as it is written; null where there is no such hour."""
+    half, hour = pl.col("half").str.to_lowercase(), pl.col("hour").cast(pl.Int64, strict=False)
+    shift = pl.when(half == "pm").then(12).otherwise(0) - pl.when(hour == 12).then(12).otherwise(0)
+    told = pl.when(hour.is_between(1, 12)).then(shift * 3600)
+    return pl.when(half.is_null()).then(0).otherwise(told)
 
 
 def dates_in(text: pl.Series) -> pl.Series:
@@ -268,28 +313,42 @@ def dates_in(text: pl.Series) -> pl.Series:
     return found
 
 
-def _year_last_form(text: pl.Series) -> tuple[str, str]:
+def _year_last_form(text: pl.Series, beside: Sequence[pl.Series] = ()) -> tuple[str, str]:
     """The form of ``14.09.2020 04:30``, and a note; refused where day and month may be either."""
-    part = text.str.extract_groups(_YEAR_LAST).struct.unnest()
-    bad = part["year"].is_null()
+    bad = ~text.str.contains(_YEAR_LAST)
     if bad.any():
         row = first_row(bad)
         raise BadValueError(
             row, f"timestamp {text[row]!r} is not of the first one's form: tell it, e.g. {_FORM}"
         )
-    first, other = (bounds(part[name].cast(pl.Int64))[1] for name in ("first", "other"))
     mark = text[0].lstrip("0123456789")[0]
-    day_first = other <= 12 and (first > 12 or mark == ".")
-    if not day_first and not (first <= 12 < other):
+    orders = (_is_day_first(each) for each in (text, *beside))
+    day_first = next((order for order in orders if order is not None), None)
+    if day_first is None:
         raise BadValueError(
             None,
             f"timestamp {text[0]!r} may have the day or the month first: tell by time_format="
             f"%d{mark}%m{mark}%Y or %m{mark}%d{mark}%Y",
         )
     date = f"%d{mark}%m{mark}%Y" if day_first else f"%m{mark}%d{mark}%Y"
-    between = text[0].lstrip(f"0123456789{mark}").rstrip("0123456789:")
-    clock = {0: "", 1: "%H:%M", 2: "%H:%M:%S"}[text[0].count(":")]
-    return date + between + clock, f"times are read with the {'day' if day_first else 'month'} first"
+    between, clock, half = _CLOCK.search(text[0]).groups(default="")  # type: ignore[union-attr]
+    hour = "%I" if half.strip() else "%H"
+    clock = {0: "", 1: f"{hour}:%M", 2: f"{hour}:%M:%S"}[clock.count(":")]
+    blank = half[: len(half) - len(half.lstrip())]
+    form = date + between + clock + (f"{blank}%p" if half.strip() else "")
+    return form, f"times are read with the {'day' if day_first else 'month'} first"
+
+
+def _is_day_first(text: pl.Series) -> bool | None:
+    """None: nothing tells, or there is no such date."""
+    part = text.str.extract_groups(_YEAR_LAST).struct.unnest().drop_nulls("year")
+    if not len(part):
+        return None
+    first, other = (bounds(part[name].cast(pl.Int64))[1] for name in ("first", "other"))
+    dotted = bool(text.str.contains(r"^\d+\.").all())
+    if other <= 12 and (first > 12 or dotted):
+        return True
+    return False if first <= 12 < other else None
 
 
 def _of_form(text: pl.Series, form: str, *notes: str) -> Times:

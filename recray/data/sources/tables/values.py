@@ -1,5 +1,6 @@
 """Columns of ids and of ratings as people write them, tidied, with a word on all that was changed."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import polars as pl
@@ -7,12 +8,55 @@ import polars as pl
 from recray.data.sources.tables.checks import BadValueError, first_row, rating_problem
 from recray.data.sources.tables.decimals import DecimalMark, decimal_of, other_mark, parsed
 
+_FLOAT_LIMITS: dict[pl.DataType, int] = {
+    pl.Float16(): 2**11,
+    pl.Float32(): 2**24,
+}  # from which on whole numbers fall together
 _DOUBTFUL = r"(?i)^(?:null|none|nan|n/a|\\n)$"  # as databases and libraries write what is not there
 
 
 class Column(NamedTuple):
     values: pl.Series
     notes: tuple[str, ...] = ()
+
+
+def plain_ids(values: pl.Series, role: str) -> pl.Series:
+    """Ids of one file as integers of any width or as String, so that those of all files can be one column.
+
+    Raises:
+        BadValueError: the type holds no ids, or holds numbers that it does not tell apart.
+    """
+    dtype = values.dtype
+    if dtype.is_float() or dtype.is_decimal():
+        return _whole_ids(values, role)
+    if dtype.is_integer() or dtype in (pl.Null, pl.String):
+        return values
+    if isinstance(dtype, (pl.Categorical, pl.Enum)):
+        return values.cast(pl.String)
+    raise _wrong_type(dtype, role, "whole numbers or text")
+
+
+def _whole_ids(values: pl.Series, role: str) -> pl.Series:
+    """Floats only as far as each whole number has its own: beyond, two ids may have become one."""
+    dtype = values.dtype
+    if dtype.is_decimal():
+        whole = values.cast(pl.Int128)
+        if (whole.cast(dtype) != values).any():
+            raise _wrong_type(dtype, role, "whole numbers or text")
+        return whole
+    values = values.fill_nan(None)
+    if not (values == values.floor()).all():
+        raise _wrong_type(dtype, role, "whole numbers or text")
+    limit = _FLOAT_LIMITS.get(dtype, 2**53)
+    unsure = values.abs() >= limit
+    if unsure.any():
+        row = first_row(unsure)
+        raise BadValueError(
+            row,
+            f"{role} {values[row]:.0f} has type {dtype}, in which numbers from {limit:,} on are not told "
+            "apart: write the ids as whole numbers (Int64) or as text where they are still exact",
+        )
+    return values.cast(pl.Int64)
 
 
 def ids_of(values: pl.Series, role: str, *, as_text: bool = False) -> Column:
@@ -23,19 +67,11 @@ def ids_of(values: pl.Series, role: str, *, as_text: bool = False) -> Column:
     Raises:
         BadValueError: the type holds no ids, or a few numbers among numbers do not fit into 64 bits.
     """
-    dtype = values.dtype
-    if dtype.is_float():
-        values = values.fill_nan(None)
-        if not (values == values.floor()).all():
-            raise _wrong_type(dtype, role, "whole numbers or text")
-        values = values.cast(pl.Int64)
+    values = plain_ids(values, role)
     if values.dtype.is_integer():
-        numbers = values.cast(pl.String if dtype == pl.UInt64 else pl.Int64)
-        return Column(numbers.cast(pl.String) if as_text else numbers)
-    if dtype == pl.Null:
-        return Column(values.cast(pl.String))
-    if dtype != pl.String and not isinstance(dtype, (pl.Categorical, pl.Enum)):
-        raise _wrong_type(dtype, role, "whole numbers or text")
+        numbers = values.cast(pl.Int64, strict=False)
+        is_wide = numbers.null_count() > values.null_count()
+        return Column(values.cast(pl.String) if is_wide or as_text else numbers)
     tidy = tidy_ids(values.cast(pl.String), role, as_text=as_text)
     if as_text:
         return tidy
@@ -98,11 +134,14 @@ def _refuse_overflow(ids: pl.Series, role: str) -> None:
         )
 
 
-def ratings_of(values: pl.Series, decimal: DecimalMark | None = None) -> Column:
+def ratings_of(
+    values: pl.Series, decimal: DecimalMark | None = None, beside: Iterable[pl.Series] = ()
+) -> Column:
     """Finite Float32, from numbers or text, with a decimal point or (all of them) a decimal comma.
 
     Args:
         decimal: the mark before the decimals of text; None: found out.
+        beside: the ratings of other files, asked where these do not tell the mark.
 
     Raises:
         BadValueError: a value that is missing, no number, or does not fit; or nothing tells thousands
@@ -110,7 +149,7 @@ def ratings_of(values: pl.Series, decimal: DecimalMark | None = None) -> Column:
     """
     notes: tuple[str, ...] = ()
     if values.dtype == pl.String:
-        values, notes = _numbers_in(values, decimal)
+        values, notes = _numbers_in(values, decimal, beside)
     elif not values.dtype.is_numeric() and values.dtype != pl.Boolean:
         raise _wrong_type(values.dtype, "rating", "numbers")
     numbers = values.cast(pl.Float64)
@@ -123,9 +162,9 @@ def ratings_of(values: pl.Series, decimal: DecimalMark | None = None) -> Column:
     return Column(narrow, notes)
 
 
-def _numbers_in(values: pl.Series, decimal: DecimalMark | None) -> Column:
+def _numbers_in(values: pl.Series, decimal: DecimalMark | None, beside: Iterable[pl.Series]) -> Column:
     text = values.str.strip_chars()
-    mark = decimal or decimal_of(text, "rating")
+    mark = decimal or decimal_of(text, "rating", map(_with_marks, beside))
     numbers = parsed(text, mark)
     bad = numbers.is_null() & text.is_not_null() & (text != "")
     if bad.any():
@@ -138,3 +177,10 @@ def _numbers_in(values: pl.Series, decimal: DecimalMark | None) -> Column:
     if text.str.contains(thousands, literal=True).any():
         notes.append(f"{thousands!r} in ratings stands between thousands")
     return Column(numbers, tuple(notes))
+
+
+def _with_marks(values: pl.Series) -> pl.Series:
+    """Of numbers, what a text of them would have marks in."""
+    if values.dtype.is_float():
+        values = values.filter(values != values.floor())
+    return values.cast(pl.String)

@@ -356,14 +356,39 @@ def test_a_table_that_is_sorted_by_its_label_is_mixed(tmp_path: Path) -> None:
     assert all(0.3 < share < 0.7 for share in shares)
 
 
-def test_commas_that_may_be_thousands_are_asked_about(tmp_path: Path) -> None:
-    rows = [f'{n % 3 == 0:d},"{("1,234", "12,345", "999")[n % 3]}"' for n in range(60)]
-    path = tmp_path / "clicks.csv"
-    path.write_text("\n".join(["label,price", *rows]))
+@pytest.mark.parametrize(
+    ("prices", "options", "numbers"),
+    [
+        (["1,234", "12,345.5", "999"], "", [1234, 12345.5, 999]),
+        (["1,234", "1,234,567", "999"], "", [1234, 1_234_567, 999]),
+        (["1,25", " 12,5 ", "999"], "", [1.25, 12.5, 999]),
+        (["1.234,5", "12", ""], "", [1234.5, 12, np.nan]),
+        (["1,234", "12,345", "999"], "&decimal=.", [1234, 12345, 999]),
+        (["1,234", "12,345", "999"], "&decimal=,", [1.234, 12.345, 999]),
+    ],
+)
+def test_commas_stand_before_decimals_or_between_thousands(
+    tmp_path: Path, prices: list[str], options: str, numbers: list[float]
+) -> None:
+    rows = {"label": [0, 1, 1] * 20, "price": prices * 20}
+    pl.DataFrame(rows).write_csv(tmp_path / "x.csv")
+    table = load_or_prepare_rows(f"{tmp_path / 'x.csv'}?split=order{options}")
+    assert table.schema.dense == ("price",)
+    np.testing.assert_allclose(table.read("test").dense_NF[:, 0], np.array(numbers * 2, np.float32))
+
+
+def test_commas_that_may_be_either_are_asked_about(tmp_path: Path) -> None:
+    pl.DataFrame({"label": [0, 1, 1], "price": ["999", "1,234", "12,345"]}).write_csv(tmp_path / "x.csv")
     with pytest.raises(
-        DataError, match=r"line 2: price is '1,234', thousands or decimals: .*categories=price"
+        DataError, match=r"line 3: price '1,234' may be thousands .*decimal=\..*categories=price"
     ):
-        load_or_prepare_rows(str(path))
-    path.write_text("\n".join(["label,price", *rows]).replace("12,345", "12,34"))
-    [price] = load_or_prepare_rows(f"{path}?name=told").dense
-    assert (price.low, price.high) == (np.float32(1.234), 999.0)
+        load_or_prepare_rows(str(tmp_path / "x.csv"))
+    with pytest.raises(ConfigError, match="decimal must be"):
+        load_or_prepare_rows(f"{tmp_path / 'x.csv'}?decimal=x")
+
+
+def test_dates_beside_unix_seconds_are_no_one_column(tmp_path: Path) -> None:
+    for n, day in enumerate((pl.Series([20_000]).cast(pl.Date), pl.Series([1_600_000_000]))):
+        pl.DataFrame({"label": [1], "price": [2.5], "date": day}).write_parquet(tmp_path / f"{n}.parquet")
+    with pytest.raises(DataError, match=r"column 'date' has type Date in .*0\.parquet and Int64 in"):
+        load_or_prepare_rows(f"{tmp_path}?label=label")

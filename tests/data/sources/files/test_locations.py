@@ -4,6 +4,7 @@ import gzip
 import resource
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from recray.data.events.prepare import load_or_prepare
+from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.sources import absolute, data_name
 from recray.data.sources.files.locations import beside, files_of, kind_of, plain_file, unique_name
 from recray.data.sources.tables.table_files import TABLES
@@ -165,17 +167,57 @@ def test_object_storage_is_read_like_files(bucket: dict[str, bytes], tmp_path: P
         load_or_prepare("s3://shop/none.csv")
 
 
-def test_a_full_disk_is_said_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def full_disk() -> Iterator[None]:
     """A limit on the size of files ends writing as a full disk does, with an OSError in the midst of it."""
-    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
-    path = tmp_path / "x.csv"
-    path.write_text("user,item\n" + "".join(f"{n * 7919},{n * 104_729}\n" for n in range(5000)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
-        with pytest.raises(DataError, match=r"cannot be prepared in .*datasets.*make room.*RECRAY_HOME"):
-            load_or_prepare(str(path))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [each.name for each in (tmp_path / "home" / "datasets").iterdir() if each.is_dir()] == []
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "datasets"
+
+
+LONG = "user,item\n" + "".join(f"{n * 7919},{n * 104_729}\n" for n in range(5000))
+
+
+def test_a_full_disk_is_said_and_nothing_stays(tmp_path: Path, home: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(LONG)
+    with (
+        full_disk(),
+        pytest.raises(DataError, match=r"cannot be prepared in .*datasets.*make room.*RECRAY_HOME"),
+    ):
+        load_or_prepare(str(path))
+    assert [each.name for each in home.iterdir() if each.is_dir()] == []
     assert len(load_or_prepare(str(path))) == 5000
+
+
+def test_a_disk_too_full_to_unpack_is_no_fault_of_the_file(tmp_path: Path, home: Path) -> None:
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(LONG.encode()))
+    with full_disk(), pytest.raises(DataError, match=r"x\.csv\.gz cannot be unpacked into .*make room there"):
+        load_or_prepare(str(path))
+
+
+def test_a_full_disk_is_said_of_rows_too(home: Path) -> None:
+    with (
+        full_disk(),
+        pytest.raises(DataError, match=r"synthetic-clicks-.* cannot be prepared in .*make room"),
+    ):
+        load_or_prepare_rows("synthetic-clicks?num_rows=5000")
+    assert [each.name for each in home.iterdir() if each.is_dir()] == []
+
+
+def test_a_workbook_is_to_be_saved_as_text(tmp_path: Path) -> None:
+    (tmp_path / "Orders.XLSX").write_bytes(b"PK")
+    (tmp_path / "events.csv").write_text(TEXT)
+    for place in ("Orders.XLSX", "events.csv?items=Orders.XLSX"):
+        with pytest.raises(DataError, match=r"Orders\.XLSX is a workbook, .* save its sheet as CSV"):
+            load_or_prepare(str(tmp_path / place))

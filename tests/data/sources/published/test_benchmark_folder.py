@@ -76,3 +76,21 @@ def test_wrong_folders_say_what_would_do(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("user\titem\n1\t2\n")
     with pytest.raises(DataError, match=r"train\.csv and .*train\.tsv could both be the train part"):
         load_or_prepare(str(tmp_path))
+
+
+def test_tables_that_are_no_part_are_named_and_pieces_of_parts_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, item in (("train", 1), ("test", 2)):
+        (tmp_path / f"{name}.csv").write_text(f"user,item\n1,{item}\n")
+    for name in ("items.csv", "user_list.txt", "README.md"):
+        (tmp_path / name).write_text("id,brand\n1,acme\n")
+    assert load_or_prepare(f"{tmp_path}?items=items.csv").items["brand"].to_list() == ["acme", None]
+    assert "not read, as they are called neither train, valid nor test: user_list.txt (" in caplog.text
+    load_or_prepare(str(tmp_path))
+    assert "nor test: items.csv, user_list.txt (items=NAME" in caplog.text
+    for name in ("train_part2.csv", "test-00001.parquet", "Train2.tsv"):
+        (tmp_path / name).write_text("user,item\n1,2\n")
+        with pytest.raises(DataError, match=f"{name} looks like a piece of (train|test).csv, .*one file"):
+            load_or_prepare(f"{tmp_path}?name={name.replace('.', '')}")
+        (tmp_path / name).unlink()

@@ -69,6 +69,8 @@ def time_told(how: str, seconds: int) -> str:
         "utc": "%Y-%m-%d %H:%M:%S UTC",
         "offset": "%Y-%m-%dT%H:%M:%S+00:00",
         "german": "%d.%m.%Y %H:%M:%S",
+        "half": "%Y-%m-%d %I:%M:%S %p",
+        "digits": "%Y%m%d%H%M%S",
     }
     return when.strftime(forms[how]) if how in forms else str(seconds * UNITS[how])
 
@@ -79,7 +81,9 @@ def time_told(how: str, seconds: int) -> str:
     separator=st.sampled_from([",", ";", "\t", "|", "::", "¦"]),
     quoted=st.booleans(),
     comma=st.booleans(),
-    time=st.sampled_from(["s", "ms", "us", "ns", "iso", "blank", "utc", "offset", "german"]),
+    time=st.sampled_from(
+        ["s", "ms", "us", "ns", "iso", "blank", "utc", "offset", "german", "half", "digits"]
+    ),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     line_end=st.sampled_from(["\n", "\r\n"]),
     has_header=st.booleans(),
@@ -200,14 +204,14 @@ def test_options_that_do_not_do_say_what_would(
         ("x.csv.gz", gzip.compress(TEXT.encode() * 9, mtime=0)[:-9], "x.csv.gz is damaged .*fetch it again"),
         ("x.csv.zst", TEXT.encode(), "x.csv.zst is damaged"),
         ("x.jsonl", b'{"user":1,"item":2}\n{"user":1,\n', "x.jsonl, line 2 is not JSON"),
-        ("x.jsonl", b'{"user":1,"item":{"id":2}}\n', "'item': has type Struct"),
+        ("x.jsonl", b'{"user":1,"item":{"id":{"x":2}}}\n', "'item.id': has type Struct"),
         (
             "x.jsonl",
             b'{"user":1,"item":2}\n\n{"user":1,"item":null}\n',
             "line 3: column 'item': item is empty",
         ),
         ("x.json", b"[1, 2", "no JSON list of objects"),
-        ("x.csv", b'user,item\n1,5" tube\n2,6" tube\n', "quotes=no"),
+        ("x.csv", b'user,item\n1,"a"\n2,6" tube\n3,x\n', "x.csv, line 3: .*quotes=no"),
         ("x.csv", bytes(range(256)) * 9, "is not utf-8"),
         ("x.csv", b"user,item\n", "no rows"),
         ("x.csv", b"51,0,3.0\n", "where the first line is data already, give positions: user=1"),
@@ -302,3 +306,67 @@ def test_finer_times_decide_order_and_copies(tmp_path: Path) -> None:
     dataset = load_or_prepare(str(tmp_path / "x.csv"))
     assert dataset.items["raw_id"][dataset.item_ids_N.tolist()].to_list() == ["a", "b", "a"]
     assert dataset.timestamps_N.tolist() == [1_600_000_000] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "item"),
+    [
+        ('user,item\n1,5" disk\n2,8\n', '5" disk'),
+        ('"user","item"\n1,5" disk\n2,8" disk\n', '5" disk'),
+        ("sep=;\nuser;item\n1;5,a\n", "5,a"),
+        ('"sep=|"\r\nuser|item\r\n1|a;b\r\n', "a;b"),
+        ("user,item,,\n1,a,,\n2,a,x,\n", "a"),
+        (",user,item\n0,1,a\n", "a"),
+        ('user,item\n1,"' + "long " * 40_000 + '"\n', "long " * 39_999 + "long"),
+        ("user,item,note\n1,a," + "x" * 2_000_000 + "\n", "a"),
+    ],
+)
+def test_exports_of_spreadsheets_and_shops(tmp_path: Path, text: str, item: str) -> None:
+    (tmp_path / "x.csv").write_bytes(text.encode())
+    assert load_or_prepare(str(tmp_path / "x.csv")).items["raw_id"].sort()[0] == item
+
+
+def test_columns_without_names_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "x.csv").write_text("user,item,,\n1,a,,\n")
+    load_or_prepare(str(tmp_path / "x.csv"))
+    assert "x.csv: 2 columns have no name and are left out" in caplog.text
+    (tmp_path / "y.csv").write_text("7,7,3\n1,2,3\n")
+    with pytest.raises(DataError, match=r"line 1: a column name occurs twice \(7\): .*say header=no"):
+        load_or_prepare(str(tmp_path / "y.csv"))
+
+
+GA4 = {
+    "event_date": "20200913",
+    "event_timestamp": 1_600_000_000_000_000,
+    "event_name": "view_item",
+    "user_id": None,
+    "user_pseudo_id": "a.1",
+}
+
+
+def test_names_of_trackers_and_shops_are_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nested = {"items": [{"item_id": "x"}], **GA4}
+    (tmp_path / "ga4.jsonl").write_text(json.dumps(nested) + "\n")
+    with pytest.raises(
+        DataError, match=r"no column for the item .*a row for each \(in SQL: UNNEST\(items\)\)"
+    ):
+        load_or_prepare(str(tmp_path / "ga4.jsonl"))
+    known = {key: value for key, value in GA4.items() if key != "user_id"}
+    (tmp_path / "flat.jsonl").write_text(json.dumps({**known, "item": {"id": 7, "price": 2}}) + "\n")
+    dataset = load_or_prepare(str(tmp_path / "flat.jsonl"))
+    assert (dataset.users["raw_id"][0], dataset.items["raw_id"][0]) == ("a.1", "7")
+    assert (dataset.timestamps_N.tolist(), dataset.manifest.event_types) == ([1_600_000_000], ("view_item",))
+    (tmp_path / "orders.csv").write_text("customer_id,sku,date_created,quantity\n1,a,2020-09-13,2\n")
+    orders = load_or_prepare(str(tmp_path / "orders.csv"))
+    assert (orders.timestamps_N.tolist(), orders.ratings_N.tolist()) == ([1_599_955_200], [2.0])
+
+
+def test_the_only_column_of_times_is_the_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("user,item,basket_at,birth_date\n1,a,2020-09-13,1990-01-01\n")
+    assert load_or_prepare(str(path)).timestamps_N.tolist() == [1_599_955_200]
+    assert "times are taken from 'basket_at', the only column called so; timestamp= (nothing)" in caplog.text
+    assert load_or_prepare(f"{path}?timestamp=").timestamps_N.tolist() == [0]
+    for times in ("basket_at,cart_at\n1,a,2020-09-13,2020-09-13", "run_time\n1,a,95", "clock_at\n1,a,noon"):
+        path.write_text(f"user,item,{times}\n")
+        assert load_or_prepare(str(path)).timestamps_N.tolist() == [0]

@@ -53,6 +53,23 @@ def test_what_is_no_frame_is_refused() -> None:
         frame_table(ROWS, "shop")
     with pytest.raises(ConfigError, match="name='a/b'"):
         frame_table(pl.DataFrame(ROWS), "a/b")
-    mixed = import_module("pandas").DataFrame({"user": [1, "b"], "item": [1, 2]})
-    with pytest.raises(DataError, match="the frame cannot be read .*convert that column"):
-        frame_table(mixed, "shop")
+    with pytest.raises(ConfigError, match=r"a Series is no DataFrame: call its to_frame\(\)"):
+        frame_table(import_module("pandas").Series([1]), "shop")
+
+
+def test_a_column_that_cannot_be_kept_is_named() -> None:
+    pandas = import_module("pandas")
+    with pytest.raises(DataError, match=r"column 'user' of the frame cannot be read .*astype\(str\)"):
+        frame_table(pandas.DataFrame({"item": [1, 2], "user": [1, "b"]}), "shop")
+    with pytest.raises(DataError, match="two columns called 'user': rename one"):
+        frame_table(pandas.DataFrame([[1, 2, 3]], columns=["user", "user", "item"]), "shop")
+
+
+def test_a_home_that_cannot_be_written_to_is_said(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path_factory.mktemp("home") / "file"
+    home.write_text("no folder")
+    monkeypatch.setenv("RECRAY_HOME", str(home))
+    with pytest.raises(DataError, match=r"shop cannot be kept in .*frames \(Not a directory\).*RECRAY_HOME"):
+        frame_table(pl.DataFrame(ROWS), "shop", user="visitor")

@@ -221,10 +221,36 @@ def test_availability_of_a_text_table_is_what_serving_reads(folder: Path) -> Non
     assert dataset.manifest.options["side_types"]["item.available"] == "boolean"
 
 
-def test_objects_in_objects_are_left_out(folder: Path) -> None:
-    (folder / "items.jsonl").write_text('{"id": "a", "size": {"cm": 3}, "tags": ["x"], "brand": "acme"}\n')
+def test_fields_of_objects_are_columns_and_deeper_ones_are_left_out(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = '{"id": "a", "price": {"amount": 3.5}, "size": {"in": {"cm": 3}}, "tags": ["x"], "brand": "acme"}'
+    (folder / "items.jsonl").write_text(f"{row}\n")
     dataset = prepared(folder, "items=items.jsonl")
-    assert dataset.items.row(0) == ("a", ["x"], "acme")
+    assert dict(zip(dataset.items.columns, dataset.items.row(0), strict=True)) == {
+        "raw_id": "a",
+        "price_amount": 3.5,
+        "tags": ["x"],
+        "brand": "acme",
+    }
+    assert dataset.manifest.options["side_types"]["item.price_amount"] == "price"
+    said = "items.jsonl: left out, as they hold lists of objects or bytes: size.in"
+    assert said in notes(dataset)
+    assert said in caplog.text
+
+
+def test_each_table_has_its_own_encoding(folder: Path) -> None:
+    (folder / "events.csv").write_bytes(EVENTS.replace("b,", "é,").encode("latin-1"))
+    for encoding in ("utf-8", "latin-1", "utf-16"):
+        (folder / "items.csv").write_bytes("item,brand\né,Müller\n".encode(encoding))
+        dataset = prepared(folder, "items=items.csv&encoding=latin-1")
+        assert dataset.items.filter(raw_id="é").rows() == [("é", "Müller")]
+
+
+def test_a_column_of_events_and_of_items_is_one_whatever_it_is_called(folder: Path) -> None:
+    (folder / "events.csv").write_text("user,item,price.amount\n1,a,2\n1,b,3\n")
+    (folder / "items.jsonl").write_text('{"id": "a", "price": {"amount": 3.5}}\n')
+    assert prepared(folder, "items=items.jsonl").items.rows() == [("a", 3.5), ("b", None)]
 
 
 def test_stated_types_are_read() -> None:

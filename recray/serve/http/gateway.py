@@ -155,6 +155,7 @@ def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics, reply: _
     answered: dict[int | str, dict[str, Any]] = {
         202: {"model": answers.Heard},
         429: {"model": answers.Problem, "description": "no more is taken in"},
+        503: {"model": answers.Problem, "description": "it cannot be kept now"},
         **_PROBLEMS,
     }
 

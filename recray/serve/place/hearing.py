@@ -1,6 +1,7 @@
 """Services that are told what happens: one hub for all replicas, a feed in each."""
 
 import asyncio
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from recray.serve.http import answers
 from recray.serve.http.requests import RequestError
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import FollowingService
+
+log = logging.getLogger(__name__)
 
 
 class HearingService(FollowingService):
@@ -34,7 +37,7 @@ class HearingService(FollowingService):
     async def tell(self, told: Sequence[Told]) -> answers.Heard:
         """
         Raises:
-            RequestError: 429, no more is taken in.
+            RequestError: 429, no more is taken in; 503, it cannot be kept now.
         """
         try:
             await asyncio.to_thread(self._hub.append, told)  # it may be in another process
@@ -42,6 +45,10 @@ class HearingService(FollowingService):
             raise RequestError(
                 429, "events_full", f"{error}: publish a version that has learnt them, and start anew"
             ) from None
+        except Exception as error:  # of whatever kind a hub elsewhere has
+            log.exception("what was told could not be kept")
+            reason = f"{type(error).__name__}: what is told cannot be kept now: send it again in a while"
+            raise RequestError(503, "events_unreachable", reason) from None
         self._feed.wake()
         unknown = {one.item_id for one in told} - self.item_rows.keys()
         return {"accepted": len(told), "unknown_items": sorted(unknown), "request_id": ""}

@@ -1,15 +1,17 @@
 """The hub of an application as one Ray actor, which all replicas of all its deployments find by name."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 
-from recray.serve.events.hub import Batch, HubFullError, LocalHub
+from recray.serve.events.hub import Batch, Hub, HubFullError, LocalHub
 from recray.serve.events.told import Told
 from recray.serve.place.config import ServiceConfig
 
 NAMESPACE = "recray-hubs"
+REDIS_URL = "RECRAY_REDIS_URL"
 ANSWER_WITHIN_S = 10.0
 
 
@@ -32,7 +34,12 @@ class ActorHub:
         return batch
 
 
-def hub_of(config: ServiceConfig) -> ActorHub:
+def hub_of(config: ServiceConfig) -> Hub:
+    """In Redis where ``RECRAY_REDIS_URL`` names one, else in an actor."""
+    if url := os.environ.get(REDIS_URL):
+        from recray.serve.events.redis_hub import RedisHub
+
+        return RedisHub(url, config.application)
     return ActorHub(config.application)
 
 

@@ -20,6 +20,7 @@ import xgboost
 
 from recray.arrays import Float32s, Int64s
 from recray.config import ConfigError, from_dict, to_dict
+from recray.models.forest import Forest
 from recray.schema import DataError
 
 Evaluations = dict[str, dict[str, list[float]]]  # part, then metric, as XGBoost keeps them
@@ -85,14 +86,17 @@ class GBDTConfig:
 class GBDTRanker:
     """A ``contract.Scorer``. Holds its feature names, config and learning curve; saves them as one UBJSON."""
 
-    def __init__(self, booster: xgboost.Booster, num_threads: int = 1) -> None:
+    def __init__(self, booster: xgboost.Booster) -> None:
         self._booster = booster
+        self._forest = Forest.of(json.loads(booster.save_raw("json")))
         self._feature_names = tuple(booster.feature_names or ())
         self.config = from_dict(GBDTConfig, json.loads(booster.attr("config") or "{}"))
         self.curve: Curve = json.loads(booster.attr("curve") or "{}")
-        booster.set_param({"nthread": num_threads})
-        # The first call configures the booster; after it, calls from several threads are safe.
-        self.score(np.zeros((1, len(self.feature_names)), np.float32))
+        booster.set_param({"nthread": 1})
+        # The first calls compile the loop and configure the booster; after them several threads may call.
+        nothing_KF = np.zeros((1, len(self.feature_names)), np.float32)
+        self.score(nothing_KF)
+        self.explain(nothing_KF)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -139,7 +143,7 @@ class GBDTRanker:
             booster = booster[: booster.best_iteration + 1]
         booster.feature_names = list(feature_names)
         booster.set_attr(config=json.dumps(to_dict(config)), curve=json.dumps(_flat(results)))
-        return GBDTRanker(booster, config.num_threads)
+        return GBDTRanker(booster)
 
     def score(self, features_KF: Float32s, item_ids_K: Int64s | None = None) -> Float32s:
         """scores_K, float32: margins, comparable within one call. Trees do not look at item ids.
@@ -148,12 +152,7 @@ class GBDTRanker:
             DataError: not as many columns as the model has features.
         """
         self._check_columns(features_KF)
-        if not len(features_KF):
-            return np.empty(0, np.float32)
-        scores_K: Float32s = self._booster.inplace_predict(
-            features_KF, predict_type="margin", validate_features=False
-        )
-        return scores_K
+        return self._forest.score(features_KF)
 
     def explain(self, features_KF: Float32s, item_ids_K: Int64s | None = None) -> Float32s:
         """contributions_KF, float32: how much each feature moved each score (SHAP values).
@@ -173,11 +172,9 @@ class GBDTRanker:
         self._booster.save_model(path)
 
     @staticmethod
-    def load(path: Path, *, num_threads: int = 1) -> "GBDTRanker":
+    def load(path: Path) -> "GBDTRanker":
         """The ranker that ``save`` wrote.
 
-        Args:
-            num_threads: threads per call of ``score``; one is fastest for a few hundred rows.
         Raises:
             DataError: the file is missing or no ranker.
         """
@@ -188,7 +185,7 @@ class GBDTRanker:
             booster.load_model(path)
         except xgboost.core.XGBoostError as error:
             raise DataError(f"{path}: not an XGBoost model in UBJSON: {error}") from error
-        return GBDTRanker(booster, num_threads)
+        return GBDTRanker(booster)
 
     def _check_columns(self, features_KF: Float32s) -> None:
         if features_KF.ndim != 2 or features_KF.shape[1] != len(self.feature_names):

@@ -121,12 +121,12 @@ class LiveLog:
             np.concatenate([older.times_H, newer.times_H]),
         )
 
-    def followers_before(self, item_id: int, time: int) -> tuple[Int64s, int]:
-        counts_I, occurrences = self._log.followers_before(item_id, time)
+    def followers_before(self, item_id: int, time: int, item_ids_K: Int64s) -> tuple[Int64s, int]:
+        counts_K, occurrences = self._log.followers_before(item_id, time, item_ids_K)
         if self._since is not None:
-            more_I, more = self._since.followers_before(item_id, time)
-            counts_I, occurrences = counts_I + more_I, occurrences + more
-        return counts_I, occurrences
+            more_K, more = self._since.followers_before(item_id, time, item_ids_K)
+            counts_K, occurrences = counts_K + more_K, occurrences + more
+        return counts_K, occurrences
 
     def overlap(self, column: str) -> Overlap | None:
         return self._log.overlap(column)
@@ -135,7 +135,7 @@ class LiveLog:
 def _both(older: Past, newer: Past) -> Past:
     """Of the same owners at the same moment."""
     return Past(
-        older.events_K + newer.events_K,
+        np.add(older.events_K, newer.events_K),
         older.rating_sum_K + newer.rating_sum_K,
         np.fmin(older.first_time_K, newer.first_time_K),
         np.fmax(older.last_time_K, newer.last_time_K),

@@ -34,14 +34,13 @@ from recray.features.past import (
     midnight,
     running,
 )
+from recray.ops import look_up_loops
 from recray.schema import DataError
 
 MAX_RATING_SUM = 2.0**36  # beyond it float64 could no longer hold the sum in steps of RATING_STEP
 FOLLOW_SOURCES = 256  # how many latest occurrences of an item are looked at for what came next
 FOLLOW_STEPS = 8  # how many events after each of them
 EVENT_FILE, ITEM_FILE = "events.parquet", "items.parquet"
-_NEXT_S = np.arange(1, FOLLOW_STEPS + 1)
-_KEPT_EDGES = 24  # three windows of eight days
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,6 @@ class EventLog:
         place_N[self.by_user.order_N] = np.arange(len(times_N), dtype=np.int32)
         self._user_place_N = place_N[self.by_item.order_N]
         self.rating_sums_N = running(ratings_N)
-        self._edges: dict[int, Int64s] = {}
         self._overlaps: dict[str, Overlap] = {}
 
     def __len__(self) -> int:
@@ -120,31 +118,11 @@ class EventLog:
             until: when the log counts as ended, see ``heard_until``; None: not before ``time``.
         """
         now = time if until is None else min(time, until)
-        order, clock = self.by_item, self._clock
-        relative = clock.at(time)
-        if relative >= clock.end:  # live traffic: all that is known has happened
-            stop_K = order.starts.take(item_ids_K + 1)
-        else:
-            by_id_K = item_ids_K.argsort()  # looked for in order, a third is won
-            stop_K = np.empty(len(item_ids_K), np.int64)
-            stop_K[by_id_K] = order.keys_N.searchsorted(item_ids_K[by_id_K] * clock.span + relative)
-        return order.past(
-            item_ids_K, stop_K, lambda days: self._edges_of(midnight(now, days)).take(item_ids_K), now
-        )
-
-    def _edges_of(self, begin: int) -> Int64s:
-        """edges_I: how many of all events, in item order, lie before the window of each item begins.
-
-        Windows begin at midnight UTC, so that all requests of a day share them: looking them up costs
-        a gather, not a search per candidate.
-        """
-        edges_I = self._edges.get(begin)
-        if edges_I is None:
-            base_I = np.arange(self.num_items, dtype=np.int64) * self._clock.span
-            edges_I = self.by_item.keys_N.searchsorted(base_I + self._clock.at(begin))
-            # A new dictionary instead of a change in place: threads may be reading the old one.
-            self._edges = dict([*list(self._edges.items())[1 - _KEPT_EDGES :], (begin, edges_I)])
-        return edges_I
+        order = self.by_item
+        # Live traffic: all that is known has happened. Of few events (a live log's) no table is made.
+        if time >= self.end and len(self) > self.num_items:
+            return order.latest(item_ids_K, now)
+        return order.past(item_ids_K, order.places_before(item_ids_K, time), now)
 
     def overlap(self, column: str) -> Overlap | None:
         """Of a column of labels, made when first asked for; None where the items do not have it."""
@@ -222,12 +200,12 @@ class EventLog:
 
     # ------------------------------------------------------------- what came next
 
-    def followers_before(self, item_id: int, time: int) -> tuple[Int64s, int]:
+    def followers_before(self, item_id: int, time: int, item_ids_K: Int64s) -> tuple[Int64s, int]:
         """What users did next after ``item_id``, strictly before ``time``.
 
         Returns:
-            counts_I, int64: how often each item came within FOLLOW_STEPS events of the same user after
-            one of the latest FOLLOW_SOURCES occurrences of ``item_id``; and how many occurrences
+            counts_K, int64: how often each of K items came within FOLLOW_STEPS events of the same user
+            after one of the latest FOLLOW_SOURCES occurrences of ``item_id``; and how many occurrences
             were looked at.
         """
         order, user_keys_N = self.by_item, self.by_user.ended_keys_N
@@ -238,10 +216,10 @@ class EventLog:
         place_M = self._user_place_N[rows]
         # Where the user's own events reach ``time``: the key of this event, moved to that moment.
         limit_M = user_keys_N[place_M] - (order.keys_N[rows] - base) + relative
-        next_MS = place_M[:, None] + _NEXT_S
-        seen_MS = user_keys_N.take(next_MS, mode="clip") < limit_M[:, None]
-        items_N = self._user_items_N[next_MS[seen_MS]]
-        return np.bincount(items_N, minlength=self.num_items), len(place_M)
+        counts_K = look_up_loops.followers(
+            place_M, limit_M, FOLLOW_STEPS, user_keys_N, self._user_items_N, item_ids_K
+        )
+        return counts_K, len(place_M)
 
     # ------------------------------------------------------------------ files
 

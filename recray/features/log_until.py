@@ -37,8 +37,8 @@ class LogUntil:
     def events_before(self, user_id: int, time: int) -> UserEvents:
         return self._log.events_before(user_id, min(time, self.end))
 
-    def followers_before(self, item_id: int, time: int) -> tuple[Int64s, int]:
-        return self._log.followers_before(item_id, min(time, self.end))
+    def followers_before(self, item_id: int, time: int, item_ids_K: Int64s) -> tuple[Int64s, int]:
+        return self._log.followers_before(item_id, min(time, self.end), item_ids_K)
 
     def overlap(self, column: str) -> Overlap | None:
         return self._log.overlap(column)

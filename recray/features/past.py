@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Float32s, Float64s, Int32s, Int64s
+from recray.ops import look_up_loops
 from recray.schema import DataError
 
 Time = TypeVar("Time", int, Int64s)  # unix seconds: one moment for all, or one for each
@@ -22,17 +23,20 @@ Time = TypeVar("Time", int, Int64s)  # unix seconds: one moment for all, or one 
 DAY_S = 86_400
 RATING_STEP = 2.0**-16  # ratings are rounded to it, which makes every sum of them exact
 SMOOTHING_EVENTS = 10.0  # a smoothed mean counts as if so many events had the overall mean
+WINDOW_DAYS = (7, 30, 90)  # that are known ahead of every item, see ``Order.latest``
 RECENT_EVENTS = 512  # a user's taste is read from at most so many latest events
 
 
 class Past(NamedTuple):
     """K owners, each strictly before its moment, or one, in plain numbers. What is not known is NaN."""
 
-    events_K: Int64s | int
+    events_K: Int64s | Float64s | int
     rating_sum_K: Float64s | float
     first_time_K: Float64s | float  # unix seconds
     last_time_K: Float64s | float
-    events_since: Callable[[int], Int64s | float]  # days -> events since ``midnight`` so many days before
+    events_since: Callable[
+        [int], Int64s | Float64s | float
+    ]  # days -> events since ``midnight`` so many days before
     now_K: Int64s | int  # unix seconds: what waits and windows are counted from, see ``heard_until``
 
     def days_since(self, time_K: Float64s | Int64s | float) -> Float64s | float:
@@ -69,7 +73,7 @@ def heard_until(time: int, log_end: int, last_time: float = np.nan) -> int:
     return time if last_time >= log_end else min(time, log_end)
 
 
-def mean(sums_K: Float64s | float, events_K: Int64s | int) -> Float64s | float:
+def mean(sums_K: Float64s | float, events_K: Int64s | Float64s | int) -> Float64s | float:
     """NaN where there are no events."""
     if isinstance(events_K, int):
         return sums_K / events_K if events_K else float("nan")
@@ -160,33 +164,52 @@ class Order:
         self.starts = np.zeros(num_owners + 1, np.int64)
         np.cumsum(np.bincount(owner_N, minlength=num_owners), out=self.starts[1:])
         self.rating_sums_N = running(ratings_N[self.order_N])
+        self._latest: tuple[int | None, Float64s] = (None, np.empty(0))
 
-    def past(
-        self,
-        owner_K: Int64s,
-        stop_K: Int64s,
-        edges: Callable[[int], Int64s],
-        now_K: Int64s | int,
-        sums_N: Float64s | None = None,
-    ) -> Past:
+    def places_before(self, owner_K: Int64s, time_K: Int64s | int) -> Int64s:
+        """Where the events of K owners begin that are at a moment (unix seconds) or later."""
+        origin, end, span = self.clock
+        relative = (
+            np.clip(time_K - origin, 0, end) if isinstance(time_K, np.ndarray) else self.clock.at(time_K)
+        )
+        moment_K = np.broadcast_to(relative, len(owner_K)).astype(np.int64)
+        place_K: Int64s = look_up_loops.places_before(self.keys_N, self.starts, span, owner_K, moment_K)
+        return place_K
+
+    def past(self, owner_K: Int64s, stop_K: Int64s, now_K: Time, sums_N: Float64s | None = None) -> Past:
         """The past of K owners that ends before the places ``stop_K``.
 
         Args:
-            edges: days -> the place of each owner's first event since ``midnight``, counted from ``now_K``.
+            now_K: what windows are counted back from.
             sums_N: instead of ``rating_sums_N``.
         """
-        start_K, base_K = self.starts.take(owner_K), owner_K * self.clock.span
+        origin, _, span = self.clock
         sums_N = self.rating_sums_N if sums_N is None else sums_N
-        events_K = stop_K - start_K
-        known_K, epoch_K = events_K > 0, self.clock.origin - base_K
-        return Past(
-            events_K,
-            sums_N.take(stop_K) - sums_N.take(start_K),
-            np.where(known_K, self.ended_keys_N.take(start_K) + epoch_K, np.nan),
-            np.where(known_K, self.ended_keys_N.take(stop_K - 1) + epoch_K, np.nan),
-            cache(lambda days: stop_K - edges(days)),
-            now_K,
+        events_K, sums_K, first_K, last_K = look_up_loops.past(
+            self.keys_N, self.starts, span, origin, sums_N, owner_K, stop_K
         )
+
+        @cache
+        def events_since(days: int) -> Int64s:
+            return stop_K - self.places_before(owner_K, midnight(now_K, days))
+
+        return Past(events_K, sums_K, first_K, last_K, events_since, now_K)
+
+    def latest(self, owner_K: Int64s, now: int) -> Past:
+        """The whole past of K owners, out of a table that is made once a day.
+
+        A look-up waits for memory more than for anything else: of each owner all lies side by side.
+        """
+        day, table = self._latest
+        if day != now // DAY_S:
+            day, every_I = now // DAY_S, np.arange(len(self.starts) - 1)
+            past = self.past(every_I, self.starts[1:], now)
+            table = np.stack([*past[:4], *map(past.events_since, WINDOW_DAYS)], axis=1)
+            self._latest = day, table  # at once: other threads see the old one or the new one
+        columns = np.ascontiguousarray(table.take(owner_K, axis=0).T)
+        events_K, sums_K, first_K, last_K, *since = columns
+        windows: dict[int, Float64s] = dict(zip(WINDOW_DAYS, since, strict=True))
+        return Past(events_K, sums_K, first_K, last_K, windows.__getitem__, now)
 
     @cached_property
     def before_each_N(self) -> Int64s:
@@ -203,15 +226,8 @@ class Order:
             owner_N, times_N: what the order was made of.
             ratings_N: instead of the ratings it was made of.
         """
-        owners_N = owner_N.astype(np.int64)
-
-        def edges(days: int) -> Int64s:
-            begin_N = np.maximum(midnight(times_N, days) - self.clock.origin, 0)
-            places_N: Int64s = self.keys_N.searchsorted(owners_N * self.clock.span + begin_N)
-            return places_N
-
         sums_N = None if ratings_N is None else running(ratings_N[self.order_N])
-        return self.past(owners_N, self.before_each_N, edges, times_N, sums_N)
+        return self.past(owner_N.astype(np.int64), self.before_each_N, times_N, sums_N)
 
 
 def running(values_N: npt.NDArray[Any]) -> Float64s:

@@ -85,18 +85,18 @@ def test_followers_match_a_slow_loop(seed: int) -> None:
                     if event.item == item:
                         for follower in row[place + 1 : place + 1 + FOLLOW_STEPS]:
                             expected[follower.item] += 1
-            counts_I, occurrences = world.log.followers_before(item, time)
+            counts_K, occurrences = world.log.followers_before(item, time, ALL_ITEMS)
             assert occurrences == sum(event.item == item for event in before)
-            np.testing.assert_array_equal(counts_I, expected)
+            np.testing.assert_array_equal(counts_K, expected)
 
 
 def test_followers_look_at_the_latest_occurrences_only() -> None:
     """Item 0 was followed by item 1 long ago, by item 2 in the latest occurrences."""
     old = [Event(0, i % 2, 1.0, START + i) for i in range(40)]
     new = [Event(1, 2 * (i % 2), 1.0, START + 10_000 + i) for i in range(2 * FOLLOW_SOURCES)]
-    counts_I, occurrences = make_log(old + new).followers_before(0, START + 10**6)
+    counts_K, occurrences = make_log(old + new).followers_before(0, START + 10**6, ALL_ITEMS)
     assert occurrences == FOLLOW_SOURCES
-    assert counts_I[1] == 0 < counts_I[2]
+    assert counts_K[1] == 0 < counts_K[2]
 
 
 def test_mean_rating_before() -> None:
@@ -119,7 +119,7 @@ def test_an_empty_log_knows_nothing() -> None:
     state = log.items_before(ALL_ITEMS, START)
     assert not state.events_K.any()
     assert log.user_before(0, START).past.events_K == 0
-    assert log.followers_before(0, START)[1] == 0
+    assert log.followers_before(0, START, ALL_ITEMS)[1] == 0
     assert np.isnan(log.mean_rating_before(START))
 
 
@@ -209,3 +209,16 @@ def test_explicit_history_leaves_out_what_is_not_older_than_the_request() -> Non
     untimed = brought_history(int64([4, 5, 6])).past
     assert untimed.events_K == 3
     assert np.isnan([untimed.first_time_K, untimed.last_time_K, untimed.events_since(7)]).all()
+
+
+def test_the_table_of_a_day_says_what_a_look_up_says() -> None:
+    """Live traffic: asked after the end of a log of more events than items, on one day and on the next."""
+    world = make_world(count=400)
+    log = world.log
+    for time in (log.end, log.end + DAY_S, log.end, log.end + 40 * DAY_S):
+        got = log.items_before(ALL_ITEMS[::-1], time)
+        expected = log.by_item.past(ALL_ITEMS[::-1], log.by_item.starts[1:][::-1], time)
+        for one, other in zip(got[:4], expected[:4], strict=True):
+            np.testing.assert_array_equal(one, other)
+        for days in WINDOWS_DAYS:
+            np.testing.assert_array_equal(got.events_since(days), expected.events_since(days))

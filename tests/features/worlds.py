@@ -39,7 +39,7 @@ def make_items(seed: int = 0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     genres = [[f"genre {g}" for g in range(NUM_GENRES) if rng.random() < 0.4] for _ in range(NUM_ITEMS)]
     genres[0] = []
-    many = [[f"a > {n:03}" for n in rng.integers(0, 200, 9)] for _ in range(NUM_ITEMS)]  # beyond FEW_LABELS
+    many = [[f"a > {n:03}" for n in rng.integers(0, 200, 9)] for _ in range(NUM_ITEMS)]
     days = rng.integers(START // DAY_S - 200, START // DAY_S + DAYS, NUM_ITEMS)
     return pl.DataFrame(
         {

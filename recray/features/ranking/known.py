@@ -22,6 +22,7 @@ from recray.features.past import RECENT_EVENTS, Past, UserPast, brought_history,
 HALF_LIFE_EVENTS = 10.0  # recent taste: an event counts half as much so many events later
 # Rounded so that every weighted count of labels is exact in float64, in any order of addition.
 _RECENCY_H = np.rint(2.0 ** (-np.arange(RECENT_EVENTS)[::-1] / HALF_LIFE_EVENTS + 16)) * 2.0**-16
+_RECENT_WEIGHTS = running(_RECENCY_H[::-1]).tolist()  # of so many events together
 
 
 class Known(Protocol):
@@ -92,7 +93,7 @@ class KnownOfQuery:
 
     def __init__(self, log: LookUps, query: RankingQuery) -> None:
         self.log, self.query = log, query
-        self.time, self.item_ids_K = query.time, query.candidate_ids_K
+        self.time, self.item_ids_K = query.time, np.ascontiguousarray(query.candidate_ids_K, np.int64)
         self.known_until = query.time if query.known_until is None else min(query.time, query.known_until)
         self.tastes: dict[str, Taste] = {}
 
@@ -127,15 +128,16 @@ class KnownOfQuery:
         count = len(item_ids_H)
         weights_4H = np.zeros((4, count))
         weights_4H[0] = 1.0
-        weights_4H[1] = recency_H = _RECENCY_H[RECENT_EVENTS - count :]
+        weights_4H[1] = _RECENCY_H[RECENT_EVENTS - count :]
         weights_4H[2] = self.history.ratings_H
         weights_4H[3, -1:] = 1.0
         if overlap is None:
             no_K = np.zeros(len(self.item_ids_K))
-            return Taste(no_K, no_K, no_K, no_K, no_K, count, float(recency_H.sum()), 0.0)
+            return Taste(no_K, no_K, no_K, no_K, no_K, count, _RECENT_WEIGHTS[count], 0.0)
         shared_K, recent_K, ratings_K, last_K = overlap.shared(weights_4H, item_ids_H, self.item_ids_K)
         num_labels_K = overlap.counts_I.take(self.item_ids_K)
-        totals = (count, float(recency_H.sum()), float(overlap.counts_I.take(item_ids_H[-1:]).sum()))
+        num_labels_last = float(overlap.counts_I[item_ids_H[-1]]) if count else 0.0
+        totals = (count, _RECENT_WEIGHTS[count], num_labels_last)
         return Taste(num_labels_K, shared_K, recent_K, ratings_K, last_K, *totals)
 
 

@@ -11,17 +11,14 @@ from recray.features.ranking.feature import Group, Value
 from recray.features.ranking.item import item_events, item_events_30d, item_mean_rating
 from recray.features.ranking.known import KnownOfQuery
 from recray.features.ranking.taste import genre_affinity, genre_affinity_recent
+from recray.ops import look_up_loops
 
 PLACES = Group[KnownOfQuery]("list")
 
 
 def place_within(values: Value) -> Value:
     """1 + how many of the list have a higher value: ties share, order does not matter, NaN is lowest."""
-    lower_K = np.fmin(-np.asarray(values), np.inf)  # fmin: infinity for NaN, which would sort slowly
-    order_K = lower_K.argsort()
-    sorted_K = lower_K[order_K]
-    rank_K = np.empty(len(order_K), np.float32)
-    rank_K[order_K] = sorted_K.searchsorted(sorted_K) + 1  # in order: half the time of a search at random
+    rank_K: Value = look_up_loops.ranks(np.asarray(values, np.float64))
     return rank_K
 
 

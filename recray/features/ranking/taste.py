@@ -63,5 +63,6 @@ def follows_last(known: KnownOfQuery) -> Value:
     item_ids_H = known.history.item_ids_H
     if not len(item_ids_H):
         return np.nan
-    counts_I, occurrences = known.log.followers_before(int(item_ids_H[-1]), known.time)
-    return counts_I.take(known.item_ids_K) / occurrences if occurrences else np.nan
+    last, ids_K = int(item_ids_H[-1]), known.item_ids_K
+    counts_K, occurrences = known.log.followers_before(last, known.time, ids_K)
+    return counts_K / occurrences if occurrences else np.nan

@@ -31,15 +31,17 @@ class LoadResult:
     p95_ms: float | None
     p99_ms: float | None
     errors: int  # answers that were not 200, and connections that broke or never answered
+    replica_cpu_ms: float | None = (
+        None  # CPU time of the server's replicas per request, where it was looked at
+    )
 
 
 class Connection(asyncio.Protocol):
-    """One client. Understands ``content-length`` and ``chunked`` answers."""
+    """Asks one thing at a time. Understands ``content-length`` and ``chunked`` answers."""
 
-    def __init__(self, requests: "itertools.cycle[bytes]", stop_at: float) -> None:
-        self._requests, self._stop_at = requests, stop_at
+    def __init__(self) -> None:
         self._buffer = bytearray()
-        self._sent_at = 0.0
+        self._asked_at = 0.0
         self._transport: asyncio.Transport | None = None
         self.latencies_s: list[float] = []
         self.errors = 0
@@ -48,17 +50,33 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._send()
+        self.go_on()
+
+    def ask(self, request: bytes, asked_at: float) -> None:
+        """Its latency counts from ``asked_at``, on the clock of ``time.perf_counter``."""
+        assert self._transport is not None
+        self._asked_at = asked_at
+        self._transport.write(request)
+
+    def go_on(self) -> None:
+        """Called when the connection is there, and after each answer."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+        if self._transport is not None:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head = self._buffer.find(b"\r\n\r\n")
         if head < 0 or not self._is_complete(head):
             return
-        self.latencies_s.append(time.perf_counter() - self._sent_at)
+        self.latencies_s.append(time.perf_counter() - self._asked_at)
         self.errors += self._buffer[9:12] != b"200"
         self._buffer.clear()
-        self._send()
+        self.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
@@ -73,14 +91,20 @@ class Connection(asyncio.Protocol):
             return len(self._buffer) >= head + 4 + length
         return self._buffer.endswith(b"0\r\n\r\n")
 
-    def _send(self) -> None:
-        assert self._transport is not None
-        self._sent_at = time.perf_counter()
-        if self._sent_at >= self._stop_at:
-            self.done.set_result(None)
-            self._transport.close()
+
+class Client(Connection):
+    """Asks again as soon as it is answered."""
+
+    def __init__(self, requests: "itertools.cycle[bytes]", stop_at: float) -> None:
+        super().__init__()
+        self._requests, self._stop_at = requests, stop_at
+
+    def go_on(self) -> None:
+        now = time.perf_counter()
+        if now >= self._stop_at:
+            self.close()
         else:
-            self._transport.write(next(self._requests))
+            self.ask(next(self._requests), now)
 
 
 def encode(body: object, port: int) -> bytes:
@@ -100,8 +124,7 @@ async def drive(port: int, clients: int, seconds: float, bodies: Sequence[object
     began = time.perf_counter()
     stop_at = began + seconds
     opened = [
-        loop.create_connection(lambda: Connection(requests, stop_at), "127.0.0.1", port)
-        for _ in range(clients)
+        loop.create_connection(lambda: Client(requests, stop_at), "127.0.0.1", port) for _ in range(clients)
     ]
     connections = [protocol for _, protocol in await asyncio.gather(*opened)]
     _, late = await asyncio.wait([c.done for c in connections], timeout=seconds + DRAIN_S)

@@ -2,25 +2,23 @@
 
 ``python -m benchmarks.serving`` measures all three in one run, one after another on the same machine:
 the same retrieval (62,000 items x 64, HNSW, top 200), the same features and XGBoost ranking, at 1, 8
-and 32 clients. It first checks that all three give the same items. The last line is one JSON object.
+and 32 clients. It first checks that all three give the same items. Then requests arrive whether or not others
+were answered, at 1, 16 and 128 candidates; ``--old`` asks a checkout of an older commit as well, in turns
+(``serving_turns``). The last line is one JSON object.
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import os
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.load_client import LoadResult, run
+from benchmarks.serving_process import ask, loaded, served
+from benchmarks.serving_turns import Turns, take_turns
 from benchmarks.serving_world import NOW, WorldSize, publish_world
 from recray.serve.http.haproxy import free_port
 
@@ -28,7 +26,6 @@ log = logging.getLogger("benchmarks.serving")
 
 CLIENTS = (1, 8, 32)
 CHECKED_REQUESTS = 100
-START_TIMEOUT_S = 180.0
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 TARGETS = {"fused_vs_fastapi": 0.6, "fused_vs_naive": 8.0}
 # Measured in this order: the two that are close stand next to each other, so that a machine that
@@ -36,82 +33,22 @@ TARGETS = {"fused_vs_fastapi": 0.6, "fused_vs_naive": 8.0}
 LABELS = {"fused": "recray fused, HAProxy", "bare": "bare uvicorn FastAPI", "naive": "naive 3 deployments"}
 
 
-@contextlib.contextmanager
-def served(peer: str, root: Path, port: int) -> Iterator[None]:
-    """One of the servers, running in a child process."""
-    # Each setting chooses its own proxy: nothing of the caller's choice may leak in.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_SERVE_")}
-    command = [sys.executable, "-m", "benchmarks.serving_peers", peer, str(root), str(port)]
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env={**environment, "RAY_USAGE_STATS_ENABLED": "0"},
-        )
-        try:
-            _await_ready(process, port)
-            yield
-        except Exception:
-            errors.seek(0)
-            log.error("%s:\n%s", peer, errors.read()[-4000:])
-            raise
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _await_ready(process: "subprocess.Popen[str]", port: int) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "ready":
-            break
-    else:
-        raise RuntimeError(f"the server ended with status {process.wait()} before it was ready")
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:  # the proxy may learn of its route a moment later
-        try:
-            ask(port, {"user_id": "0"})
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-
-
-def ask(port: int, body: dict[str, Any]) -> list[str]:
-    """Item ids of one answer."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/recommend",
-        json.dumps(body).encode(),
-        {"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return [item["item_id"] for item in json.load(response)["items"]]
-
-
 def measure(peer: str, root: Path, seconds: float, bodies: Path) -> tuple[list[LoadResult], list[list[str]]]:
     """(a result per number of clients, the items of the checked requests)."""
     port = free_port()
     log.info("%s: starting", LABELS[peer])
-    with served(peer, root, port):
+    with served(peer, root, port) as server:
         checked = json.loads(bodies.read_text())[:CHECKED_REQUESTS]
         items = [ask(port, {**body, "request_time": NOW}) for body in checked]
         results = []
         for clients in CLIENTS:
             run(port, clients, min(2.0, seconds), bodies)  # warm-up
-            results.append(run(port, clients, seconds, bodies))
+            results.append(loaded(server, clients, seconds, bodies))
             log.info("%s: %s", LABELS[peer], results[-1])
     return results, items
 
 
-def summarise(results: dict[str, list[LoadResult]], unequal: int) -> dict[str, Any]:
+def summarise(results: dict[str, list[LoadResult]], unequal: int, turns: Turns) -> dict[str, Any]:
     """The figures that are claimed, and all that they rest on."""
     rates = {peer: {r.clients: r.requests_per_s for r in rows} for peer, rows in results.items()}
 
@@ -125,6 +62,7 @@ def summarise(results: dict[str, list[LoadResult]], unequal: int) -> dict[str, A
         "unequal_answers": unequal,
         "fused_vs_fastapi_by_clients": {str(c): ratio("bare", c) for c in CLIENTS},
         "fused_vs_naive_by_clients": {str(c): ratio("naive", c) for c in CLIENTS},
+        **turns.summary(),
         "targets": TARGETS,
         "results": {peer: [asdict(r) for r in rows] for peer, rows in results.items()},
         "machine": {"cores": os.cpu_count(), "memory_gb": _memory_gb()},
@@ -137,9 +75,10 @@ def _memory_gb() -> int:
 
 def table(results: dict[str, list[LoadResult]]) -> str:
     head = f"{'server':24}{'clients':>8}{'req/s':>10}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}{'errors':>8}"
+    head += f"{'CPU ms':>8}"
     rows = [
         f"{LABELS[peer]:24}{r.clients:8d}{r.requests_per_s:10.1f}{r.p50_ms or 0:10.2f}"
-        f"{r.p95_ms or 0:10.2f}{r.p99_ms or 0:10.2f}{r.errors:8d}"
+        f"{r.p95_ms or 0:10.2f}{r.p99_ms or 0:10.2f}{r.errors:8d}{r.replica_cpu_ms or 0:8.2f}"
         for peer, rows in results.items()
         for r in rows
     ]
@@ -151,6 +90,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="measured time per number of clients")
     parser.add_argument("--items", type=int, default=WorldSize().num_items)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--old", type=Path, help="checkout of an older commit, asked in turns")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     size = WorldSize(num_items=options.items)
@@ -163,10 +103,12 @@ def main() -> None:
         for peer in LABELS:
             results[peer], items[peer] = measure(peer, root, options.seconds, bodies)
     unequal = sum(len({tuple(a) for a in answers}) > 1 for answers in zip(*items.values(), strict=True))
-    summary = summarise(results, unequal)
+    turns = take_turns(size.num_items, options.old, options.seconds / 2)
+    summary = summarise(results, unequal, turns)
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(summary, indent=1) + "\n")
     print(table(results))
+    print(turns.table())
     print(json.dumps(summary))
 
 

@@ -5,6 +5,7 @@ Some are there for every catalogue (``FEATURES``), others by the columns that it
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 
 from recray.config import nearest
@@ -39,14 +40,19 @@ NO_COLUMNS = NO_ITEM_FEATURES.columns()
 _NO_FEATURE = "item_id"  # a key of the examples
 
 
+@cache
+def _taken() -> frozenset[str]:
+    return frozenset([*FEATURES, _NO_FEATURE])
+
+
 def features_of(columns: Columns) -> Mapping[str, RankingFeature[KnownOfQuery]]:
     """All that there are where the items have these columns."""
-    return ChainMap(FEATURES, column_features(columns, frozenset([*FEATURES, _NO_FEATURE])))
+    return ChainMap(FEATURES, column_features(columns, _taken()))
 
 
 def event_features_of(columns: Columns) -> Mapping[str, RankingFeature[Known]]:
     """Those of them that need no candidates: also known of every event of a log."""
-    return ChainMap(EVENT_FEATURES, item_column_features(columns, frozenset([*FEATURES, _NO_FEATURE])))
+    return ChainMap(EVENT_FEATURES, item_column_features(columns, _taken()))
 
 
 def chosen(names: Sequence[str] = (), columns: Columns = NO_COLUMNS) -> tuple[str, ...]:
@@ -82,10 +88,11 @@ def named(features: Mapping[str, RankingFeature[K]], names: Sequence[str]) -> li
     Raises:
         DataError: an unknown name; says the nearest.
     """
-    for name in names:
-        if name not in features:
-            raise DataError(f"no ranking feature {name!r}{nearest(name, features)}")
-    return [features[name] for name in names]
+    try:
+        return [features[name] for name in names]
+    except KeyError as unknown:
+        name = unknown.args[0]
+        raise DataError(f"no ranking feature {name!r}{nearest(name, features)}") from None
 
 
 def describe() -> str:

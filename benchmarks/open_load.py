@@ -106,11 +106,16 @@ def run(port: int, rate: float, seconds: float, bodies: Path) -> OpenResult:
 
 
 def highest_in_time(probe: Callable[[float], OpenResult]) -> OpenResult | None:
-    """The result at the highest of ``RATES`` that is answered in time, by bisection; None: none is."""
+    """The result at the highest of ``RATES`` that is answered in time, by bisection; None: none is.
+
+    A rate that is not has a second try: on a shared machine a bad moment would halve the answer.
+    """
     best, low, high = None, 0, len(RATES)
     while low < high:
         middle = (low + high) // 2
         result = probe(RATES[middle])
+        if not result.in_time:
+            result = probe(RATES[middle])
         if result.in_time:
             best, low = result, middle + 1
         else:

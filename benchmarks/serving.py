@@ -39,7 +39,8 @@ def measure(peer: str, root: Path, seconds: float, bodies: Path) -> tuple[list[L
     log.info("%s: starting", LABELS[peer])
     with served(peer, root, port) as server:
         checked = json.loads(bodies.read_text())[:CHECKED_REQUESTS]
-        items = [ask(port, {**body, "request_time": NOW}) for body in checked]
+        answers = [ask(port, {**body, "request_time": NOW}) for body in checked]
+        items = [[item["item_id"] for item in answer["items"]] for answer in answers]
         results = []
         for clients in CLIENTS:
             run(port, clients, min(2.0, seconds), bodies)  # warm-up

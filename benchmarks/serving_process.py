@@ -92,15 +92,16 @@ def _await_ready(process: "subprocess.Popen[str]", port: int) -> None:
             time.sleep(0.2)
 
 
-def ask(port: int, body: dict[str, Any]) -> list[str]:
-    """Item ids of one answer."""
+def ask(port: int, body: dict[str, Any]) -> dict[str, Any]:
+    """One answer."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/recommend",
         json.dumps(body).encode(),
         {"content-type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        return [item["item_id"] for item in json.load(response)["items"]]
+        answer: dict[str, Any] = json.load(response)
+        return answer
 
 
 def loaded(server: Server, clients: int, seconds: float, bodies: Path) -> LoadResult:

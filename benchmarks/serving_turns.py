@@ -1,8 +1,8 @@
 """Requests per second with a p99 of at most 20 ms, at 1, 16 and 128 candidates, and against an older commit.
 
-Requests arrive by chance and do not wait for answers (``open_load``). Who asks for k items has k candidates
-ranked, and gets all of them. Both servers are up and asked in turns, round by round, so that what else the
-machine does falls on both; what is reported is the median of the rounds.
+Requests arrive by chance and do not wait for answers (``open_load``), and ask for 10 items, or all that there
+are. Both servers are up and asked in turns, round by round, so that what else the machine does falls on both;
+what is reported is the median of the rounds.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from benchmarks import open_load
 from benchmarks.load_client import LoadResult
 from benchmarks.open_load import OpenResult
-from benchmarks.serving_process import CHECKOUT, Server, environment, loaded, served
+from benchmarks.serving_process import CHECKOUT, Server, ask, environment, loaded, served
 from benchmarks.serving_world import WorldSize
 from recray.serve.http.haproxy import free_port
 
@@ -28,16 +29,31 @@ log = logging.getLogger("benchmarks.serving")
 
 CANDIDATES = (1, 16, 128)
 ROUNDS = 3
+SWITCH_TIMEOUT_S = 60.0
 CLOSED_CLIENTS = 8
-# An older commit has modules of its own, so the world is published by a text that both understand: but for
-# what the ranker says of its candidates, it is that of the other rows.
+# An older commit has modules of its own, so both sides run texts that they understand alike. The world is
+# that of the other rows, but its ranker is published once for each number of candidates: version 1, 2, 3.
 _PUBLISH = """
 import sys
 from pathlib import Path
 from benchmarks import serving_world as world
-write, few = world.write_ranker, world.CandidateConfig(retrieved=1, popular=0)
-world.write_ranker = lambda folder, model, ranker, log, candidates: write(folder, model, ranker, log, few)
+write, publish = world.write_ranker, world.Store.publish
+def publish_each(store, name, content, **about):
+    if name != world.APPLICATION:
+        return publish(store, name, content, **about)
+    for retrieved in map(int, sys.argv[3:]):
+        few = world.CandidateConfig(retrieved=retrieved, popular=0)
+        world.write_ranker = lambda folder, model, ranker, log, _: write(folder, model, ranker, log, few)
+        publish(store, name, content, **about)
+world.Store.publish = publish_each
 world.publish_world(Path(sys.argv[1]), world.WorldSize(num_items=int(sys.argv[2])))
+"""
+_PROMOTE = """
+import sys
+from pathlib import Path
+from benchmarks.serving_world import APPLICATION
+from recray.store import Store
+Store(Path(sys.argv[1])).promote(APPLICATION, int(sys.argv[2]))
 """
 
 
@@ -118,11 +134,12 @@ def take_turns(num_items: int, old: Path | None, seconds: float) -> Turns:
         servers: dict[str, Server] = {}
         for side, checkout in checkouts.items():
             root = Path(folder) / side
-            _publish(checkout, root, num_items)
+            _run(checkout, _PUBLISH, root, num_items, *CANDIDATES)
             servers[side] = stack.enter_context(served("fused", root, free_port(), checkout))
         for _ in range(ROUNDS):
             for candidates in CANDIDATES:
                 for side, server in servers.items():
+                    _switch(server, checkouts[side], Path(folder) / side, 1 + CANDIDATES.index(candidates))
                     closed = loaded(server, CLOSED_CLIENTS, seconds, bodies[candidates])
                     best = _open(server, bodies[candidates], seconds)
                     turns.closed[side, candidates].append(closed)
@@ -134,13 +151,23 @@ def take_turns(num_items: int, old: Path | None, seconds: float) -> Turns:
 def _bodies(folder: Path, candidates: int) -> Path:
     path, num_users = folder / f"bodies-{candidates}.json", WorldSize().num_users
     users = [(7919 * n) % num_users for n in range(5_000)]
-    path.write_text(json.dumps([{"user_id": str(user), "k": candidates} for user in users]))
+    path.write_text(json.dumps([{"user_id": str(user), "k": min(10, candidates)} for user in users]))
     return path
 
 
-def _publish(checkout: Path, root: Path, num_items: int) -> None:
-    command = [sys.executable, "-c", _PUBLISH, str(root), str(num_items)]
+def _run(checkout: Path, text: str, *arguments: object) -> None:
+    command = [sys.executable, "-c", text, *map(str, arguments)]
     subprocess.run(command, cwd=checkout, env=environment(checkout), check=True, timeout=600)
+
+
+def _switch(server: Server, checkout: Path, root: Path, version: int) -> None:
+    """Serves another version: its replica follows the store."""
+    _run(checkout, _PROMOTE, root, version)
+    give_up = time.monotonic() + SWITCH_TIMEOUT_S
+    while ask(server.port, {"user_id": "0"})["version"]["ranker"]["version"] != version:
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"{checkout} does not follow its store to version {version}")
+        time.sleep(0.2)
 
 
 def _open(server: Server, bodies: Path, seconds: float) -> OpenResult | None:

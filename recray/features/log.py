@@ -118,7 +118,7 @@ class EventLog:
             until: when the log counts as ended, see ``heard_until``; None: not before ``time``.
         """
         now = time if until is None else min(time, until)
-        order = self.by_item
+        order, item_ids_K = self.by_item, np.ascontiguousarray(item_ids_K, np.int64)
         # Live traffic: all that is known has happened. Of few events (a live log's) no table is made.
         if time >= self.end and len(self) > self.num_items:
             return order.latest(item_ids_K, now)
@@ -217,7 +217,12 @@ class EventLog:
         # Where the user's own events reach ``time``: the key of this event, moved to that moment.
         limit_M = user_keys_N[place_M] - (order.keys_N[rows] - base) + relative
         counts_K = look_up_loops.followers(
-            place_M, limit_M, FOLLOW_STEPS, user_keys_N, self._user_items_N, item_ids_K
+            place_M,
+            limit_M,
+            FOLLOW_STEPS,
+            user_keys_N,
+            self._user_items_N,
+            np.ascontiguousarray(item_ids_K, np.int64),
         )
         return counts_K, len(place_M)
 

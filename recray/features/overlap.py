@@ -21,13 +21,13 @@ class Overlap:
     """A column of labels, ready for many queries."""
 
     def __init__(self, labels: Labels) -> None:
-        self._places_IW = np.require(labels.places_IW, np.int32, ["C", "W"])
+        self._places_IW = np.ascontiguousarray(labels.places_IW, np.int32)
         self._num_places = 1 + len(labels.names)
         self.counts_I = (labels.places_IW > 0).sum(axis=1).astype(np.float64)
 
     def shared(self, weights_RH: Float64s, item_ids_H: _Ids, item_ids_K: _Ids) -> Float64s:
         """shared_RK: the weights of the past items, once for each label that they share with a candidate."""
-        ids_H, ids_K = item_ids_H.astype(np.int64, copy=False), item_ids_K.astype(np.int64, copy=False)
+        ids_H, ids_K = (np.ascontiguousarray(ids, np.int64) for ids in (item_ids_H, item_ids_K))
         shared_RK: Float64s = look_up_loops.shared(
             self._places_IW, self._num_places, weights_RH, ids_H, ids_K
         )

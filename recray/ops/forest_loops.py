@@ -7,12 +7,17 @@ Shapes: K rows, F features, N nodes of all trees, T trees.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, misc"
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 ROWS = 64  # that walk side by side: what they look at stays in the innermost cache
 
 
-@njit(nogil=True, cache=True)
+_uints, _floats = types.Array(types.uint32, 1, "C"), types.Array(types.float32, 1, "C")
+_rows = types.Array(types.float32, 2, "C", readonly=True)
+
+
+# Compiled when this is imported, so that no request waits for it; found on disk from the second time on.
+@njit((_rows, _uints, _floats, _uints, _floats, _uints, _uints, _floats), nogil=True, cache=True)
 def add_leaves(features_KF, feature_N, threshold_N, child_N, leaf_N, root_T, depth_T, scores_K):
     """Adds to each score the leaf that its row reaches in each tree, in the order of the trees.
 

@@ -10,13 +10,26 @@ I items.
 # They are compiled from their source: their arguments have no Python types.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, misc"
 
+from functools import partial
+
 import numpy as np
-from numba import njit
+from numba import njit, types
 
-_loop = njit(nogil=True, cache=True)
+# Compiled when this is imported, so that no request waits for it; found on disk from the second time on.
+_loop = partial(njit, nogil=True, cache=True)
 
 
-@_loop
+def _array(dtype, ndim=1):
+    """Also one that may not be written to, as Ray hands them on."""
+    return types.Array(dtype, ndim, "C", readonly=True)
+
+
+_int = types.int64
+_ints, _floats = _array(_int), _array(types.float64)
+_int32s = _array(types.int32)
+
+
+@_loop((_ints, _ints, _int, _ints, _ints))
 def places_before(keys_N, starts, span, owner_K, moment_K):
     """Where each owner's events at its moment or later begin."""
     place_K = np.empty(len(owner_K), np.int64)
@@ -36,7 +49,7 @@ def places_before(keys_N, starts, span, owner_K, moment_K):
     return place_K
 
 
-@_loop
+@_loop((_ints, _ints, _int, _int, _floats, _ints, _ints))
 def past(keys_N, starts, span, origin, sums_N, owner_K, stop_K):
     """(events_K, rating_sum_K, first_time_K, last_time_K) of owners' events before the places ``stop_K``."""
     count = len(owner_K)
@@ -53,7 +66,7 @@ def past(keys_N, starts, span, origin, sums_N, owner_K, stop_K):
     return events_K, sum_K, first_K, last_K
 
 
-@_loop
+@_loop((_int32s, _ints, _int, _ints, _int32s, _ints))
 def followers(places_M, limits_M, steps, keys_N, items_N, item_ids_K):
     """How often each item is among the ``steps`` events after one of the places M, with keys below its limit.
 
@@ -69,7 +82,7 @@ def followers(places_M, limits_M, steps, keys_N, items_N, item_ids_K):
     return counts_K
 
 
-@_loop
+@_loop((_array(types.int32, 2), _int, _array(types.float64, 2), _ints, _ints))
 def shared(places_IW, num_places, weights_RH, item_ids_H, item_ids_K):
     """shared_RK: the weights of the past items, once for each label that they share with a candidate.
 
@@ -96,7 +109,7 @@ def shared(places_IW, num_places, weights_RH, item_ids_H, item_ids_K):
     return shared_RK
 
 
-@_loop
+@_loop((_floats,))
 def ranks(values_K):
     """1 + how many values are higher, float32; NaN is lowest.
 

@@ -93,7 +93,7 @@ class KnownOfQuery:
 
     def __init__(self, log: LookUps, query: RankingQuery) -> None:
         self.log, self.query = log, query
-        self.time, self.item_ids_K = query.time, np.ascontiguousarray(query.candidate_ids_K, np.int64)
+        self.time, self.item_ids_K = query.time, query.candidate_ids_K
         self.known_until = query.time if query.known_until is None else min(query.time, query.known_until)
         self.tastes: dict[str, Taste] = {}
 

@@ -18,7 +18,7 @@ PLACES = Group[KnownOfQuery]("list")
 
 def place_within(values: Value) -> Value:
     """1 + how many of the list have a higher value: ties share, order does not matter, NaN is lowest."""
-    rank_K: Value = look_up_loops.ranks(np.asarray(values, np.float64))
+    rank_K: Value = look_up_loops.ranks(np.ascontiguousarray(values, np.float64))
     return rank_K
 
 

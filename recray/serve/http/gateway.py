@@ -51,7 +51,7 @@ _PROBLEMS: dict[int, str] = {
     500: "a fault of the server; its log says more under the request id",
     503: "nothing is loaded, what is told cannot be kept, or too many bodies; the message says which",
 }
-_OF_ANY = (400, 405, 500)  # whatever is asked
+_OF_ANY = (400, 404, 405, 500)  # whatever is asked
 _OF_A_BODY = (408, 413, 415, 422, 429, 503)
 
 
@@ -162,7 +162,7 @@ def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics, r
 def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, reply: _Reply) -> None:
     @app.get(
         "/items/{item_id:path}/similar",
-        responses={200: {"model": answers.SimilarItems}, **_problems(404, 422, 503)},
+        responses={200: {"model": answers.SimilarItems}, **_problems(422, 503)},
     )
     async def similar(
         request: Request,

@@ -63,7 +63,7 @@ class Ingress:
 
     @app.post("/recommend")
     async def recommend(self, ask: Ask) -> dict[str, Any]:
-        query = self.catalogue.query(RecommendRequest(**ask.model_dump()))
+        query = self.catalogue.query(RecommendRequest(**ask.model_dump())).query
         ranked = await self.ranker.remote(await self.retriever.remote(query))
         return {
             "items": [

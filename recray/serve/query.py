@@ -6,6 +6,7 @@ from typing import NamedTuple
 from recray.arrays import Int64s
 
 UNKNOWN_USER = -1
+MAX_K = 500  # items that one request may ask for
 
 
 class History(NamedTuple):

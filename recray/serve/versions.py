@@ -1,6 +1,6 @@
 """One version of an application: the bundles behind it, and what several stages read of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +24,7 @@ from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
 from recray.serve.barred import Barred
 from recray.store import Bundle, Reference, Store, StoreError
+from recray.store.names import stacks
 
 
 class Version(TypedDict):
@@ -116,6 +117,38 @@ def open_served(
     if second_source:
         found["generative"] = store.open(second_source)
     return ServedBundles(found)
+
+
+def to_try(store: Store, application: str, name: str) -> Iterator[int | str]:
+    """The version that a name points at, then those that it can be rolled back to, newest first.
+
+    Raises:
+        StoreError: after the first, where the promotions cannot be read.
+    """
+    yield name
+    stood_on = stacks(store.history(application)).get(name, [])
+    yield from list(dict.fromkeys(reversed(stood_on)))[1:]
+
+
+def first_that_opens(
+    store: Store, application: str, name: str = "production", second_source: str = ""
+) -> ServedBundles:
+    """The bundles behind a name; where they cannot be opened, those of the name's last version that can.
+
+    Raises:
+        StoreError: none can; says why of the one that the name points at.
+    """
+    problem: StoreError | None = None
+    try:
+        for version in to_try(store, application, name):
+            try:
+                return open_served(store, application, version, second_source)
+            except StoreError as error:
+                problem = problem or error
+    except StoreError as error:  # of the promotions
+        problem = problem or error
+    assert problem is not None
+    raise problem
 
 
 class OpenedVersion:

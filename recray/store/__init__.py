@@ -2,13 +2,14 @@
 
 from recray.store.bundle import Bundle
 from recray.store.draft import Draft
-from recray.store.manifest import BundleManifest, Reference, StoreError
+from recray.store.manifest import BundleManifest, DamagedError, Reference, StoreError
 from recray.store.record import RunRecord, read_history, run_record
 from recray.store.store import Store
 
 __all__ = [
     "Bundle",
     "BundleManifest",
+    "DamagedError",
     "Draft",
     "Reference",
     "RunRecord",

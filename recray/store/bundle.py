@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recray.config import nearest
 from recray.folders import file_sha256
-from recray.store.manifest import BundleManifest, Reference, StoreError, read_manifest
+from recray.store.manifest import BundleManifest, DamagedError, Reference, StoreError, read_manifest
 
 MEASURED = "measured"
 
@@ -25,7 +25,8 @@ class Bundle:
         """Where a file of this bundle lies.
 
         Raises:
-            StoreError: the bundle has no such file, or it is gone or of another size.
+            StoreError: the bundle has no such file.
+            DamagedError: it is gone or of another size.
         """
         entry = self.manifest.files.get(file)
         if entry is None:
@@ -34,7 +35,7 @@ class Bundle:
         size_bytes = path.stat().st_size if path.is_file() else None
         if size_bytes != entry.size_bytes:
             found = "is missing" if size_bytes is None else f"has {size_bytes} bytes, not {entry.size_bytes}"
-            raise StoreError(f"{self.reference} is damaged: {file} {found}; roll back or publish again")
+            raise DamagedError(f"{self.reference} is damaged: {file} {found}; roll back or publish again")
         return path
 
     @property
@@ -58,11 +59,11 @@ class Bundle:
         """Reads every file and compares it with the manifest.
 
         Raises:
-            StoreError: a file is missing or differs, naming the first one.
+            DamagedError: a file is missing or differs, naming the first one.
         """
         for file, entry in self.manifest.files.items():
             if file_sha256(self.path(file)) != entry.sha256:
-                raise StoreError(
+                raise DamagedError(
                     f"{self.reference} is damaged: the content of {file} differs from what was "
                     "published; roll back or publish again"
                 )
@@ -72,6 +73,6 @@ def open_folder(folder: Path) -> Bundle:
     """The bundle in ``folder``; cheap, files are checked by ``path`` and ``verify``.
 
     Raises:
-        StoreError: its manifest is missing or was changed.
+        DamagedError: its manifest is missing or was changed.
     """
     return Bundle(folder, read_manifest(folder))

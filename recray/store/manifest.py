@@ -22,6 +22,10 @@ class StoreError(ConfigError):
     """The store cannot do this: the message names the bundle, and what to do instead."""
 
 
+class DamagedError(StoreError):
+    """What lies in the store is not what was written there: an earlier version may be whole."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """Exactly one bundle: the digest makes it impossible to mean another one."""
@@ -97,21 +101,23 @@ def read_manifest(folder: Path) -> BundleManifest:
     """The manifest of a published bundle, checked against its own digest.
 
     Raises:
-        StoreError: missing, unreadable, of a newer format, or changed since it was published.
+        DamagedError: missing, unreadable, or changed since it was published.
+        StoreError: of a newer format.
     """
     path = folder / MANIFEST_FILE
     try:
         values = json.loads(path.read_bytes())
         found = values["format"]
         manifest = _from_json(values) if found == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path}: not a readable bundle manifest ({error}); publish it again") from error
+        digest = manifest.computed_digest() if manifest else ""
+    except Exception as error:  # NaN, nesting without end: whatever the bytes hold, it is no manifest
+        raise DamagedError(f"{path}: not a readable bundle manifest ({error}); publish it again") from error
     if manifest is None:
         raise StoreError(
             f"{path} has format {found!r}, this version of recray reads {FORMAT}: publish it again"
         )
-    if manifest.computed_digest() != manifest.digest:
-        raise StoreError(f"{path}: changed after it was published (digest differs); publish it again")
+    if digest != manifest.digest:
+        raise DamagedError(f"{path}: changed after it was published (digest differs); publish it again")
     return manifest
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from recray import folders
 from recray.config import nearest
 from recray.folders import write_whole
-from recray.store.manifest import StoreError
+from recray.store.manifest import DamagedError, StoreError
 
 NAMES = ("production", "candidate", "shadow")
 NAMES_FILE = "names.json"
@@ -37,14 +37,22 @@ def check_name(name: str, also: tuple[str, ...] = ()) -> None:
 
 
 def read_moves(folder: Path) -> list[Move]:
-    """Every move of an application's names, oldest first; empty where none was made."""
+    """Every move of an application's names, oldest first; empty where none was made.
+
+    Raises:
+        DamagedError: the file cannot be read, or does not hold moves that can follow each other.
+    """
     path = folder / NAMES_FILE
     try:
-        return [Move(**move) for move in json.loads(path.read_bytes())["moves"]]
+        moves = [Move(**move) for move in json.loads(path.read_bytes())["moves"]]
+        stacks(moves)
+        if not all(isinstance(move.version, int) for move in moves):
+            raise TypeError("a version is no number")
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: damaged ({error}); promote again after moving it away") from error
+    except Exception as error:  # whatever the bytes hold, they are no moves
+        raise DamagedError(f"{path}: damaged ({error}); promote again after moving it away") from error
+    return moves
 
 
 def stacks(moves: list[Move]) -> dict[str, list[int]]:

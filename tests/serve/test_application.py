@@ -59,7 +59,7 @@ def test_at_most_so_many_of_a_category_are_shown(published: Store, world: World)
     plain, ruled = (Pipeline(bundles, StagesConfig(rules=r)) for r in (Rules(), rules))
     genres = [row[0] for row in world.items["genres"].to_list()]
     for user in range(100, 110):
-        request = RecommendRequest(user_id=user, k=60, request_time=NOW, explain=True)
+        request = RecommendRequest(user_id=user, k=50, request_time=NOW, explain=True)
         answers = [p.recommend(request) for p in (plain, ruled)]
         ranked, shown = ([int(item["item_id"][1:]) for item in a["items"]] for a in answers)
         left: dict[str, int] = {}

@@ -3,6 +3,7 @@
 import dataclasses
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from recray.serve.versions import open_served
 from recray.store import Store
 from recray.store.names import Move, read_moves, write_moves
 from tests.serve.malformed import bodies
+from tests.serve.uvicorn_server import HALF
 from tests.serve.world import APPLICATION, NOW, RETRIEVER, World, publish_ranker, publish_retriever
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -127,6 +129,22 @@ def test_both_placements_answer_like_the_pipeline(
     assert set(served["timings_ms"]) == set(direct["timings_ms"]) | hops
 
 
+def test_half_bodies_hold_no_place(server: Server, placement: str) -> None:
+    """More of them than the places of a replica: others are answered, and those are told that it is late."""
+    promote(server, 1)
+    path = PATHS[placement]
+    port = int(server.address.split(":")[1])
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+    for one in held:
+        one.sendall(HALF.replace(b"/recommend", f"{path}/recommend".encode()))
+    for page in ("/live", "/ready", "/health"):
+        assert server.ask(path + page)[0] == 200
+    assert server.recommend(placement, user_id=101)["items"]
+    assert b" 408 " in held[0].recv(65536)
+    for one in held:
+        one.close()
+
+
 def test_the_other_pages(server: Server, placement: str) -> None:
     promote(server, 1)
     path = PATHS[placement]
@@ -136,7 +154,7 @@ def test_the_other_pages(server: Server, placement: str) -> None:
     server.recommend(placement, user_id=101)
     status, text = server.ask(f"{path}/metrics")
     assert status == 200
-    assert b'recray_requests_total{route="recommend",status="200"}' in text
+    assert b'route="recommend",status="200"} ' in text
 
 
 @pytest.mark.parametrize(
@@ -145,12 +163,13 @@ def test_the_other_pages(server: Server, placement: str) -> None:
         ("/recommend", b'{"k": 0}', "application/json", 422),
         ("/recommend", b"{", "application/json", 400),
         ("/recommend", b"{}", "text/plain", 415),
-        ("/recommend", b'{"exclude": ["nope"]}', "application/json", 422),
+        ("/recommend", b'{"exclude": ["nope"], "strict": true}', "application/json", 422),
         ("/recommend", b" " * (MAX_BODY_BYTES + 1), "application/json", 413),
         ("/items/nope/similar", None, "", 404),
         ("/items/i1/similar?k=0", None, "", 422),
         ("/nothing", None, "", 404),
         ("/recommend", None, "", 405),
+        ("/recommend", b'{"k": 51, "explain": true}', "application/json", 422),
     ],
 )
 def test_refusals_reach_the_client(

@@ -99,7 +99,7 @@ def test_counts_go_on_and_the_log_becomes_young(
     told: list[Told] = [Event(str(100 + n % NUM_USERS), "i250", 1.0, LATER - 50 + n // 4) for n in range(200)]
     one._hub.append(told)
     eventually(lambda: other.known_until() > world.log.end)
-    request = RecommendRequest(user_id=103, request_time=LATER + 5, explain=True, k=100)
+    request = RecommendRequest(user_id=103, request_time=LATER + 5, explain=True, k=50)
     pipeline = other.pinned().content
     eventually(lambda: (pipeline.recommend(request)["age_s"] or 0) < 60)
     answer = pipeline.recommend(request)
@@ -168,9 +168,7 @@ def test_items_that_are_not_served_are_named(clients: tuple[Client, Client]) -> 
     assert told["accepted"] == 3
     assert told["unknown_items"] == ["77", "of next year"]
     assert len(told["request_id"]) == 32
-    assert (
-        'recray_requests_total{route="events",status="202"} 1.0' in clients[0].get("/metrics").body.decode()
-    )
+    assert 'route="events",status="202"} 1.0' in clients[0].get("/metrics").body.decode()
 
 
 def test_a_full_hub_takes_nothing_more_and_says_so(own_store: Store) -> None:

@@ -1,6 +1,9 @@
 """The HTTP face: answers, refusals, and 1,000 malformed requests without a 500."""
 
 import json
+import os
+import re
+import socket
 import string
 from collections.abc import Iterator
 from typing import Any
@@ -81,21 +84,46 @@ def test_health_versions_and_metrics(client: Client) -> None:
     assert [v["version"] for v in versions["versions"]] == [1, 2]
     client.post({"user_id": "nobody"})
     client.post(b"{")
-    text = client.get("/metrics").body.decode()
-    assert 'recray_requests_total{route="recommend",status="200"}' in text
-    assert 'recray_requests_total{route="recommend",status="400"}' in text
-    assert 'recray_stage_seconds_bucket{le="0.0001",stage="features"}' in text
-    assert 'recray_fallbacks_total{fallback="popular"}' in text
+    replica = f"{socket.gethostname()}-{os.getpid()}"
+    text = client.get("/metrics").body.decode().replace(f'replica="{replica}"', "HERE")
+    assert 'recray_requests_total{HERE,route="recommend",status="200"}' in text
+    assert 'recray_requests_total{HERE,route="recommend",status="400"}' in text
+    assert 'recray_stage_seconds_bucket{le="0.0001",HERE,stage="features"}' in text
+    assert 'recray_stage_seconds_bucket{le="10.0",HERE,stage="features"}' in text
+    assert 'recray_fallbacks_total{fallback="popular",HERE}' in text
     assert 'recray_version_info{digest="' in text
-    assert "recray_degraded 0.0" in text
+    assert "recray_degraded{HERE} 0.0" in text
+    assert "recray_requests_in_flight{HERE} 1.0" in text, "the one that asks"
+    assert re.search(r"recray_queue_seconds_count{HERE} [1-9]", text)
+    series = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all("HERE" in line for line in series)
 
 
 def test_openapi_describes_request_and_answers(client: Client) -> None:
     paths = client.get("/openapi.json").json["paths"]
     told = {"/events", "/items/{item_id}"}
-    asked = {"/recommend", "/items/{item_id}/similar", "/health", "/versions", "/metrics"}
+    asked = {"/recommend", "/items/{item_id}/similar", "/health", "/live", "/ready", "/versions", "/metrics"}
     assert set(paths) == asked | told
     assert "user_id" in json.dumps(paths["/recommend"]["post"]["requestBody"])
+
+
+def test_the_api_page_needs_nothing_from_elsewhere(client: Client) -> None:
+    answer = client.get("/docs")
+    page = answer.body.decode()
+    assert answer.headers["content-type"].startswith("text/html")
+    assert not re.search(r"https?://|<script|src=", page)
+    for said in ("POST /recommend", "history_times", "unix seconds", "413", "not application/json"):
+        assert said in page
+
+
+def test_live_and_ready(client: Client) -> None:
+    assert client.get("/live").json == {"live": True}
+    assert client.get("/ready").json == {"ready": True, "problem": None}
+
+
+def test_a_wrong_method_is_told_the_right_one(client: Client) -> None:
+    answer = client.send("PUT", "/recommend", b"", [])
+    assert [answer.status, answer.headers["allow"]] == [405, "POST"]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +141,9 @@ def test_openapi_describes_request_and_answers(client: Client) -> None:
         ({"user": 1}, 422, "user: Extra inputs are not permitted"),
         ({"history": "i1"}, 422, "history: Input should be a valid array"),
         ({"history": ["i1", None]}, 422, "history[1]: "),
-        ({"history": ["i1", "nope"]}, 422, "history: no item 'nope' in this catalogue"),
-        ({"exclude": [999]}, 422, "exclude: no item '999' in this catalogue"),
+        ({"history": ["i1", "nope"], "strict": True}, 422, "history: no item 'nope' in this catalogue"),
+        ({"exclude": [999], "strict": True}, 422, "exclude: no item '999' in this catalogue"),
+        ({"explain": True, "k": 51}, 422, "explain: up to k=50 items, not 51"),
         (
             {"history": ["i1", "i2"], "history_times": [5, 4]},
             422,
@@ -179,15 +208,22 @@ def test_wrong_paths_are_refused_with_a_reason(
     assert (answer.status, message in answer.json["message"]) == (status, True), answer.body
 
 
-def test_a_service_that_fails_is_a_500_and_not_hidden(published: Store) -> None:
-    class Broken:
-        async def recommend(self, request: Any) -> Any:
-            raise ZeroDivisionError("ours")
-
-        similar = health = versions = recommend
-
-    with pytest.raises(ZeroDivisionError):
-        Client(create_app(Broken())).post({})  # type: ignore[arg-type]
+def test_a_service_that_fails_is_a_500_that_is_counted_and_logged(
+    published: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = FusedService(ServiceConfig(application=APPLICATION, store=str(published.root)))
+    monkeypatch.delattr(service, "_pipelines")  # a fault of ours
+    client = Client(create_app(service))
+    answer = client.post({}, [*JSON_TYPE, (b"x-request-id", b"abc-2")])
+    service.stop()
+    assert [answer.status, answer.json["error"]] == [500, "internal_error"]
+    assert answer.json["request_id"] == answer.headers["x-request-id"] == "abc-2"
+    assert "AttributeError" not in answer.json["message"]
+    record = next(r for r in caplog.records if "abc-2" in r.getMessage())
+    assert record.exc_info
+    monkeypatch.undo()
+    text = client.get("/metrics").body.decode()
+    assert re.search(r'recray_requests_total{replica="[^"]+",route="recommend",status="500"} 1.0', text)
 
 
 types = st.sampled_from([b"application/json"] * 5 + [b"text/html", b""]) | st.binary(max_size=30)

@@ -99,7 +99,7 @@ def test_without_a_history_popular_items_come_back(
 
 def test_unknown_items_are_refused(alone: Pipeline) -> None:
     with pytest.raises(RequestError, match="422 unknown_item: history: no item 'i300'"):
-        ask(alone, history=["i1", "i300"])
+        ask(alone, history=["i1", "i300"], strict=True)
     with pytest.raises(RequestError, match="404 unknown_item"):
         alone.similar("i300", 3)
 
@@ -184,7 +184,7 @@ def test_generated_items_join_the_candidates(
 
 
 def test_features_of_generated_items_replay_bit_for_bit(beside: Pipeline, store: Store) -> None:
-    answer = ask(beside, user_id="103", k=60, explain=True)
+    answer = ask(beside, user_id="103", k=50, explain=True)
     candidates = answer["candidates"]
     ranker = open_served(store, APPLICATION).ranker
     assert ranker is not None
@@ -302,7 +302,7 @@ def test_requests_and_answers_are_those_of_the_two_stage_application(store: Stor
         assert found["version"]["retriever"]["name"] == DECODER
         popular = asyncio.run(post({"user_id": "nobody"})).json()
         assert popular["items"][0]["score"] is None
-        refused = asyncio.run(post({"history": ["none such"]}))
+        refused = asyncio.run(post({"history": ["none such"], "strict": True}))
         assert (refused.status_code, refused.json()["error"]) == (422, "unknown_item")
     finally:
         service.stop()

@@ -3,14 +3,17 @@
 import importlib
 import importlib.util
 import os
+import resource
 import socket
 import sys
 
 import pytest
 
 from recray.config import ConfigError
+from recray.serve.http.bodies import WholeBodies
 from recray.serve.http.haproxy import ENABLED, free_port, require_port, use_haproxy
 from recray.serve.http.headers import HeaderGuard
+from recray.serve.http.probes import Probes
 from recray.serve.place.session import serving
 
 
@@ -28,6 +31,11 @@ def test_the_environment_is_filled_in_and_choices_are_kept(environment: pytest.M
     assert os.environ[ENABLED] == os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
     assert os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == "2.0"
     assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "12345"
+    assert os.environ["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"] == "10"
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = int(os.environ["RAY_SERVE_HAPROXY_MAXCONN"])
+    assert most <= 20_000
+    assert files == resource.RLIM_INFINITY or most * 2.5 < max(files, 2_501)
 
 
 def test_a_user_may_turn_it_off(environment: pytest.MonkeyPatch) -> None:
@@ -54,7 +62,8 @@ def test_the_guard_of_headers_is_set_with_either_proxy(environment: pytest.Monke
     os.environ[ENABLED] = "0"
     use_haproxy()
     module, function = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].split(":")
-    assert getattr(importlib.import_module(module), function)()[0].cls is HeaderGuard
+    around = [one.cls for one in getattr(importlib.import_module(module), function)()]
+    assert around == [WholeBodies, Probes, HeaderGuard], "innermost first"
 
 
 def test_free_ports_are_free() -> None:

@@ -113,7 +113,7 @@ def test_a_count_says_it_too(store: Store) -> None:
     bundles = open_served(store, APPLICATION, 1)
     counted = Pipeline(bundles, StagesConfig(rules=Rules(available=AvailableConfig(column="units"))))
     for user in USERS:
-        assert shown(counted, user, k=20) == shown(Pipeline(bundles), user, k=20)
+        assert rows(shown(counted, user, k=20)) == rows(shown(Pipeline(bundles), user, k=20))
 
 
 def test_another_column_may_say_it_and_one_that_cannot_is_refused(store: Store) -> None:

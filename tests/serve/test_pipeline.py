@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pydantic_core
 import pytest
 
 from recray.bundles.log import read_log
@@ -34,6 +35,11 @@ def pipeline(published: Store) -> Pipeline:
 
 def ask(pipeline: Pipeline, **fields: Any) -> Any:
     return pipeline.recommend(RecommendRequest(**{"request_time": NOW, **fields}))
+
+
+def as_sent(answer: Any) -> Any:
+    """As over HTTP, where NaN is null."""
+    return pydantic_core.from_json(pydantic_core.to_json(answer, inf_nan_mode="null"))
 
 
 def ids(answer: Any) -> list[str]:
@@ -202,8 +208,8 @@ def test_similar_items_are_the_nearest_vectors(pipeline: Pipeline, published: St
 @pytest.mark.parametrize(
     ("call", "status"),
     [
-        (lambda p: ask(p, user_id=100, history=["i1", "nope"]), 422),
-        (lambda p: ask(p, user_id=100, exclude=[10**18]), 422),
+        (lambda p: ask(p, user_id=100, history=["i1", "nope"], strict=True), 422),
+        (lambda p: ask(p, user_id=100, exclude=[10**18], strict=True), 422),
         (lambda p: p.similar("nope", 5), 404),
     ],
 )
@@ -275,3 +281,61 @@ def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store
     told = ask(pipeline, user_id=107, explain=True)["candidates"]
     assert told["item_ids"] == [f"i{i}" for i in offline.item_ids_K]
     assert told["retrieval_scores"] == offline.scores_K.tolist()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"user_id": 103}, {"user_id": "nobody", "history": ["i10", "i20"]}, {"user_id": "nobody"}],
+    ids=["known", "history", "popular"],
+)
+@pytest.mark.parametrize("diversity", [0.0, 0.3])
+def test_a_short_list_is_the_beginning_of_a_longer_one(
+    published: Store, fields: dict[str, Any], diversity: float
+) -> None:
+    pipeline = Pipeline(open_served(published, APPLICATION), StagesConfig(diversity=diversity))
+    longest = as_sent(ask(pipeline, k=500, **fields))
+    assert len(set(ids(longest))) == len(ids(longest)) > 200, "all that is unseen"
+    for k in (1, 10, 50, 61, 150):
+        shorter = as_sent(ask(pipeline, k=k, **fields))
+        assert shorter["items"] == longest["items"][:k]
+    ranked = [item["score"] for item in longest["items"] if item["score"] is not None]
+    if fields["user_id"] == 103:
+        assert 50 <= len(ranked) <= 60, "what is beyond the candidates is not ranked"
+        assert all(item["score"] is None for item in longest["items"][len(ranked) :])
+
+
+def test_what_fills_a_list_follows_in_the_order_of_retrieval(published: Store, world: World) -> None:
+    bundles = open_served(published, APPLICATION)
+    files = read_retriever(bundles.retriever)
+    assert files.user_UD is not None
+    answer = as_sent(ask(Pipeline(bundles), user_id=103, k=500))
+    filling = [int(item["item_id"][1:]) for item in answer["items"] if item["score"] is None]
+    scores_I = files.item_ID @ files.user_UD[3]
+    np.testing.assert_array_equal(scores_I[filling], np.sort(scores_I[filling])[::-1])
+    everything = {int(item[1:]) for item in ids(answer)}
+    assert everything == set(range(NUM_ITEMS)) - world.seen(3)
+
+
+def test_unknown_items_are_left_out_and_listed(pipeline: Pipeline) -> None:
+    known = ask(pipeline, history=["i1", "i2"], history_times=[5, 7], exclude=["i42"])
+    assert known["unknown"] == {"history": [], "exclude": []}
+    lenient = ask(
+        pipeline,
+        history=["i1", "new", "i2"],
+        history_times=[5, 6, 7],
+        exclude=["gone", "i42", 999],
+    )
+    assert lenient["unknown"] == {"history": ["new"], "exclude": ["gone", "999"]}
+    assert lenient["items"] == known["items"]
+    nothing = ask(pipeline, user_id="nobody", history=["new"], history_times=[5])
+    assert nothing["fallback"] == "popular"
+
+
+def test_reasons_of_a_list_that_is_longer_than_its_candidates(published: Store) -> None:
+    bundles = open_served(published, APPLICATION)
+    fields: dict[str, Any] = {"k": 50, "exclude": [f"i{n}" for n in range(40)], "explain": True}
+    few = as_sent(ask(Pipeline(bundles), user_id="nobody", **fields))
+    assert few["items"][-1]["score"] is None
+    ranked = [item for item in few["items"] if item["score"] is not None]
+    assert all(len(item["why"]) == 3 for item in ranked)
+    assert all("why" not in item for item in few["items"] if item["score"] is None)

@@ -168,7 +168,7 @@ def test_nothing_from_after_the_request_changes_an_answer(store: Store, world: W
         ({"history_times": [NOW + 1, NOW + 7]}, f"{NOW + 1} at position 0 is after the request"),
         ({"history_times": [5]}, "history_times: 1 for a history of 2 items"),
         ({"history_times": [5], "history": None}, "1 for a history of 0 items"),
-        ({"history": ["i1", "i300"]}, "history: no item 'i300' in this catalogue"),
+        ({"history": ["i1", "i300"], "strict": True}, "history: no item 'i300' in this catalogue"),
     ],
 )
 def test_times_that_do_not_fit_the_history_are_named(

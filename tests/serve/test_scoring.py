@@ -1,6 +1,7 @@
 """A published click model over HTTP: it says what it said of the prepared rows."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -101,8 +102,8 @@ def test_missing_values_are_missing_and_unknown_categories_are_counted(client: C
     assert strange["unknown"] == {"country": 2}
     assert strange["scores"][1] == pytest.approx(strange["scores"][2])
     text = client.get("/metrics").body.decode()
-    assert 'recray_unknown_categories_total{column="country"} 2.0' in text
-    assert "recray_rows_scored_total 8.0" in text
+    assert re.search(r'recray_unknown_categories_total{column="country",replica="[^"]+"} 2.0', text)
+    assert re.search(r'recray_rows_scored_total{replica="[^"]+"} 8.0', text)
 
 
 def rows_of(*rows: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def test_a_thousand_rows_are_answered_in_order(client: Client) -> None:
 
 def test_the_pages_are_those_of_what_it_can_do(client: Client) -> None:
     paths = client.get("/openapi.json").json["paths"]
-    assert set(paths) == {"/score", "/health", "/versions", "/metrics"}
+    assert set(paths) == {"/score", "/health", "/live", "/ready", "/versions", "/metrics"}
     assert "finite" not in json.dumps(paths["/score"]["post"]["requestBody"])
     assert "rows" in json.dumps(paths["/score"]["post"]["requestBody"])
     assert client.get("/health").json["serving"]["scorer"]["name"] == NAME

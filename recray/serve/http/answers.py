@@ -20,7 +20,7 @@ class Item(TypedDict):
     item_id: str
     title: str | None
     details: NotRequired[dict[str, Any]]  # the columns that the application shows, such as category, price
-    score: float | None  # the ranker's; else the retriever's (a decoder's: log probability); None: popular
+    score: float | None  # the ranker's; else the retriever's (a decoder's: log probability); None: unranked
     source: (
         str  # the retriever's model, "history", "popular", "decoder", or "cold": generated, never trained on
     )
@@ -29,7 +29,7 @@ class Item(TypedDict):
 
 
 class Candidates(TypedDict):
-    """All that was ranked, in the order of retrieval: what a replay of the request needs."""
+    """All that was ranked, in the order of retrieval, then what filled the list: what a replay needs."""
 
     item_ids: list[str]
     retrieval_scores: list[float | None]
@@ -43,6 +43,13 @@ class Skipped(TypedDict):
     reason: str  # "too old": of so old a log the ranker makes worse lists than the retriever alone
 
 
+class Unknown(TypedDict):
+    """Raw ids of the request that the catalogue does not have; they were left out."""
+
+    history: list[str]
+    exclude: list[str]
+
+
 class Recommendations(TypedDict):
     """Answer of ``POST /recommend``."""
 
@@ -53,6 +60,7 @@ class Recommendations(TypedDict):
     request_time: int  # unix seconds that were used
     age_s: int | None  # seconds from the newest event that is known to the request; None: no events are
     skipped: list[Skipped]  # what did not do its part
+    unknown: Unknown
     timings_ms: dict[str, float]
     candidates: NotRequired[Candidates]  # with explain
 
@@ -93,14 +101,27 @@ class Scores(TypedDict):
 
 
 class Health(TypedDict):
-    """Answer of ``GET /health``: "degraded" serves an older version than the store's name points at."""
+    """Answer of ``GET /health``: "degraded" serves another version than the store's name points at."""
 
-    status: str  # "ok" or "degraded"
+    status: str  # "ok", "degraded" or "unavailable": nothing is loaded, or the store is not followed
     serving: dict[str, Version]
-    loaded_at: str
+    loaded_at: str | None  # None: nothing is loaded
     problem: str | None
     known_until: str | None  # ISO 8601, UTC: the newest event that is known; None: no events are
     age_s: int | None  # seconds since then
+
+
+class Live(TypedDict):
+    """Answer of ``GET /live``: the process runs."""
+
+    live: bool
+
+
+class Ready(TypedDict):
+    """Answer of ``GET /ready``."""
+
+    ready: bool
+    problem: str | None  # why not
 
 
 class Problem(TypedDict):

@@ -1,18 +1,17 @@
 """The HTTP face of a service: FastAPI, without Ray.
 
-Every wrong request is answered with a 4xx that says why; a 500 would be a fault of ours and is logged.
+Every wrong request is answered with a 4xx that says why; a 500 would be a fault of ours, see ``watch``.
 Bodies are parsed and answers written by pydantic-core directly: on the hot path FastAPI only routes.
 """
 
-import logging
 import re
-import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -21,37 +20,47 @@ from starlette.requests import ClientDisconnect
 
 import recray
 from recray.serve.events.told import Availability, Told
-from recray.serve.http import answers
+from recray.serve.follower import NothingServedError
+from recray.serve.http import answers, page, probes
+from recray.serve.http.bodies import WholeBodies, too_large
 from recray.serve.http.live_requests import EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
+from recray.serve.http.raw import request_id_of
 from recray.serve.http.requests import (
     MAX_BODY_BYTES,
-    MAX_K,
     MAX_ROWS_BODY_BYTES,
     RecommendRequest,
     RequestError,
     ScoreRequest,
     parse,
 )
-
-log = logging.getLogger(__name__)
+from recray.serve.http.watch import Watch, route_of
+from recray.serve.query import MAX_K
 
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.ASCII | re.IGNORECASE)
-_REQUEST_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": answers.Problem, "description": "not JSON"},
-    404: {"model": answers.Problem, "description": "no such item or page"},
-    413: {"model": answers.Problem, "description": "body too large"},
-    415: {"model": answers.Problem, "description": "not application/json"},
-    422: {"model": answers.Problem, "description": "a field is wrong; the message names it"},
+_PROBLEMS: dict[int, str] = {
+    400: "not JSON, or a header is not text",
+    404: "no such item or page",
+    405: "the page has no such method; `allow` names those it has",
+    408: "the body was not whole in time",
+    413: "body too large",
+    415: "not application/json",
+    422: "a field is wrong; the message names it",
+    429: "too many such requests at a time, or no more is taken in; the message says which",
+    500: "a fault of the server; its log says more under the request id",
+    503: "nothing is loaded, what is told cannot be kept, or too many bodies; the message says which",
 }
+_OF_ANY = (400, 404, 405, 500)  # whatever is asked
+_OF_A_BODY = (408, 413, 415, 422, 429, 503)
 
 
 class Service(Protocol):
     """What answers, with one version at a time; the placements are alike. Answers lack their request id."""
 
     def health(self) -> answers.Health: ...
+
+    def not_ready(self) -> str | None: ...
 
     def versions(self) -> dict[str, Any]: ...
 
@@ -61,7 +70,7 @@ class Recommends(Service, Protocol):
     """An application that recommends."""
 
     async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
-        """Raises ``RequestError`` for a request that this version cannot answer."""
+        """Raises ``RequestError`` for a request that this version cannot answer, or not now."""
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         """Raises ``RequestError`` for an unknown item."""
@@ -89,23 +98,38 @@ class _Reply:
     def __init__(self, request_id_header: bool) -> None:
         self._request_id_header = request_id_header
 
-    def __call__(self, answer: Any, request_id: str, status: int = 200) -> Response:
+    def __call__(
+        self, answer: Any, request_id: str, status: int = 200, headers: dict[str, str] | None = None
+    ) -> Response:
         # NaN and infinity are not JSON: a missing feature or score is null.
         content = pydantic_core.to_json(answer, inf_nan_mode="null")
-        headers = {"x-request-id": request_id} if self._request_id_header else None
+        if self._request_id_header:
+            headers = {"x-request-id": request_id, **(headers or {})}
         return Response(content, status, headers, "application/json")
 
 
-def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
+def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
     """The application for one service: the pages are those of what it can do.
 
     Args:
-        request_id_header: answer with ``x-request-id``; False where the server in front, such as
-            Ray Serve's, adds that header itself.
+        behind_serve: Ray Serve stands in front and puts ``headers.middlewares`` around itself; it answers
+            with ``x-request-id`` of its own. Else bodies are waited for here.
     """
-    app = FastAPI(title="recray", version=recray.__version__, summary="Answers of one served version.")
+    app = FastAPI(
+        title="recray",
+        version=recray.__version__,
+        summary="Answers of one served version.",
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+        responses=_problems(*_OF_ANY),
+    )
     metrics = GatewayMetrics()
-    reply = _Reply(request_id_header)
+    reply = _Reply(request_id_header=not behind_serve)
+    app.add_middleware(Watch, metrics=metrics, request_id_header=not behind_serve)
+    if behind_serve:
+        probes.announce(service.not_ready)
+    else:
+        app.add_middleware(WholeBodies)
     if isinstance(service, Recommends):
         _add_recommend(app, service, metrics, reply)
         _add_similar(app, service, metrics, reply)
@@ -114,6 +138,8 @@ def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
     if isinstance(service, ScoresRows):
         _add_score(app, service, metrics, reply)
     _add_operations(app, service, metrics, reply)
+    _add_probes(app, service)
+    page.add_page(app)
     _add_error_handlers(app, metrics, reply)
     return app
 
@@ -122,11 +148,11 @@ def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics, r
     @app.post(
         "/recommend",
         openapi_extra=_body_of(RecommendRequest),
-        responses={200: {"model": answers.Recommendations}, **_PROBLEMS},
+        responses={200: {"model": answers.Recommendations}, **_problems(*_OF_A_BODY)},
     )
     async def recommend(request: Request) -> Response:
         """The best items for a user; what it has seen only where the application keeps that."""
-        request_id = _request_id(request)
+        request_id = request_id_of(request.scope)
         answer = await service.recommend(parse(await _json_body(request), RecommendRequest))
         answer["request_id"] = request_id
         metrics.recommended(answer)
@@ -136,7 +162,7 @@ def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics, r
 def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, reply: _Reply) -> None:
     @app.get(
         "/items/{item_id:path}/similar",
-        responses={200: {"model": answers.SimilarItems}, 404: _PROBLEMS[404], 422: _PROBLEMS[422]},
+        responses={200: {"model": answers.SimilarItems}, **_problems(422, 503)},
     )
     async def similar(
         request: Request,
@@ -144,7 +170,7 @@ def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, rep
         k: Annotated[int, Query(ge=1, le=MAX_K)] = 10,
     ) -> Response:
         """The items whose vectors are nearest to one item's."""
-        request_id = _request_id(request)
+        request_id = request_id_of(request.scope)
         answer = await service.similar(item_id, k)
         answer["request_id"] = request_id
         metrics.answered("similar", 200)
@@ -154,16 +180,14 @@ def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, rep
 def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics, reply: _Reply) -> None:
     answered: dict[int | str, dict[str, Any]] = {
         202: {"model": answers.Heard},
-        429: {"model": answers.Problem, "description": "no more is taken in"},
-        503: {"model": answers.Problem, "description": "it cannot be kept now"},
-        **_PROBLEMS,
+        **_problems(*_OF_A_BODY),
     }
 
     async def tell(request: Request, told: Sequence[Told]) -> Response:
-        request_id = _request_id(request)
+        request_id = request_id_of(request.scope)
         answer = await service.tell(told)
         answer["request_id"] = request_id
-        metrics.answered(_route(request), 202)
+        metrics.answered(route_of(request.scope), 202)
         return reply(answer, request_id, 202)
 
     @app.post("/events", status_code=202, openapi_extra=_body_of(EventsRequest), responses=answered)
@@ -184,16 +208,21 @@ def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics, reply
     @app.post(
         "/score",
         openapi_extra=_body_of(ScoreRequest),
-        responses={200: {"model": answers.Scores}, **_PROBLEMS},
+        responses={200: {"model": answers.Scores}, **_problems(*_OF_A_BODY)},
     )
     async def score(request: Request) -> Response:
         """The probability that each row is a click."""
-        request_id = _request_id(request)
+        request_id = request_id_of(request.scope)
         body = await _json_body(request, MAX_ROWS_BODY_BYTES)
         answer = await service.score(parse(body, ScoreRequest))
         answer["request_id"] = request_id
         metrics.scored(answer)
         return reply(answer, request_id)
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the API page says of refusals."""
+    return {status: {"model": answers.Problem, "description": _PROBLEMS[status]} for status in statuses}
 
 
 def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
@@ -206,28 +235,46 @@ def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics, rep
     @app.get("/health", responses={200: {"model": answers.Health}})
     async def health(request: Request) -> Response:
         """Whether the newest version serves, and if not, why."""
-        return reply(service.health(), _request_id(request))
+        return reply(service.health(), request_id_of(request.scope))
 
     @app.get("/versions")
     async def versions(request: Request) -> Response:
         """What is served, what the store holds, and where its names point."""
-        return reply(service.versions(), _request_id(request))
+        return reply(service.versions(), request_id_of(request.scope))
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Prometheus text format; counts of the replica that answers."""
         return Response(metrics.render(service.health()), media_type=CONTENT_TYPE_LATEST)
 
 
+def _add_probes(app: FastAPI, service: Service) -> None:
+    """Behind Serve's proxy; a replica that is asked directly answers sooner, see ``probes``."""
+
+    @app.get("/live", responses={200: {"model": answers.Live}})
+    async def live(request: Request) -> Response:
+        """The process runs."""
+        return Response(pydantic_core.to_json(probes.live()), media_type="application/json")
+
+    @app.get("/ready", responses={200: {"model": answers.Ready}, 503: {"model": answers.Ready}})
+    async def ready(request: Request) -> Response:
+        """Whether a version is loaded and the store is followed; 503 where not."""
+        status, answer = probes.ready(service.not_ready)
+        return Response(pydantic_core.to_json(answer), status, media_type="application/json")
+
+
 def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics, reply: _Reply) -> None:
     def refuse(request: Request, error: RequestError) -> Response:
-        request_id = _request_id(request)
-        metrics.answered(_route(request), error.status)
-        return reply(error.to_json(request_id), request_id, error.status)
+        request_id = request_id_of(request.scope)
+        metrics.answered(route_of(request.scope), error.status)
+        return reply(error.to_json(request_id), request_id, error.status, error.headers)
 
     async def on_request_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)
         return refuse(request, error)
+
+    async def on_nothing_served(request: Request, error: Exception) -> Response:
+        return refuse(request, RequestError(503, "not_ready", str(error), {"retry-after": "5"}))
 
     async def on_bad_parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -240,9 +287,11 @@ def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics, reply: _Reply) ->
         routes = [route for route in app.routes if isinstance(route, APIRoute)]
         pages = ", ".join(f"{' '.join(route.methods or ())} {route.path_format}" for route in routes)
         message = f"{error.detail}; there is {pages}"
-        return refuse(request, RequestError(error.status_code, "no_such_page", message))
+        headers = dict(error.headers or {})  # of a 405, the methods that there are
+        return refuse(request, RequestError(error.status_code, "no_such_page", message, headers))
 
     app.add_exception_handler(RequestError, on_request_error)
+    app.add_exception_handler(NothingServedError, on_nothing_served)
     app.add_exception_handler(RequestValidationError, on_bad_parameter)
     app.add_exception_handler(HTTPException, on_no_page)
 
@@ -257,35 +306,13 @@ async def _json_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> byte
         raise RequestError(415, "wrong_content_type", "send the body as content-type: application/json")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and len(length) < 20 and int(length) > most_bytes:
-        raise _too_large(most_bytes)
+        raise too_large(most_bytes)
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > most_bytes:
-                raise _too_large(most_bytes)
+                raise too_large(most_bytes)
     except ClientDisconnect:
         raise RequestError(400, "incomplete_body", "the connection closed before the body ended") from None
     return bytes(body)
-
-
-def _too_large(most_bytes: int) -> RequestError:
-    return RequestError(413, "body_too_large", f"a body may have at most {most_bytes} bytes")
-
-
-def _request_id(request: Request) -> str:
-    """The client's ``x-request-id`` where it is a plain one, else a new one."""
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _route(request: Request) -> str:
-    """A label of few values: what a client typed into the path must not become one."""
-    path: str = request.scope["path"]  # request.url would fail on a query that is not UTF-8
-    if path.startswith("/items/"):
-        return "items" if request.method == "PUT" else "similar"
-    return (
-        path[1:]
-        if path in ("/recommend", "/score", "/events", "/health", "/versions", "/metrics")
-        else "other"
-    )

@@ -7,6 +7,7 @@ before both. This module imports neither.
 import importlib.util
 import logging
 import os
+import resource
 import socket
 import sys
 
@@ -56,6 +57,9 @@ def _environment(drain_s: float) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         # Ray's 4 threads on a small machine only take turns with the replicas.
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, max(1, (os.cpu_count() or 1) // 2))),
+        # A connection on which nothing comes is closed, not kept for Ray's hour; and more of them fit.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_most_connections()),
         # Ray's default ports for these are fixed: two clusters on one machine would fight for them.
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
@@ -63,6 +67,12 @@ def _environment(drain_s: float) -> dict[str, str]:
         # Workers run at niceness 15 by default, which is for batch work; these answer people.
         "RAY_worker_niceness": "0",
     }
+
+
+def _most_connections() -> int:
+    """As many as the limit of open files allows: HAProxy does not start with fewer than 2.5 for each."""
+    most, limit = 20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return most if limit == resource.RLIM_INFINITY else min(most, max(1_000, int((limit - 100) / 2.5)))
 
 
 def free_port() -> int:

@@ -4,10 +4,13 @@ Serve decodes some headers before the application sees the request, and answers 
 text; here such a request gets its 400. Named to Serve by an environment variable, see ``haproxy``.
 """
 
-import json
-
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from recray.serve.http.bodies import WholeBodies, limits_of_environment
+from recray.serve.http.probes import Probes
+from recray.serve.http.raw import refuse
+from recray.serve.http.requests import RequestError
 
 # Watching for a client that hangs up costs Serve a task per request, and recommending takes about a
 # millisecond: less than it takes to notice.
@@ -24,15 +27,20 @@ class HeaderGuard:
         if scope["type"] == "http":
             for name, value in scope["headers"]:
                 if not value.isascii() and not _is_text(value):
-                    await _refuse(name, send)
+                    message = f"header {_shown(name)} is not UTF-8"
+                    await refuse(scope, send, RequestError(400, "bad_header", message))
                     return
             scope["headers"] = [*scope["headers"], _NO_DISCONNECT_WATCH]
         await self._app(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve puts around its HTTP application."""
-    return [Middleware(HeaderGuard)]
+    """What Serve puts around its HTTP application, innermost first."""
+    return [
+        Middleware(WholeBodies, limits=limits_of_environment()),
+        Middleware(Probes),
+        Middleware(HeaderGuard),
+    ]
 
 
 def _is_text(value: bytes) -> bool:
@@ -43,9 +51,5 @@ def _is_text(value: bytes) -> bool:
     return True
 
 
-async def _refuse(name: bytes, send: Send) -> None:
-    message = f"header {name.decode('latin-1')[:40]!a} is not UTF-8"
-    body = json.dumps({"error": "bad_header", "message": message, "request_id": ""}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _shown(name: bytes) -> str:
+    return ascii(name.decode("latin-1")[:40])

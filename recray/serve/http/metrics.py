@@ -1,11 +1,49 @@
 """What the gateway counts, for Prometheus. Each gateway has a registry of its own."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import os
+import socket
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 from recray.serve.http import answers
+from recray.serve.http.bodies import REFUSED
 
-# Stages take tenths of a millisecond, a request with a full catalogue scan tens of milliseconds.
-BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+# Stages take tenths of a millisecond, a full catalogue scan tens of milliseconds, a queue seconds.
+BUCKETS_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+
+
+class _OfReplica:
+    """A registry whose every series carries the process that counted: a scrape through a load balancer
+    meets one replica or another, and counts of two must not look like one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry, self._replica = registry, f"{socket.gethostname()}-{os.getpid()}"
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [
+                sample._replace(labels={**sample.labels, "replica": self._replica})
+                for sample in metric.samples
+            ]
+            yield metric
 
 
 class GatewayMetrics:
@@ -13,6 +51,16 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(REFUSED)
+        self.in_flight = Gauge(
+            "recray_requests_in_flight", "Requests that are being answered.", registry=self.registry
+        )
+        self._queue = Histogram(
+            "recray_queue_seconds",
+            "From the whole request to the application: the wait for a place, and for its turn.",
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
         self._requests = Counter(
             "recray_requests", "Requests answered.", ["route", "status"], registry=self.registry
         )
@@ -68,6 +116,10 @@ class GatewayMetrics:
                 histogram = self._stages[stage] = self._seconds.labels(stage)
             histogram.observe(elapsed_ms / 1e3)
 
+    def waited(self, elapsed_s: float) -> None:
+        """A request reached the application so long after it was whole."""
+        self._queue.observe(elapsed_s)
+
     def answered(self, route: str, status: int) -> None:
         """Any other answer."""
         self._requests.labels(route, str(status)).inc()
@@ -78,4 +130,4 @@ class GatewayMetrics:
         for role, served in health["serving"].items():
             self._version.labels(role, served["name"], str(served["version"]), served["digest"]).set(1)
         self._degraded.set(health["status"] != "ok")
-        return generate_latest(self.registry)
+        return generate_latest(_OfReplica(self.registry))

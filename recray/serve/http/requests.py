@@ -5,7 +5,7 @@ Parsing is one pass of pydantic-core over the raw bytes: whatever they hold, the
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
@@ -15,8 +15,9 @@ from pydantic.types import StrictBool, StrictInt
 from pydantic_core import CoreSchema, core_schema
 
 from recray.arrays import Int64s
+from recray.serve.query import MAX_K
 
-MAX_K = 500
+MAX_EXPLAINED = 50  # items whose reasons one request may ask for: of trees a millisecond or more each
 MAX_HISTORY = 1_000
 MAX_BODY_BYTES = 256 * 1024
 MAX_ROWS = 1_000
@@ -49,7 +50,12 @@ class RecommendRequest(BaseModel):
     request_time: UnixSeconds | None = Field(
         None, description="unix seconds; nothing later is used. Absent: now"
     )
-    explain: StrictBool = Field(False, description="add each item's features and what they contributed")
+    explain: StrictBool = Field(
+        False, description=f"add each item's features and what they contributed; up to k={MAX_EXPLAINED}"
+    )
+    strict: StrictBool = Field(
+        False, description="refuse ids in history and exclude that are not known, instead of leaving them out"
+    )
 
     def time(self) -> int:
         """The request time, unix seconds."""
@@ -113,11 +119,12 @@ class ScoreRequest(BaseModel):
 
 @dataclass
 class RequestError(Exception):
-    """A request that is wrong: the client's status and the reason to read."""
+    """A request that gets no answer: the status and the reason to read."""
 
-    status: int  # 4xx
+    status: int  # 4xx, or 503
     reason: str  # for programs, e.g. "unknown_item"
     message: str  # for people: what was wrong, and what to send instead
+    headers: dict[str, str] = field(default_factory=dict)  # of the answer, such as retry-after
 
     def to_json(self, request_id: str) -> dict[str, Any]:
         return {"error": self.reason, "message": self.message, "request_id": request_id}

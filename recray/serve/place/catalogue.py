@@ -4,7 +4,7 @@ Shapes: U users, I items, N ids of one request.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,10 +12,18 @@ import polars as pl
 from recray.arrays import Int64s
 from recray.config import ConfigError, nearest
 from recray.serve.events.live import LiveVersion, rows_of
-from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.http import answers
+from recray.serve.http.requests import MAX_EXPLAINED, RecommendRequest, RequestError
 from recray.serve.query import UNKNOWN_USER, Query
 
 SHOWN = ("category", "price")  # where the items have them and nothing else is asked for
+
+
+class Asked(NamedTuple):
+    """A request in row numbers, and what of it has none."""
+
+    query: Query
+    unknown: answers.Unknown
 
 
 class Catalogue:
@@ -62,30 +70,51 @@ class Catalogue:
         """What is shown of an item besides its title, as the catalogue has it."""
         return {name: values[row] for name, values in self._details.items()}
 
-    def query(self, request: RecommendRequest) -> Query:
-        """
+    def query(self, request: RecommendRequest) -> Asked:
+        """The request without the items that are not in the catalogue, and which those are.
+
         Raises:
-            RequestError: 422, the history or the exclusions name an item that is not in the catalogue, or
-                the history's times do not fit it.
+            RequestError: 422, the history's times do not fit it; too many items are to be explained; or,
+                where the request is strict, an item is not in the catalogue.
         """
-        time, user_row = request.time(), UNKNOWN_USER
-        history_ids = self._rows("history", request.history) if request.history else None
-        exclude_ids = self._rows("exclude", request.exclude)
+        if request.explain and request.k > MAX_EXPLAINED:
+            raise RequestError(
+                422,
+                "invalid_request",
+                f"explain: up to k={MAX_EXPLAINED} items, not {request.k}: ask for fewer",
+            )
+        history_N = self._rows("history", request.history or (), request.strict)
+        exclude_N = self._rows("exclude", request.exclude, request.strict)
+        exclude_ids = exclude_N[exclude_N >= 0]
+        unknown: answers.Unknown = {
+            "history": _unknown(request.history or (), history_N),
+            "exclude": _unknown(request.exclude, exclude_N),
+        }
+        is_known_N, time, user_row = history_N >= 0, request.time(), UNKNOWN_USER
+        history_ids: Int64s | None = history_N[is_known_N]
         history_times = request.times_of_history(time)
-        if history_ids is None:
-            history_times = None
+        if not is_known_N.any():
+            history_ids = history_times = None
+        elif history_times is not None:
+            history_times = history_times[is_known_N]
         if request.user_id is not None:
             user_row = self.user_rows.get(str(request.user_id), UNKNOWN_USER)
             if user_row == UNKNOWN_USER and history_ids is None and self.live is not None:
                 history_ids, history_times = self.live.history_of(str(request.user_id), time) or (None, None)
-        return Query(user_row, history_ids, exclude_ids, time, request.k, history_times, request.explain)
+        query = Query(user_row, history_ids, exclude_ids, time, request.k, history_times, request.explain)
+        return Asked(query, unknown)
 
-    def _rows(self, field: str, raw_ids: Sequence[str | int]) -> Int64s:
-        rows = [self.item_rows.get(str(raw)) for raw in raw_ids]
-        if None in rows:
-            wrong = _shown(str(raw_ids[rows.index(None)]))
+    def _rows(self, field: str, raw_ids: Sequence[str | int], is_strict: bool) -> Int64s:
+        """rows_N: -1 where there is no such item."""
+        rows = [self.item_rows.get(str(raw), -1) for raw in raw_ids]
+        if is_strict and -1 in rows:
+            wrong = _shown(str(raw_ids[rows.index(-1)]))
             raise RequestError(422, "unknown_item", f"{field}: no item {wrong} in this catalogue")
         return np.array(rows, dtype=np.int64)
+
+
+def _unknown(raw_ids: Sequence[str | int], rows_N: Int64s) -> list[str]:
+    return [str(raw_ids[place]) for place in np.flatnonzero(rows_N < 0).tolist()]
 
 
 def _shown(raw_id: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from recray.config import ConfigError
 from recray.serve.stages.listed import StagesConfig
-from recray.serve.versions import ServedBundles, open_served
+from recray.serve.versions import ServedBundles, first_that_opens
 from recray.store import Store
 
 
@@ -34,12 +34,12 @@ class ServiceConfig(StagesConfig):
         return Store(Path(self.store) if self.store else None)
 
     def open_served(self) -> ServedBundles:
-        """The bundles of the version that the name points at now.
+        """The bundles of the version that the name points at now, or of its last one that can be opened.
 
         Raises:
-            ConfigError: it is not in the store, or its kind has no use for an option that is set.
+            ConfigError: none is in the store, or its kind has no use for an option that is set.
         """
-        bundles = open_served(self.open_store(), self.application, self.name, self.second_source)
+        bundles = first_that_opens(self.open_store(), self.application, self.name, self.second_source)
         useless = [*self.changed(), *(["shown"] if self.shown else [])]
         if bundles.scorer and useless:
             raise ConfigError(
@@ -65,6 +65,9 @@ class PlacementConfig:
     """Logical CPUs that Ray reserves for each replica."""
     max_ongoing_requests: int = 256
     """Requests that one replica holds at a time; more wait in the proxy."""
+
+    request_log: bool = False
+    """A line of JSON for every request, with its id, in Serve's log; costs a twentieth of the request."""
 
     def __post_init__(self) -> None:
         for name in ("replicas", "retrieval_replicas", "ranking_replicas", "max_ongoing_requests"):

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import ray
 from fastapi import FastAPI
@@ -34,13 +35,14 @@ from recray.serve.place.following import follow
 from recray.serve.place.fused import FusedService
 from recray.serve.place.hearing import HearingService, feed_of
 from recray.serve.place.hub_actor import end_hubs, hub_of
+from recray.serve.place.one_place import OnePlace
 from recray.serve.place.pipeline import answer, similar_answer
 from recray.serve.place.scoring import ScoringService
 from recray.serve.query import Query
-from recray.serve.stages.listed import open_ranking, open_retrieval, run
+from recray.serve.stages.listed import open_ranking, open_reasons, open_retrieval, run
 from recray.serve.stages.state import RequestState, RetrievalStage, Stage
 from recray.serve.versions import ServedBundles, open_served
-from recray.store import Reference, StoreError
+from recray.store import DamagedError, Reference, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,14 @@ class RetrievalDeployment:
         return stage.similar(item_row, k)
 
 
+class RankingStages(NamedTuple):
+    """All stages after the first, and what they hear."""
+
+    ranking: tuple[Stage, ...]
+    reasons: tuple[Stage, ...]
+    live: LiveVersion
+
+
 class RankingDeployment:
     """All stages after the first, for a pinned version."""
 
@@ -118,15 +128,18 @@ class RankingDeployment:
         _log_beside_serve()
         feed = feed_of(hub_of(config))
 
-        def load(bundles: ServedBundles) -> tuple[tuple[Stage, ...], LiveVersion]:
+        def load(bundles: ServedBundles) -> RankingStages:
             version = opened(bundles, feed)
-            return open_ranking(config, version), listening(feed, version)
+            return RankingStages(
+                open_ranking(config, version), open_reasons(version), listening(feed, version)
+            )
 
-        self._versions: StageVersions[tuple[tuple[Stage, ...], LiveVersion]] = StageVersions(config, load)
+        self._versions: StageVersions[RankingStages] = StageVersions(config, load)
 
     async def rank(self, reference: Reference, state: RequestState) -> RequestState:
-        stages, _ = await self._versions.get(reference)
-        return run(stages, state._replace(clock=StageClock()))
+        ranking, reasons, _ = await self._versions.get(reference)
+        state = run(ranking, state._replace(clock=StageClock()))
+        return await asyncio.to_thread(run, reasons, state) if state.query.explain else state
 
 
 class SpreadService(HearingService):
@@ -139,6 +152,7 @@ class SpreadService(HearingService):
         super().__init__(config, follower, hub, feed)
         self._catalogues: Follower[PinnedCatalogue] = follower
         self._retrieval, self._ranking = retrieval, ranking
+        self._one_explanation = OnePlace("explanations")
         follower.start()
 
     @property
@@ -151,13 +165,14 @@ class SpreadService(HearingService):
     async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         clock = StageClock()
         current = self._catalogues.current
-        query = current.content.query(request)
+        query, unknown = current.content.query(request)
         clock.lap("lookup")
-        state: RequestState = await self._retrieval.retrieve.remote(current.reference, query)
+        with self._one_explanation if query.explain else nullcontext():
+            state: RequestState = await self._retrieval.retrieve.remote(current.reference, query)
+            clock.lap_elsewhere(state.clock.timings_ms)
+            state = await self._ranking.rank.remote(current.reference, state)
         clock.lap_elsewhere(state.clock.timings_ms)
-        state = await self._ranking.rank.remote(current.reference, state)
-        clock.lap_elsewhere(state.clock.timings_ms)
-        return answer(current.bundles, current.content, state._replace(clock=clock))
+        return answer(current.bundles, current.content, state._replace(clock=clock), unknown)
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         current = self._catalogues.current
@@ -191,27 +206,33 @@ class PinnedCatalogue(Catalogue):
         feed.attach(self.live)
 
 
-class FusedIngress:
+class Ingress:
+    """The HTTP face of a service in a replica."""
+
+    _service: FusedService | ScoringService | SpreadService
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self._service, behind_serve=True)
+
+
+class FusedIngress(Ingress):
     """HTTP and every stage in one replica; what it answers is decided by the kind of the bundle."""
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
-        scores = config.open_served().scorer is not None
-        self._service = ScoringService(config) if scores else FusedService(config, hub_of(config))
+        try:
+            scores_rows = config.open_served().scorer is not None
+        except DamagedError:  # the service says so, and recommends when the store is mended
+            scores_rows = False
+        self._service = ScoringService(config) if scores_rows else FusedService(config, hub_of(config))
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._service, request_id_header=False)
 
-
-class SpreadIngress:
+class SpreadIngress(Ingress):
     """HTTP here, stages in deployments of their own."""
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
         _log_beside_serve()
         self._service = SpreadService(config, retrieval, ranking)
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._service, request_id_header=False)
 
 
 def _deployment(kind: type[Any], name: str, replicas: int, placement: PlacementConfig) -> Any:
@@ -222,7 +243,11 @@ def _deployment(kind: type[Any], name: str, replicas: int, placement: PlacementC
         max_ongoing_requests=placement.max_ongoing_requests,
         ray_actor_options={"num_cpus": placement.cpus_per_replica},
         # A log line per request costs a twentieth of the request; counts and times are at /metrics.
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+        logging_config={
+            "enable_access_log": placement.request_log,
+            "encoding": "JSON" if placement.request_log else "TEXT",
+            "log_level": "INFO" if placement.request_log else "WARNING",
+        },
     )
 
 
@@ -287,6 +312,9 @@ def _reason(error: RuntimeError) -> str:
 
 
 def stop() -> None:
-    """Stops the application and Serve; Ray goes on."""
+    """Stops the application and Serve, when every request that is under way is answered; Ray goes on."""
+    # Serve kills its proxies at once when it shuts down: applications that are deleted first can still drain.
+    for name in list(serve.status().applications):
+        serve.delete(name)
     serve.shutdown()
     end_hubs()

@@ -29,16 +29,21 @@ class FollowingService:
         return self._follower.problem
 
     def health(self) -> answers.Health:
-        problem, current, until = self.problem(), self._follower.current, self.known_until()
+        problem, not_ready, loaded = self.problem(), self.not_ready(), self._follower.loaded
+        until = self.known_until() if loaded else None
         newest = None if until is None else datetime.fromtimestamp(until - 1, UTC).isoformat()
         return {
-            "status": "degraded" if problem else "ok",
-            "serving": current.bundles.versions(),
-            "loaded_at": current.loaded_at,
-            "problem": problem,
+            "status": "unavailable" if not_ready else "degraded" if problem else "ok",
+            "serving": loaded.bundles.versions() if loaded else {},
+            "loaded_at": loaded.loaded_at if loaded else None,
+            "problem": not_ready or problem,
             "known_until": newest,
             "age_s": None if until is None else max(0, int(time.time()) - until),
         }
+
+    def not_ready(self) -> str | None:
+        """Why this process should not be asked; None where it can answer and follows the store."""
+        return self._follower.not_ready()
 
     def stop(self) -> None:
         """Stops looking at the store; what is loaded can still answer."""
@@ -46,11 +51,11 @@ class FollowingService:
 
     def versions(self) -> dict[str, Any]:
         """What is served and what the store holds."""
-        application = self._config.application
+        application, loaded = self._config.application, self._follower.loaded
         shown: dict[str, Any] = {
             "application": application,
             "follows": self._config.name,
-            "serving": self._follower.current.bundles.versions(),
+            "serving": loaded.bundles.versions() if loaded else {},
         }
         try:
             store = self._config.open_store()

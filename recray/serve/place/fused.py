@@ -1,5 +1,6 @@
 """What the gateway talks to where every stage is in this process."""
 
+import asyncio
 from collections.abc import Mapping
 
 from recray.ops.ann import set_num_threads
@@ -10,6 +11,7 @@ from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import follow
 from recray.serve.place.hearing import HearingService, feed_of
+from recray.serve.place.one_place import OnePlace
 from recray.serve.place.pipeline import Pipeline
 
 
@@ -24,6 +26,7 @@ class FusedService(HearingService):
         follower = follow(config, lambda bundles: Pipeline(bundles, config, config.shown, feed))
         super().__init__(config, follower, hub, feed)
         self._pipelines: Follower[Pipeline] = follower
+        self._one_explanation = OnePlace("explanations")
         follower.start()
 
     @property
@@ -34,7 +37,12 @@ class FusedService(HearingService):
         return self.pinned().content.known_until
 
     async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
-        return self.pinned().content.recommend(request)
+        pipeline = self.pinned().content
+        if not request.explain:
+            return pipeline.recommend(request)
+        with self._one_explanation:
+            state, unknown = pipeline.ranked(request)
+            return pipeline.answer(await asyncio.to_thread(pipeline.with_reasons, state), unknown)
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         return self.pinned().content.similar(item_id, k)

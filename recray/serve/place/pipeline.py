@@ -12,7 +12,7 @@ from recray.serve.events.live import listening, opened
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
-from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
+from recray.serve.stages.listed import StagesConfig, open_ranking, open_reasons, open_retrieval, run
 from recray.serve.stages.state import Explanation, RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles
 
@@ -22,7 +22,9 @@ TOP_REASONS = 3
 AS_PUBLISHED = StagesConfig()
 
 
-def answer(bundles: ServedBundles, catalogue: Catalogue, state: RequestState) -> answers.Recommendations:
+def answer(
+    bundles: ServedBundles, catalogue: Catalogue, state: RequestState, unknown: answers.Unknown
+) -> answers.Recommendations:
     """The answer in raw ids, but for its request id; ends the clock."""
     by_vector = "history" if state.fallback == "history" else bundles.retriever.manifest.model
     shown = (state.item_ids_S, state.scores_K[state.order_S], state.candidates.sources_K[state.order_S])
@@ -44,6 +46,7 @@ def answer(bundles: ServedBundles, catalogue: Catalogue, state: RequestState) ->
         "request_time": state.query.time,
         "age_s": state.age_s,
         "skipped": [{"stage": one.stage, "reason": one.reason} for one in state.skipped],
+        "unknown": unknown,
         "timings_ms": {},
     }
     _add_details(items, state.item_ids_S, catalogue)
@@ -77,7 +80,7 @@ def _explain(
     """Adds features and reasons to the items, and what a replay needs."""
     names = explanation.feature_names
     rows = zip(explanation.features_SF.tolist(), explanation.contributions_SF.tolist(), strict=True)
-    for item, (values, contributions) in zip(result["items"], rows, strict=True):
+    for item, (values, contributions) in zip(result["items"], rows, strict=False):  # ranked ones come first
         item["features"] = dict(zip(names, values, strict=True))
         strongest = sorted(range(len(values)), key=lambda f: -abs(contributions[f]))[:TOP_REASONS]
         item["why"] = [
@@ -115,6 +118,7 @@ class Pipeline:
         self._log = version.event_log
         self._retrieval = open_retrieval(config, version)
         self._stages = (self._retrieval, *open_ranking(config, version))
+        self._reasons = open_reasons(version)
         # A version that cannot answer is refused here, and the first real request finds warm caches.
         self.recommend(
             RecommendRequest(
@@ -134,12 +138,28 @@ class Pipeline:
     def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         """
         Raises:
-            RequestError: the request names items that this version does not know.
+            RequestError: as ``Catalogue.query``.
+        """
+        state, unknown = self.ranked(request)
+        return self.answer(self.with_reasons(state), unknown)
+
+    def ranked(self, request: RecommendRequest) -> tuple[RequestState, answers.Unknown]:
+        """The items to show, and the ids of the request that are not known.
+
+        Raises:
+            RequestError: as ``Catalogue.query``.
         """
         clock = StageClock()
-        query = self.catalogue.query(request)
+        query, unknown = self.catalogue.query(request)
         clock.lap("lookup")
-        return answer(self.bundles, self.catalogue, run(self._stages, RequestState(query, clock)))
+        return run(self._stages, RequestState(query, clock)), unknown
+
+    def with_reasons(self, state: RequestState) -> RequestState:
+        """Explained, where the request asks for it; safe beside other requests, in another thread."""
+        return run(self._reasons, state)
+
+    def answer(self, state: RequestState, unknown: answers.Unknown) -> answers.Recommendations:
+        return answer(self.bundles, self.catalogue, state, unknown)
 
     def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         """

@@ -106,16 +106,19 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
 
 
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:
-    """All stages after the first. Without a ranker the order of retrieval stands."""
+    """The stages after the first. Without a ranker the order of retrieval stands."""
     log, ranker = version.event_log, version.ranker
     stages: list[Stage] = []
     if log and ranker:
         stages.append(Guarded("rank", Rank(log, ranker, version.ranker_helps_until)))
     stages += config.rules.open(version)
     stages.append(Shorten(version.item_vectors() if config.diversity else None, config.diversity))
-    if ranker:
-        stages.append(Guarded("explain", Explain(ranker)))
     return tuple(stages)
+
+
+def open_reasons(version: OpenedVersion) -> tuple[Stage, ...]:
+    """The last stage, for the few requests that ask for reasons: it takes as long as hundreds of others."""
+    return (Guarded("explain", Explain(version.ranker)),) if version.ranker else ()
 
 
 def run(stages: Sequence[Stage], state: RequestState) -> RequestState:

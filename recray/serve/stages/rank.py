@@ -11,7 +11,7 @@ from recray.serve.stages.state import Explanation, RequestState, Skipped
 
 
 class Rank:
-    """Orders the candidates by a ranker; ties keep the order of retrieval.
+    """Orders the candidates by a ranker; ties keep the order of retrieval. What fills a list follows.
 
     Args:
         helps_until: age of what is known, in seconds, beyond which the order of retrieval is the better one.
@@ -22,7 +22,7 @@ class Rank:
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``features`` and ``rank``."""
-        item_ids_K = state.candidates.item_ids_K
+        item_ids_K = state.ranked.item_ids_K
         if not len(item_ids_K):
             return state
         if self._helps_until is not None and (state.age_s or 0) > self._helps_until:
@@ -31,6 +31,9 @@ class Rank:
         state.clock.lap("features")
         scores_K = self._ranker.score(features_KF, item_ids_K)
         order_K = np.argsort(-scores_K, kind="stable")
+        if further := len(state.candidates.item_ids_K) - state.num_ranked:
+            scores_K = np.append(scores_K, np.full(further, np.nan, np.float32))
+            order_K = np.append(order_K, np.arange(state.num_ranked, len(scores_K)))
         state.clock.lap("rank")
         # Few ask for reasons, and in a spread placement the features of all candidates travel along.
         kept_KF = features_KF if state.query.explain else None
@@ -45,7 +48,12 @@ class Rank:
         return compute(
             self._log,
             RankingQuery(
-                known, query.time, *state.candidates, history_ids, history_times, known_until=self._log.end
+                known,
+                query.time,
+                *state.ranked,
+                history_ids,
+                history_times,
+                known_until=self._log.end,
             ),
             self._ranker.feature_names,
         )
@@ -61,8 +69,9 @@ class Explain:
         """Books ``explain``."""
         if state.features_KF is None:
             return state
-        features_SF = state.features_KF[state.order_S]
-        contributions_SF = self._ranker.explain(features_SF, state.item_ids_S)
+        ranked_S = state.order_S[state.order_S < state.num_ranked]
+        features_SF = state.features_KF[ranked_S]
+        contributions_SF = self._ranker.explain(features_SF, state.candidates.item_ids_K[ranked_S])
         reasons = Explanation(self._ranker.feature_names, features_SF, contributions_SF)
         state.clock.lap("explain")
         return state._replace(explanation=reasons, features_KF=None)

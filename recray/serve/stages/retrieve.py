@@ -3,7 +3,6 @@
 Shapes: I items, D vector dim, K candidates.
 """
 
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +15,8 @@ from recray.features.look_ups import LookUps
 from recray.features.past import heard_until
 from recray.serve.barred import Barred
 from recray.serve.clock import StageClock
-from recray.serve.query import History, Query
-from recray.serve.stages.state import RequestState
+from recray.serve.query import MAX_K, History, Query
+from recray.serve.stages.state import NO_CANDIDATES, RequestState
 
 NOTHING: Int64s = np.empty(0, np.int64)
 NO_HISTORY = History(NOTHING, NOTHING)
@@ -111,16 +110,18 @@ class Retrieve:
         if self._second is not None and search is not None:
             second = self._second.propose(query, seen_ids)
             clock.lap("generate")
-        config = self._config
-        if query.k > config.retrieved:
-            config = replace(config, retrieved=query.k)
-        candidates = self._gather(search, seen_ids, config, clock, second)
-        if np.count_nonzero(~self._barred.now.mask_I[candidates.item_ids_K]) < query.k:
-            # Popularity alone, an approximate index that does not reach so many items, or many are barred.
-            config, barred_ids = replace(config, popular=query.k), self._barred.now.ids
-            seen_ids = np.concatenate([seen_ids, barred_ids])
-            candidates = self._gather(search, seen_ids, config, clock, second)
-        return retrieved(state, candidates, fallback, self._log)
+        candidates = self._gather(search, seen_ids, self._config, clock, second)
+        barred = self._barred.now
+        missing = query.k - int(np.count_nonzero(~barred.mask_I[candidates.item_ids_K]))
+        if missing <= 0:
+            return retrieved(state, candidates, fallback, self._log)
+        # As many for every k: a shorter list is the beginning of a longer one.
+        enough = max(query.k, MAX_K)
+        wide = CandidateConfig(retrieved=enough, popular=enough)
+        seen_ids = np.concatenate([seen_ids, barred.ids])
+        wider = self._gather(search, seen_ids, wide, clock, second)
+        further = _further(candidates, wider, missing)
+        return retrieved(state, candidates, fallback, self._log, further)
 
     def _gather(
         self,
@@ -149,15 +150,37 @@ class Retrieve:
         return self._gather(self._searcher.like(item_id), excluded_ids, only_retrieved, StageClock())
 
 
+def _further(candidates: Candidates, wider: Candidates, count: int) -> Candidates:
+    """The first so many of the wider ones that are no candidates yet."""
+    is_new_K = ~np.isin(wider.item_ids_K, candidates.item_ids_K)
+    places = np.flatnonzero(is_new_K)[:count]
+    return Candidates(wider.item_ids_K[places], wider.scores_K[places], wider.sources_K[places])
+
+
 def retrieved(
-    state: RequestState, candidates: Candidates, fallback: Fallback | None, log: LookUps | None
+    state: RequestState,
+    candidates: Candidates,
+    fallback: Fallback | None,
+    log: LookUps | None,
+    further: Candidates = NO_CANDIDATES,
 ) -> RequestState:
-    """The state after a first stage: every candidate is to be shown, in the order of retrieval."""
-    every_K = np.arange(len(candidates.item_ids_K))
+    """The state after a first stage: every candidate is to be shown, in the order of retrieval.
+
+    Args:
+        further: what fills a list that is longer than the candidates, after them and unranked.
+    """
+    num_ranked = len(candidates.item_ids_K)
+    if len(further.item_ids_K):
+        candidates = Candidates(
+            np.concatenate([candidates.item_ids_K, further.item_ids_K]),
+            np.concatenate([candidates.scores_K, further.scores_K]),
+            np.concatenate([candidates.sources_K, further.sources_K]),
+        )
     return state._replace(
         candidates=candidates,
+        num_ranked=num_ranked,
         scores_K=candidates.scores_K,
-        order_S=every_K,
+        order_S=np.arange(len(candidates.item_ids_K)),
         fallback=fallback,
         known_until=log.end if log else None,
     )

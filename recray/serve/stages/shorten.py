@@ -7,7 +7,7 @@ from recray.serve.stages.state import RequestState
 
 
 class Shorten:
-    """Leaves ``query.k`` items.
+    """Leaves ``query.k`` items; those that fill a list stay behind.
 
     Args:
         item_ID: vectors that tell how similar items are; None where ``diversity`` is 0.
@@ -20,10 +20,12 @@ class Shorten:
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``rank``."""
         k, order_S = state.query.k, state.order_S
-        if self._item_ID is not None and len(order_S):
-            left_S = np.sort(order_S)  # ties keep the order of retrieval
+        if self._item_ID is not None and (order_S < state.num_ranked).any():
+            is_ranked_S = order_S < state.num_ranked
+            left_S = np.sort(order_S[is_ranked_S])  # ties keep the order of retrieval
             vectors_SD = self._item_ID[state.candidates.item_ids_K[left_S]]
-            order_S = left_S[spread_out(state.scores_K[left_S], vectors_SD, k, self._diversity)]
+            spread_S = left_S[spread_out(state.scores_K[left_S], vectors_SD, k, self._diversity)]
+            order_S = np.append(spread_S, order_S[~is_ranked_S])
         state.clock.lap("rank")
         return state._replace(order_S=order_S[:k])
 

@@ -19,7 +19,7 @@ NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float32), np.em
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why the items to show stand where they stand."""
+    """Why the items to show stand where they stand: those that were ranked, which come first."""
 
     feature_names: tuple[str, ...]  # of the F columns
     features_SF: Float32s
@@ -42,14 +42,22 @@ class RequestState(NamedTuple):
 
     query: Query
     clock: StageClock
-    candidates: Candidates = NO_CANDIDATES  # unseen, in the order of retrieval
+    candidates: Candidates = NO_CANDIDATES  # unseen, in the order of retrieval; then what fills a long list
+    num_ranked: int = 0  # the first so many are for the ranker; they do not depend on ``query.k``
     scores_K: Float32s = NO_CANDIDATES.scores_K  # by the last stage that scored; the retriever's until then
     order_S: Int64s = NO_CANDIDATES.item_ids_K
     fallback: Fallback | None = None  # None: candidates as the retriever was trained to find them
-    features_KF: Float32s | None = None  # where an explanation is asked for
+    features_KF: Float32s | None = None  # of what was ranked, where an explanation is asked for
     explanation: Explanation | None = None
     skipped: tuple[Skipped, ...] = ()
     known_until: int | None = None  # unix seconds at which the log ends; None: there is none
+
+    @property
+    def ranked(self) -> Candidates:
+        """The candidates without what fills a list."""
+        item_ids_K, scores_K, sources_K = self.candidates
+        count = self.num_ranked
+        return Candidates(item_ids_K[:count], scores_K[:count], sources_K[:count])
 
     @property
     def item_ids_S(self) -> Int64s:

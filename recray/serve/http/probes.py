@@ -1,0 +1,46 @@
+"""``/live`` and ``/ready`` of this process, answered before Serve queues a request for a place."""
+
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from recray.serve.http.answers import Live, Ready
+from recray.serve.http.raw import send_json
+
+NotReady = Callable[[], str | None]
+"""Why the service should not be asked; None where it can answer."""
+
+_here: NotReady | None = None  # of the service in this process; proxies have none and hand the request on
+
+
+def announce(not_ready: NotReady) -> None:
+    """Tells the probes of this process whom to ask: Serve builds them by name, before there is a service."""
+    global _here
+    _here = not_ready
+
+
+def live() -> Live:
+    return {"live": True}
+
+
+def ready(not_ready: NotReady) -> tuple[int, Ready]:
+    """Status and answer."""
+    problem = not_ready()
+    return (503 if problem else 200), {"ready": problem is None, "problem": problem}
+
+
+class Probes:
+    """ASGI middleware: answers the two pages under whatever prefix the application has."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _here is None or scope["type"] != "http" or scope["method"] != "GET":
+            await self._app(scope, receive, send)
+        elif scope["path"].endswith("/live"):
+            await send_json(send, 200, live())
+        elif scope["path"].endswith("/ready"):
+            await send_json(send, *ready(_here))
+        else:
+            await self._app(scope, receive, send)

@@ -8,9 +8,10 @@ Shapes: K items, H events of a history, N events that came since.
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from recray.arrays import Int32s, Int64s
 from recray.features.log import EventLog
@@ -46,24 +47,20 @@ class LiveLog:
         events_a_day = (len(log) - int(log.timestamps_N.searchsorted(usual))) / USUAL_DAYS
         self._dense = max(1, round(DENSE_SHARE * events_a_day))
         self._lock = threading.Lock()
-        self._told: list[LiveEvent] = []
+        self._told = _columns([])
         self._since: EventLog | None = None
 
     def add(self, events: Sequence[LiveEvent]) -> None:
         """From now on they are known, but for those from before the end of the log, which it has learnt."""
         with self._lock:
-            self._told += [event for event in events if event.time >= self._log.end]
-            if not self._told:
+            more = _columns([event for event in events if event.time >= self._log.end])
+            if not len(more[0]):
                 return
-            users_N, items_N, ratings_N, times_N = (np.array(c) for c in zip(*self._told, strict=True))
-            users_N = np.where(users_N < 0, self.num_users, users_N)
+            self._told = [np.concatenate(both) for both in zip(self._told, more, strict=True)]
+            users_N, *others = self._told
+            nobody_last_N = np.where(users_N < 0, self.num_users, users_N)
             self._since = EventLog(
-                users_N,
-                items_N,
-                ratings_N,
-                times_N,
-                num_users=self.num_users + 1,
-                num_items=self.num_items,
+                nobody_last_N, *others, num_users=self.num_users + 1, num_items=self.num_items
             )
 
     def __len__(self) -> int:
@@ -130,6 +127,13 @@ class LiveLog:
 
     def overlap(self, column: str) -> Overlap | None:
         return self._log.overlap(column)
+
+
+def _columns(events: Sequence[LiveEvent]) -> list[npt.NDArray[Any]]:
+    """users_N, items_N, ratings_N and times_N."""
+    columns = zip(*events, strict=True) if events else [()] * len(LiveEvent._fields)
+    kinds = (np.int64, np.int64, np.float64, np.int64)
+    return [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
 
 
 def _both(older: Past, newer: Past) -> Past:

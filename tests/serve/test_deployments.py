@@ -248,6 +248,17 @@ def point_production_at(store: Store, version: int) -> None:
     write_moves(folder, [*read_moves(folder), move])
 
 
+def test_a_ranking_deployment_that_is_late_is_not_waited_for(server: Server) -> None:
+    """One millisecond is less than the hop; fused, it may be enough (``test_budget``)."""
+    promote(server, 1)
+    whole = server.recommend("spread", user_id=103)
+    assert whole["skipped"] == []
+    late = server.recommend("spread", user_id=103, budget_ms=1)
+    assert late["skipped"] == [{"stage": "rank", "reason": "late"}]
+    assert len(late["items"]) == 10
+    assert {item["score"] for item in late["items"]} != {item["score"] for item in whole["items"]}
+
+
 def test_what_one_replica_is_told_all_of_them_know(server: Server) -> None:
     """The last one that asks: what is told stays known. Told to the fused one, whose hub both share."""
     promote(server, 1)
@@ -270,8 +281,10 @@ def test_what_one_replica_is_told_all_of_them_know(server: Server) -> None:
     connection.close()
     for placement in PATHS:
         eventually(lambda p=placement: not {seen, gone} & set(items(p, user_id=103)))
-        answer = server.json(f"{PATHS[placement]}/recommend", request_time=later, user_id="a stranger")
-        assert answer["fallback"] == "history"
+        stranger = {"request_time": later, "user_id": "a stranger"}
+        eventually(
+            lambda p=placement: server.json(f"{PATHS[p]}/recommend", **stranger)["fallback"] == "history"
+        )
         assert server.json(f"{PATHS[placement]}/health")["known_until"]
 
 

@@ -40,7 +40,7 @@ class Skipped(TypedDict):
     """A stage that did not do its part."""
 
     stage: str
-    reason: str  # "too old": of so old a log the ranker makes worse lists than the retriever alone
+    reason: str  # "late", "failed", or "too old": of so old a log the ranker makes worse lists than none
 
 
 class Unknown(TypedDict):

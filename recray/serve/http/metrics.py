@@ -74,6 +74,9 @@ class GatewayMetrics:
         self._fallbacks = Counter(
             "recray_fallbacks", "Answers without a user's own vector.", ["fallback"], registry=self.registry
         )
+        self._skipped = Counter(
+            "recray_skipped", "Stages left out of answers.", ["stage", "reason"], registry=self.registry
+        )
         self._rows = Counter("recray_rows_scored", "Rows in the answers of /score.", registry=self.registry)
         self._unknown = Counter(
             "recray_unknown_categories",
@@ -100,6 +103,8 @@ class GatewayMetrics:
         self._took(answer["timings_ms"])
         if answer["fallback"]:
             self._fallbacks.labels(answer["fallback"]).inc()
+        for skipped in answer["skipped"]:
+            self._skipped.labels(skipped["stage"], skipped["reason"]).inc()
 
     def scored(self, answer: answers.Scores) -> None:
         """One answer of ``POST /score``."""

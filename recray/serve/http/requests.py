@@ -19,6 +19,7 @@ from recray.serve.query import MAX_K
 
 MAX_EXPLAINED = 50  # items whose reasons one request may ask for: of trees a millisecond or more each
 MAX_HISTORY = 1_000
+MAX_BUDGET_MS = 60_000
 MAX_BODY_BYTES = 256 * 1024
 MAX_ROWS = 1_000
 MAX_ROWS_BODY_BYTES = 4 * 1024 * 1024  # a thousand rows of Criteo's 39 columns have half a megabyte
@@ -52,6 +53,9 @@ class RecommendRequest(BaseModel):
     )
     explain: StrictBool = Field(
         False, description=f"add each item's features and what they contributed; up to k={MAX_EXPLAINED}"
+    )
+    budget_ms: Annotated[StrictInt, Field(ge=1, le=MAX_BUDGET_MS)] | None = Field(
+        None, description="for the whole answer; what there is no time for is left out, and said"
     )
     strict: StrictBool = Field(
         False, description="refuse ids in history and exclude that are not known, instead of leaving them out"

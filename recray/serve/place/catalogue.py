@@ -31,11 +31,15 @@ class Catalogue:
 
     Args:
         shown: columns that answers show of an item, beside its title; none: those of ``SHOWN``.
+        budget_ms: of requests that name none; 0: as long as it takes.
     Raises:
         ConfigError: the items have no such column.
     """
 
-    def __init__(self, users: pl.DataFrame, items: pl.DataFrame, shown: Sequence[str] = ()) -> None:
+    def __init__(
+        self, users: pl.DataFrame, items: pl.DataFrame, shown: Sequence[str] = (), budget_ms: int = 0
+    ) -> None:
+        self.budget_ms = budget_ms
         self.item_raw_ids: list[str] = items["raw_id"].cast(pl.String).to_list()
         self.titles: list[str | None] = (
             items["title"].to_list() if "title" in items.columns else [None] * len(items)
@@ -46,6 +50,7 @@ class Catalogue:
         wanted = shown or [name for name in SHOWN if name in items.columns]
         self._details: dict[str, list[Any]] = {name: items[name].to_list() for name in wanted}
         self.user_rows, self.item_rows = rows_of(users), rows_of(items)
+        self.lenient = True  # a stage that can be done without may fail
         self.live: LiveVersion | None = None  # knows what strangers did, where something is told
 
     def some_user(self) -> str | None:
@@ -101,7 +106,17 @@ class Catalogue:
             user_row = self.user_rows.get(str(request.user_id), UNKNOWN_USER)
             if user_row == UNKNOWN_USER and history_ids is None and self.live is not None:
                 history_ids, history_times = self.live.history_of(str(request.user_id), time) or (None, None)
-        query = Query(user_row, history_ids, exclude_ids, time, request.k, history_times, request.explain)
+        query = Query(
+            user_row,
+            history_ids,
+            exclude_ids,
+            time,
+            request.k,
+            history_times,
+            request.explain,
+            request.budget_ms or self.budget_ms or None,
+            self.lenient,
+        )
         return Asked(query, unknown)
 
     def _rows(self, field: str, raw_ids: Sequence[str | int], is_strict: bool) -> Int64s:

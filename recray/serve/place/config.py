@@ -22,11 +22,15 @@ class ServiceConfig(StagesConfig):
     """Folder of the store; empty: the store under RECRAY_HOME."""
     shown: tuple[str, ...] = ()
     """Columns of the items that answers show beside the title; none: category and price, where there are."""
+    budget_ms: int = 0
+    """Milliseconds for an answer: stages that can be done without are left out when it is spent; 0: none."""
     poll_s: float = 1.0
     """Seconds between two looks at where the name points."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.budget_ms < 0:
+            raise ConfigError(f"budget_ms must not be negative, got {self.budget_ms}")
         if self.poll_s <= 0:
             raise ConfigError(f"poll_s must be positive, got {self.poll_s}")
 

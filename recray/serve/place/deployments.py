@@ -8,7 +8,7 @@ ranking scale on their own and are told which version to use, so that no answer 
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -16,7 +16,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import ray
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.handle import DeploymentHandle
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from recray.bundles.log import log_end
 from recray.config import ConfigError
@@ -25,7 +27,7 @@ from recray.ops.ann import set_num_threads
 from recray.serve.clock import StageClock
 from recray.serve.events.feed import Feed
 from recray.serve.events.live import LiveVersion, listening, opened
-from recray.serve.follower import Follower
+from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.gateway import create_app
 from recray.serve.http.requests import RecommendRequest
@@ -39,14 +41,17 @@ from recray.serve.place.one_place import OnePlace
 from recray.serve.place.pipeline import answer, similar_answer
 from recray.serve.place.scoring import ScoringService
 from recray.serve.query import Query
+from recray.serve.stages.guard import FAILED, LATE
 from recray.serve.stages.listed import open_ranking, open_reasons, open_retrieval, run
-from recray.serve.stages.state import RequestState, RetrievalStage, Stage
+from recray.serve.stages.shorten import Shorten
+from recray.serve.stages.state import RequestState, RetrievalStage, Skipped, Stage
 from recray.serve.versions import ServedBundles, open_served
 from recray.store import DamagedError, Reference, StoreError
 
 log = logging.getLogger(__name__)
 
 APPLICATION = "recray"  # its name inside Serve
+RANKED_WITHIN_S = 10.0  # of requests without a budget: then the other deployment counts as gone
 KEPT_VERSIONS = 3  # requests in flight may still want the version before the last move
 
 T = TypeVar("T")
@@ -148,7 +153,7 @@ class SpreadService(HearingService):
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
         hub = hub_of(config)
         feed = feed_of(hub)
-        follower = follow(config, lambda bundles: PinnedCatalogue(bundles, config.shown, feed))
+        follower = follow(config, lambda bundles: PinnedCatalogue(bundles, config, feed))
         super().__init__(config, follower, hub, feed)
         self._catalogues: Follower[PinnedCatalogue] = follower
         self._retrieval, self._ranking = retrieval, ranking
@@ -170,15 +175,44 @@ class SpreadService(HearingService):
         with self._one_explanation if query.explain else nullcontext():
             state: RequestState = await self._retrieval.retrieve.remote(current.reference, query)
             clock.lap_elsewhere(state.clock.timings_ms)
-            state = await self._ranking.rank.remote(current.reference, state)
-        clock.lap_elsewhere(state.clock.timings_ms)
+            state = await self._ranked(current, state, clock)
         return answer(current.bundles, current.content, state._replace(clock=clock), unknown)
+
+    async def _ranked(
+        self, current: Loaded["PinnedCatalogue"], state: RequestState, clock: StageClock
+    ) -> RequestState:
+        """By the other deployment; where it is late or gone, the order of retrieval under the rules."""
+        budget_ms = state.query.budget_ms
+        left_ms = None if budget_ms is None else max(budget_ms - clock.elapsed_ms(), 0.0)
+        asked = state._replace(query=replace(state.query, budget_ms=left_ms))
+        try:
+            ranked: RequestState = await asyncio.wait_for(
+                _state_of(self._ranking.rank.remote(current.reference, asked)),
+                RANKED_WITHIN_S if left_ms is None else left_ms / 1e3,
+            )
+        except TimeoutError:
+            return run(
+                current.content.without_ranker, state.skip(Skipped("rank", LATE))._replace(clock=clock)
+            )
+        except (RayError, RayServeException):
+            log.exception("the ranking deployment failed: the order of retrieval stands")
+            return run(
+                current.content.without_ranker, state.skip(Skipped("rank", FAILED))._replace(clock=clock)
+            )
+        clock.lap_elsewhere(ranked.clock.timings_ms)
+        return ranked
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         current = self._catalogues.current
         row = current.content.item_row(item_id)
         near: Candidates = await self._retrieval.similar.remote(current.reference, row, k)
         return similar_answer(current.bundles, current.content, item_id, near)
+
+
+async def _state_of(response: DeploymentResponse) -> RequestState:
+    """What a deployment answers: its response can be waited for and is no coroutine."""
+    state: RequestState = await response
+    return state
 
 
 def _log_beside_serve() -> None:
@@ -197,12 +231,13 @@ class PinnedCatalogue(Catalogue):
             deployments must be able to load it.
     """
 
-    def __init__(self, bundles: ServedBundles, shown: Sequence[str], feed: Feed) -> None:
+    def __init__(self, bundles: ServedBundles, config: ServiceConfig, feed: Feed) -> None:
         bundles.verify()
         version = opened(bundles, None)
-        super().__init__(*version.catalogue, shown)
+        super().__init__(*version.catalogue, config.shown, config.budget_ms)
         self.known_until = log_end(bundles.first)
-        self.live = LiveVersion(self.user_rows, self.item_rows)
+        self.without_ranker: tuple[Stage, ...] = (*config.rules.open(version), Shorten())
+        self.live = LiveVersion(self.user_rows, self.item_rows, barred=version.barred)
         feed.attach(self.live)
 
 

@@ -23,7 +23,9 @@ class FusedService(HearingService):
         set_num_threads(1)
         hub = hub or LocalHub()
         feed = feed_of(hub)
-        follower = follow(config, lambda bundles: Pipeline(bundles, config, config.shown, feed))
+        follower = follow(
+            config, lambda bundles: Pipeline(bundles, config, config.shown, feed, config.budget_ms)
+        )
         super().__init__(config, follower, hub, feed)
         self._pipelines: Follower[Pipeline] = follower
         self._one_explanation = OnePlace("explanations")

@@ -102,11 +102,12 @@ class Pipeline:
         config: StagesConfig = AS_PUBLISHED,
         shown: Sequence[str] = (),
         feed: Feed | None = None,
+        budget_ms: int = 0,
     ) -> None:
         """Loads every stage, after reading all files against their digests.
 
         Args:
-            shown: see ``Catalogue``.
+            shown, budget_ms: see ``Catalogue``.
             feed: tells it what happens.
         Raises:
             ConfigError, DataError: a bundle is damaged or does not fit this code; says which and why.
@@ -114,17 +115,19 @@ class Pipeline:
         started = time.perf_counter()
         bundles.verify()
         version = opened(bundles, feed)
-        self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue, shown)
+        self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue, shown, budget_ms)
         self._log = version.event_log
         self._retrieval = open_retrieval(config, version)
         self._stages = (self._retrieval, *open_ranking(config, version))
         self._reasons = open_reasons(version)
         # A version that cannot answer is refused here, and the first real request finds warm caches.
+        self.catalogue.lenient = False
         self.recommend(
             RecommendRequest(
                 user_id=self.catalogue.some_user(), history=_some_history(self, version), explain=True
             )
         )
+        self.catalogue.lenient = True
         if feed:
             rows = self.catalogue.user_rows, self.catalogue.item_rows
             self.catalogue.live = listening(feed, version, rows)

@@ -281,10 +281,8 @@ def test_what_one_replica_is_told_all_of_them_know(server: Server) -> None:
     connection.close()
     for placement in PATHS:
         eventually(lambda p=placement: not {seen, gone} & set(items(p, user_id=103)))
-        stranger = {"request_time": later, "user_id": "a stranger"}
-        eventually(
-            lambda p=placement: server.json(f"{PATHS[p]}/recommend", **stranger)["fallback"] == "history"
-        )
+        path, stranger = f"{PATHS[placement]}/recommend", {"request_time": later, "user_id": "a stranger"}
+        eventually(lambda p=path, s=stranger: server.json(p, **s)["fallback"] == "history")
         assert server.json(f"{PATHS[placement]}/health")["known_until"]
 
 

@@ -105,6 +105,10 @@ def test_openapi_describes_request_and_answers(client: Client) -> None:
     asked = {"/recommend", "/items/{item_id}/similar", "/health", "/live", "/ready", "/versions", "/metrics"}
     assert set(paths) == asked | told
     assert "user_id" in json.dumps(paths["/recommend"]["post"]["requestBody"])
+    told_of = json.dumps(paths["/events"]["post"]["requestBody"])
+    assert "item_id" in told_of
+    assert "$ref" not in told_of  # which would lead nowhere in the whole document
+    assert "events[].item_id" in client.get("/docs").body.decode()
 
 
 def test_the_api_page_needs_nothing_from_elsewhere(client: Client) -> None:

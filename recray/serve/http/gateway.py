@@ -5,7 +5,7 @@ Bodies are parsed and answers written by pydantic-core directly: on the hot path
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
@@ -42,7 +42,7 @@ _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.ASCII | re.
 _PROBLEMS: dict[int, str] = {
     400: "not JSON, or a header is not text",
     404: "no such item or page",
-    405: "the page has no such method; `allow` names those it has",
+    405: "the page has no such method; its header allow names those it has",
     408: "the body was not whole in time",
     413: "body too large",
     415: "not application/json",
@@ -227,8 +227,20 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
     """What the API page says of a body that FastAPI does not parse."""
-    content = {"application/json": {"schema": kind.model_json_schema()}}
+    schema = kind.model_json_schema()
+    content = {"application/json": {"schema": _in_place(schema, schema.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _in_place(schema: object, defined: Mapping[str, object]) -> object:
+    """With what it refers to in the place of the reference: in a larger document that would lead nowhere."""
+    if isinstance(schema, list):
+        return [_in_place(each, defined) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _in_place(defined[schema["$ref"].rpartition("/")[2]], defined)
+    return {key: _in_place(value, defined) for key, value in schema.items()}
 
 
 def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:

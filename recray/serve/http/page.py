@@ -46,8 +46,14 @@ def _fields(call: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for parameter in call.get("parameters", ()):
         yield parameter["name"], _said(parameter["schema"])
     body = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    for name, schema in body.get("properties", {}).items():
-        yield name, _said(schema)
+    yield from _within("", body)
+
+
+def _within(before: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those of an object, and of the objects that its arrays hold."""
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{before}{name}", _said(inner)
+        yield from _within(f"{before}{name}[].", inner.get("items", {}))
 
 
 def _said(schema: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """Serve a published ranker (or retriever, or DLRM) over HTTP until Ctrl-C; follows promotions and rollbacks.
 
+A supervisor starts the server again where it, Ray or the ingress dies.
+
 python jobs/serve.py synthetic
 python jobs/serve.py --service.application ml-100k-sasrec --service.diversity 0.2
 python jobs/serve.py --service.application clicks-dlrm    # POST /score {"rows": [{"country": "DE"}]}
 """
 
-import signal
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from recray.bundles.naming import bundle_name
 from recray.cli.jobs import run_on_data
 from recray.data.sources import data_name
 from recray.serve.place.config import PlacementConfig, ServiceConfig
-from recray.serve.place.session import serving
+from recray.serve.place.session import serving, supervise, wants_supervisor
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ def main(config: Serve) -> None:
     service = replace(config.service, application=config.service.application or default)
     # A bundle that is missing is said before Ray starts.
     call = """/score -d '{"rows": [{}]}'""" if service.open_served().scorer else "/recommend -d '{}'"
+    if wants_supervisor():
+        raise SystemExit(supervise(sys.argv, config.port))
     with serving(config.port) as session:
         url = session.start(service, config.placement)
         print(f"serving at {url}; try: curl -H 'content-type: application/json' {url}{call}")
         print("Ctrl-C stops it", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        session.wait()
 
 
 if __name__ == "__main__":

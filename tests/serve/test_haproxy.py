@@ -6,12 +6,14 @@ import os
 import resource
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
 from recray.config import ConfigError
 from recray.serve.http.bodies import WholeBodies
 from recray.serve.http.haproxy import ENABLED, free_port, require_port, use_haproxy
+from recray.serve.http.haproxy_keeper import narrowed
 from recray.serve.http.headers import HeaderGuard
 from recray.serve.http.probes import Probes
 from recray.serve.place.session import serving
@@ -36,6 +38,48 @@ def test_the_environment_is_filled_in_and_choices_are_kept(environment: pytest.M
     most = int(os.environ["RAY_SERVE_HAPROXY_MAXCONN"])
     assert most <= 20_000
     assert files == resource.RLIM_INFINITY or most * 2.5 < max(files, 2_501)
+
+
+def test_what_haproxy_keeps_is_its_users_alone(environment: pytest.MonkeyPatch) -> None:
+    use_haproxy()
+    folder = Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert os.access(os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
+    use_haproxy()
+    assert Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent == folder
+
+
+CONFIG = """global
+    stats socket /x/admin.sock mode 666 level admin expose-fd listeners
+defaults
+    errorfile 503 /x/500.http
+frontend prometheus
+    bind :9101
+frontend http_frontend
+    bind *:8000
+{routes}    default_backend default_backend
+backend default_backend
+    http-request return status 404 content-type text/plain string "x"
+listen stats
+  bind *:8404
+"""
+
+
+def test_rays_configuration_is_narrowed_to_this_machine_and_user() -> None:
+    config = narrowed(CONFIG.format(routes="    use_backend recray if is_recray\n"))
+    assert "bind 127.0.0.1:9101" in config
+    assert "bind 127.0.0.1:8404" in config
+    assert "bind *:8000" in config  # where it listens is the caller's choice
+    assert "mode 600 level admin" in config
+    assert "errorfile" not in config
+    assert "disable-l7-retry if { path_end /events }" in config
+    assert "return status 404" in config
+
+
+def test_without_routes_haproxy_says_that_it_is_not_ready() -> None:
+    config = narrowed(CONFIG.format(routes="    # static use_backend selection\n"))
+    assert "return status 503 hdr Retry-After 1" in config
+    assert "status 404" not in config
 
 
 def test_a_user_may_turn_it_off(environment: pytest.MonkeyPatch) -> None:

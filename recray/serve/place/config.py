@@ -1,6 +1,7 @@
 """Every option of a served application, declared once: for jobs, Serve's config files and the measurement."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -53,22 +54,36 @@ class ServiceConfig(StagesConfig):
         return bundles
 
 
+TWO_REPLICAS_FROM_CORES = 4
+
+
+def default_replicas() -> int:
+    """Two where there are cores for them: if one is lost, the other answers."""
+    return 2 if (os.cpu_count() or 1) >= TWO_REPLICAS_FROM_CORES else 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlacementConfig:
     """Where the stages run."""
 
     placement: Literal["fused", "spread"] = "fused"
     """fused: every stage in each replica. spread: ingress, retrieval and ranking as three deployments."""
-    replicas: int = 1
-    """Replicas of the ingress (which is everything where fused)."""
+    replicas: int = field(default_factory=default_replicas)
+    """Replicas of the ingress (which is everything where fused): two where this machine has four cores."""
     retrieval_replicas: int = 1
     """Replicas of the retrieval deployment, where spread."""
     ranking_replicas: int = 1
     """Replicas of the ranking deployment, where spread."""
     cpus_per_replica: float = 1.0
     """Logical CPUs that Ray reserves for each replica."""
-    max_ongoing_requests: int = 256
-    """Requests that one replica holds at a time; more wait in the proxy."""
+    max_ongoing_requests: int = 64
+    """Requests that one replica works on at a time."""
+    max_queued_requests: int = 64
+    """Requests that wait for one replica; more are answered with 429 at once. -1: any number waits."""
+    retry_after_s: float = 1.0
+    """What the 429 tells clients to wait, in seconds."""
+    max_surge_percent: int = 0
+    """100: an update starts the new replicas before it stops the old ones, for which CPUs must be free."""
 
     request_log: bool = False
     """A line of JSON for every request, with its id, in Serve's log; costs a twentieth of the request."""
@@ -77,5 +92,12 @@ class PlacementConfig:
         for name in ("replicas", "retrieval_replicas", "ranking_replicas", "max_ongoing_requests"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_queued_requests < -1:
+            raise ConfigError(
+                f"max_queued_requests must be at least 0, or -1, got {self.max_queued_requests}"
+            )
+        for name in ("retry_after_s", "max_surge_percent"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.cpus_per_replica < 0:
             raise ConfigError(f"cpus_per_replica must not be negative, got {self.cpus_per_replica}")

@@ -17,6 +17,7 @@ import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.config import BackpressureConfig
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
@@ -30,6 +31,7 @@ from recray.serve.events.live import LiveVersion, listening, opened
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.gateway import create_app
+from recray.serve.http.haproxy import drain, take_requests
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import PlacementConfig, ServiceConfig
@@ -270,12 +272,20 @@ class SpreadIngress(Ingress):
         self._service = SpreadService(config, retrieval, ranking)
 
 
-def _deployment(kind: type[Any], name: str, replicas: int, placement: PlacementConfig) -> Any:
+def _deployment(
+    kind: type[Any], name: str, replicas: int, placement: PlacementConfig, max_queued: int = -1
+) -> Any:
     return serve.deployment(
         kind,
         name=name,
         num_replicas=replicas,
         max_ongoing_requests=placement.max_ongoing_requests,
+        max_queued_requests=max_queued,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=placement.retry_after_s),
+        max_surge_percent=placement.max_surge_percent,
+        # A dead replica is missed within a second; a mute one has the time of the slowest answer.
+        health_check_period_s=1.0,
+        health_check_timeout_s=10.0,
         ray_actor_options={"num_cpus": placement.cpus_per_replica},
         # A log line per request costs a twentieth of the request; counts and times are at /metrics.
         logging_config={
@@ -297,12 +307,14 @@ def build_application(config: ServiceConfig, placement: PlacementConfig) -> serv
             f"second_source={config.second_source!r} needs placement 'fused': spread deployments pin one "
             "version of the application, and the decoder beside it could differ between them"
         )
+    queued = placement.max_queued_requests  # of the ingress alone: what it has let in goes all the way
     if placement.placement == "fused":
         fused = serve.ingress()(FusedIngress)
-        return _deployment(fused, "recommend", placement.replicas, placement).bind(config)
+        return _deployment(fused, "recommend", placement.replicas, placement, queued).bind(config)
     retrieval = _deployment(RetrievalDeployment, "retrieval", placement.retrieval_replicas, placement)
     ranking = _deployment(RankingDeployment, "ranking", placement.ranking_replicas, placement)
-    spread = _deployment(serve.ingress()(SpreadIngress), "recommend", placement.replicas, placement)
+    ingress = serve.ingress()(SpreadIngress)
+    spread = _deployment(ingress, "recommend", placement.replicas, placement, queued)
     return spread.bind(config, retrieval.bind(config), ranking.bind(config))
 
 
@@ -328,6 +340,7 @@ def start(
         raise ConfigError(f"{config.application} has one stage, its model: serve it with placement 'fused'")
     # Replicas see the environment that Ray started with, which may name another home than ours.
     config = replace(config, store=str(config.open_store().root))
+    take_requests()
     serve.start(http_options={"host": host, "port": port})
     application = build_application(config, placement)
     try:
@@ -348,7 +361,8 @@ def _reason(error: RuntimeError) -> str:
 
 def stop() -> None:
     """Stops the application and Serve, when every request that is under way is answered; Ray goes on."""
-    # Serve kills its proxies at once when it shuts down: applications that are deleted first can still drain.
+    drain()
+    # Serve kills its own proxy at once when it shuts down: applications that are deleted first can still drain.
     for name in list(serve.status().applications):
         serve.delete(name)
     serve.shutdown()

@@ -1,0 +1,127 @@
+"""What Ray Serve starts as HAProxy: HAProxy, closed to others, with a watcher who replaces it where it dies.
+
+Ray writes HAProxy's configuration and has no option for what is mended here: its statistics listen on all
+interfaces, any user may command it, a lost replica is answered with 500 and a route that Ray has not told
+yet with 404, and a killed HAProxy is missed for half a minute.
+
+Ray runs ``haproxy_keeper.py FOLDER HAPROXY ... -f CONFIG ...`` (``haproxy.use_haproxy`` arranges it), and
+this process becomes HAProxy. Its watcher starts a deputy within a moment of its death, without the socket
+by which Ray asks how it is: Ray misses it, and starts another, who takes over from the deputy. Standard
+library only, so that it starts at once.
+"""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+CURRENT = "current"  # beside the configuration: the process that serves now
+ROUTED = "routed.cfg"  # the last configuration that had routes
+ENDING = "ending"  # in the folder: no more deputies
+NOT_REPEATED = "/events"  # what is told twice counts twice
+SUCCESSOR_WITHIN_S = 60.0  # a HAProxy without Ray ends after that
+
+
+def narrowed(config: str) -> str:
+    """Ray's configuration of HAProxy, for this machine and this user alone, and honest in its answers."""
+    config = re.sub(r"((?:frontend prometheus|listen stats)\n\s*bind )\*?:", r"\g<1>127.0.0.1:", config)
+    config = config.replace(" mode 666 level admin", " mode 600 level admin")
+    config = re.sub(r"(?m)^ *errorfile 50[234] .*\n", "", config)  # they make a 500 of 502, 503 and 504
+    config = config.replace(
+        "return status 404", "return status 503 hdr Retry-After 1", not has_routes(config)
+    )
+    once = f"    http-request disable-l7-retry if {{ path_end {NOT_REPEATED} }}\n"
+    return config.replace("frontend http_frontend\n", f"frontend http_frontend\n{once}")
+
+
+def has_routes(config: str) -> bool:
+    """Whether Ray has told where requests go: it does so a moment after HAProxy's start."""
+    return re.search(r"(?m)^ *use_backend ", config) is not None
+
+
+def prepared(args: Sequence[str]) -> list[str]:
+    """HAProxy's arguments: another file beside Ray's, and whom it takes over from where Ray has lost that."""
+    at = args.index("-f") + 1
+    file = Path(args[at])
+    routed, own = file.with_name(ROUTED), file.with_name(f"own-{file.name}")
+    config = narrowed(file.read_text())
+    if has_routes(config):
+        routed.write_text(config)
+    elif routed.exists():  # better than none, until Ray tells the new ones
+        config = routed.read_text()
+    own.write_text(config)
+    serves = serving(file.parent)
+    handed_over = ["-sf", str(serves)] if serves and "-sf" not in args else []
+    return [*args[:at], str(own), *args[at + 1 :], *handed_over]
+
+
+def serving(folder: Path) -> int | None:
+    """The HAProxy that serves now; none: it is not there (any more)."""
+    with suppress(OSError, ValueError):
+        pid = int((folder / CURRENT).read_text())
+        if b"haproxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
+
+
+def watch(watched: int, haproxy: str, folder: Path, ending: Path) -> None:
+    """Waits for the end of a HAProxy; if it is neither replaced nor meant to end, runs deputies."""
+    current = folder / CURRENT
+    if not ended(watched):
+        with suppress(ProcessLookupError):
+            os.kill(watched, signal.SIGTERM)  # nobody else ever would
+        return
+    config = folder / "deputy.cfg"
+    served, deputy, deadline = watched, None, time.monotonic() + SUCCESSOR_WITHIN_S
+    while folder.exists() and not ending.exists() and time.monotonic() < deadline:
+        if deputy is None or deputy.poll() is not None:
+            if int(current.read_text()) != served:  # a successor, from Ray
+                return
+            config.write_text(re.sub(r"(?m)^ *stats socket .*\n", "", (folder / ROUTED).read_text()))
+            deputy = subprocess.Popen([haproxy, "-db", "-dR", "-f", str(config)])
+            served = deputy.pid
+            current.write_text(str(served))
+        time.sleep(0.05)
+    if deputy is not None:
+        deputy.send_signal(signal.SIGUSR1)
+
+
+def ended(pid: int) -> bool:
+    """Returns when a process ends, or, false, when its parent has been gone for long."""
+    handle = os.pidfd_open(pid)
+    parent, parted = parent_of(pid), 0.0
+    while not select.select([handle], [], [], 1.0)[0]:
+        parted = 0.0 if parent_of(pid) == parent else parted + 1.0
+        if parted > SUCCESSOR_WITHIN_S:
+            return False
+    return True
+
+
+def parent_of(pid: int) -> int:
+    with suppress(OSError):
+        # "PID (any name) STATE PARENT ..."
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def main(own_folder: str, haproxy: str, *args: str) -> None:
+    ending, folder = Path(own_folder) / ENDING, Path(args[args.index("-f") + 1]).parent
+    command = prepared(args)
+    (folder / CURRENT).write_text(str(os.getpid()))
+    watched = os.getpid()
+    if hasattr(os, "pidfd_open") and os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:  # nobody's child: neither Ray nor HAProxy looks after it
+            watch(watched, haproxy, folder, ending)
+        os._exit(0)
+    os.execv(haproxy, [haproxy, *command])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

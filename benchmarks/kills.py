@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.serving_world import APPLICATION, WorldSize, publish_world
 from recray.serve.http.haproxy import free_port
+from recray.serve.http.haproxy_keeper import parent_of
 from recray.serve.place.supervisor import descendants
 
 log = logging.getLogger("benchmarks.kills")
@@ -37,6 +38,7 @@ RATE = 10.0  # questions a second
 BACK_AFTER = 30  # good answers in a row
 BACK_WITHIN_S, STARTED_WITHIN_S = 180.0, 180.0
 STORE_GONE_S = 5.0
+STARTED_AGAIN = ("gcs", "raylet")  # by the supervisor, which gives up what dies five times
 PARTS = {
     "replica": b"ray::ServeReplica",
     "ingress": b"bin/haproxy",
@@ -49,11 +51,11 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One question: when it was sent and answered (seconds), with which status; 0: no answer."""
+    """One question: when it was sent and answered (seconds), with which status, or why without one."""
 
     sent: float
     done: float
-    status: int
+    status: int | str
 
 
 class Load:
@@ -65,14 +67,18 @@ class Load:
         self._thread = threading.Thread(target=self._run)
 
     def ask(self, **fields: Any) -> Asked:
-        sent, status = time.monotonic(), 0
+        status: int | str
+        sent = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        try:
             headers = {"content-type": "application/json"}
             connection.request("POST", "/recommend", json.dumps({"user_id": "1", **fields}), headers)
             answer = connection.getresponse()
             answer.read()
             status = answer.status
+        except (OSError, http.client.HTTPException) as error:
+            status = type(error).__name__
+        connection.close()
         asked = Asked(sent, time.monotonic(), status)
         self.asked.append(asked)
         return asked
@@ -145,7 +151,8 @@ def killed(server: Server, part: str) -> dict[str, Any]:
     """One kill, and what was noticed until everything was answered again."""
     with Load(server.port) as load:
         time.sleep(2.0)
-        moment = time.monotonic()
+        moment, before = time.monotonic(), children(server.process.pid)
+        noticed_s: list[float] = []
         if part == "store":
             gone = server.store.with_name("gone")
             server.store.rename(gone)
@@ -153,8 +160,19 @@ def killed(server: Server, part: str) -> dict[str, Any]:
             gone.rename(server.store)
         else:
             server.kill(part)
-        wait_for(lambda: load.is_back_since(moment), BACK_WITHIN_S)
-    return noticed(load.asked, moment)
+
+        def back() -> bool:
+            if not noticed_s and children(server.process.pid) != before:
+                noticed_s.append(round(time.monotonic() - moment, 1))
+            return load.is_back_since(moment)
+
+        wait_for(back, BACK_WITHIN_S)
+    return {**noticed(load.asked, moment), "noticed_s": noticed_s if part in STARTED_AGAIN else []}
+
+
+def children(pid: int) -> list[int]:
+    """The server of a supervisor, one at a time; what it has adopted counts too."""
+    return [child for child in descendants(pid) if parent_of(child) == pid][:1]
 
 
 def noticed(asked: list[Asked], moment: float) -> dict[str, Any]:
@@ -201,7 +219,7 @@ def summary(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             ),
             **{
                 key: [run[key] for run in runs]
-                for key in ("in_flight", "left_over", "ended_s")
+                for key in ("noticed_s", "in_flight", "left_over", "ended_s")
                 if key in runs[0]
             },
         }
@@ -223,7 +241,7 @@ def main() -> None:
         home = Path(folder)
         publish_world(home / "store", SIZE)
         for part in options.parts:
-            one_each = part in ("gcs", "raylet", "sigterm")  # what is started again five times is given up
+            one_each = part in (*STARTED_AGAIN, "sigterm")
             for _ in range(options.times if one_each else 1):
                 if part == "sigterm":
                     rows.setdefault(part, []).append(terminated(home, options.replicas, options.output))

@@ -13,7 +13,7 @@ import pytest
 from recray.config import ConfigError
 from recray.serve.http.bodies import WholeBodies
 from recray.serve.http.haproxy import ENABLED, free_port, require_port, use_haproxy
-from recray.serve.http.haproxy_keeper import narrowed
+from recray.serve.http.haproxy_keeper import Admission, admitting, narrowed
 from recray.serve.http.headers import HeaderGuard
 from recray.serve.http.probes import Probes
 from recray.serve.place.session import serving
@@ -80,6 +80,18 @@ def test_without_routes_haproxy_says_that_it_is_not_ready() -> None:
     config = narrowed(CONFIG.format(routes="    # static use_backend selection\n"))
     assert "return status 503 hdr Retry-After 1" in config
     assert "status 404" not in config
+
+
+def test_haproxy_refuses_whoever_would_wait_too_long() -> None:
+    servers = "".join(
+        f"    server SERVE_REPLICA_{n} 127.0.0.1:3000{n} check observe layer4\n" for n in (0, 1)
+    )
+    config = CONFIG.format(routes="    use_backend a if is_a\n") + "backend a\n" + servers
+    admitted = admitting(config, Admission(at_a_time=8, queued=4, retry_after_s=1.5))
+    assert admitted.count(" check observe layer4 maxconn 8") == 2
+    assert "hdr Retry-After 2 if is_a { queue(a) ge 8 }" in admitted
+    assert admitted.index("status 429") < admitted.index("use_backend a")
+    assert "status 429" not in admitting(config, Admission(8, -1, 1.0))
 
 
 def test_a_user_may_turn_it_off(environment: pytest.MonkeyPatch) -> None:

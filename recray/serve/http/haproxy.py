@@ -6,6 +6,7 @@ before both. This module imports neither.
 
 import atexit
 import importlib.util
+import json
 import logging
 import os
 import resource
@@ -62,9 +63,10 @@ def use_haproxy(*, drain_s: float = 30.0) -> bool:
     return True
 
 
-def take_requests() -> None:
-    """Takes back ``drain``, for the next application of this process."""
-    if CONFIG_FILE in os.environ:
+def take_requests(admission: haproxy_keeper.Admission) -> None:
+    """Says how many HAProxy lets in, from its next start on, and takes back ``drain``."""
+    if CONFIG_FILE in os.environ and _ending().parent.exists():
+        _ending().with_name(haproxy_keeper.ADMISSION).write_text(json.dumps(admission))
         _ending().unlink(missing_ok=True)
 
 
@@ -101,7 +103,7 @@ def _environment(drain_s: float) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),
         # Workers run at niceness 15 by default, which is for batch work; these answer people.
         "RAY_worker_niceness": "0",
-        # What a lost replica has not answered is asked of another one; but haproxy_keeper.NOT_REPEATED.
+        # What a lost replica has not answered is asked of another one; but haproxy_keeper.FRONT.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         # Three failures in a row count: 10 s and 10 s are half a minute.

@@ -10,6 +10,8 @@ by which Ray asks how it is: Ray misses it, and starts another, who takes over f
 library only, so that it starts at once.
 """
 
+import json
+import math
 import os
 import re
 import select
@@ -20,12 +22,47 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 CURRENT = "current"  # beside the configuration: the process that serves now
 ROUTED = "routed.cfg"  # the last configuration that had routes
 ENDING = "ending"  # in the folder: no more deputies
-NOT_REPEATED = "/events"  # what is told twice counts twice
+ADMISSION = "admission.json"  # in the folder: ``Admission``
+# Who sends slowly holds no place in a replica (up to HAProxy's 16 KiB). Events told twice count twice.
+FRONT = """\
+    option http-buffer-request
+    timeout http-request 10s
+    http-request disable-l7-retry if { path_end /events }
+"""
+ALWAYS_ADMITTED = ("/health", "/live", "/ready", "/metrics")
+OVERLOADED = json.dumps({"error": "overloaded", "message": "too many requests wait: ask again later"})
 SUCCESSOR_WITHIN_S = 60.0  # a HAProxy without Ray ends after that
+
+
+class Admission(NamedTuple):
+    """How many requests a replica is given, how many may wait for it (-1: all), and what others are told."""
+
+    at_a_time: int
+    queued: int
+    retry_after_s: float
+
+
+def admitting(config: str, admission: Admission) -> str:
+    """The configuration with a 429 for whoever would wait too long, which costs a replica nothing."""
+    replica = r"(?m)^( *server SERVE_REPLICA\S+ .*check.*)$"
+    config = re.sub(replica, rf"\1 maxconn {admission.at_a_time}", config)
+    waiting = admission.queued * len(re.findall(replica, config))
+    if admission.queued < 0 or not waiting:
+        return config
+    first = re.search(r"(?m)^ *use_backend (\S+) if (is_\S+)$", config)
+    if first is None:
+        return config
+    rule = (
+        f"    http-request return status 429 content-type application/json string '{OVERLOADED}' "
+        f"hdr Retry-After {math.ceil(admission.retry_after_s)} "
+        f"if {first[2]} {{ queue({first[1]}) ge {waiting} }} !{{ path_end {' '.join(ALWAYS_ADMITTED)} }}\n"
+    )
+    return config[: first.start()] + rule + config[first.start() :]
 
 
 def narrowed(config: str) -> str:
@@ -36,8 +73,8 @@ def narrowed(config: str) -> str:
     config = config.replace(
         "return status 404", "return status 503 hdr Retry-After 1", not has_routes(config)
     )
-    once = f"    http-request disable-l7-retry if {{ path_end {NOT_REPEATED} }}\n"
-    return config.replace("frontend http_frontend\n", f"frontend http_frontend\n{once}")
+    front = "frontend http_frontend\n"
+    return config.replace(front, front + FRONT)
 
 
 def has_routes(config: str) -> bool:
@@ -45,12 +82,14 @@ def has_routes(config: str) -> bool:
     return re.search(r"(?m)^ *use_backend ", config) is not None
 
 
-def prepared(args: Sequence[str]) -> list[str]:
+def prepared(args: Sequence[str], admission: Path) -> list[str]:
     """HAProxy's arguments: another file beside Ray's, and whom it takes over from where Ray has lost that."""
     at = args.index("-f") + 1
     file = Path(args[at])
     routed, own = file.with_name(ROUTED), file.with_name(f"own-{file.name}")
     config = narrowed(file.read_text())
+    if admission.exists():
+        config = admitting(config, Admission(*json.loads(admission.read_text())))
     if has_routes(config):
         routed.write_text(config)
     elif routed.exists():  # better than none, until Ray tells the new ones
@@ -112,7 +151,7 @@ def parent_of(pid: int) -> int:
 
 def main(own_folder: str, haproxy: str, *args: str) -> None:
     ending, folder = Path(own_folder) / ENDING, Path(args[args.index("-f") + 1]).parent
-    command = prepared(args)
+    command = prepared(args, Path(own_folder) / ADMISSION)
     (folder / CURRENT).write_text(str(os.getpid()))
     watched = os.getpid()
     if hasattr(os, "pidfd_open") and os.fork() == 0:

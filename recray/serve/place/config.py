@@ -76,7 +76,7 @@ class PlacementConfig:
     """Replicas of the ranking deployment, where spread."""
     cpus_per_replica: float = 1.0
     """Logical CPUs that Ray reserves for each replica."""
-    max_ongoing_requests: int = 64
+    max_ongoing_requests: int = 32
     """Requests that one replica works on at a time."""
     max_queued_requests: int = 64
     """Requests that wait for one replica; more are answered with 429 at once. -1: any number waits."""

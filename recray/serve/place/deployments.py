@@ -32,6 +32,7 @@ from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import drain, take_requests
+from recray.serve.http.haproxy_keeper import Admission
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import PlacementConfig, ServiceConfig
@@ -272,9 +273,10 @@ class SpreadIngress(Ingress):
         self._service = SpreadService(config, retrieval, ranking)
 
 
-def _deployment(
+def deployment(
     kind: type[Any], name: str, replicas: int, placement: PlacementConfig, max_queued: int = -1
 ) -> Any:
+    """A class as a Serve deployment, with what is alike for all of an application."""
     return serve.deployment(
         kind,
         name=name,
@@ -310,11 +312,11 @@ def build_application(config: ServiceConfig, placement: PlacementConfig) -> serv
     queued = placement.max_queued_requests  # of the ingress alone: what it has let in goes all the way
     if placement.placement == "fused":
         fused = serve.ingress()(FusedIngress)
-        return _deployment(fused, "recommend", placement.replicas, placement, queued).bind(config)
-    retrieval = _deployment(RetrievalDeployment, "retrieval", placement.retrieval_replicas, placement)
-    ranking = _deployment(RankingDeployment, "ranking", placement.ranking_replicas, placement)
+        return deployment(fused, "recommend", placement.replicas, placement, queued).bind(config)
+    retrieval = deployment(RetrievalDeployment, "retrieval", placement.retrieval_replicas, placement)
+    ranking = deployment(RankingDeployment, "ranking", placement.ranking_replicas, placement)
     ingress = serve.ingress()(SpreadIngress)
-    spread = _deployment(ingress, "recommend", placement.replicas, placement, queued)
+    spread = deployment(ingress, "recommend", placement.replicas, placement, queued)
     return spread.bind(config, retrieval.bind(config), ranking.bind(config))
 
 
@@ -340,8 +342,7 @@ def start(
         raise ConfigError(f"{config.application} has one stage, its model: serve it with placement 'fused'")
     # Replicas see the environment that Ray started with, which may name another home than ours.
     config = replace(config, store=str(config.open_store().root))
-    take_requests()
-    serve.start(http_options={"host": host, "port": port})
+    open_to(placement, host, port)
     application = build_application(config, placement)
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
@@ -349,6 +350,14 @@ def start(
         raise ConfigError(f"{config.application} does not start: {_reason(error)}") from error
     log.info("serving %s at http://%s:%d", config.application, host, port)
     return f"http://{host}:{port}"
+
+
+def open_to(placement: PlacementConfig, host: str, port: int) -> None:
+    """Starts Serve with an ingress that lets in as many requests as the placement says."""
+    take_requests(
+        Admission(placement.max_ongoing_requests, placement.max_queued_requests, placement.retry_after_s)
+    )
+    serve.start(http_options={"host": host, "port": port})
 
 
 def _reason(error: RuntimeError) -> str:
@@ -362,7 +371,7 @@ def _reason(error: RuntimeError) -> str:
 def stop() -> None:
     """Stops the application and Serve, when every request that is under way is answered; Ray goes on."""
     drain()
-    # Serve kills its own proxy at once when it shuts down: applications that are deleted first can still drain.
+    # Serve kills its own proxy at once when it shuts down: applications that go first can still drain.
     for name in list(serve.status().applications):
         serve.delete(name)
     serve.shutdown()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load_client import encode, quantile_ms, run
-from benchmarks.serving import served
+from benchmarks.serving_process import served
 from benchmarks.serving_world import WorldSize, publish_world
 from recray.serve.http.haproxy import free_port
 

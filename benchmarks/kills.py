@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def wait_for(condition: Callable[[], bool], within_s: float) -> None:
 def killed(server: Server, part: str) -> dict[str, Any]:
     """One kill, and what was noticed until everything was answered again."""
     with Load(server.port) as load:
-        time.sleep(2.0)
+        time.sleep(2.0 + random.random() / RATE)  # at any time between two questions
         moment, before = time.monotonic(), children(server.process.pid)
         noticed_s: list[float] = []
         if part == "store":

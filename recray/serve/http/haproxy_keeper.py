@@ -49,10 +49,10 @@ class Admission(NamedTuple):
 
 def admitting(config: str, admission: Admission) -> str:
     """The configuration with a 429 for whoever would wait too long, which costs a replica nothing."""
-    replica = r"(?m)^( *server SERVE_REPLICA\S+ .*check.*)$"
-    config = re.sub(replica, rf"\1 maxconn {admission.at_a_time}", config)
-    waiting = admission.queued * len(re.findall(replica, config))
-    if admission.queued < 0 or not waiting:
+    # Not HAProxy's `maxconn` of a server: with it, half of all killed replicas cost a request.
+    replicas = len(re.findall(r"(?m)^ *server SERVE_REPLICA\S+ .*check", config))
+    most = (admission.at_a_time + admission.queued) * replicas
+    if admission.queued < 0 or not replicas:
         return config
     first = re.search(r"(?m)^ *use_backend (\S+) if (is_\S+)$", config)
     if first is None:
@@ -60,7 +60,7 @@ def admitting(config: str, admission: Admission) -> str:
     rule = (
         f"    http-request return status 429 content-type application/json string '{OVERLOADED}' "
         f"hdr Retry-After {math.ceil(admission.retry_after_s)} "
-        f"if {first[2]} {{ queue({first[1]}) ge {waiting} }} !{{ path_end {' '.join(ALWAYS_ADMITTED)} }}\n"
+        f"if {first[2]} {{ be_conn({first[1]}) ge {most} }} !{{ path_end {' '.join(ALWAYS_ADMITTED)} }}\n"
     )
     return config[: first.start()] + rule + config[first.start() :]
 

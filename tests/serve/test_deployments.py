@@ -180,6 +180,20 @@ def test_refusals_reach_the_client(
     assert json.loads(answer[1])["message"]
 
 
+@pytest.mark.parametrize("given", ["abc-1", "a b", None])
+def test_header_and_answer_have_the_same_request_id(
+    server: Server, placement: str, given: str | None
+) -> None:
+    connection = http.client.HTTPConnection(server.address, timeout=30)
+    headers = {"content-type": "application/json"} | ({"x-request-id": given} if given else {})
+    connection.request("POST", f"{PATHS[placement]}/recommend", b"{}", headers)
+    response = connection.getresponse()
+    request_id = json.load(response)["request_id"]
+    connection.close()
+    assert response.headers.get_all("x-request-id") == [request_id]
+    assert (request_id == given) == (given == "abc-1")
+
+
 @pytest.mark.parametrize("name", ["x-request-id", "serve_multiplexed_model_id", "x-session-id"])
 def test_headers_that_are_not_text_are_refused(server: Server, placement: str, name: str) -> None:
     # http.client sends text as latin-1: these are the bytes ff fe, which are not UTF-8.

@@ -24,16 +24,19 @@ def test_requests_under_way_are_answered_while_it_stops(ray_cluster: None, publi
     asked: list[tuple[float, float, int | str]] = []
 
     def ask() -> None:
+        # One connection, so that all that is under way has been accepted.
+        connection = http.client.HTTPConnection(address, timeout=30)
         while not stopping.is_set():
             began = time.monotonic()
-            connection = http.client.HTTPConnection(address, timeout=30)
             try:
                 connection.request("POST", "/recommend", b'{"k": 300}', {"content-type": "application/json"})
-                outcome: int | str = connection.getresponse().status
+                response = connection.getresponse()
+                outcome: int | str = response.status
+                response.read()
             except (OSError, http.client.HTTPException) as error:
                 outcome = type(error).__name__
             asked.append((began, time.monotonic(), outcome))
-            connection.close()
+        connection.close()
 
     askers = [threading.Thread(target=ask) for _ in range(32)]
     for asker in askers:
@@ -45,6 +48,8 @@ def test_requests_under_way_are_answered_while_it_stops(ray_cluster: None, publi
     stop()
     for asker in askers:
         asker.join()
-    under_way = [outcome for began, ended, outcome in asked if began <= stopped_at < ended]
+    # What is sent at the very moment may meet an idle connection that is being closed.
+    arrived_by = stopped_at - 0.005
+    under_way = [outcome for began, ended, outcome in asked if began <= arrived_by and stopped_at < ended]
     assert under_way
     assert set(under_way) == {200}

@@ -12,6 +12,7 @@ import pytest
 
 from recray.config import ConfigError
 from recray.serve.http.bodies import WholeBodies
+from recray.serve.http.direct import Direct
 from recray.serve.http.haproxy import ENABLED, free_port, require_port, use_haproxy
 from recray.serve.http.haproxy_keeper import Admission, admitting, narrowed
 from recray.serve.http.headers import HeaderGuard
@@ -118,7 +119,7 @@ def test_the_guard_of_headers_is_set_with_either_proxy(environment: pytest.Monke
     use_haproxy()
     module, function = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].split(":")
     around = [one.cls for one in getattr(importlib.import_module(module), function)()]
-    assert around == [WholeBodies, Probes, HeaderGuard], "innermost first"
+    assert around == [Direct, WholeBodies, Probes, HeaderGuard], "innermost first"
 
 
 def test_free_ports_are_free() -> None:

@@ -5,7 +5,7 @@ Bodies are parsed and answers written by pydantic-core directly: on the hot path
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 import recray
 from recray.serve.events.told import Availability, Told
@@ -25,7 +26,7 @@ from recray.serve.http import answers, page, probes
 from recray.serve.http.bodies import WholeBodies, too_large
 from recray.serve.http.live_requests import EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
-from recray.serve.http.raw import request_id_of
+from recray.serve.http.raw import id_header, request_id_of
 from recray.serve.http.requests import (
     MAX_BODY_BYTES,
     MAX_ROWS_BODY_BYTES,
@@ -92,20 +93,21 @@ class ScoresRows(Service, Protocol):
         """Raises ``RequestError`` for a column or value that this version cannot read."""
 
 
-class _Reply:
-    """Writes answers as JSON."""
+class _PlainRoute(APIRoute):
+    """A page that reads its request itself: FastAPI has nothing to find out for it at each one."""
 
-    def __init__(self, request_id_header: bool) -> None:
-        self._request_id_header = request_id_header
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return handler
 
-    def __call__(
-        self, answer: Any, request_id: str, status: int = 200, headers: dict[str, str] | None = None
-    ) -> Response:
-        # NaN and infinity are not JSON: a missing feature or score is null.
-        content = pydantic_core.to_json(answer, inf_nan_mode="null")
-        if self._request_id_header:
-            headers = {"x-request-id": request_id, **(headers or {})}
-        return Response(content, status, headers, "application/json")
+
+def _reply(
+    scope: Scope, answer: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer as JSON."""
+    # NaN and infinity are not JSON: a missing feature or score is null.
+    content = pydantic_core.to_json(answer, inf_nan_mode="null")
+    return Response(content, status, {**id_header(scope), **(headers or {})}, "application/json")
 
 
 def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
@@ -124,42 +126,44 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
         responses=_problems(*_OF_ANY),
     )
     metrics = GatewayMetrics()
-    reply = _Reply(request_id_header=not behind_serve)
-    app.add_middleware(Watch, metrics=metrics, request_id_header=not behind_serve)
+    app.add_middleware(Watch, metrics=metrics, behind_serve=behind_serve)
     if behind_serve:
         probes.announce(service.not_ready)
     else:
         app.add_middleware(WholeBodies)
     if isinstance(service, Recommends):
-        _add_recommend(app, service, metrics, reply)
-        _add_similar(app, service, metrics, reply)
+        _add_recommend(app, service, metrics)
+        _add_similar(app, service, metrics)
     if isinstance(service, Hears):
-        _add_hearing(app, service, metrics, reply)
+        _add_hearing(app, service, metrics)
     if isinstance(service, ScoresRows):
-        _add_score(app, service, metrics, reply)
-    _add_operations(app, service, metrics, reply)
+        _add_score(app, service, metrics)
+    _add_operations(app, service, metrics)
     _add_probes(app, service)
     page.add_page(app)
-    _add_error_handlers(app, metrics, reply)
+    _add_error_handlers(app, metrics)
     return app
 
 
-def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics, reply: _Reply) -> None:
-    @app.post(
-        "/recommend",
-        openapi_extra=_body_of(RecommendRequest),
-        responses={200: {"model": answers.Recommendations}, **_problems(*_OF_A_BODY)},
-    )
+def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics) -> None:
     async def recommend(request: Request) -> Response:
         """The best items for a user; what it has seen only where the application keeps that."""
-        request_id = request_id_of(request.scope)
         answer = await service.recommend(parse(await _json_body(request), RecommendRequest))
-        answer["request_id"] = request_id
+        answer["request_id"] = request_id_of(request.scope)
         metrics.recommended(answer)
-        return reply(answer, request_id)
+        return _reply(request.scope, answer)
+
+    app.router.add_api_route(
+        "/recommend",
+        recommend,
+        methods=["POST"],
+        openapi_extra=_body_of(RecommendRequest),
+        responses={200: {"model": answers.Recommendations}, **_problems(*_OF_A_BODY)},
+        route_class_override=_PlainRoute,
+    )
 
 
-def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, reply: _Reply) -> None:
+def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics) -> None:
     @app.get(
         "/items/{item_id:path}/similar",
         responses={200: {"model": answers.SimilarItems}, **_problems(422, 503)},
@@ -170,25 +174,23 @@ def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics, rep
         k: Annotated[int, Query(ge=1, le=MAX_K)] = 10,
     ) -> Response:
         """The items whose vectors are nearest to one item's."""
-        request_id = request_id_of(request.scope)
         answer = await service.similar(item_id, k)
-        answer["request_id"] = request_id
+        answer["request_id"] = request_id_of(request.scope)
         metrics.answered("similar", 200)
-        return reply(answer, request_id)
+        return _reply(request.scope, answer)
 
 
-def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics, reply: _Reply) -> None:
+def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics) -> None:
     answered: dict[int | str, dict[str, Any]] = {
         202: {"model": answers.Heard},
         **_problems(*_OF_A_BODY),
     }
 
     async def tell(request: Request, told: Sequence[Told]) -> Response:
-        request_id = request_id_of(request.scope)
         answer = await service.tell(told)
-        answer["request_id"] = request_id
+        answer["request_id"] = request_id_of(request.scope)
         metrics.answered(route_of(request.scope), 202)
-        return reply(answer, request_id, 202)
+        return _reply(request.scope, answer, 202)
 
     @app.post("/events", status_code=202, openapi_extra=_body_of(EventsRequest), responses=answered)
     async def events(request: Request) -> Response:
@@ -204,7 +206,7 @@ def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics, reply: _
         return await tell(request, [Availability(item_id, available)])
 
 
-def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics, reply: _Reply) -> None:
+def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics) -> None:
     @app.post(
         "/score",
         openapi_extra=_body_of(ScoreRequest),
@@ -212,12 +214,11 @@ def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics, reply
     )
     async def score(request: Request) -> Response:
         """The probability that each row is a click."""
-        request_id = request_id_of(request.scope)
         body = await _json_body(request, MAX_ROWS_BODY_BYTES)
         answer = await service.score(parse(body, ScoreRequest))
-        answer["request_id"] = request_id
+        answer["request_id"] = request_id_of(request.scope)
         metrics.scored(answer)
-        return reply(answer, request_id)
+        return _reply(request.scope, answer)
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -243,16 +244,16 @@ def _in_place(schema: object, defined: Mapping[str, object]) -> object:
     return {key: _in_place(value, defined) for key, value in schema.items()}
 
 
-def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics, reply: _Reply) -> None:
+def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
     @app.get("/health", responses={200: {"model": answers.Health}})
     async def health(request: Request) -> Response:
         """Whether the newest version serves, and if not, why."""
-        return reply(service.health(), request_id_of(request.scope))
+        return _reply(request.scope, service.health())
 
     @app.get("/versions")
     async def versions(request: Request) -> Response:
         """What is served, what the store holds, and where its names point."""
-        return reply(service.versions(), request_id_of(request.scope))
+        return _reply(request.scope, service.versions())
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
@@ -275,11 +276,11 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         return Response(pydantic_core.to_json(answer), status, media_type="application/json")
 
 
-def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics, reply: _Reply) -> None:
+def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics) -> None:
     def refuse(request: Request, error: RequestError) -> Response:
-        request_id = request_id_of(request.scope)
         metrics.answered(route_of(request.scope), error.status)
-        return reply(error.to_json(request_id), request_id, error.status, error.headers)
+        problem = error.to_json(request_id_of(request.scope))
+        return _reply(request.scope, problem, error.status, error.headers)
 
     async def on_request_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)

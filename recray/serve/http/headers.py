@@ -8,8 +8,9 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recray.serve.http.bodies import WholeBodies, limits_of_environment
+from recray.serve.http.direct import Direct
 from recray.serve.http.probes import Probes
-from recray.serve.http.raw import refuse
+from recray.serve.http.raw import ID, is_plain_id, refuse
 from recray.serve.http.requests import RequestError
 
 # Watching for a client that hangs up costs Serve a task per request, and recommending takes about a
@@ -18,7 +19,7 @@ _NO_DISCONNECT_WATCH = (b"x-request-disconnect-disabled", b"?1")
 
 
 class HeaderGuard:
-    """Refuses headers that are not UTF-8."""
+    """Refuses headers that are not UTF-8, and passes over request ids that are not plain: Serve makes one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -30,13 +31,15 @@ class HeaderGuard:
                     message = f"header {_shown(name)} is not UTF-8"
                     await refuse(scope, send, RequestError(400, "bad_header", message))
                     return
-            scope["headers"] = [*scope["headers"], _NO_DISCONNECT_WATCH]
+            kept = [(name, value) for name, value in scope["headers"] if name != ID or is_plain_id(value)]
+            scope["headers"] = [*kept, _NO_DISCONNECT_WATCH]
         await self._app(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:
     """What Serve puts around its HTTP application, innermost first."""
     return [
+        Middleware(Direct),
         Middleware(WholeBodies, limits=limits_of_environment()),
         Middleware(Probes),
         Middleware(HeaderGuard),

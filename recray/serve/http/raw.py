@@ -10,7 +10,14 @@ from starlette.types import Scope, Send
 
 from recray.serve.http.requests import RequestError
 
-_REQUEST_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
+ID = b"x-request-id"
+ID_BY_SERVE = "recray.id_by_serve"  # key of a scope
+_PLAIN_ID = re.compile(rb"[\w.-]{1,100}")
+
+
+def is_plain_id(given: bytes) -> bool:
+    """Whether a client's request id may stand in answers and logs."""
+    return _PLAIN_ID.fullmatch(given) is not None
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -21,19 +28,23 @@ def header(scope: Scope, name: bytes) -> str:
 def request_id_of(scope: Scope) -> str:
     """The client's ``x-request-id`` where it is a plain one, else a new one; one for each request."""
     if "recray.request_id" not in scope:
-        given = header(scope, b"x-request-id")
-        scope["recray.request_id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        given = header(scope, ID)
+        scope["recray.request_id"] = given if is_plain_id(given.encode("latin-1")) else uuid.uuid4().hex
     request_id: str = scope["recray.request_id"]
     return request_id
+
+
+def id_header(scope: Scope) -> dict[str, str]:
+    """``x-request-id`` of an answer, but where Ray Serve stands between and adds it."""
+    return {} if scope.get(ID_BY_SERVE) else {ID.decode(): request_id_of(scope)}
 
 
 async def refuse(
     scope: Scope, send: Send, error: RequestError, headers: Mapping[str, str] | None = None
 ) -> None:
     """Answers a request that goes no further."""
-    request_id = request_id_of(scope)
-    given = {"x-request-id": request_id, **error.headers, **(headers or {})}
-    await send_json(send, error.status, error.to_json(request_id), given)
+    given = {**id_header(scope), **error.headers, **(headers or {})}
+    await send_json(send, error.status, error.to_json(request_id_of(scope)), given)
 
 
 async def send_json(

@@ -6,22 +6,27 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recray.serve.http.metrics import GatewayMetrics
-from recray.serve.http.raw import request_id_of, send_json
+from recray.serve.http.raw import ID_BY_SERVE, id_header, request_id_of, send_json
 from recray.serve.http.requests import RequestError
 
 log = logging.getLogger(__name__)
 
 
 class Watch:
-    """ASGI middleware: counts, and answers a 500 as JSON with a request id where the application fails."""
+    """ASGI middleware: counts, and answers a 500 as JSON with a request id where the application fails.
 
-    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, *, request_id_header: bool) -> None:
-        self._app, self._metrics, self._request_id_header = app, metrics, request_id_header
+    Args:
+        behind_serve: Serve adds the request id to answers, if nobody said otherwise before.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, *, behind_serve: bool) -> None:
+        self._app, self._metrics, self._behind_serve = app, metrics, behind_serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope.setdefault(ID_BY_SERVE, self._behind_serve)
         is_answered, request_id = False, request_id_of(scope)
 
         async def watched(message: Message) -> None:
@@ -42,8 +47,7 @@ class Watch:
             self._metrics.answered(route, 500)
             message = f"a fault of this server; its log says more under {request_id}"
             problem = RequestError(500, "internal_error", message).to_json(request_id)
-            headers = {"x-request-id": request_id} if self._request_id_header else None
-            await send_json(send, 500, problem, headers)
+            await send_json(send, 500, problem, id_header(scope))
         finally:
             self._metrics.in_flight.dec()
 

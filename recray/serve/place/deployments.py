@@ -7,6 +7,7 @@ ranking scale on their own and are told which version to use, so that no answer 
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ from recray.serve.clock import StageClock
 from recray.serve.events.feed import Feed
 from recray.serve.events.live import LiveVersion, listening, opened
 from recray.serve.follower import Follower, Loaded
-from recray.serve.http import answers
+from recray.serve.http import answers, direct
 from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import drain, take_requests
 from recray.serve.http.haproxy_keeper import Admission
@@ -55,6 +56,7 @@ log = logging.getLogger(__name__)
 
 APPLICATION = "recray"  # its name inside Serve
 RANKED_WITHIN_S = 10.0  # of requests without a budget: then the other deployment counts as gone
+TRACING_VARIABLE = "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH"  # of Serve
 KEPT_VERSIONS = 3  # requests in flight may still want the version before the last move
 
 T = TypeVar("T")
@@ -244,13 +246,23 @@ class PinnedCatalogue(Catalogue):
         feed.attach(self.live)
 
 
+def _serve_watches() -> bool:
+    """Whether Serve must see every request of this replica: to scale by them, to log or to trace them."""
+    config = serve.get_replica_context()._deployment_config
+    logs = (config.logging_config or {}).get("enable_access_log", True)
+    return bool(config.autoscaling_config or logs or os.environ.get(TRACING_VARIABLE))
+
+
 class Ingress:
     """The HTTP face of a service in a replica."""
 
     _service: FusedService | ScoringService | SpreadService
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._service, behind_serve=True)
+        app = create_app(self._service, behind_serve=True)
+        if isinstance(self._service, FusedService) and not _serve_watches():
+            direct.announce(app)
+        return app
 
 
 class FusedIngress(Ingress):

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.serve.world import APPLICATION
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 REPO = Path(__file__).parents[2]
-HAPROXY, RAYLET = b"bin/haproxy", b"raylet/raylet"
+HAPROXY, RAYLET, REPLICA = b"bin/haproxy", b"raylet/raylet", b"ray::ServeReplica"
 
 
 class Served:
@@ -36,7 +37,9 @@ class Served:
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             headers = {"content-type": "application/json"}
             connection.request("POST", "/recommend", json.dumps(fields), headers)
-            return connection.getresponse().status
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
         return None
 
     def find(self, command: bytes) -> list[int]:
@@ -90,6 +93,29 @@ def test_it_listens_on_loopback_only(served: Served) -> None:
 def is_loopback(ip: str) -> bool:
     address = ipaddress.ip_address(ip)
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def test_a_killed_replica_costs_no_request_an_answer(served: Served) -> None:
+    eventually(lambda: len(served.find(REPLICA)) == 2)
+    seen: list[int | None] = []
+    stop = threading.Event()
+
+    def ask_on() -> None:
+        while not stop.is_set():
+            seen.append(served.ask())
+
+    clients = [threading.Thread(target=ask_on) for _ in range(4)]
+    for client in clients:
+        client.start()
+    before = served.find(REPLICA)
+    os.kill(before[0], signal.SIGKILL)
+    eventually(lambda: len(served.find(REPLICA)) == 2 and served.find(REPLICA) != before)
+    num_asked = len(seen)
+    eventually(lambda: len(seen) > num_asked + 100)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert set(seen) == {200}
 
 
 def test_a_killed_ingress_is_replaced_at_once_and_never_answers_404_or_500(served: Served) -> None:

@@ -35,6 +35,7 @@ def test_the_environment_is_filled_in_and_choices_are_kept(environment: pytest.M
     assert os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == "2.0"
     assert os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "12345"
     assert os.environ["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"] == "10"
+    assert int(os.environ["RAY_SERVE_HAPROXY_RETRIES"]) > 3, "errors after which HAProxy gives a replica up"
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = int(os.environ["RAY_SERVE_HAPROXY_MAXCONN"])
     assert most <= 20_000

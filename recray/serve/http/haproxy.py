@@ -105,6 +105,8 @@ def _environment(drain_s: float) -> dict[str, str]:
         "RAY_worker_niceness": "0",
         # What a lost replica has not answered is asked of another one; but haproxy_keeper.FRONT.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # HAProxy gives a replica up after three errors: with its 3, a request can have met all of them.
+        "RAY_SERVE_HAPROXY_RETRIES": "10",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         # Three failures in a row count: 10 s and 10 s are half a minute.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",

@@ -12,6 +12,7 @@ from recray.serve.http.direct import Direct
 from recray.serve.http.probes import Probes
 from recray.serve.http.raw import ID, is_plain_id, refuse
 from recray.serve.http.requests import RequestError
+from recray.serve.http.whole_answers import use_whole_answers
 
 # Watching for a client that hangs up costs Serve a task per request, and recommending takes about a
 # millisecond: less than it takes to notice.
@@ -37,7 +38,8 @@ class HeaderGuard:
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve puts around its HTTP application, innermost first."""
+    """What Serve puts around its HTTP application, innermost first; it asks before its server starts."""
+    use_whole_answers()
     return [
         Middleware(Direct),
         Middleware(WholeBodies, limits=limits_of_environment()),

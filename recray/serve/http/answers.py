@@ -54,7 +54,9 @@ class Recommendations(TypedDict):
     """Answer of ``POST /recommend``."""
 
     items: list[Item]
-    fallback: str | None  # None, "history" or "popular": what stood in for an unknown user's vector
+    fallback: (
+        str | None
+    )  # "history" or "popular": for an unknown user's vector; "recent": for retrieval; None
     version: dict[str, Version]  # by role: "retriever" and, where they are served, "ranker" and "generative"
     request_id: str
     request_time: int  # unix seconds that were used

@@ -34,6 +34,8 @@ class DecoderRetrieve:
         barred: items that must not come out at all.
     """
 
+    without = ""
+
     def __init__(
         self,
         version: OpenedVersion,

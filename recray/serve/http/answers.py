@@ -87,6 +87,7 @@ class Heard(TypedDict):
     """Answer of ``POST /events`` and ``PUT /items/{item_id}``: every replica knows within a second."""
 
     accepted: int
+    repeated: int  # of an event_id that was told before: nothing is made of them again
     unknown_items: list[str]  # that the version served now does not have: it makes nothing of them
     request_id: str
 

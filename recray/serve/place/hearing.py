@@ -40,7 +40,7 @@ class HearingService(FollowingService):
             RequestError: 429, no more is taken in; 503, it cannot be kept now.
         """
         try:
-            await asyncio.to_thread(self._hub.append, told)  # it may be in another process
+            taken = await asyncio.to_thread(self._hub.append, told)  # it may be in another process
         except HubFullError as error:
             raise RequestError(
                 429, "events_full", f"{error}: publish a version that has learnt them, and start anew"
@@ -51,7 +51,12 @@ class HearingService(FollowingService):
             raise RequestError(503, "events_unreachable", reason) from None
         self._feed.wake()
         unknown = {one.item_id for one in told} - self.item_rows.keys()
-        return {"accepted": len(told), "unknown_items": sorted(unknown), "request_id": ""}
+        return {
+            "accepted": taken,
+            "repeated": len(told) - taken,
+            "unknown_items": sorted(unknown),
+            "request_id": "",
+        }
 
     def problem(self) -> str | None:
         return super().problem() or self._feed.problem

@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Sequence
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from recray.serve.events.hub import MOST_AT_ONCE, MOST_KEPT, Batch, HubFullError
 from recray.serve.events.told import Availability, Event, Told, id_of
@@ -40,8 +42,14 @@ class RedisHub:
     """
 
     def __init__(self, url: str, application: str, most: int = MOST_KEPT) -> None:
-        within = {"socket_timeout": ANSWER_WITHIN_S, "socket_connect_timeout": ANSWER_WITHIN_S}
-        self._redis = redis.Redis.from_url(url, decode_responses=True, **within)
+        self._redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=ANSWER_WITHIN_S,
+            socket_connect_timeout=ANSWER_WITHIN_S,
+            # One that was idle may be closed. What timed out may have been taken in: it is not sent again.
+            retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+        )
         self._key, self._most = f"recray:{application}:told", most
         self._append = self._redis.register_script(_APPEND)
 

@@ -64,6 +64,7 @@ class Recommendations(TypedDict):
     skipped: list[Skipped]  # what did not do its part
     unknown: Unknown
     timings_ms: dict[str, float]
+    cached_s: NotRequired[float]  # it was made so many seconds ago, for the same question
     candidates: NotRequired[Candidates]  # with explain
 
 

@@ -28,13 +28,17 @@ class ServiceConfig(StagesConfig):
     stage_within_s: float = 3.0
     """Spread, of requests without a budget: seconds after which a deployment that has not answered is left
     alone, until it answers again."""
+    cache_s: float = 0.0
+    """Seconds for which an answer may be given again to the same question, unless something was told that it
+    would miss; 0: each is made anew."""
     poll_s: float = 1.0
     """Seconds between two looks at where the name points."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.budget_ms < 0:
-            raise ConfigError(f"budget_ms must not be negative, got {self.budget_ms}")
+        for name in ("budget_ms", "cache_s"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("poll_s", "stage_within_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")

@@ -92,7 +92,7 @@ class RetrievalDeployment:
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
         set_num_threads(1)
-        feed = feed_of(hub_of(config))
+        self._feed = feed = feed_of(hub_of(config))
 
         def load(bundles: ServedBundles) -> tuple[RetrievalStage, LiveVersion]:
             version = opened(bundles, feed)
@@ -102,7 +102,7 @@ class RetrievalDeployment:
 
     async def retrieve(self, reference: Reference, query: Query) -> RequestState:
         stage, _ = await self._versions.get(reference)
-        return stage(RequestState(query, StageClock()))
+        return stage(RequestState(query, StageClock(), heard=(self._feed.position,)))
 
     async def similar(self, reference: Reference, item_row: int, k: int) -> Candidates:
         stage, _ = await self._versions.get(reference)
@@ -122,7 +122,7 @@ class RankingDeployment:
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
-        feed = feed_of(hub_of(config))
+        self._feed = feed = feed_of(hub_of(config))
 
         def load(bundles: ServedBundles) -> RankingStages:
             version = opened(bundles, feed)
@@ -134,7 +134,8 @@ class RankingDeployment:
 
     async def rank(self, reference: Reference, state: RequestState) -> RequestState:
         ranking, reasons, _ = await self._versions.get(reference)
-        state = run(ranking, state._replace(clock=StageClock()))
+        heard = (*state.heard, self._feed.position)
+        state = run(ranking, state._replace(clock=StageClock(), heard=heard))
         return await asyncio.to_thread(run, reasons, state) if state.query.explain else state
 
 

@@ -13,6 +13,7 @@ from recray.serve.events.live import listening, opened
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.place.answer_cache import Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.elsewhere import Elsewhere, UnansweredError
@@ -77,7 +78,7 @@ class SpreadService(HearingService):
     def problem(self) -> str | None:
         return super().problem() or self._retrieval.problem or self._ranking.problem
 
-    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+    async def made(self, request: RecommendRequest) -> Made:
         clock = StageClock()
         current = self._catalogues.current
         query, unknown = current.content.query(request)
@@ -85,7 +86,7 @@ class SpreadService(HearingService):
         with self._one_explanation if query.explain else nullcontext():
             state = await self._retrieved(current, RequestState(query, clock))
             state = await self._ranked(current, state)
-        return answer(current.bundles, current.content, state, unknown)
+        return Made(answer(current.bundles, current.content, state, unknown), state.heard)
 
     async def _retrieved(self, current: Loaded[PinnedCatalogue], state: RequestState) -> RequestState:
         query, clock = state.query, state.clock

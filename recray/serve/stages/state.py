@@ -12,6 +12,7 @@ from recray.arrays import Bools, Float32s, Int64s
 from recray.bundles.searcher import Fallback
 from recray.features.candidates import Candidates
 from recray.serve.clock import StageClock
+from recray.serve.events.feed import Position
 from recray.serve.query import Query
 
 StoodIn: TypeAlias = Fallback | Literal["recent"]
@@ -53,6 +54,7 @@ class RequestState(NamedTuple):
     features_KF: Float32s | None = None  # of what was ranked, where an explanation is asked for
     explanation: Explanation | None = None
     skipped: tuple[Skipped, ...] = ()
+    heard: tuple[Position, ...] = ()  # of the deployments that it went through, before they began
     known_until: int | None = None  # unix seconds at which the log ends; None: there is none
 
     @property

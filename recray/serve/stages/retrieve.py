@@ -199,11 +199,7 @@ def retrieved(
     """
     num_ranked = len(candidates.item_ids_K)
     if len(further.item_ids_K):
-        candidates = Candidates(
-            np.concatenate([candidates.item_ids_K, further.item_ids_K]),
-            np.concatenate([candidates.scores_K, further.scores_K]),
-            np.concatenate([candidates.sources_K, further.sources_K]),
-        )
+        candidates = candidates.then(further)
     return state._replace(
         candidates=candidates,
         num_ranked=num_ranked,

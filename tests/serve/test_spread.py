@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
-from recray.serve.place.deployments import RankingDeployment, RetrievalDeployment
+from recray.serve.place.deployments import RankingDeployment, RetrievalDeployment, StageVersions
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.spread import SpreadService
 from recray.store import Store
@@ -111,8 +112,6 @@ def test_what_is_gone_is_not_waited_for_and_is_found_again(spread: Spread) -> No
 
 
 def test_a_fault_of_one_request_is_not_taken_for_the_end(spread: Spread, monkeypatch: Any) -> None:
-    from ray.exceptions import RayTaskError
-
     async def broken(*args: Any) -> Any:
         raise RayTaskError("retrieve", "a traceback", ValueError("this one"))
 
@@ -142,6 +141,47 @@ def test_what_is_similar_is_a_503_that_says_when_to_come_back(spread: Spread, st
     answer = spread.client.get("/items/i3/similar", b"k=4")
     assert (answer.status, answer.json["error"]) == (503, "retrieval_unanswered")
     assert answer.headers["retry-after"] == "1"
+
+
+def test_a_new_version_serves_when_the_others_have_it(
+    spread: Spread, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their loading takes longer than anyone waits for an answer, and no answer lacks anything."""
+    load_exactly = StageVersions._load_exactly
+
+    def slow(self: Any, reference: Any) -> Any:
+        time.sleep(3 * WITHIN_S)
+        return load_exactly(self, reference)
+
+    monkeypatch.setattr(StageVersions, "_load_exactly", slow)
+    for part in (spread.retrieval, spread.ranking):  # they do not follow by themselves
+        part._deployment._versions._follower.stop()
+    own_store.promote(APPLICATION, 2)
+    versions, skipped = set(), []
+
+    def is_served() -> bool:
+        answer = spread.ask()
+        versions.add(answer["version"]["ranker"]["version"])
+        skipped.extend(answer["skipped"])
+        return versions == {1, 2}
+
+    eventually(is_served, within_s=30)
+    assert skipped == []
+
+
+def test_a_version_that_another_deployment_cannot_load_is_not_taken(
+    spread: Spread, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: Any, reference: Any) -> None:
+        raise RayTaskError("load", "a traceback", MemoryError("no room for it"))
+
+    monkeypatch.setattr(RankingDeployment, "load", broken)
+    own_store.promote(APPLICATION, 2)
+    eventually(lambda: spread.service.health()["status"] == "degraded")
+    assert "the ranking deployment does not load it: no room for it" in (
+        spread.service.health()["problem"] or ""
+    )
+    assert spread.ask()["version"]["ranker"]["version"] == 1
 
 
 def test_its_health_knows_what_it_was_told(spread: Spread, world: World) -> None:

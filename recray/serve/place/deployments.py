@@ -100,6 +100,9 @@ class RetrievalDeployment:
 
         self._versions: StageVersions[tuple[RetrievalStage, LiveVersion]] = StageVersions(config, load)
 
+    async def load(self, reference: Reference) -> None:
+        await self._versions.get(reference)
+
     async def retrieve(self, reference: Reference, query: Query) -> RequestState:
         stage, _ = await self._versions.get(reference)
         return stage(RequestState(query, StageClock(), heard=(self._feed.position,)))
@@ -131,6 +134,9 @@ class RankingDeployment:
             )
 
         self._versions: StageVersions[RankingStages] = StageVersions(config, load)
+
+    async def load(self, reference: Reference) -> None:
+        await self._versions.get(reference)
 
     async def rank(self, reference: Reference, state: RequestState) -> RequestState:
         ranking, reasons, _ = await self._versions.get(reference)

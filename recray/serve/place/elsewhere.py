@@ -8,10 +8,14 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from recray.config import ConfigError
 from recray.serve.circuit import Circuit
 from recray.serve.stages.guard import FAILED, LATE
+from recray.store import Reference
 
 log = logging.getLogger(__name__)
+
+LOADED_WITHIN_S = 60.0
 
 T = TypeVar("T")
 
@@ -43,6 +47,20 @@ class Elsewhere:
     @property
     def problem(self) -> str | None:
         return None if self._circuit.answers else f"the {self._name} deployment does not answer"
+
+    def load(self, reference: Reference) -> None:
+        """Waits until it holds a version, for a thread that loads one as well. One that is mute is not
+        waited for any longer: there is a stand-in for it.
+
+        Raises:
+            ConfigError: it cannot load the version; says why.
+        """
+        try:
+            self._handle.load.remote(reference).result(timeout_s=LOADED_WITHIN_S)
+        except RayTaskError as error:
+            raise ConfigError(f"the {self._name} deployment does not load it: {error.cause}") from None
+        except (TimeoutError, RayError, RayServeException) as error:
+            log.error("the %s deployment does not say that it has %s: %r", self._name, reference, error)
 
     async def ask(self, kind: type[T], method: str, *arguments: object, budget_ms: float | None = None) -> T:
         """

@@ -60,11 +60,21 @@ class SpreadService(HearingService):
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
         hub = hub_of(config)
         feed = feed_of(hub)
-        follower = follow(config, lambda bundles: PinnedCatalogue(bundles, config, feed))
-        super().__init__(config, follower, hub, feed)
-        self._catalogues: Follower[PinnedCatalogue] = follower
         self._retrieval = Elsewhere("retrieval", retrieval, config.stage_within_s)
         self._ranking = Elsewhere("ranking", ranking, config.stage_within_s)
+        self._serves = False
+
+        def load(bundles: ServedBundles) -> PinnedCatalogue:
+            catalogue = PinnedCatalogue(bundles, config, feed)
+            # Requests go by a new version when the others have it: until then the old one answers whole.
+            for part in (self._retrieval, self._ranking) if self._serves else ():
+                part.load(bundles.reference)
+            return catalogue
+
+        follower = follow(config, load)
+        super().__init__(config, follower, hub, feed)
+        self._catalogues: Follower[PinnedCatalogue] = follower
+        self._serves = follower.loaded is not None
         self._one_explanation = OnePlace("explanations")
         follower.start()
 

@@ -43,6 +43,19 @@ class Candidates(NamedTuple):
     scores_K: Float32s  # the retriever's score of every candidate, whichever source named it; or NaN
     sources_K: UInt8s  # bit mask over SOURCES
 
+    def first(self, count: int) -> "Candidates":
+        """The best so many."""
+        item_ids_K, scores_K, sources_K = self
+        return Candidates(item_ids_K[:count], scores_K[:count], sources_K[:count])
+
+    def then(self, more: "Candidates") -> "Candidates":
+        """Others behind them."""
+        return Candidates(
+            np.concatenate([self.item_ids_K, more.item_ids_K]),
+            np.concatenate([self.scores_K, more.scores_K]),
+            np.concatenate([self.sources_K, more.sources_K]),
+        )
+
 
 class SearchQuery(NamedTuple):
     """One query, ready to be compared with all items: scores are ``item_ID @ query_D``."""

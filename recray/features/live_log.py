@@ -1,7 +1,7 @@
 """A log that goes on: the events that a version was made with, and those that came since.
 
-What came since is a log of its own, small enough to be made anew whenever something comes; every look-up
-asks both and adds. Readers see the old state or the new one.
+What came since is a log of its own, made longer whenever something comes; every look-up asks both and adds.
+Readers see the old state or the new one.
 
 Shapes: K items, H events of a history, N events that came since.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Int32s, Int64s
-from recray.features.log import EventLog
+from recray.features.log import FOLLOW_SOURCES, FOLLOW_STEPS, EventLog
 from recray.features.look_ups import UserEvents
 from recray.features.overlap import Overlap
 from recray.features.past import DAY_S, RECENT_EVENTS, Past, UserPast, mean
@@ -33,11 +33,7 @@ class LiveEvent(NamedTuple):
 
 
 class LiveLog:
-    """An event log that can be told more; thread-safe.
-
-    What a user did before and after the end of the log are not looked at together where it is asked what came
-    next (``followers_before``): a pair that lies across is not counted.
-    """
+    """An event log that can be told more; thread-safe."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -47,20 +43,22 @@ class LiveLog:
         events_a_day = (len(log) - int(log.timestamps_N.searchsorted(usual))) / USUAL_DAYS
         self._dense = max(1, round(DENSE_SHARE * events_a_day))
         self._lock = threading.Lock()
-        self._told = _columns([])
         self._since: EventLog | None = None
 
     def add(self, events: Sequence[LiveEvent]) -> None:
         """From now on they are known, but for those from before the end of the log, which it has learnt."""
         with self._lock:
-            more = _columns([event for event in events if event.time >= self._log.end])
-            if not len(more[0]):
+            more = [event for event in events if event.time >= self._log.end]
+            if not more:
                 return
-            self._told = [np.concatenate(both) for both in zip(self._told, more, strict=True)]
-            users_N, *others = self._told
+            users_N, *others = _columns(more)
             nobody_last_N = np.where(users_N < 0, self.num_users, users_N)
             self._since = EventLog(
-                nobody_last_N, *others, num_users=self.num_users + 1, num_items=self.num_items
+                nobody_last_N,
+                *others,
+                num_users=self.num_users + 1,
+                num_items=self.num_items,
+                after=self._since,
             )
 
     def __len__(self) -> int:
@@ -119,11 +117,19 @@ class LiveLog:
         )
 
     def followers_before(self, item_id: int, time: int, item_ids_K: Int64s) -> tuple[Int64s, int]:
-        counts_K, occurrences = self._log.followers_before(item_id, time, item_ids_K)
-        if self._since is not None:
-            more_K, more = self._since.followers_before(item_id, time, item_ids_K)
-            counts_K, occurrences = counts_K + more_K, occurrences + more
-        return counts_K, occurrences
+        log, since = self._log, self._since
+        if since is None or time <= log.end:
+            return log.followers_before(item_id, time, item_ids_K)
+        newer_K, newer = since.followers_before(item_id, time, item_ids_K, nobody=self.num_users)
+        older_K, older = log.followers_before(item_id, time, item_ids_K, FOLLOW_SOURCES - newer)
+        counts_K = newer_K + older_K
+        # What came before the end of the log, and was followed after it.
+        user_M, steps_M = log.latest_of(item_id, FOLLOW_SOURCES - newer)
+        goes_on_M = steps_M < FOLLOW_STEPS
+        across = since.first_of(user_M[goes_on_M], FOLLOW_STEPS - steps_M[goes_on_M], time)
+        if len(across):
+            counts_K += np.bincount(across, minlength=self.num_items)[item_ids_K]
+        return counts_K, newer + older
 
     def overlap(self, column: str) -> Overlap | None:
         return self._log.overlap(column)
@@ -131,9 +137,8 @@ class LiveLog:
 
 def _columns(events: Sequence[LiveEvent]) -> list[npt.NDArray[Any]]:
     """users_N, items_N, ratings_N and times_N."""
-    columns = zip(*events, strict=True) if events else [()] * len(LiveEvent._fields)
     kinds = (np.int64, np.int64, np.float64, np.int64)
-    return [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    return [np.array(column, kind) for column, kind in zip(zip(*events, strict=True), kinds, strict=True)]
 
 
 def _both(older: Past, newer: Past) -> Past:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recray.arrays import Float64s, Int32s, Int64s
+from recray.arrays import Float32s, Float64s, Int32s, Int64s
 from recray.features.items import NO_ITEM_FEATURES, Items, check_items, item_features, item_frame
 from recray.features.look_ups import UserEvents
 from recray.features.overlap import Overlap
@@ -53,6 +53,8 @@ class EventLog:
         ratings_N: float32, finite; 1.0 where the source has none.
         timestamps_N: int64 unix seconds, any order; events of one second keep the order given.
         items: labels, numbers and dates of the ``num_items`` items.
+        after: a log of as many users and items whose events came before these. The outcome is as if it was
+            made of all of them at once; sorting is spared.
     Raises:
         DataError: arrays of different lengths, ids out of range, a rating that is not finite, or
             timestamps whose span times the number of users or items does not fit in 63 bits
@@ -69,6 +71,7 @@ class EventLog:
         num_users: int,
         num_items: int,
         items: Items | None = None,
+        after: "EventLog | None" = None,
     ) -> None:
         self.num_users, self.num_items = num_users, num_items
         self.items = items or NO_ITEM_FEATURES
@@ -77,21 +80,26 @@ class EventLog:
         ratings, times_N = np.asarray(ratings_N, np.float64), np.asarray(timestamps_N, np.int64)
         _check_events(users_N, items_N, ratings, times_N, num_users, num_items)
         check_items(self.items, num_items)
+        if after:
+            users_N = np.concatenate([after.user_ids_N, users_N], dtype=np.int64)
+            items_N = np.concatenate([after.item_ids_N, items_N], dtype=np.int64)
+            ratings = np.concatenate([after.ratings_N, ratings], dtype=np.float64)
+            times_N = np.concatenate([after.timestamps_N, times_N])
         order_N = np.argsort(times_N, kind="stable")
         self.user_ids_N: Int32s = users_N[order_N].astype(np.int32)
         self.item_ids_N: Int32s = items_N[order_N].astype(np.int32)
-        self.timestamps_N = times_N[order_N]
+        self.timestamps_N: Int64s = times_N[order_N]
         # Float32 keeps multiples of the step: where its own steps are coarser, they are multiples too.
         steps_N = np.rint(ratings[order_N] / RATING_STEP)
-        self.ratings_N = (steps_N * RATING_STEP).astype(np.float32)
-        self._index()
+        self.ratings_N: Float32s = (steps_N * RATING_STEP).astype(np.float32)
+        self._index(*_nearly(after, order_N) if after else (None, None))
 
-    def _index(self) -> None:
+    def _index(self, by_item_N: Int32s | None, by_user_N: Int32s | None) -> None:
         """Sort by item and by user, with running totals; see ``Order``."""
         times_N, ratings_N = self.timestamps_N, self.ratings_N
         self._clock = clock = Clock.of(times_N, max(self.num_users, self.num_items))
-        self.by_item = Order(self.item_ids_N, times_N, ratings_N, self.num_items, clock)
-        self.by_user = Order(self.user_ids_N, times_N, ratings_N, self.num_users, clock)
+        self.by_item = Order(self.item_ids_N, times_N, ratings_N, self.num_items, clock, by_item_N)
+        self.by_user = Order(self.user_ids_N, times_N, ratings_N, self.num_users, clock, by_user_N)
         self._user_items_N = self.item_ids_N[self.by_user.order_N]
         self._user_ratings_N = ratings_N[self.by_user.order_N]
         # For what came next: from the place of an event in its item's row to its place in its user's.
@@ -200,9 +208,19 @@ class EventLog:
 
     # ------------------------------------------------------------- what came next
 
-    def followers_before(self, item_id: int, time: int, item_ids_K: Int64s) -> tuple[Int64s, int]:
+    def followers_before(
+        self,
+        item_id: int,
+        time: int,
+        item_ids_K: Int64s,
+        sources: int = FOLLOW_SOURCES,
+        nobody: int | None = None,
+    ) -> tuple[Int64s, int]:
         """What users did next after ``item_id``, strictly before ``time``.
 
+        Args:
+            sources: how many occurrences to look at, instead of FOLLOW_SOURCES.
+            nobody: a user that is none in particular: what many did is not taken for one's.
         Returns:
             counts_K, int64: how often each of K items came within FOLLOW_STEPS events of the same user
             after one of the latest FOLLOW_SOURCES occurrences of ``item_id``; and how many occurrences
@@ -212,10 +230,13 @@ class EventLog:
         base, relative = item_id * self._clock.span, self._clock.at(time)
         first = int(order.starts[item_id])
         stop = int(order.keys_N.searchsorted(base + relative))
-        rows = slice(max(first, stop - FOLLOW_SOURCES), stop)
-        place_M = self._user_place_N[rows]
+        rows = slice(max(first, stop - sources), stop)
+        place_M, times_M = self._user_place_N[rows], order.keys_N[rows] - base
+        if nobody is not None:
+            is_someone_M = self.user_ids_N[order.order_N[rows]] != nobody
+            place_M, times_M = place_M[is_someone_M], times_M[is_someone_M]
         # Where the user's own events reach ``time``: the key of this event, moved to that moment.
-        limit_M = user_keys_N[place_M] - (order.keys_N[rows] - base) + relative
+        limit_M = user_keys_N[place_M] - times_M + relative
         counts_K = look_up_loops.followers(
             place_M,
             limit_M,
@@ -225,6 +246,22 @@ class EventLog:
             np.ascontiguousarray(item_ids_K, np.int64),
         )
         return counts_K, len(place_M)
+
+    def latest_of(self, item_id: int, count: int) -> tuple[Int32s, Int64s]:
+        """Of the latest occurrences of an item: whose they are, and how many events of that user follow."""
+        first, stop = self.by_item.starts[item_id : item_id + 2].tolist()
+        rows = slice(max(first, stop - count), stop)
+        user_M = self.user_ids_N[self.by_item.order_N[rows]]
+        return user_M, self.by_user.starts[user_M + 1] - 1 - self._user_place_N[rows]
+
+    def first_of(self, user_M: Int32s, count_M: Int64s, time: int) -> Int32s:
+        """The items of the first so many events of each user, strictly before ``time``, in any order."""
+        start_M = self.by_user.starts[user_M]
+        passed_M = self.by_user.places_before(user_M.astype(np.int64), time) - start_M
+        count_M = np.minimum(count_M, passed_M)
+        place_N = np.repeat(start_M - (np.cumsum(count_M) - count_M), count_M) + np.arange(count_M.sum())
+        items_N: Int32s = self._user_items_N[place_N]
+        return items_N
 
     # ------------------------------------------------------------------ files
 
@@ -280,6 +317,19 @@ class EventLog:
             num_items=len(items),
             items=item_features(items),
         )
+
+
+def _nearly(before: EventLog, order_N: Int64s) -> tuple[Int32s, Int32s]:
+    """The positions of a longer log, almost by item and by user: those of ``before``, then those that came.
+
+    Args:
+        order_N: of the longer log, over the events of ``before`` and then those that came.
+    """
+    place_N = np.empty(len(order_N), np.int32)
+    place_N[order_N] = np.arange(len(order_N), dtype=np.int32)
+    came_N = place_N[len(before) :]
+    by_item_N, by_user_N = (place_N[order.order_N] for order in (before.by_item, before.by_user))
+    return np.concatenate([by_item_N, came_N]), np.concatenate([by_user_N, came_N])
 
 
 def _check_events(

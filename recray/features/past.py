@@ -145,6 +145,10 @@ class Clock(NamedTuple):
 class Order:
     """The events of a log sorted by (owner, time), ties in the order in which they came.
 
+    Args:
+        nearly_N: positions in the log that are almost in order, ties in the order in which they came: sorting
+            is then little more than reading. None: as they lie in the log.
+
     Attributes:
         order_N: positions in the log.
         keys_N: owner * span + time on the clock.
@@ -154,11 +158,20 @@ class Order:
     """
 
     def __init__(
-        self, owner_N: Int32s, times_N: Int64s, ratings_N: Float32s, num_owners: int, clock: Clock
+        self,
+        owner_N: Int32s,
+        times_N: Int64s,
+        ratings_N: Float32s,
+        num_owners: int,
+        clock: Clock,
+        nearly_N: Int32s | None = None,
     ) -> None:
         keys_N = owner_N.astype(np.int64) * clock.span + (times_N - clock.origin)
         self.clock = clock
-        self.order_N: Int32s = np.argsort(keys_N, kind="stable").astype(np.int32)
+        if nearly_N is None:
+            self.order_N: Int32s = np.argsort(keys_N, kind="stable").astype(np.int32)
+        else:
+            self.order_N = nearly_N[np.argsort(keys_N[nearly_N], kind="stable")]
         self.ended_keys_N = np.append(keys_N[self.order_N], np.iinfo(np.int64).max)
         self.keys_N = self.ended_keys_N[:-1]
         self.starts = np.zeros(num_owners + 1, np.int64)

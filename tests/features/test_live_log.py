@@ -1,16 +1,18 @@
 """A log that is told more answers as one that was made with all of it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from recray.features.live_log import LiveEvent, LiveLog
+from recray.features.log import EventLog
 from recray.features.past import DAY_S
 from recray.features.ranking import RankingQuery, compute
 from recray.features.ranking.registry import features_of
 from tests.features.worlds import DAYS, NUM_ITEMS, NUM_USERS, START, make_log, make_world
 
 CUT = START + 60 * DAY_S
-ACROSS = ("follows_last",)  # pairs that lie across the end of the log are not counted
 
 
 def told(since_cut: bool = True) -> tuple[LiveLog, int]:
@@ -22,10 +24,11 @@ def told(since_cut: bool = True) -> tuple[LiveLog, int]:
     return live, max(e.time for e in later) + 1
 
 
-def test_features_are_those_of_the_whole_log_but_for_pairs_across_its_end() -> None:
+def test_features_are_those_of_the_whole_log() -> None:
     world = make_world()
     live, end = told()
-    names = tuple(name for name in features_of(world.log.columns) if name not in ACROSS)
+    names = tuple(features_of(world.log.columns))
+    assert "follows_last" in names
     ids = np.arange(NUM_ITEMS)
     for time in (CUT + 1, CUT + 20 * DAY_S, end, end + 5 * DAY_S):
         for user in range(-1, NUM_USERS):
@@ -56,6 +59,52 @@ def test_events_of_nobody_known_count_for_their_item_alone() -> None:
     assert all(
         len(live.seen_before(u, 2**33)) == len(world.log.seen_before(u, 2**33)) for u in range(NUM_USERS)
     )
+
+
+@pytest.mark.parametrize("cut_days", [0.5, 3, 60])
+def test_what_came_next_is_counted_across_the_end_of_the_log(cut_days: float) -> None:
+    """Also where the log has more occurrences than are looked at, of which the latest lie behind its end."""
+    rng, every = np.random.default_rng(1), np.arange(6)
+    times = np.sort(rng.integers(START, START + 5 * DAY_S, 3_000))
+    events = [LiveEvent(int(rng.integers(9)), int(rng.integers(6)), 1.0, int(time)) for time in times]
+    cut = START + int(cut_days * DAY_S)
+
+    def made(events: list[LiveEvent]) -> EventLog:
+        return EventLog(*np.array(events, np.float64).reshape(-1, 4).T, num_users=9, num_items=6)
+
+    whole, live = made(events), LiveLog(made([e for e in events if e.time < cut]))
+    live.add(events)
+    for time in (cut, cut + 100, cut + DAY_S // 2, whole.end):
+        for item in every.tolist():
+            expected, looked_at = whole.followers_before(item, time, every)
+            counts, occurrences = live.followers_before(item, time, every)
+            assert (counts.tolist(), occurrences) == (expected.tolist(), looked_at)
+
+
+def test_what_several_strangers_did_is_not_taken_for_what_one_did_next() -> None:
+    live = LiveLog(make_world().log)
+    end = live.end
+    before = live.followers_before(3, end + 9, np.arange(NUM_ITEMS))
+    live.add([LiveEvent(-1, 3, 1.0, end + n) for n in range(4)] + [LiveEvent(-1, 4, 1.0, end + 5)])
+    after = live.followers_before(3, end + 9, np.arange(NUM_ITEMS))
+    assert (after[0].tolist(), after[1]) == (before[0].tolist(), before[1])
+
+
+def test_a_log_made_longer_is_the_one_that_is_made_of_all_at_once() -> None:
+    """Some come late, several in one second."""
+    rng = np.random.default_rng(0)
+    columns = rng.integers(0, (40, 30, 5, 500), (2_000, 4)).astype(np.float64).T
+    grown: EventLog | None = None
+    bounds = [0, *np.sort(rng.integers(0, 2_000, 40)).tolist(), 2_000]
+    for start, stop in pairwise(bounds):
+        grown = EventLog(*columns[:, start:stop], num_users=40, num_items=30, after=grown)
+    assert grown is not None
+    whole = EventLog(*columns, num_users=40, num_items=30)
+    for one, other in ((grown, whole), (grown.by_item, whole.by_item), (grown.by_user, whole.by_user)):
+        for name, value in vars(other).items():
+            if isinstance(value, np.ndarray):
+                assert np.array_equal(getattr(one, name), value), name
+                assert getattr(one, name).dtype == value.dtype, name
 
 
 def test_a_handful_of_events_do_not_make_an_old_log_young() -> None:

@@ -25,12 +25,12 @@ def semantic_ids(seed: int = 0, num_items: int = NUM_ITEMS) -> SemanticIds:
     return disambiguate(codes_IL, (8, 8, 8))
 
 
-def decoder(ids: SemanticIds, seed: int = 0) -> Decoder:
+def decoder(ids: SemanticIds, seed: int = 0, config: DecoderConfig = CONFIG) -> Decoder:
     torch.manual_seed(seed)
     schema = SemanticSchema(
         num_users=NUM_USERS, num_items=ids.num_items, code_sizes=ids.sizes, codes_digest=ids.digest
     )
-    model = models.build("decoder", CONFIG, schema)
+    model = models.build("decoder", config, schema)
     assert isinstance(model, Decoder)
     model.set_semantic_ids(ids)
     return model.eval()
@@ -44,6 +44,7 @@ def publish_decoder(
     name: str = DECODER,
     items: pl.DataFrame | None = None,
     map_of_weights: SemanticIds | None = None,
+    config: DecoderConfig = CONFIG,
 ) -> Bundle:
     """Publishes a decoder.
 
@@ -53,7 +54,7 @@ def publish_decoder(
     """
     items = world.items if items is None else items
     ids = semantic_ids(num_items=len(items))
-    model = decoder(map_of_weights or ids, seed)
+    model = decoder(map_of_weights or ids, seed, config)
     counts_I = np.pad(world.counts_I, (0, max(0, len(items) - NUM_ITEMS)))[: len(items)]
     files = GenerativeFiles(users=world.users, items=items, item_counts_I=counts_I, codes=ids)
     schema = SemanticSchema(
@@ -66,7 +67,7 @@ def publish_decoder(
         name,
         lambda folder: write_generative(folder, model, files),
         model="decoder",
-        config=to_dict(CONFIG),
+        config=to_dict(config),
         schema=schema,
     )
 

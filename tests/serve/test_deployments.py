@@ -3,6 +3,7 @@
 import dataclasses
 import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -268,9 +270,56 @@ def test_a_ranking_deployment_that_is_late_is_not_waited_for(server: Server) -> 
     whole = server.recommend("spread", user_id=103)
     assert whole["skipped"] == []
     late = server.recommend("spread", user_id=103, budget_ms=1)
-    assert late["skipped"] == [{"stage": "rank", "reason": "late"}]
+    assert late["skipped"] == [{"stage": stage, "reason": "late"} for stage in ("retrieve", "rank")]
+    assert late["fallback"] == "recent"
     assert len(late["items"]) == 10
     assert {item["score"] for item in late["items"]} != {item["score"] for item in whole["items"]}
+
+
+def replica_of(deployment: str) -> psutil.Process:
+    """The process of the one replica of a deployment of the spread application, once there is one."""
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        below = psutil.Process().children(recursive=True)
+        found[:] = [one for one in below if f"ServeReplica:spread:{deployment}" in " ".join(_command(one))]
+        return len(found) == 1
+
+    eventually(is_there)
+    return found[0]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("deployment", "stage"), [("retrieval", "retrieve"), ("ranking", "rank")])
+def test_a_deployment_that_dies_or_hangs_costs_no_answer(
+    server: Server, deployment: str, stage: str, how: signal.Signals
+) -> None:
+    promote(server, 1)
+    eventually(lambda: server.recommend("spread", user_id=103)["skipped"] == [])
+    before = server.recommend("spread", user_id=103)
+    replica = replica_of(deployment)
+    replica.send_signal(how)
+    skipped, deadline = [], time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = server.recommend("spread", user_id=103)
+        assert len(answer["items"]) == 10
+        skipped.append([one["stage"] for one in answer["skipped"]])
+        if stage == "retrieve" and skipped[-1]:
+            assert answer["items"] == before["items"]  # found before, ranked now
+            refused = server.ask("/spread/items/i42/similar?k=4")[0]
+            assert refused in (200, 503)
+        if [stage] in skipped and not skipped[-1]:
+            break
+    assert [stage] in skipped
+    assert skipped[-1] == [], "it did not come back within 60 s"
+    assert {tuple(each) for each in skipped} <= {(), (stage,)}
 
 
 def test_what_one_replica_is_told_all_of_them_know(server: Server) -> None:

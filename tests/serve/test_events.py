@@ -245,3 +245,39 @@ def test_a_version_that_nobody_holds_is_let_go() -> None:
     feed = Feed(LocalHub())
     feed.attach(Listener())
     assert not list(feed._listeners)
+
+
+def test_events_that_are_sent_again_count_once(services: tuple[FusedService, FusedService]) -> None:
+    one, other = (Client(create_app(service)) for service in services)
+    item = items_of(one, user_id=103)[0]
+    event = {"user_id": 103, "item_id": item, "time": NOW + 60, "event_id": "e1"}
+    first = tell(one, event)
+    assert (first["accepted"], first["repeated"]) == (1, 0)
+    again = tell(
+        other, event, {**event, "event_id": "e2"}, {**event, "event_id": "e2"}, event | {"rating": 2}
+    )
+    assert (again["accepted"], again["repeated"]) == (1, 3)
+    no_id = {key: value for key, value in event.items() if key != "event_id"}
+    assert tell(one, no_id, no_id)["accepted"] == 2
+    listener = Listener()
+    for service in services:
+        eventually(lambda service=service: service._feed._number == 4)
+    services[1]._feed.attach(listener)
+    assert [told.event_id for told in listener.told] == ["e1", "e2", None, None]
+
+
+@pytest.mark.parametrize("event_id", ["", "x" * 201, 7])
+def test_event_ids_that_are_none_are_refused(clients: tuple[Client, Client], event_id: Any) -> None:
+    answer = clients[0].post({"events": [{"item_id": "i1", "event_id": event_id}]}, path="/events")
+    assert answer.status == 422
+    assert "events[0]" in answer.json["message"]
+
+
+def test_what_is_repeated_takes_no_room_and_what_is_refused_may_come_again() -> None:
+    hub, told = LocalHub(most=3), [Event("u", "i", 1.0, n, f"e{n}") for n in range(4)]
+    assert hub.append(told[:2]) == 2
+    with pytest.raises(HubFullError):
+        hub.append(told[1:])
+    assert hub.append(told[1:3]) == 1
+    assert hub.append(told[:3]) == 0
+    assert hub.after(0, "").told == told[:3]

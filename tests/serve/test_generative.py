@@ -25,7 +25,7 @@ from recray.serve.place.pipeline import Pipeline
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import open_served
 from recray.store import Store, StoreError
-from tests.serve.generative_world import DECODER, decoder, exact_scores, publish_decoder, semantic_ids
+from tests.serve.generative_world import CONFIG, DECODER, decoder, exact_scores, publish_decoder, semantic_ids
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World
 
 REPO = Path(__file__).parents[2]
@@ -107,6 +107,19 @@ def test_unknown_items_are_refused(alone: Pipeline) -> None:
 def test_the_whole_catalogue_comes_back_where_it_is_asked_for(alone: Pipeline) -> None:
     assert sorted(ids(ask(alone, history=["i5"], k=500))) == [i for i in range(NUM_ITEMS) if i != 5]
     assert ask(alone, history=["i5"], exclude=[f"i{i}" for i in range(NUM_ITEMS)])["items"] == []
+
+
+def test_a_short_list_is_the_beginning_of_a_longer_one_whatever_the_beams(
+    own_store: Store, world: World
+) -> None:
+    publish_decoder(own_store, world, config=dataclasses.replace(CONFIG, beams=8))
+    few = Pipeline(open_served(own_store, DECODER, 1))
+    longest = ids(ask(few, history=["i5"], k=60))
+    assert len(set(longest)) == 60
+    for k in (1, 7, 8, 9, 25):
+        assert ids(ask(few, history=["i5"], k=k)) == longest[:k]
+    rest = ask(few, history=["i5"], k=8, exclude=[f"i{item}" for item in longest[:8]])
+    assert ids(rest) == longest[8:16]  # so that a page by exclude is the next part of the list
 
 
 def test_cold_items_are_reached_by_their_codes(alone: Pipeline, world: World) -> None:

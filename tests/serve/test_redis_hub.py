@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -20,7 +21,7 @@ from recray.serve.place.hub_actor import REDIS_URL, hub_of
 from recray.store import Store
 from tests.serve.asgi import Client
 from tests.serve.test_events import Listener, eventually, items_of, put, tell
-from tests.serve.world import APPLICATION, NOW
+from tests.serve.world import APPLICATION, NOW, NUM_ITEMS
 
 TOLD: list[Told] = [Event("u", "i1", 2.5, NOW), Availability("ü", False), Event(None, "i2", 1.0, NOW + 1)]
 
@@ -81,6 +82,40 @@ def test_a_full_one_takes_nothing_of_what_is_too_much(server: Server) -> None:
         hub.append(TOLD[:2])
     hub.append(TOLD[:1])
     assert hub.after(0, "").upto == 4
+
+
+def test_what_is_sent_again_is_kept_once(server: Server) -> None:
+    one, other = RedisHub(server.url, "shop", most=4), RedisHub(server.url, "shop", most=4)
+    told = [Event("u", "i", 1.0, n, f"é{n}") for n in range(4)]
+    assert one.append([*told[:2], told[0]]) == 2
+    with pytest.raises(HubFullError):
+        other.append([*told[1:], Event("u", "i", 1.0, 9)])
+    assert other.append(told[1:]) == 2
+    assert one.append(told) == 0
+    assert one.append([]) == 0
+    assert one.after(0, "").told == told
+
+
+def test_what_was_told_outlives_the_cluster(server: Server, own_store: Store) -> None:
+    """Everything is started anew but Redis: known users and strangers have the histories that they had."""
+    config = ServiceConfig(application=APPLICATION, store=str(own_store.root))
+    asked: list[dict[str, Any]] = [{"user_id": 103}, {"user_id": "new here"}]
+    service = FusedService(config, RedisHub(server.url, APPLICATION))
+    client = Client(create_app(service))
+    untold = [items_of(client, **fields) for fields in asked]
+    tell(
+        client, *({**fields, "item_id": untold[0][n], "time": NOW + n} for fields in asked for n in range(3))
+    )
+    put(client, untold[0][5], False)
+    eventually(lambda: untold[0][5] not in items_of(client, user_id=103, k=NUM_ITEMS))
+    told = [items_of(client, **fields) for fields in asked]
+    service.stop()
+    again = FusedService(config, RedisHub(server.url, APPLICATION))
+    client = Client(create_app(again))
+    assert [items_of(client, **fields) for fields in asked] == told
+    assert told[1] != untold[1]
+    assert not set(untold[0][:3]) & set(told[0])
+    again.stop()
 
 
 def test_losing_redis_degrades_and_comes_back_by_itself(server: Server, own_store: Store) -> None:

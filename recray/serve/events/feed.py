@@ -4,9 +4,10 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from recray.serve.events.hub import Hub
+from recray.serve.events.marks import Marks
 from recray.serve.events.told import Told
 
 log = logging.getLogger(__name__)
@@ -19,12 +20,25 @@ class Listener(Protocol):
     def tell(self, told: Sequence[Told]) -> None: ...
 
 
+class Position(NamedTuple):
+    """How far a replica has heard a hub."""
+
+    hub: str
+    number: int
+
+    def reaches(self, other: "Position") -> bool:
+        """Whether all is known that is known there."""
+        return self.hub == other.hub and self.number >= other.number
+
+
 class Feed:
     """Follows a hub in the background. Versions are let go with their last user."""
 
     def __init__(self, hub: Hub, poll_s: float = POLL_S) -> None:
         self._hub, self._poll_s = hub, poll_s
         self._name, self._number = "", 0
+        self.position = Position("", 0)  # of what all listeners were told
+        self._marks: Marks | None = None
         self._heard: list[Told] = []
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -45,6 +59,14 @@ class Feed:
             if self._heard:
                 listener.tell(self._heard)
             self._listeners.add(listener)
+
+    def marked(self) -> Marks:
+        """From now on kept up to date, after the listeners and the position."""
+        with self._lock:
+            if self._marks is None:
+                self._marks = Marks()
+                self._marks.tell(self._heard)
+            return self._marks
 
     def look(self) -> None:
         """One look at the hub. Never raises."""
@@ -68,6 +90,9 @@ class Feed:
             self._heard += batch.told
             for listener in self._listeners if batch.told else ():
                 listener.tell(batch.told)
+            self.position = Position(self._name, self._number)
+            if self._marks:
+                self._marks.tell(batch.told)
         return bool(batch.told)
 
     def _complain(self, problem: str | None) -> None:

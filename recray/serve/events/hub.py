@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from recray.serve.events.told import Told
+from recray.serve.events.told import Told, id_of
 
 MOST_KEPT = 1_000_000  # about 300 bytes each
 MOST_AT_ONCE = 10_000  # of one answer
@@ -29,8 +29,9 @@ class HubFullError(Exception):
 class Hub(Protocol):
     """Where replicas leave and find what they were told; may be in another process."""
 
-    def append(self, told: Sequence[Told]) -> None:
-        """
+    def append(self, told: Sequence[Told]) -> int:
+        """Takes in what it does not keep yet, by its id; returns how many it did.
+
         Raises:
             HubFullError: nothing of it was taken.
         """
@@ -46,13 +47,24 @@ class LocalHub:
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._name, self._most = uuid.uuid4().hex, most
         self._told: list[Told] = []
+        self._ids: set[str] = set()  # of what is kept: no more than that
         self._lock = threading.Lock()
 
-    def append(self, told: Sequence[Told]) -> None:
+    def append(self, told: Sequence[Told]) -> int:
         with self._lock:
-            if len(self._told) + len(told) > self._most:
+            new, ids = [], set[str]()
+            for one in told:
+                known = id_of(one)
+                if known is None:
+                    new.append(one)
+                elif known not in self._ids and known not in ids:
+                    ids.add(known)
+                    new.append(one)
+            if len(self._told) + len(new) > self._most:
                 raise HubFullError(f"{len(self._told):,} of at most {self._most:,} are kept")
-            self._told += told
+            self._told += new
+            self._ids |= ids
+            return len(new)
 
     def after(self, number: int, hub: str) -> Batch:
         first = number if hub == self._name else 0

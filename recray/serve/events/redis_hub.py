@@ -5,21 +5,34 @@ import uuid
 from collections.abc import Sequence
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from recray.serve.events.hub import MOST_AT_ONCE, MOST_KEPT, Batch, HubFullError
-from recray.serve.events.told import Availability, Event, Told
+from recray.serve.events.told import Availability, Event, Told, id_of
 
 ANSWER_WITHIN_S = 2.0
 # One step for Redis: looked at and added to by nobody else in between.
 _APPEND = """
-if redis.call('LLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then return 0 end
-for n = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[n]) end
-return 1
+local new, ids = {}, {}
+for n = 2, #ARGV, 2 do
+  local id = ARGV[n]
+  if id == '' or not ids[id] and redis.call('SISMEMBER', KEYS[2], id) == 0 then
+    new[#new + 1] = n
+    if id ~= '' then ids[id] = true end
+  end
+end
+if redis.call('LLEN', KEYS[1]) + #new > tonumber(ARGV[1]) then return -1 end
+for _, n in ipairs(new) do
+  redis.call('RPUSH', KEYS[1], ARGV[n + 1])
+  if ARGV[n] ~= '' then redis.call('SADD', KEYS[2], ARGV[n]) end
+end
+return #new
 """
 
 
 class RedisHub:
-    """A list under one key, and the name that it was given when it was new.
+    """A list under one key, the ids in it under another, and the name that it was given when it was new.
 
     Args:
         url: such as ``redis://localhost:6379/0``.
@@ -29,15 +42,24 @@ class RedisHub:
     """
 
     def __init__(self, url: str, application: str, most: int = MOST_KEPT) -> None:
-        within = {"socket_timeout": ANSWER_WITHIN_S, "socket_connect_timeout": ANSWER_WITHIN_S}
-        self._redis = redis.Redis.from_url(url, decode_responses=True, **within)
+        self._redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=ANSWER_WITHIN_S,
+            socket_connect_timeout=ANSWER_WITHIN_S,
+            # One that was idle may be closed. What timed out may have been taken in: it is not sent again.
+            retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+        )
         self._key, self._most = f"recray:{application}:told", most
         self._append = self._redis.register_script(_APPEND)
 
-    def append(self, told: Sequence[Told]) -> None:
-        values = [json.dumps([type(one).__name__.lower(), *one]) for one in told]
-        if not self._append([self._key], [self._most, *values]):
+    def append(self, told: Sequence[Told]) -> int:
+        values = [(id_of(one) or "", json.dumps([type(one).__name__.lower(), *one])) for one in told]
+        flat = [text for value in values for text in value]
+        taken = int(self._append([self._key, f"{self._key}:ids"], [self._most, *flat]))
+        if taken < 0:
             raise HubFullError(f"{self._redis.llen(self._key):,} of at most {self._most:,} are kept")
+        return taken
 
     def after(self, number: int, hub: str) -> Batch:
         self._redis.set(f"{self._key}:name", uuid.uuid4().hex, nx=True)

@@ -10,6 +10,7 @@ class Event(NamedTuple):
     item_id: str
     rating: float
     time: int  # unix seconds
+    event_id: str | None = None  # whoever sends it again says the same; None: it is another one each time
 
 
 class Availability(NamedTuple):
@@ -20,3 +21,8 @@ class Availability(NamedTuple):
 
 
 Told: TypeAlias = Event | Availability
+
+
+def id_of(told: Told) -> str | None:
+    """By which a hub finds out that it was told this before."""
+    return told.event_id if isinstance(told, Event) else None

@@ -54,7 +54,9 @@ class Recommendations(TypedDict):
     """Answer of ``POST /recommend``."""
 
     items: list[Item]
-    fallback: str | None  # None, "history" or "popular": what stood in for an unknown user's vector
+    fallback: (
+        str | None
+    )  # "history" or "popular": for an unknown user's vector; "recent": for retrieval; None
     version: dict[str, Version]  # by role: "retriever" and, where they are served, "ranker" and "generative"
     request_id: str
     request_time: int  # unix seconds that were used
@@ -62,6 +64,7 @@ class Recommendations(TypedDict):
     skipped: list[Skipped]  # what did not do its part
     unknown: Unknown
     timings_ms: dict[str, float]
+    cached_s: NotRequired[float]  # it was made so many seconds ago, for the same question
     candidates: NotRequired[Candidates]  # with explain
 
 
@@ -85,6 +88,7 @@ class Heard(TypedDict):
     """Answer of ``POST /events`` and ``PUT /items/{item_id}``: every replica knows within a second."""
 
     accepted: int
+    repeated: int  # of an event_id that was told before: nothing is made of them again
     unknown_items: list[str]  # that the version served now does not have: it makes nothing of them
     request_id: str
 

@@ -50,7 +50,7 @@ _PROBLEMS: dict[int, str] = {
     422: "a field is wrong; the message names it",
     429: "too many such requests at a time, or no more is taken in; the message says which",
     500: "a fault of the server; its log says more under the request id",
-    503: "nothing is loaded, what is told cannot be kept, or too many bodies; the message says which",
+    503: "nothing is loaded, retrieval is gone, what is told cannot be kept or too many bodies: see there",
 }
 _OF_ANY = (400, 404, 405, 500)  # whatever is asked
 _OF_A_BODY = (408, 413, 415, 422, 429, 503)

@@ -3,7 +3,7 @@
 import time
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.types import StrictBool, StrictFloat, StrictInt
 
 from recray.serve.events.told import Event
@@ -25,6 +25,9 @@ class EventBody(BaseModel):
         StrictFloat | StrictInt, Field(ge=-MOST_RATING, le=MOST_RATING, allow_inf_nan=False)
     ] = 1.0
     time: UnixSeconds | None = Field(None, description="unix seconds; absent: now")
+    event_id: Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)] | None = Field(
+        None, description="an event with an id that was told before is not counted again"
+    )
 
 
 class EventsRequest(BaseModel):
@@ -46,7 +49,7 @@ class EventsRequest(BaseModel):
                 message = f"events[{place}].time: {at} is in the future, it is {now}"
                 raise RequestError(422, "invalid_request", message)
             user = None if event.user_id is None else str(event.user_id)
-            told.append(Event(user, str(event.item_id), float(event.rating), at))
+            told.append(Event(user, str(event.item_id), float(event.rating), at, event.event_id))
         return told
 
 

@@ -77,6 +77,7 @@ class GatewayMetrics:
         self._skipped = Counter(
             "recray_skipped", "Stages left out of answers.", ["stage", "reason"], registry=self.registry
         )
+        self._cached = Counter("recray_cached", "Answers that were given before.", registry=self.registry)
         self._rows = Counter("recray_rows_scored", "Rows in the answers of /score.", registry=self.registry)
         self._unknown = Counter(
             "recray_unknown_categories",
@@ -101,6 +102,8 @@ class GatewayMetrics:
         """One answer of ``POST /recommend``."""
         self._recommended.inc()
         self._took(answer["timings_ms"])
+        if "cached_s" in answer:
+            self._cached.inc()
         if answer["fallback"]:
             self._fallbacks.labels(answer["fallback"]).inc()
         for skipped in answer["skipped"]:

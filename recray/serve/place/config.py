@@ -25,15 +25,23 @@ class ServiceConfig(StagesConfig):
     """Columns of the items that answers show beside the title; none: category and price, where there are."""
     budget_ms: int = 0
     """Milliseconds for an answer: stages that can be done without are left out when it is spent; 0: none."""
+    stage_within_s: float = 3.0
+    """Spread, of requests without a budget: seconds after which a deployment that has not answered is left
+    alone, until it answers again."""
+    cache_s: float = 0.0
+    """Seconds for which an answer may be given again to the same question, unless something was told that it
+    would miss; 0: each is made anew."""
     poll_s: float = 1.0
     """Seconds between two looks at where the name points."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.budget_ms < 0:
-            raise ConfigError(f"budget_ms must not be negative, got {self.budget_ms}")
-        if self.poll_s <= 0:
-            raise ConfigError(f"poll_s must be positive, got {self.poll_s}")
+        for name in ("budget_ms", "cache_s"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("poll_s", "stage_within_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
     def open_store(self) -> Store:
         return Store(Path(self.store) if self.store else None)

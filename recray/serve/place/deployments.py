@@ -9,53 +9,42 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import ray
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve.config import BackpressureConfig
-from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
-from recray.bundles.log import log_end
 from recray.config import ConfigError
 from recray.features.candidates import Candidates
 from recray.ops.ann import set_num_threads
 from recray.serve.clock import StageClock
-from recray.serve.events.feed import Feed
 from recray.serve.events.live import LiveVersion, listening, opened
-from recray.serve.follower import Follower, Loaded
-from recray.serve.http import answers, direct
+from recray.serve.follower import Follower
+from recray.serve.http import direct
 from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import drain, take_requests
 from recray.serve.http.haproxy_keeper import Admission
-from recray.serve.http.requests import RecommendRequest
-from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.following import follow
 from recray.serve.place.fused import FusedService
-from recray.serve.place.hearing import HearingService, feed_of
+from recray.serve.place.hearing import feed_of
 from recray.serve.place.hub_actor import end_hubs, hub_of
-from recray.serve.place.one_place import OnePlace
-from recray.serve.place.pipeline import answer, similar_answer
 from recray.serve.place.scoring import ScoringService
+from recray.serve.place.spread import SpreadService
 from recray.serve.query import Query
-from recray.serve.stages.guard import FAILED, LATE
 from recray.serve.stages.listed import open_ranking, open_reasons, open_retrieval, run
-from recray.serve.stages.shorten import Shorten
-from recray.serve.stages.state import RequestState, RetrievalStage, Skipped, Stage
+from recray.serve.stages.state import RequestState, RetrievalStage, Stage
 from recray.serve.versions import ServedBundles, open_served
 from recray.store import DamagedError, Reference, StoreError
 
 log = logging.getLogger(__name__)
 
 APPLICATION = "recray"  # its name inside Serve
-RANKED_WITHIN_S = 10.0  # of requests without a budget: then the other deployment counts as gone
 TRACING_VARIABLE = "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH"  # of Serve
 KEPT_VERSIONS = 3  # requests in flight may still want the version before the last move
 
@@ -106,7 +95,7 @@ class RetrievalDeployment:
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
         set_num_threads(1)
-        feed = feed_of(hub_of(config))
+        self._feed = feed = feed_of(hub_of(config))
 
         def load(bundles: ServedBundles) -> tuple[RetrievalStage, LiveVersion]:
             version = opened(bundles, feed)
@@ -114,9 +103,12 @@ class RetrievalDeployment:
 
         self._versions: StageVersions[tuple[RetrievalStage, LiveVersion]] = StageVersions(config, load)
 
+    async def load(self, reference: Reference) -> None:
+        await self._versions.get(reference)
+
     async def retrieve(self, reference: Reference, query: Query) -> RequestState:
         stage, _ = await self._versions.get(reference)
-        return stage(RequestState(query, StageClock()))
+        return stage(RequestState(query, StageClock(), heard=(self._feed.position,)))
 
     async def similar(self, reference: Reference, item_row: int, k: int) -> Candidates:
         stage, _ = await self._versions.get(reference)
@@ -136,7 +128,7 @@ class RankingDeployment:
 
     def __init__(self, config: ServiceConfig) -> None:
         _log_beside_serve()
-        feed = feed_of(hub_of(config))
+        self._feed = feed = feed_of(hub_of(config))
 
         def load(bundles: ServedBundles) -> RankingStages:
             version = opened(bundles, feed)
@@ -146,78 +138,14 @@ class RankingDeployment:
 
         self._versions: StageVersions[RankingStages] = StageVersions(config, load)
 
+    async def load(self, reference: Reference) -> None:
+        await self._versions.get(reference)
+
     async def rank(self, reference: Reference, state: RequestState) -> RequestState:
         ranking, reasons, _ = await self._versions.get(reference)
-        state = run(ranking, state._replace(clock=StageClock()))
+        heard = (*state.heard, self._feed.position)
+        state = run(ranking, state._replace(clock=StageClock(), heard=heard))
         return await asyncio.to_thread(run, reasons, state) if state.query.explain else state
-
-
-class SpreadService(HearingService):
-    """The ingress of the spread placement: id maps here, stages behind handles."""
-
-    def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
-        hub = hub_of(config)
-        feed = feed_of(hub)
-        follower = follow(config, lambda bundles: PinnedCatalogue(bundles, config, feed))
-        super().__init__(config, follower, hub, feed)
-        self._catalogues: Follower[PinnedCatalogue] = follower
-        self._retrieval, self._ranking = retrieval, ranking
-        self._one_explanation = OnePlace("explanations")
-        follower.start()
-
-    @property
-    def item_rows(self) -> Mapping[str, int]:
-        return self._catalogues.current.content.item_rows
-
-    def known_until(self) -> int | None:
-        return self._catalogues.current.content.known_until
-
-    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
-        clock = StageClock()
-        current = self._catalogues.current
-        query, unknown = current.content.query(request)
-        clock.lap("lookup")
-        with self._one_explanation if query.explain else nullcontext():
-            state: RequestState = await self._retrieval.retrieve.remote(current.reference, query)
-            clock.lap_elsewhere(state.clock.timings_ms)
-            state = await self._ranked(current, state, clock)
-        return answer(current.bundles, current.content, state._replace(clock=clock), unknown)
-
-    async def _ranked(
-        self, current: Loaded["PinnedCatalogue"], state: RequestState, clock: StageClock
-    ) -> RequestState:
-        """By the other deployment; where it is late or gone, the order of retrieval under the rules."""
-        budget_ms = state.query.budget_ms
-        left_ms = None if budget_ms is None else max(budget_ms - clock.elapsed_ms(), 0.0)
-        asked = state._replace(query=replace(state.query, budget_ms=left_ms))
-        try:
-            ranked: RequestState = await asyncio.wait_for(
-                _state_of(self._ranking.rank.remote(current.reference, asked)),
-                RANKED_WITHIN_S if left_ms is None else left_ms / 1e3,
-            )
-        except TimeoutError:
-            return run(
-                current.content.without_ranker, state.skip(Skipped("rank", LATE))._replace(clock=clock)
-            )
-        except (RayError, RayServeException):
-            log.exception("the ranking deployment failed: the order of retrieval stands")
-            return run(
-                current.content.without_ranker, state.skip(Skipped("rank", FAILED))._replace(clock=clock)
-            )
-        clock.lap_elsewhere(ranked.clock.timings_ms)
-        return ranked
-
-    async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
-        current = self._catalogues.current
-        row = current.content.item_row(item_id)
-        near: Candidates = await self._retrieval.similar.remote(current.reference, row, k)
-        return similar_answer(current.bundles, current.content, item_id, near)
-
-
-async def _state_of(response: DeploymentResponse) -> RequestState:
-    """What a deployment answers: its response can be waited for and is no coroutine."""
-    state: RequestState = await response
-    return state
 
 
 def _log_beside_serve() -> None:
@@ -226,24 +154,6 @@ def _log_beside_serve() -> None:
     ours.setLevel(logging.INFO)
     for handler in logging.getLogger("ray.serve").handlers:
         ours.addHandler(handler)
-
-
-class PinnedCatalogue(Catalogue):
-    """What the ingress of the spread placement knows of a version.
-
-    Raises:
-        ConfigError, DataError: a file is damaged. The ingress decides when a version is used: the other
-            deployments must be able to load it.
-    """
-
-    def __init__(self, bundles: ServedBundles, config: ServiceConfig, feed: Feed) -> None:
-        bundles.verify()
-        version = opened(bundles, None)
-        super().__init__(*version.catalogue, config.shown, config.budget_ms)
-        self.known_until = log_end(bundles.first)
-        self.without_ranker: tuple[Stage, ...] = (*config.rules.open(version), Shorten())
-        self.live = LiveVersion(self.user_rows, self.item_rows, barred=version.barred)
-        feed.attach(self.live)
 
 
 def _serve_watches() -> bool:

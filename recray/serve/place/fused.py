@@ -8,6 +8,7 @@ from recray.serve.events.hub import Hub, LocalHub
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.answer_cache import Made
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import follow
 from recray.serve.place.hearing import HearingService, feed_of
@@ -38,13 +39,14 @@ class FusedService(HearingService):
     def known_until(self) -> int | None:
         return self.pinned().content.known_until
 
-    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+    async def made(self, request: RecommendRequest) -> Made:
         pipeline = self.pinned().content
         if not request.explain:
-            return pipeline.recommend(request)
+            return Made(pipeline.recommend(request))
         with self._one_explanation:
             state, unknown = pipeline.ranked(request)
-            return pipeline.answer(await asyncio.to_thread(pipeline.with_reasons, state), unknown)
+            explained = await asyncio.to_thread(pipeline.with_reasons, state)
+            return Made(pipeline.answer(explained, unknown))
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         return self.pinned().content.similar(item_id, k)

@@ -11,7 +11,8 @@ from recray.serve.events.hub import Hub, HubFullError
 from recray.serve.events.told import Told
 from recray.serve.follower import Follower
 from recray.serve.http import answers
-from recray.serve.http.requests import RequestError
+from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.place.answer_cache import AnswerCache, Made
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import FollowingService
 
@@ -28,11 +29,33 @@ class HearingService(FollowingService):
     def __init__(self, config: ServiceConfig, follower: Follower[Any], hub: Hub, feed: Feed) -> None:
         super().__init__(config, follower)
         self._hub, self._feed = hub, feed
+        self._cache = AnswerCache(config, feed) if config.cache_s else None
 
     @property
     @abstractmethod
     def item_rows(self) -> Mapping[str, int]:
         """Of the raw ids of the version that serves."""
+
+    @abstractmethod
+    async def made(self, request: RecommendRequest) -> Made:
+        """An answer of its own; raises as ``recommend``."""
+
+    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+        """
+        Raises:
+            RequestError: this version cannot answer the request, or not now.
+        """
+        if self._cache is None:
+            return (await self.made(request)).answer
+        bundles = self._follower.current.bundles
+        question = self._cache.question(request, bundles, len(self.item_rows))
+        if question is None:
+            return (await self.made(request)).answer
+        if again := await self._cache.answer(question):
+            return again
+        made = await self.made(request)
+        await self._cache.keep(question, bundles, made)
+        return made.answer
 
     async def tell(self, told: Sequence[Told]) -> answers.Heard:
         """
@@ -40,7 +63,7 @@ class HearingService(FollowingService):
             RequestError: 429, no more is taken in; 503, it cannot be kept now.
         """
         try:
-            await asyncio.to_thread(self._hub.append, told)  # it may be in another process
+            taken = await asyncio.to_thread(self._hub.append, told)  # it may be in another process
         except HubFullError as error:
             raise RequestError(
                 429, "events_full", f"{error}: publish a version that has learnt them, and start anew"
@@ -51,7 +74,12 @@ class HearingService(FollowingService):
             raise RequestError(503, "events_unreachable", reason) from None
         self._feed.wake()
         unknown = {one.item_id for one in told} - self.item_rows.keys()
-        return {"accepted": len(told), "unknown_items": sorted(unknown), "request_id": ""}
+        return {
+            "accepted": taken,
+            "repeated": len(told) - taken,
+            "unknown_items": sorted(unknown),
+            "request_id": "",
+        }
 
     def problem(self) -> str | None:
         return super().problem() or self._feed.problem

@@ -23,11 +23,12 @@ class ActorHub:
         kept = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
         self._actor: Any = ray.remote(LocalHub).options(**kept, num_cpus=0, max_restarts=-1).remote()
 
-    def append(self, told: Sequence[Told]) -> None:
+    def append(self, told: Sequence[Told]) -> int:
         try:
-            ray.get(self._actor.append.remote(list(told)), timeout=ANSWER_WITHIN_S)
+            taken: int = ray.get(self._actor.append.remote(list(told)), timeout=ANSWER_WITHIN_S)
         except ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, HubFullError) else error from None
+        return taken
 
     def after(self, number: int, hub: str) -> Batch:
         batch: Batch = ray.get(self._actor.after.remote(number, hub), timeout=ANSWER_WITHIN_S)

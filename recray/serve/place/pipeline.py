@@ -12,7 +12,15 @@ from recray.serve.events.live import listening, opened
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
-from recray.serve.stages.listed import StagesConfig, open_ranking, open_reasons, open_retrieval, run
+from recray.serve.stages.listed import (
+    StagesConfig,
+    open_ranking,
+    open_reasons,
+    open_retrieval,
+    open_stand_in,
+    run,
+)
+from recray.serve.stages.stand_in import FirstStage
 from recray.serve.stages.state import Explanation, RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles
 
@@ -118,7 +126,8 @@ class Pipeline:
         self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue, shown, budget_ms)
         self._log = version.event_log
         self._retrieval = open_retrieval(config, version)
-        self._stages = (self._retrieval, *open_ranking(config, version))
+        first = FirstStage(self._retrieval, open_stand_in(config, version))
+        self._stages = (first, *open_ranking(config, version))
         self._reasons = open_reasons(version)
         # A version that cannot answer is refused here, and the first real request finds warm caches.
         self.catalogue.lenient = False

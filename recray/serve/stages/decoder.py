@@ -34,6 +34,8 @@ class DecoderRetrieve:
         barred: items that must not come out at all.
     """
 
+    without = ""
+
     def __init__(
         self,
         version: OpenedVersion,
@@ -47,6 +49,7 @@ class DecoderRetrieve:
         self._barred = barred or Barred(len(counts_I))
         self._log = version.event_log
         self._generator = Generator(version.decoder, counts_I, cold_share)
+        self._at_once = version.decoder.config.beams
         self._popular_first_I = popular_first(counts_I)
         self._item_ID = version.item_vectors()
 
@@ -63,7 +66,14 @@ class DecoderRetrieve:
             clock.lap("retrieve")
             return retrieved(state, candidates, "popular", self._log)
         time = asked_at(query, history, self._log)
-        found = self._generator.generate(query.user_id, history_ids, seen_ids, time, query.k)
+        found = NO_CANDIDATES
+        # As many beams for every k: a shorter list is the beginning of a longer one.
+        while wanted := min(query.k - len(found.item_ids_K), self._at_once):
+            gone_ids = np.concatenate([seen_ids, found.item_ids_K])
+            more = self._generator.generate(query.user_id, history_ids, gone_ids, time, wanted)
+            if not len(more.item_ids_K):
+                break
+            found = found.then(more)
         clock.lap("generate")
         return retrieved(state, found, None, self._log)
 

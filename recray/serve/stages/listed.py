@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol
 
+import polars as pl
+
 from recray.bundles.ranker import read_candidate_config
-from recray.bundles.retriever import read_retriever
+from recray.bundles.retriever import COUNT_COLUMN, read_retriever
 from recray.bundles.searcher import Searcher
 from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.features.candidates import CandidateConfig
+from recray.serve.barred import Barred
 from recray.serve.stages.available import AvailableConfig
 from recray.serve.stages.decoder import DecoderRetrieve, load_source
 from recray.serve.stages.guard import Guarded
@@ -22,8 +25,9 @@ from recray.serve.stages.per_category import PerCategoryConfig
 from recray.serve.stages.rank import Explain, Rank
 from recray.serve.stages.retrieve import Retrieve
 from recray.serve.stages.shorten import Shorten
+from recray.serve.stages.stand_in import Known, StandIn
 from recray.serve.stages.state import RequestState, RetrievalStage, Stage
-from recray.serve.versions import OpenedVersion
+from recray.serve.versions import OpenedVersion, ServedBundles
 
 
 class Rule(Protocol):
@@ -84,12 +88,11 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
     """
     bundles, second = version.bundles, None
     barred = config.rules.available.barred(version)
-    keeps_seen = bundles.keeps_seen if config.seen == "measured" else config.seen == "keep"
+    keeps_seen = _keeps_seen(config, bundles)
     if version.is_generative:
         if bundles.second_source:
             raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
         return DecoderRetrieve(version, config.cold_share, barred, keeps_seen=keeps_seen)
-    candidates = read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
     files = read_retriever(bundles.retriever)
     if bundles.second_source:
         second = load_source(
@@ -101,8 +104,28 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
             cold_share=config.cold_share,
         )
     searcher = Searcher(files, load_model(bundles.retriever))
-    counts_I, log = files.item_counts_I, version.event_log
+    counts_I, log, candidates = files.item_counts_I, version.event_log, _candidates(bundles)
     return Retrieve(searcher, counts_I, log, candidates, second, barred, keeps_seen=keeps_seen)
+
+
+def open_stand_in(config: StagesConfig, version: OpenedVersion) -> StandIn:
+    """What takes the place of the first stage; of a retriever it reads the catalogue, and no vectors."""
+    bundles = version.bundles
+    if version.is_generative:
+        counts_I = version.decoder_files.item_counts_I
+    else:
+        counts_I = version.catalogue[1][COUNT_COLUMN].cast(pl.Int64).to_numpy()
+    barred = config.rules.available.barred(version) or Barred(len(counts_I))
+    keeps_seen = _keeps_seen(config, bundles)
+    return StandIn(Known(counts_I, version.event_log, barred, _candidates(bundles), keeps_seen))
+
+
+def _candidates(bundles: ServedBundles) -> CandidateConfig:
+    return read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
+
+
+def _keeps_seen(config: StagesConfig, bundles: ServedBundles) -> bool:
+    return bundles.keeps_seen if config.seen == "measured" else config.seen == "keep"
 
 
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:

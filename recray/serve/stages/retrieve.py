@@ -3,20 +3,22 @@
 Shapes: I items, D vector dim, K candidates.
 """
 
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Float32s, Int64s
-from recray.bundles.searcher import Fallback, Searcher, single_query
+from recray.bundles.searcher import Searcher, single_query
 from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather, popular_first
 from recray.features.look_ups import LookUps
 from recray.features.past import heard_until
-from recray.serve.barred import Barred
+from recray.serve.barred import Barred, BarredNow
 from recray.serve.clock import StageClock
 from recray.serve.query import MAX_K, History, Query
-from recray.serve.stages.state import NO_CANDIDATES, RequestState
+from recray.serve.stages.guard import Guard
+from recray.serve.stages.state import NO_CANDIDATES, RequestState, Skipped, StoodIn
 
 NOTHING: Int64s = np.empty(0, np.int64)
 NO_HISTORY = History(NOTHING, NOTHING)
@@ -68,15 +70,35 @@ def asked_at(query: Query, history: History, log: LookUps | None) -> int:
     return heard_until(query.time, log.end, history.times_H[-1] if len(history.times_H) else np.nan)
 
 
+class Popular:
+    """All items, most popular first; those that cannot be had are last, as long as that is so."""
+
+    def __init__(self, item_counts_I: Int64s, barred: Barred) -> None:
+        self._all_I, self._barred = popular_first(item_counts_I), barred
+        self._made: tuple[BarredNow | None, Int64s] = None, self._all_I
+
+    @property
+    def first_I(self) -> Int64s:
+        now, first_I = self._made
+        if now is not self._barred.now:
+            now = self._barred.now
+            is_barred_I = now.mask_I[self._all_I]
+            first_I = np.concatenate([self._all_I[~is_barred_I], self._all_I[is_barred_I]])
+            self._made = now, first_I
+        return first_I
+
+
 class Retrieve:
     """The first stage of a retriever.
 
     Args:
-        second_source: its items are scored by the retriever like all others.
+        second_source: its items are scored by the retriever like all others; late or failing, it is left out.
         barred: items that a rule will leave out: there are enough others among the candidates, and
             ``similar`` does not answer with them.
         keeps_seen: what the user has seen may come back.
     """
+
+    without = "generate"
 
     def __init__(
         self,
@@ -92,7 +114,8 @@ class Retrieve:
         self._barred = barred or Barred(len(item_counts_I))
         self._keeps_seen = keeps_seen
         self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
-        self._popular_first_I = popular_first(np.where(self._barred.now.mask_I, -1, item_counts_I))
+        self._second_guard = Guard("second_source")
+        self._popular = Popular(item_counts_I, self._barred)
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source)."""
@@ -108,8 +131,13 @@ class Retrieve:
         clock.lap("retrieve")
         second = None
         if self._second is not None and search is not None:
-            second = self._second.propose(query, seen_ids)
+            propose = partial(self._second.propose, query, seen_ids)
+            proposed = self._second_guard.attempt(query, clock, propose)
             clock.lap("generate")
+            if isinstance(proposed, Skipped):
+                state = state.skip(proposed)
+            else:
+                second = proposed
         candidates = self._gather(search, seen_ids, self._config, clock, second)
         barred = self._barred.now
         missing = query.k - int(np.count_nonzero(~barred.mask_I[candidates.item_ids_K]))
@@ -120,7 +148,7 @@ class Retrieve:
         wide = CandidateConfig(retrieved=enough, popular=enough)
         seen_ids = np.concatenate([seen_ids, barred.ids])
         wider = self._gather(search, seen_ids, wide, clock, second)
-        further = _further(candidates, wider, missing)
+        further = further_of(candidates, wider, missing)
         return retrieved(state, candidates, fallback, self._log, further)
 
     def _gather(
@@ -139,7 +167,7 @@ class Retrieve:
             return item_ids_BK
 
         timed = query._replace(search=search) if query else None
-        candidates = gather(timed, self._popular_first_I, seen_ids, config, second)
+        candidates = gather(timed, self._popular.first_I, seen_ids, config, second)
         clock.lap("filter")
         return candidates
 
@@ -150,7 +178,7 @@ class Retrieve:
         return self._gather(self._searcher.like(item_id), excluded_ids, only_retrieved, StageClock())
 
 
-def _further(candidates: Candidates, wider: Candidates, count: int) -> Candidates:
+def further_of(candidates: Candidates, wider: Candidates, count: int) -> Candidates:
     """The first so many of the wider ones that are no candidates yet."""
     is_new_K = ~np.isin(wider.item_ids_K, candidates.item_ids_K)
     places = np.flatnonzero(is_new_K)[:count]
@@ -160,7 +188,7 @@ def _further(candidates: Candidates, wider: Candidates, count: int) -> Candidate
 def retrieved(
     state: RequestState,
     candidates: Candidates,
-    fallback: Fallback | None,
+    fallback: StoodIn | None,
     log: LookUps | None,
     further: Candidates = NO_CANDIDATES,
 ) -> RequestState:
@@ -171,11 +199,7 @@ def retrieved(
     """
     num_ranked = len(candidates.item_ids_K)
     if len(further.item_ids_K):
-        candidates = Candidates(
-            np.concatenate([candidates.item_ids_K, further.item_ids_K]),
-            np.concatenate([candidates.scores_K, further.scores_K]),
-            np.concatenate([candidates.sources_K, further.sources_K]),
-        )
+        candidates = candidates.then(further)
     return state._replace(
         candidates=candidates,
         num_ranked=num_ranked,

@@ -4,7 +4,7 @@ Shapes: K candidates, S of them to be shown, F features.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,11 @@ from recray.arrays import Bools, Float32s, Int64s
 from recray.bundles.searcher import Fallback
 from recray.features.candidates import Candidates
 from recray.serve.clock import StageClock
+from recray.serve.events.feed import Position
 from recray.serve.query import Query
+
+StoodIn: TypeAlias = Fallback | Literal["recent"]
+"""For an unknown user's vector; ``recent``: for the first stage, what it found for the user before."""
 
 NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8))
 
@@ -46,18 +50,17 @@ class RequestState(NamedTuple):
     num_ranked: int = 0  # the first so many are for the ranker; they do not depend on ``query.k``
     scores_K: Float32s = NO_CANDIDATES.scores_K  # by the last stage that scored; the retriever's until then
     order_S: Int64s = NO_CANDIDATES.item_ids_K
-    fallback: Fallback | None = None  # None: candidates as the retriever was trained to find them
+    fallback: StoodIn | None = None  # None: candidates as the retriever was trained to find them
     features_KF: Float32s | None = None  # of what was ranked, where an explanation is asked for
     explanation: Explanation | None = None
     skipped: tuple[Skipped, ...] = ()
+    heard: tuple[Position, ...] = ()  # of the deployments that it went through, before they began
     known_until: int | None = None  # unix seconds at which the log ends; None: there is none
 
     @property
     def ranked(self) -> Candidates:
         """The candidates without what fills a list."""
-        item_ids_K, scores_K, sources_K = self.candidates
-        count = self.num_ranked
-        return Candidates(item_ids_K[:count], scores_K[:count], sources_K[:count])
+        return self.candidates.first(self.num_ranked)
 
     @property
     def item_ids_S(self) -> Int64s:
@@ -88,6 +91,9 @@ class RetrievalStage(Stage, Protocol):
 
     At least ``query.k`` of them, unless fewer items of the catalogue are unseen.
     """
+
+    without: str
+    """What it books that is no part of the time it needs: a source that may be left out."""
 
     def similar(self, item_id: int, k: int) -> Candidates:
         """The k items most like one item, without itself."""

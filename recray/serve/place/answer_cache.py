@@ -1,0 +1,94 @@
+"""Answers that are given again for a while: to the same question, of the same version, as long as nothing was
+told that they would miss."""
+
+import json
+import os
+import time
+from hashlib import blake2b
+from typing import NamedTuple
+
+import recray
+from recray.config import to_dict
+from recray.serve.events.feed import Feed, Position
+from recray.serve.http import answers
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.hub_actor import REDIS_URL
+from recray.serve.place.kept_answers import AnswerStore, KeptAnswer, LocalAnswers
+from recray.serve.stages.guard import FAILED, LATE
+from recray.serve.versions import ServedBundles
+
+
+class Made(NamedTuple):
+    """An answer of its own."""
+
+    answer: answers.Recommendations
+    heard: tuple[Position, ...] = ()  # of the other deployments that took part
+
+
+def store_of(config: ServiceConfig) -> AnswerStore:
+    """In Redis where ``RECRAY_REDIS_URL`` names one: all replicas share it."""
+    if url := os.environ.get(REDIS_URL):
+        from recray.serve.place.redis_answers import RedisAnswers
+
+        return RedisAnswers(url, config.application, config.cache_s)
+    return LocalAnswers(config.cache_s)
+
+
+class Question(NamedTuple):
+    """What was asked, and what was known when it was."""
+
+    key: str
+    newest: int  # unix seconds of what the user did last
+    heard: Position
+
+
+class AnswerCache:
+    """Whether a question may be answered as before, and whether an answer may be given again.
+
+    Never kept are answers with reasons, at a time that the client named, from which something was left out
+    for lack of time or by a fault, or that do not know yet what is known here.
+    """
+
+    def __init__(self, config: ServiceConfig, feed: Feed) -> None:
+        self._keep_s, self._store = config.cache_s, store_of(config)
+        self._feed, self._marks = feed, feed.marked()
+        self._options = json.dumps([recray.__version__, to_dict(config)], sort_keys=True)
+
+    def question(self, request: RecommendRequest, bundles: ServedBundles, num_items: int) -> Question | None:
+        """None where an answer is for this one request alone."""
+        if request.explain or request.request_time is not None:
+            return None
+        told = self._marks.of(None if request.user_id is None else str(request.user_id))
+        heard = self._feed.position  # after the marks: what these know was heard
+        asked = [
+            request.model_dump_json(exclude={"budget_ms"}),
+            json.dumps([bundles.versions(), num_items]),
+            told.digest.hex(),
+            self._options,
+        ]
+        return Question(blake2b("\n".join(asked).encode(), digest_size=20).hexdigest(), told.newest, heard)
+
+    async def answer(self, question: Question) -> answers.Recommendations | None:
+        """The one that was made before, and how long before."""
+        began = time.perf_counter()
+        kept = await self._store.get(question.key)
+        if kept is None or (age_s := time.time() - kept.made_at) > self._keep_s:
+            return None
+        took_ms = round((time.perf_counter() - began) * 1e3, 3)
+        again: answers.Recommendations = {
+            **kept.answer,
+            "cached_s": round(max(age_s, 0.0), 3),
+            "timings_ms": {"cache": took_ms, "total": took_ms},
+        }
+        return again
+
+    async def keep(self, question: Question, bundles: ServedBundles, made: Made) -> None:
+        """Where it may be given again."""
+        answer = made.answer
+        is_whole = all(one["reason"] not in (LATE, FAILED) for one in answer["skipped"])
+        knows_all = all(each.reaches(question.heard) for each in made.heard)
+        # What happens within a second is known from the next one on.
+        knows_newest = answer["request_time"] > question.newest
+        if is_whole and knows_all and knows_newest and answer["version"] == bundles.versions():
+            await self._store.put(question.key, KeptAnswer(time.time(), answer))

@@ -1,0 +1,63 @@
+"""Answers in Redis, which replicas share and which forgets them by itself. Without it each is made anew."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import pydantic_core
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from recray.serve.circuit import Circuit
+from recray.serve.place.kept_answers import KeptAnswer
+
+log = logging.getLogger(__name__)
+ANSWER_WITHIN_S = 0.05  # making an answer takes less than waiting for a kept one
+
+T = TypeVar("T")
+
+
+class RedisAnswers:
+    """Of one event loop. Where Redis is out of reach, it is asked once a second whether it is back.
+
+    Args:
+        url: such as ``redis://localhost:6379/0``.
+        application: part of the keys, beside what decides the answer.
+    """
+
+    def __init__(self, url: str, application: str, keep_s: float) -> None:
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=ANSWER_WITHIN_S,
+            socket_connect_timeout=ANSWER_WITHIN_S,
+            retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),  # one that was idle may be closed
+        )
+        self._prefix, self._keep_ms = f"recray:{application}:answer:", max(1, round(keep_s * 1e3))
+        self._circuit = Circuit()
+
+    async def get(self, key: str) -> KeptAnswer | None:
+        value = await self._asked(lambda: self._redis.get(self._prefix + key))
+        if not isinstance(value, bytes):
+            return None
+        made_at, answer = pydantic_core.from_json(value)
+        return KeptAnswer(made_at, answer)
+
+    async def put(self, key: str, kept: KeptAnswer) -> None:
+        value = pydantic_core.to_json(kept, inf_nan_mode="null")
+        await self._asked(lambda: self._redis.set(self._prefix + key, value, px=self._keep_ms))
+
+    async def _asked(self, ask: Callable[[], T]) -> T | None:
+        if not self._circuit.may_ask():
+            return None
+        try:
+            # In a thread: a mute server must not stop the others.
+            answer = await asyncio.wait_for(asyncio.to_thread(ask), 2 * ANSWER_WITHIN_S)
+        except (redis.RedisError, TimeoutError, OSError) as error:
+            if self._circuit.answers:
+                log.error("answers in Redis are out of reach: %s: %s", type(error).__name__, error)
+            self._circuit.failed()
+            return None
+        self._circuit.answered()
+        return answer

@@ -1,0 +1,152 @@
+"""The ingress of the spread placement: id maps here, stages behind handles, and what stands in for each."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+
+from ray.serve.handle import DeploymentHandle
+
+from recray.features.candidates import Candidates
+from recray.serve.clock import StageClock
+from recray.serve.events.feed import Feed
+from recray.serve.events.live import listening, opened
+from recray.serve.follower import Follower, Loaded
+from recray.serve.http import answers
+from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.place.answer_cache import Made
+from recray.serve.place.catalogue import Catalogue
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.elsewhere import Elsewhere, UnansweredError
+from recray.serve.place.following import follow
+from recray.serve.place.hearing import HearingService, feed_of
+from recray.serve.place.hub_actor import hub_of
+from recray.serve.place.one_place import OnePlace
+from recray.serve.place.pipeline import answer, similar_answer
+from recray.serve.query import Query
+from recray.serve.stages.listed import open_stand_in, run
+from recray.serve.stages.shorten import Shorten
+from recray.serve.stages.state import RequestState, Skipped, Stage
+from recray.serve.versions import ServedBundles
+
+RETRIEVAL_SHARE = 0.6  # of a budget; the ranker has what retrieval leaves
+
+
+class PinnedCatalogue(Catalogue):
+    """What the ingress knows of a version: enough to do without the other deployments.
+
+    Raises:
+        ConfigError, DataError: a file is damaged. The ingress decides when a version is used: the other
+            deployments must be able to load it.
+    """
+
+    def __init__(self, bundles: ServedBundles, config: ServiceConfig, feed: Feed) -> None:
+        bundles.verify()
+        version = opened(bundles, feed)
+        super().__init__(*version.catalogue, config.shown, config.budget_ms)
+        self._log = version.event_log
+        self.stand_in = open_stand_in(config, version)
+        self.without_ranker: tuple[Stage, ...] = (*config.rules.open(version), Shorten())
+        self.live = listening(feed, version, (self.user_rows, self.item_rows))
+
+    @property
+    def known_until(self) -> int | None:
+        """Unix seconds at which what is known ends; None where nothing is known of events."""
+        return self._log.end if self._log else None
+
+
+class SpreadService(HearingService):
+    """Answers whatever becomes of the other deployments."""
+
+    def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
+        hub = hub_of(config)
+        feed = feed_of(hub)
+        self._retrieval = Elsewhere("retrieval", retrieval, config.stage_within_s)
+        self._ranking = Elsewhere("ranking", ranking, config.stage_within_s)
+        self._serves = False
+
+        def load(bundles: ServedBundles) -> PinnedCatalogue:
+            catalogue = PinnedCatalogue(bundles, config, feed)
+            # Requests go by a new version when the others have it: until then the old one answers whole.
+            for part in (self._retrieval, self._ranking) if self._serves else ():
+                part.load(bundles.reference)
+            return catalogue
+
+        follower = follow(config, load)
+        super().__init__(config, follower, hub, feed)
+        self._catalogues: Follower[PinnedCatalogue] = follower
+        self._serves = follower.loaded is not None
+        self._one_explanation = OnePlace("explanations")
+        follower.start()
+
+    @property
+    def item_rows(self) -> Mapping[str, int]:
+        return self._catalogues.current.content.item_rows
+
+    def known_until(self) -> int | None:
+        return self._catalogues.current.content.known_until
+
+    def problem(self) -> str | None:
+        return super().problem() or self._retrieval.problem or self._ranking.problem
+
+    async def made(self, request: RecommendRequest) -> Made:
+        clock = StageClock()
+        current = self._catalogues.current
+        query, unknown = current.content.query(request)
+        clock.lap("lookup")
+        with self._one_explanation if query.explain else nullcontext():
+            state = await self._retrieved(current, RequestState(query, clock))
+            state = await self._ranked(current, state)
+        return Made(answer(current.bundles, current.content, state, unknown), state.heard)
+
+    async def _retrieved(self, current: Loaded[PinnedCatalogue], state: RequestState) -> RequestState:
+        query, clock = state.query, state.clock
+        asked = _with_left(state, RETRIEVAL_SHARE)
+        try:
+            found = await self._retrieval.ask(
+                RequestState, "retrieve", current.reference, asked, budget_ms=asked.budget_ms
+            )
+        except UnansweredError as error:
+            clock.lap("hops")
+            return current.content.stand_in(state.skip(Skipped("retrieve", error.reason)))
+        clock.lap_elsewhere(found.clock.timings_ms)
+        current.content.stand_in.remember(found)
+        return found._replace(query=query, clock=clock)
+
+    async def _ranked(self, current: Loaded[PinnedCatalogue], state: RequestState) -> RequestState:
+        """Where the ranking deployment is late or gone, the order of retrieval under the rules."""
+        asked = state._replace(query=_with_left(state))
+        try:
+            ranked = await self._ranking.ask(
+                RequestState, "rank", current.reference, asked, budget_ms=asked.query.budget_ms
+            )
+        except UnansweredError as error:
+            state.clock.lap("hops")
+            return run(current.content.without_ranker, state.skip(Skipped("rank", error.reason)))
+        state.clock.lap_elsewhere(ranked.clock.timings_ms)
+        return ranked._replace(clock=state.clock)
+
+    async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
+        """
+        Raises:
+            RequestError: 404, no such item; 503, the retrieval deployment does not answer.
+        """
+        current = self._catalogues.current
+        row = current.content.item_row(item_id)
+        try:
+            near = await self._retrieval.ask(Candidates, "similar", current.reference, row, k)
+        except UnansweredError as error:
+            message = (
+                f"what is similar is known to the retrieval deployment alone, and that is {error.reason}"
+            )
+            raise RequestError(
+                503, "retrieval_unanswered", f"{message}: try again in a while", {"retry-after": "1"}
+            ) from None
+        return similar_answer(current.bundles, current.content, item_id, near)
+
+
+def _with_left(state: RequestState, share: float = 1.0) -> Query:
+    """The query with a share of the milliseconds that are left of its budget."""
+    budget_ms = state.query.budget_ms
+    if budget_ms is None:
+        return state.query
+    return replace(state.query, budget_ms=max(budget_ms - state.clock.elapsed_ms(), 0.0) * share)

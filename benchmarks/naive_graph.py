@@ -18,7 +18,7 @@ from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.query import Query
 from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
-from recray.serve.stages.state import RequestState
+from recray.serve.state import RequestState
 from recray.serve.versions import OpenedVersion, open_served
 from recray.store import Store
 

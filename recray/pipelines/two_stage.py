@@ -31,7 +31,7 @@ from recray.serve.clock import StageClock
 from recray.serve.place.config import ServiceConfig
 from recray.serve.query import History, Query
 from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
-from recray.serve.stages.state import RequestState
+from recray.serve.state import RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles, open_served
 
 log = logging.getLogger(__name__)

@@ -34,8 +34,8 @@ from recray.schema import ProtocolCard
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.pipeline import Pipeline
-from recray.serve.stages.listed import Rules
-from recray.serve.stages.per_category import PerCategoryConfig
+from recray.serve.rules.listed import Rules
+from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.versions import open_served
 from recray.store import Bundle, Store
 from recray.train.context import LaunchConfig

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recray.models.gbdt import GBDTRanker
-from recray.serve.events.feed import Feed, Position
+from recray.serve.events.feed import Feed
 from recray.serve.events.hub import LocalHub
 from recray.serve.events.told import Availability, Event
 from recray.serve.http.gateway import create_app
@@ -23,6 +23,7 @@ from recray.serve.place.fused import FusedService
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.kept_answers import KeptAnswer, LocalAnswers
 from recray.serve.place.spread import SpreadService
+from recray.serve.position import Position
 from recray.store import Store
 from tests.serve.asgi import Client
 from tests.serve.here import Here

@@ -14,8 +14,9 @@ from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.application import ApplicationConfig, build
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.pipeline import Pipeline
-from recray.serve.stages.listed import Rules, StagesConfig
-from recray.serve.stages.per_category import PerCategoryConfig
+from recray.serve.rules.listed import Rules
+from recray.serve.rules.per_category import PerCategoryConfig
+from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import open_served
 from recray.store import Store
 from tests.serve.world import APPLICATION, NOW, World
@@ -86,9 +87,9 @@ def test_items_without_a_category_all_stay() -> None:
     from recray.features.candidates import Candidates
     from recray.serve.clock import StageClock
     from recray.serve.query import Query
-    from recray.serve.stages.per_category import AtMostPerCategory
+    from recray.serve.rules.per_category import AtMostPerCategory
     from recray.serve.stages.retrieve import retrieved
-    from recray.serve.stages.state import RequestState
+    from recray.serve.state import RequestState
 
     query = Query(-1, None, np.empty(0, np.int64), NOW, k=9)
     candidates = Candidates(np.arange(6), np.zeros(6, np.float32), np.ones(6, np.uint8))

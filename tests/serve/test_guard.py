@@ -8,7 +8,7 @@ import pytest
 from recray.serve.clock import StageClock
 from recray.serve.query import Query
 from recray.serve.stages.guard import Guarded
-from recray.serve.stages.state import RequestState, Skipped
+from recray.serve.state import RequestState, Skipped
 from tests.serve.world import NOW
 
 

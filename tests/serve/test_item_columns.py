@@ -23,8 +23,9 @@ from recray.ops.ann import IndexConfig, build_index
 from recray.schema import Feature, FeatureSchema
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.pipeline import Pipeline
-from recray.serve.stages.available import AvailableConfig
-from recray.serve.stages.listed import Rules, StagesConfig
+from recray.serve.rules.available import AvailableConfig
+from recray.serve.rules.listed import Rules
+from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import open_served
 from recray.store import Bundle, Store
 from tests.serve.generative_world import DECODER, publish_decoder

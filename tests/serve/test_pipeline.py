@@ -20,7 +20,7 @@ from recray.serve.query import Query
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.stages.retrieve import retrieved
 from recray.serve.stages.shorten import Shorten, spread_out
-from recray.serve.stages.state import RequestState
+from recray.serve.state import RequestState
 from recray.serve.versions import open_served
 from recray.store import Store
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, RETRIEVER, World, publish_retriever

@@ -4,11 +4,12 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from recray.serve.events.hub import Hub
 from recray.serve.events.marks import Marks
 from recray.serve.events.told import Told
+from recray.serve.position import Position
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2  # a replica knows within a second what another one was told
@@ -18,17 +19,6 @@ class Listener(Protocol):
     """A version that can be told."""
 
     def tell(self, told: Sequence[Told]) -> None: ...
-
-
-class Position(NamedTuple):
-    """How far a replica has heard a hub."""
-
-    hub: str
-    number: int
-
-    def reaches(self, other: "Position") -> bool:
-        """Whether all is known that is known there."""
-        return self.hub == other.hub and self.number >= other.number
 
 
 class Feed:

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import recray
 from recray.config import to_dict
-from recray.serve.events.feed import Feed, Position
+from recray.serve.events.feed import Feed
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.kept_answers import AnswerStore, KeptAnswer, LocalAnswers
+from recray.serve.position import Position
 from recray.serve.stages.guard import FAILED, LATE
 from recray.serve.versions import ServedBundles
 

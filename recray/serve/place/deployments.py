@@ -38,7 +38,7 @@ from recray.serve.place.scoring import ScoringService
 from recray.serve.place.spread import SpreadService
 from recray.serve.query import Query
 from recray.serve.stages.listed import open_ranking, open_reasons, open_retrieval, run
-from recray.serve.stages.state import RequestState, RetrievalStage, Stage
+from recray.serve.state import RequestState, RetrievalStage, Stage
 from recray.serve.versions import ServedBundles, open_served
 from recray.store import DamagedError, Reference, StoreError
 

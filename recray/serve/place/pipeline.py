@@ -21,7 +21,7 @@ from recray.serve.stages.listed import (
     run,
 )
 from recray.serve.stages.stand_in import FirstStage
-from recray.serve.stages.state import Explanation, RequestState
+from recray.serve.state import Explanation, RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles
 
 log = logging.getLogger(__name__)

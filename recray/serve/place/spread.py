@@ -25,7 +25,7 @@ from recray.serve.place.pipeline import answer, similar_answer
 from recray.serve.query import Query
 from recray.serve.stages.listed import open_stand_in, run
 from recray.serve.stages.shorten import Shorten
-from recray.serve.stages.state import RequestState, Skipped, Stage
+from recray.serve.state import RequestState, Skipped, Stage
 from recray.serve.versions import ServedBundles
 
 RETRIEVAL_SHARE = 0.6  # of a budget; the ranker has what retrieval leaves

@@ -20,7 +20,7 @@ from recray.features.look_ups import LookUps
 from recray.serve.barred import Barred
 from recray.serve.query import UNKNOWN_USER, Query
 from recray.serve.stages.retrieve import asked_at, history_of, removed_for, retrieved
-from recray.serve.stages.state import NO_CANDIDATES, RequestState
+from recray.serve.state import NO_CANDIDATES, RequestState
 from recray.serve.versions import OpenedVersion
 from recray.store import Bundle
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from recray.serve.clock import StageClock
 from recray.serve.query import Query
-from recray.serve.stages.state import RequestState, Skipped, Stage
+from recray.serve.state import RequestState, Skipped, Stage
 
 log = logging.getLogger(__name__)
 LATE, FAILED = "late", "failed"

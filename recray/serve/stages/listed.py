@@ -1,13 +1,11 @@
 """The list: which stages an application is made of, and the options that choose them.
 
-Every placement runs the list, and so does ``pipelines.two_stage``. A business rule stands in a file of its
-own beside this one (a frozen config with ``open``, and a stage) and is listed by a line in ``Rules``: its
-options then reach the command line, the YAML of Serve and the measurement.
+Every placement runs the list, and so does ``pipelines.two_stage``.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, Protocol
+from typing import Literal
 
 import polars as pl
 
@@ -18,36 +16,15 @@ from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.features.candidates import CandidateConfig
 from recray.serve.barred import Barred
-from recray.serve.stages.available import AvailableConfig
+from recray.serve.rules.listed import Rules
 from recray.serve.stages.decoder import DecoderRetrieve, load_source
 from recray.serve.stages.guard import Guarded
-from recray.serve.stages.per_category import PerCategoryConfig
 from recray.serve.stages.rank import Explain, Rank
 from recray.serve.stages.retrieve import Retrieve
 from recray.serve.stages.shorten import Shorten
 from recray.serve.stages.stand_in import Known, StandIn
-from recray.serve.stages.state import RequestState, RetrievalStage, Stage
+from recray.serve.state import RequestState, RetrievalStage, Stage
 from recray.serve.versions import OpenedVersion, ServedBundles
-
-
-class Rule(Protocol):
-    """The frozen config of a business rule."""
-
-    def open(self, version: OpenedVersion, /) -> Stage | None:
-        """The stage for one version; None where the rule is off."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Business rules, applied to the ranked candidates in this order. Off by default, but for availability,
-    which holds wherever the items say what is available."""
-
-    available: AvailableConfig = field(default_factory=AvailableConfig)
-    per_category: PerCategoryConfig = field(default_factory=PerCategoryConfig)
-
-    def open(self, version: OpenedVersion) -> list[Stage]:
-        rules: list[Rule] = [getattr(self, rule.name) for rule in fields(self)]
-        return [stage for rule in rules if (stage := rule.open(version))]
 
 
 @dataclass(frozen=True, kw_only=True)

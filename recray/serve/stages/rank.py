@@ -7,7 +7,7 @@ from recray.contract import Scorer
 from recray.features.look_ups import LookUps
 from recray.features.ranking import RankingQuery, compute
 from recray.serve.query import UNKNOWN_USER
-from recray.serve.stages.state import Explanation, RequestState, Skipped
+from recray.serve.state import Explanation, RequestState, Skipped
 
 
 class Rank:

@@ -18,7 +18,7 @@ from recray.serve.barred import Barred, BarredNow
 from recray.serve.clock import StageClock
 from recray.serve.query import MAX_K, History, Query
 from recray.serve.stages.guard import Guard
-from recray.serve.stages.state import NO_CANDIDATES, RequestState, Skipped, StoodIn
+from recray.serve.state import NO_CANDIDATES, RequestState, Skipped, StoodIn
 
 NOTHING: Int64s = np.empty(0, np.int64)
 NO_HISTORY = History(NOTHING, NOTHING)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from recray.arrays import Float32s, Int64s
-from recray.serve.stages.state import RequestState
+from recray.serve.state import RequestState
 
 
 class Shorten:

@@ -16,7 +16,7 @@ from recray.serve.barred import Barred
 from recray.serve.query import MAX_K
 from recray.serve.stages.guard import Guard
 from recray.serve.stages.retrieve import Popular, further_of, removed_for, retrieved
-from recray.serve.stages.state import RequestState, RetrievalStage, Skipped
+from recray.serve.state import RequestState, RetrievalStage, Skipped
 
 USERS_REMEMBERED = 4_096  # of 250 candidates: three kilobytes each
 

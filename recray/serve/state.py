@@ -12,7 +12,7 @@ from recray.arrays import Bools, Float32s, Int64s
 from recray.bundles.searcher import Fallback
 from recray.features.candidates import Candidates
 from recray.serve.clock import StageClock
-from recray.serve.events.feed import Position
+from recray.serve.position import Position
 from recray.serve.query import Query
 
 StoodIn: TypeAlias = Fallback | Literal["recent"]

@@ -8,7 +8,7 @@ from recray.arrays import Bools
 from recray.config import ConfigError
 from recray.features.columns import AVAILABILITY, availability
 from recray.serve.barred import Barred
-from recray.serve.stages.state import RequestState, Stage
+from recray.serve.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from recray.arrays import Int64s
 from recray.config import ConfigError
-from recray.serve.stages.state import RequestState, Stage
+from recray.serve.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
 

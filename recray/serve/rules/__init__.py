@@ -1,0 +1,1 @@
+"""Business rules: each is a frozen config with ``open``, and a stage."""

@@ -1,6 +1,6 @@
 """Measure what an application really shows: its stages, rules, diversity and second source, on a split.
 
-python jobs/evaluate_served.py ml-100k --service.diversity 0.2 --version latest
+python jobs/evaluate_served.py ml-100k --service.rules.diversity.strength 0.2 --version latest
 python jobs/evaluate_served.py ml-100k --version latest --age 7d   # of a log of a week ago
 """
 

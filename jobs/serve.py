@@ -3,7 +3,7 @@
 A supervisor starts the server again where it, Ray or the ingress dies.
 
 python jobs/serve.py synthetic
-python jobs/serve.py --service.application ml-100k-sasrec --service.diversity 0.2
+python jobs/serve.py --service.application ml-100k-sasrec --service.rules.diversity.strength 0.2
 python jobs/serve.py --service.application clicks-dlrm    # POST /score {"rows": [{"country": "DE"}]}
 """
 

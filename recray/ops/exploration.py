@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recray.arrays import Float32s, Float64s, Int64s
+from recray.arrays import Float64s, Int64s
 
 
 class Drawn(NamedTuple):
@@ -21,18 +21,16 @@ class Drawn(NamedTuple):
     chances_k: Float64s  # of each draw, given those before it
 
 
-def plackett_luce(scores_K: Float32s, k: int, temperature: float, rng: np.random.Generator) -> Drawn:
-    """Each next item with a chance in proportion to exp(score / temperature), among those that are left.
+def plackett_luce(logits_K: Float64s, k: int, rng: np.random.Generator) -> Drawn:
+    """Each next item with a chance in proportion to exp(logit), among those that are left.
 
     Drawn by the Gumbel-max trick: Plackett, The Analysis of Permutations, Applied Statistics 1975; Kool, van
     Hoof & Welling, Stochastic Beams and Where to Find Them, ICML 2019, equation 4,
     https://arxiv.org/abs/1903.06059.
 
     Args:
-        scores_K: finite.
-        temperature: in units of the scores, above 0. Towards 0 the order of the scores stands.
+        logits_K: finite.
     """
-    logits_K = scores_K.astype(np.float64) / temperature
     order_K = np.argsort(-(logits_K + rng.gumbel(size=len(logits_K))), kind="stable")
     return Drawn(order_K[:k], plackett_luce_chances(logits_K, order_K[:k]))
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from recray.arrays import Bools, Float32s, Int64s
+from recray.arrays import Bools, Float32s, Float64s, Int64s
 from recray.bundles.searcher import Fallback
 from recray.features.candidates import Candidates
 from recray.serve.clock import StageClock
@@ -50,6 +50,7 @@ class RequestState(NamedTuple):
     num_ranked: int = 0  # the first so many are for the ranker; they do not depend on ``query.k``
     scores_K: Float32s = NO_CANDIDATES.scores_K  # by the last stage that scored; the retriever's until then
     order_S: Int64s = NO_CANDIDATES.item_ids_K
+    propensities_S: Float64s | None = None  # of each draw, given those before it; None: nothing was drawn
     fallback: StoodIn | None = None  # None: candidates as the retriever was trained to find them
     features_KF: Float32s | None = None  # of what was ranked, where an explanation is asked for
     explanation: Explanation | None = None

@@ -101,14 +101,14 @@ def test_the_served_list_is_measured(two_tower: str, events: str) -> None:
     options = (
         "--service.application",
         "films-two_tower",
-        "--service.diversity",
+        "--service.rules.diversity.strength",
         "0.5",
         "--version",
         "latest",
     )
     said = job("evaluate_served", events, *options)
     assert "served - first stage, ndcg@10: " in said
-    assert "diversity=0.5" in said
+    assert "rules.diversity.strength=0.5" in said
 
 
 def test_models_are_compared_with_their_curves(events: str, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from recray.schema import ProtocolCard
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.pipeline import Pipeline
+from recray.serve.rules.diversify import DiversityConfig
 from recray.serve.rules.listed import Rules
 from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.versions import open_served
@@ -118,7 +119,7 @@ def test_it_equals_the_evaluation_of_the_ranker(ranker: Bundle, store: Store, da
 
 
 def test_the_card_says_what_was_served(ranker: Bundle, store: Store, data: SplitData) -> None:
-    diverse = replace(service(ranker, store), diversity=0.8)
+    diverse = replace(service(ranker, store), rules=Rules(diversity=DiversityConfig(strength=0.8)))
     plain, spread = (
         measure_served(c, data.dataset, data.split, ks=(3, 10)) for c in (service(ranker, store), diverse)
     )
@@ -127,14 +128,14 @@ def test_the_card_says_what_was_served(ranker: Bundle, store: Store, data: Split
     assert spread.first_stage.means() == plain.first_stage.means()
     card = spread.served.card
     assert card.served.startswith("tastes-two_tower version 1")
-    assert card.served.endswith("diversity=0.8")
+    assert card.served.endswith("rules.diversity.strength=0.8")
     assert ProtocolCard.from_json(card.to_json()).served == card.served
     require_same_card(card, plain.served.card)  # what is measured is not how it is measured
 
 
 def test_lists_of_an_old_log_are_those_of_its_end(ranker: Bundle, store: Store, data: SplitData) -> None:
     """Served to people, measured offline, and published with the version: all three say the same."""
-    asked = replace(service(ranker, store), diversity=0.0)
+    asked = service(ranker, store)
     young = measure_served(asked, data.dataset, data.split)
     ages = read_ages(ranker)
     assert [at.age_s for at in ages] == list(AGES_S)

@@ -24,6 +24,8 @@ from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.kept_answers import KeptAnswer, LocalAnswers
 from recray.serve.place.spread import SpreadService
 from recray.serve.position import Position
+from recray.serve.rules.diversify import DiversityConfig
+from recray.serve.rules.listed import Rules
 from recray.store import Store
 from tests.serve.asgi import Client
 from tests.serve.here import Here
@@ -238,7 +240,9 @@ def test_an_application_with_other_options_has_its_own(
     server: Server, make: Callable[..., FusedService]
 ) -> None:
     ask(Client(create_app(make())))
-    assert "cached_s" not in ask(Client(create_app(make(diversity=0.9))))
+    assert "cached_s" not in ask(
+        Client(create_app(make(rules=Rules(diversity=DiversityConfig(strength=0.9)))))
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

@@ -25,17 +25,19 @@ from tests.serve.world import APPLICATION, NOW, World
 def test_yaml_and_command_line_name_the_same_options() -> None:
     flat = {option.name for option in fields(ApplicationConfig)}
     assert flat == {option.name for kind in (ServiceConfig, PlacementConfig) for option in fields(kind)}
-    words = "--service.diversity 0.2 --service.rules.per-category.at-most 2 --placement.replicas 3"
+    words = (
+        "--service.rules.diversity.strength 0.2 --service.rules.per-category.at-most 2 --placement.replicas 3"
+    )
     job = tyro.cli(Serve, args=words.split())
-    assert job.service.diversity == 0.2
+    assert job.service.rules.diversity.strength == 0.2
     assert job.service.rules.per_category.at_most == 2
     assert job.placement.replicas == 3
 
 
 def test_serve_hands_over_text_or_values() -> None:
-    application = build({"application": "x", "diversity": "0.2", "rules": {"per_category": {"at_most": 2}}})
+    application = build({"application": "x", "cold_share": "0.2", "rules": {"per_category": {"at_most": 2}}})
     config = application._bound_deployment.init_args[0]
-    assert config.diversity == 0.2
+    assert config.cold_share == 0.2
     assert config.rules == Rules(per_category=PerCategoryConfig(at_most=2))
 
 
@@ -45,7 +47,7 @@ def test_serve_hands_over_text_or_values() -> None:
         ({"nope": 1}, "nope"),
         ({"rules": {"per_category": {"nope": 1}}}, "rules.per_category.nope"),
         ({"replicas": "many"}, "replicas"),
-        ({"diversity": 2}, "diversity must be between 0 and 1, got 2"),
+        ({"rules": {"diversity": {"strength": 2}}}, "strength must be between 0 and 1, got 2"),
         ({"replicas": 0}, "replicas must be at least 1, got 0"),
     ],
 )

@@ -17,9 +17,11 @@ from recray.serve.clock import StageClock
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.query import Query
+from recray.serve.rules.diversify import Diversify, DiversityConfig
+from recray.serve.rules.listed import Rules
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.stages.retrieve import retrieved
-from recray.serve.stages.shorten import Shorten, spread_out
+from recray.serve.stages.shorten import Shorten
 from recray.serve.state import RequestState
 from recray.serve.versions import open_served
 from recray.store import Store
@@ -227,9 +229,13 @@ def test_reasons_stand_in_order_of_their_contribution(pipeline: Pipeline) -> Non
         assert all(item["features"][reason["feature"]] is not None for reason in item["why"])
 
 
+def diverse(strength: float) -> StagesConfig:
+    return StagesConfig(rules=Rules(diversity=DiversityConfig(strength=strength)))
+
+
 def test_diversity_spreads_similar_items_out(published: Store) -> None:
     plain, spread = (
-        Pipeline(open_served(published, APPLICATION), StagesConfig(diversity=d)) for d in (0.0, 0.9)
+        Pipeline(open_served(published, APPLICATION), diverse(strength)) for strength in (0.0, 0.9)
     )
     item_ID = read_retriever(published.open(RETRIEVER, 1)).item_ID
 
@@ -240,29 +246,13 @@ def test_diversity_spreads_similar_items_out(published: Store) -> None:
     assert similarity(spread) < similarity(plain)
 
 
-def test_spread_out_matches_a_slow_loop() -> None:
-    rng = np.random.default_rng(3)
-    scores, vectors = rng.random(12).astype(np.float32), rng.normal(size=(12, 4)).astype(np.float32)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    relevance = (scores - scores.min()) / (scores.max() - scores.min())
-    chosen: list[int] = []
-    while len(chosen) < 6:
-        values = {
-            i: 0.6 * relevance[i] - 0.4 * max([0.0, *(float(unit[i] @ unit[j]) for j in chosen)])
-            for i in range(12)
-            if i not in chosen
-        }
-        chosen.append(max(values, key=lambda i: values[i]))
-    assert spread_out(scores, vectors, 6, 0.4).tolist() == chosen
-
-
 def test_equal_scores_keep_the_order_of_retrieval() -> None:
     candidates = Candidates(np.arange(5), np.zeros(5, np.float32), np.ones(5, np.uint8))
     query = Query(-1, None, np.empty(0, np.int64), NOW, k=3)
     state = retrieved(RequestState(query, StageClock()), candidates, None, None)
     assert Shorten()(state).item_ids_S.tolist() == [0, 1, 2]
-    same_I = np.ones((5, 2), np.float32)
-    assert Shorten(same_I, 0.5)(state).item_ids_S.tolist() == [0, 1, 2]
+    rule = Diversify(np.ones((5, 2), np.float32), DiversityConfig(strength=0.5))
+    assert Shorten()(rule(state)).item_ids_S.tolist() == [0, 1, 2]
 
 
 def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store, world: World) -> None:
@@ -292,7 +282,7 @@ def test_the_stages_gather_as_training_does(pipeline: Pipeline, published: Store
 def test_a_short_list_is_the_beginning_of_a_longer_one(
     published: Store, fields: dict[str, Any], diversity: float
 ) -> None:
-    pipeline = Pipeline(open_served(published, APPLICATION), StagesConfig(diversity=diversity))
+    pipeline = Pipeline(open_served(published, APPLICATION), diverse(diversity))
     longest = as_sent(ask(pipeline, k=500, **fields))
     assert len(set(ids(longest))) == len(ids(longest)) > 200, "all that is unseen"
     for k in (1, 10, 50, 61, 150):

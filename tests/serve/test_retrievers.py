@@ -22,6 +22,8 @@ from recray.pipelines.reindex import reindex
 from recray.schema import FeatureSchema, ProtocolCard
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.place.pipeline import Pipeline
+from recray.serve.rules.diversify import DiversityConfig
+from recray.serve.rules.listed import Rules
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import open_served
 from recray.store import Bundle, Store, StoreError
@@ -242,7 +244,10 @@ def test_what_has_no_vectors_is_neither_indexed_nor_spread_out(store: Store, wor
     with pytest.raises(ConfigError, match="'ncf' has no item vectors, so nothing to index"):
         reindex("tiny-ncf", "latest", IndexConfig(), store)
     with pytest.raises(StoreError, match="'ncf' has no item vectors"):
-        Pipeline(open_served(store, "tiny-ncf", 1), StagesConfig(diversity=0.5))
+        Pipeline(
+            open_served(store, "tiny-ncf", 1),
+            StagesConfig(rules=Rules(diversity=DiversityConfig(strength=0.5))),
+        )
 
 
 @pytest.mark.parametrize("name", ["two_tower", "ncf", "popularity"])

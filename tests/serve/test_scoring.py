@@ -23,6 +23,8 @@ from recray.serve.http.requests import MAX_ROWS, MAX_ROWS_BODY_BYTES
 from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.scoring import ScoringService
+from recray.serve.rules.diversify import DiversityConfig
+from recray.serve.rules.listed import Rules
 from recray.store import Store, StoreError
 from tests.bundles.click_world import NUM_ROWS, frame, trained
 from tests.serve.asgi import Client
@@ -203,8 +205,15 @@ def test_a_kind_is_not_asked_for_what_it_cannot_do(store: Store, published: Stor
         FusedService(ServiceConfig(application=NAME, store=str(store.root)))
     with pytest.raises(StoreError, match="recommends, it scores no rows"):
         ScoringService(ServiceConfig(application=APPLICATION, store=str(published.root)))
-    useless = ServiceConfig(application=NAME, store=str(store.root), diversity=0.5, shown=("price",))
-    with pytest.raises(ConfigError, match="diversity, shown: of no use to shop-dlrm version 1"):
+    useless = ServiceConfig(
+        application=NAME,
+        store=str(store.root),
+        rules=Rules(diversity=DiversityConfig(strength=0.5)),
+        shown=("price",),
+    )
+    with pytest.raises(
+        ConfigError, match="rules.diversity.strength, shown: of no use to shop-dlrm version 1"
+    ):
         useless.open_served()
 
 

@@ -24,6 +24,7 @@ class Item(TypedDict):
     source: (
         str  # the retriever's model, "history", "popular", "decoder", or "cold": generated, never trained on
     )
+    propensity: NotRequired[float]  # where lists are drawn: the chance of this item, given those before it
     features: NotRequired[dict[str, float | None]]  # float32 values, exact
     why: NotRequired[list[FeatureReason]]
 

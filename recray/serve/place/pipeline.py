@@ -58,6 +58,9 @@ def answer(
         "timings_ms": {},
     }
     _add_details(items, state.item_ids_S, catalogue)
+    if state.propensities_S is not None:
+        for item, chance in zip(items, state.propensities_S.tolist(), strict=True):
+            item["propensity"] = chance
     if state.explanation:
         _explain(result, state.explanation, state.candidates, catalogue)
     state.clock.lap("answer")

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from recray.serve.rules.available import AvailableConfig
+from recray.serve.rules.diversify import DiversityConfig
+from recray.serve.rules.explore import ExploreConfig
+from recray.serve.rules.fresh import FreshConfig
 from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.state import Stage
 from recray.serve.versions import OpenedVersion
@@ -26,6 +29,9 @@ class Rules:
 
     available: AvailableConfig = field(default_factory=AvailableConfig)
     per_category: PerCategoryConfig = field(default_factory=PerCategoryConfig)
+    fresh: FreshConfig = field(default_factory=FreshConfig)
+    diversity: DiversityConfig = field(default_factory=DiversityConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
 
     def open(self, version: OpenedVersion) -> list[Stage]:
         rules: list[Rule] = [getattr(self, rule.name) for rule in fields(self)]

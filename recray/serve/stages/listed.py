@@ -3,8 +3,8 @@
 Every placement runs the list, and so does ``pipelines.two_stage``.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal
 
 import polars as pl
@@ -40,21 +40,28 @@ class StagesConfig:
     seen: Literal["measured", "remove", "keep"] = "measured"
     """Items that a user has seen: remove them, keep them, or do as when the version was measured."""
     rules: Rules = field(default_factory=Rules)
-    diversity: float = 0.0
-    """0: the ranker's order; up to 1: spread similar items out (maximal marginal relevance)."""
 
     def __post_init__(self) -> None:
         if self.second_source_items < 1:
             raise ConfigError(f"second_source_items must be at least 1, got {self.second_source_items}")
-        for name in ("cold_share", "diversity"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if not 0.0 <= self.cold_share <= 1.0:
+            raise ConfigError(f"cold_share must be between 0 and 1, got {self.cold_share}")
 
     def changed(self) -> dict[str, object]:
         """The options of stages that are not at their defaults."""
-        default = StagesConfig()
-        values = {option.name: getattr(self, option.name) for option in fields(StagesConfig)}
-        return {name: value for name, value in values.items() if value != getattr(default, name)}
+        ours = {option.name: getattr(self, option.name) for option in fields(StagesConfig)}
+        return dict(_changed(ours, {name: getattr(StagesConfig(), name) for name in ours}))
+
+
+def _changed(
+    values: Mapping[str, object], defaults: Mapping[str, object], prefix: str = ""
+) -> Iterator[tuple[str, object]]:
+    """Options by their dotted names, those of rules too."""
+    for name, value in values.items():
+        if is_dataclass(value):
+            yield from _changed(vars(value), vars(defaults[name]), f"{prefix}{name}.")
+        elif value != defaults[name]:
+            yield prefix + name, value
 
 
 def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalStage:
@@ -112,7 +119,7 @@ def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, .
     if log and ranker:
         stages.append(Guarded("rank", Rank(log, ranker, version.ranker_helps_until)))
     stages += config.rules.open(version)
-    stages.append(Shorten(version.item_vectors() if config.diversity else None, config.diversity))
+    stages.append(Shorten())
     return tuple(stages)
 
 

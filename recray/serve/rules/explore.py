@@ -1,0 +1,67 @@
+"""A rule: lists are drawn at random around the order, and how likely each draw was is known."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from recray.config import ConfigError
+from recray.ops.exploration import Drawn, epsilon_greedy, plackett_luce
+from recray.serve.state import RequestState, Stage
+from recray.serve.versions import OpenedVersion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreConfig:
+    """Which item comes next is left to chance; answers say how likely each draw was (``propensity``)."""
+
+    policy: Literal["off", "epsilon", "plackett_luce"] = "off"
+    """epsilon: now and then any item comes next; plackett_luce: the nearer to the top, the more often."""
+    epsilon: float = 0.05
+    """Of epsilon: the chance that the next item is any of those that are left."""
+    temperature: float = 2.0
+    """Of plackett_luce: an item so many places further down comes next e times less often."""
+    among: int = 50
+    """Items that are drawn from: the first so many of the order, and no fewer than are asked for."""
+    seed: int | None = None
+    """For draws that can be repeated, as in a measurement; none: other ones each time."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise ConfigError(f"explore: epsilon must be between 0 and 1, got {self.epsilon}")
+        if self.temperature <= 0:
+            raise ConfigError(f"explore: temperature must be positive, got {self.temperature}")
+        if self.among < 1:
+            raise ConfigError(f"explore: among must be at least 1, got {self.among}")
+
+    def open(self, version: OpenedVersion) -> Stage | None:
+        return None if self.policy == "off" else Explore(self)
+
+
+class Explore:
+    """Draws a list of ``query.k`` items: the last rule, for what comes after it would change the chances.
+
+    It goes by places and not by scores, so that what other rules said of the order holds. What fills a long
+    list follows undrawn. Belongs to one thread: draws follow each other.
+    """
+
+    def __init__(self, config: ExploreConfig) -> None:
+        self._config = config
+        self._rng = np.random.default_rng(config.seed)
+
+    def __call__(self, state: RequestState) -> RequestState:
+        """Books ``explore``."""
+        k, is_ranked_S = state.query.k, state.order_S < state.num_ranked
+        among_S = state.order_S[is_ranked_S][: max(self._config.among, k)]
+        places_S, chances_S = self._drawn(len(among_S), k)
+        filled_S = state.order_S[~is_ranked_S][: k - len(places_S)]
+        state.clock.lap("explore")
+        return state._replace(
+            order_S=np.append(among_S[places_S], filled_S),
+            propensities_S=np.append(chances_S, np.ones(len(filled_S))),
+        )
+
+    def _drawn(self, num_items: int, k: int) -> Drawn:
+        if self._config.policy == "epsilon":
+            return epsilon_greedy(num_items, k, self._config.epsilon, self._rng)
+        return plackett_luce(-np.arange(num_items) / self._config.temperature, k, self._rng)

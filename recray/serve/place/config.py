@@ -25,7 +25,7 @@ class ServiceConfig(StagesConfig):
     """Columns of the items that answers show beside the title; none: category and price, where there are."""
     budget_ms: int = 0
     """Milliseconds for an answer: stages that can be done without are left out when it is spent; 0: none."""
-    stage_within_s: float = 3.0
+    stage_within_s: float = 2.0
     """Spread, of requests without a budget: seconds after which a deployment that has not answered is left
     alone, until it answers again."""
     cache_s: float = 0.0

@@ -1,5 +1,6 @@
 """A log that is told more answers as one that was made with all of it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -116,7 +117,29 @@ def test_a_handful_of_events_do_not_make_an_old_log_young() -> None:
     live.add([LiveEvent(0, 1, 1.0, year + n) for n in range(9)])
     assert live.end == log.end
     live.add([LiveEvent(0, 1, 1.0, year + 9)])
-    assert live.end == year + 1
+    assert live.newest == year + 1
     live.add([LiveEvent(0, 1, 1.0, year + 10)])
-    assert live.end == year + 2
+    assert live.newest == year + 2
     assert DAYS > 60
+    # Of the year nothing was heard: it does not count, and one day at most has gone by.
+    assert log.end <= live.end <= log.end + DAY_S
+
+
+def test_days_of_which_nothing_was_heard_do_not_count() -> None:
+    """A log that ended 60 weeks before anybody was listened to again knows what one without the gap knows."""
+    world, gap_s = make_world(), 60 * 7 * DAY_S  # events are so few that fifteen days count as one
+    later = [LiveEvent(*e) for e in world.events if e.time >= CUT]
+    live, gapped = LiveLog(make_log(world.before(CUT))), LiveLog(make_log(world.before(CUT)))
+    live.add(later)
+    gapped.add([e._replace(time=e.time + gap_s) for e in later])
+    assert gapped.newest == live.newest + gap_s
+    assert gapped.end == live.end
+    # How old an item is goes by the calendar.
+    names = tuple(name for name in features_of(world.log.columns) if not name.startswith("item_age"))
+    ids, ones = np.arange(NUM_ITEMS), np.ones(NUM_ITEMS, np.float32)
+    for time in (CUT + 20 * DAY_S, live.newest, live.newest + 5 * DAY_S):
+        for user in range(-1, NUM_USERS):
+            query = RankingQuery(user, time, ids, ones, ones.astype(np.uint8), known_until=live.end)
+            after = replace(query, time=time + gap_s)
+            assert compute(gapped, after, names).tobytes() == compute(live, query, names).tobytes()
+        assert gapped.seen_before(0, time + gap_s).tolist() == live.seen_before(0, time).tolist()

@@ -206,5 +206,5 @@ def retrieved(
         scores_K=candidates.scores_K,
         order_S=np.arange(len(candidates.item_ids_K)),
         fallback=fallback,
-        known_until=log.end if log else None,
+        known_until=log.newest if log else None,
     )

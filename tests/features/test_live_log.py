@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from recray.features.live_log import LiveEvent, LiveLog
-from recray.features.log import EventLog
+from recray.features.log import MAX_RATING_SUM, EventLog
 from recray.features.past import DAY_S
 from recray.features.ranking import RankingQuery, compute
 from recray.features.ranking.registry import features_of
+from recray.schema import DataError
 from tests.features.worlds import DAYS, NUM_ITEMS, NUM_USERS, START, make_log, make_world
 
 CUT = START + 60 * DAY_S
@@ -143,3 +144,13 @@ def test_days_of_which_nothing_was_heard_do_not_count() -> None:
             after = replace(query, time=time + gap_s)
             assert compute(gapped, after, names).tobytes() == compute(live, query, names).tobytes()
         assert gapped.seen_before(0, time + gap_s).tolist() == live.seen_before(0, time).tolist()
+
+
+def test_what_cannot_be_added_up_is_not_taken_and_nothing_after_it_is_lost() -> None:
+    world = make_world()
+    live = LiveLog(world.log)
+    with pytest.raises(DataError, match="ratings sum to more"):
+        live.add([LiveEvent(0, 1, MAX_RATING_SUM, world.log.end) for _ in range(2)])
+    live.add([LiveEvent(0, 3, 1.0, world.log.end)])
+    assert len(live) == len(world.log) + 1
+    assert live.seen_before(0, world.log.end + 1)[-1] == 3

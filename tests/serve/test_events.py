@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from recray.features.log import MAX_RATING_SUM
 from recray.features.past import DAY_S
+from recray.schema import DataError
 from recray.serve.events.feed import Feed
-from recray.serve.events.hub import HubFullError, LocalHub
+from recray.serve.events.hub import MOST_KEPT, HubFullError, LocalHub
 from recray.serve.events.told import Availability, Event, Told
 from recray.serve.http.gateway import create_app
-from recray.serve.http.live_requests import MOST_EVENTS
+from recray.serve.http.live_requests import MOST_EVENTS, MOST_RATING
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
@@ -227,6 +229,35 @@ def test_a_feed_outlives_its_hub() -> None:
     late = Listener()
     feed.attach(late)
     assert late.told == listener.told
+
+
+class Deaf(Listener):
+    def tell(self, told: Any) -> None:
+        if any(one.item_id == "bad" for one in told):
+            raise DataError("no such thing")
+        super().tell(told)
+
+
+def test_what_one_version_cannot_be_told_the_others_are_and_health_says_so() -> None:
+    hub, deaf, listener = LocalHub(), Deaf(), Listener()
+    feed = Feed(hub)
+    feed.attach(deaf)
+    feed.attach(listener)
+    hub.append([Event("u", "bad", 1.0, 1)])
+    feed.look()
+    hub.append([Event("u", "i", 1.0, 2)])
+    for _ in range(2):  # also when there is nothing new
+        feed.look()
+        assert feed.problem == "a version has missed what it was told: DataError: no such thing"
+    assert [one.item_id for one in listener.told] == ["bad", "i"]
+    assert [one.item_id for one in deaf.told] == ["i"]
+    del deaf
+    feed.look()
+    assert feed.problem is None
+
+
+def test_the_largest_ratings_that_are_taken_in_add_up() -> None:
+    assert MOST_RATING * MOST_KEPT <= MAX_RATING_SUM
 
 
 def test_a_hub_gives_much_in_parts_and_refuses_too_much() -> None:

@@ -10,7 +10,7 @@ from recray.serve.events.told import Event
 from recray.serve.http.requests import RawId, RequestError, UnixSeconds
 
 MOST_EVENTS = 1_000
-MOST_RATING = 1e6
+MOST_RATING = 2.0**16  # of as many events as a hub keeps, they still add up exactly: log.MAX_RATING_SUM
 CLOCKS_MAY_DIFFER_S = 60
 
 

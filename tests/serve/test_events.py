@@ -13,7 +13,7 @@ from recray.serve.events.feed import Feed
 from recray.serve.events.hub import MOST_KEPT, HubFullError, LocalHub
 from recray.serve.events.told import Availability, Event, Told
 from recray.serve.http.gateway import create_app
-from recray.serve.http.live_requests import MOST_EVENTS, MOST_RATING
+from recray.serve.http.live_requests import CLOCKS_MAY_DIFFER_S, MOST_EVENTS, MOST_RATING
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
@@ -91,6 +91,29 @@ def test_a_stranger_has_a_history_from_the_first_event_on(clients: tuple[Client,
     told = {"request_time": LATER, "history": ["i7"], "history_times": [NOW + 5]}
     assert items_of(other, **ask) == items_of(other, **told)  # i9 is of this year, after the request
     assert "i7" not in items_of(other, k=NUM_ITEMS, **ask)
+
+
+def test_what_a_stranger_did_does_not_come_back_whatever_history_is_sent(
+    clients: tuple[Client, Client],
+) -> None:
+    one, _ = clients
+    before = items_of(one, user_id="somebody")
+    tell(one, *({"user_id": "somebody", "item_id": item, "time": NOW + 60} for item in before[:5]))
+    eventually(lambda: not set(before[:5]) & set(items_of(one, user_id="somebody", k=100)))
+    sent = items_of(one, user_id="somebody", k=100, history=[before[7]])
+    assert not set(before[:5]) & set(sent)
+    assert sent == items_of(one, k=100, history=[before[7]], exclude=before[:5])
+    earlier = items_of(one, user_id="somebody", k=100, history=[before[7]], request_time=NOW + 60)
+    assert set(before[:5]) <= set(earlier)
+
+
+def test_what_happened_by_a_clock_that_is_ahead_happened_now(clients: tuple[Client, Client]) -> None:
+    one, _ = clients
+    for user in ("somebody", 103):
+        now = int(time.time())
+        first = items_of(one, user_id=user, request_time=None)[0]
+        tell(one, {"user_id": user, "item_id": first, "time": now + CLOCKS_MAY_DIFFER_S - 5})
+        eventually(lambda user=user, first=first: first not in items_of(one, user_id=user, request_time=None))
 
 
 def test_counts_go_on_and_the_log_becomes_young(

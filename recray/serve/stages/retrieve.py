@@ -38,6 +38,8 @@ def removed_for(query: Query, log: LookUps | None, *, keeps_seen: bool) -> Int64
     seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
     if query.history_ids is not None:
         seen.append(query.history_ids)
+    if query.seen_ids is not None:
+        seen.append(query.seen_ids)
     if query.past is not None:
         seen.append(query.past.item_ids_H)
     elif log is not None and query.user_id < log.num_users:

@@ -17,8 +17,10 @@ from recray.serve.http.live_requests import CLOCKS_MAY_DIFFER_S, MOST_EVENTS, MO
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
+from recray.serve.stages.available import AvailableConfig
+from recray.serve.stages.listed import Rules
 from recray.store import Store
-from tests.serve.asgi import Client
+from tests.serve.asgi import JSON_TYPE, Client
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, NUM_USERS, World
 
 LATER = NOW + 30 * DAY_S
@@ -149,6 +151,17 @@ def test_what_cannot_be_had_is_not_served_until_it_can(clients: tuple[Client, Cl
     eventually(lambda: items_of(one, user_id=103)[0] == gone)
 
 
+def test_availability_is_refused_where_it_is_no_rule(own_store: Store) -> None:
+    rules = Rules(available=AvailableConfig(enforced=False))
+    service = FusedService(ServiceConfig(application=APPLICATION, store=str(own_store.root), rules=rules))
+    client = Client(create_app(service))
+    answer = client.send("PUT", "/items/i1", b'{"available": false}', JSON_TYPE)
+    assert [answer.status, answer.json["error"]] == [422, "not_enforced"]
+    assert "--service.rules.available.enforced" in answer.json["message"]
+    tell(client, {"item_id": "i1"})
+    service.stop()
+
+
 def test_a_new_version_is_told_what_was_told_before(
     own_store: Store, services: tuple[FusedService, FusedService]
 ) -> None:
@@ -167,10 +180,34 @@ def test_a_new_version_is_told_what_was_told_before(
     ("body", "status", "message"),
     [
         ({"events": []}, 422, "events: List should have at least 1 item"),
-        ({"events": [{"user_id": 1}]}, 422, "events[0]: Field required"),
+        ({"events": [{"user_id": 1}]}, 422, "events[0].item_id: Field required"),
         ({"events": [{"item_id": "i1", "time": 2**32}]}, 422, "events[0].time: 4294967296 is in the future"),
-        ({"events": [{"item_id": "i1", "rating": 1e300}]}, 422, "events[0]: Input should be less than"),
-        ({"events": [{"item_id": "i1", "what": 1}]}, 422, "events[0]: Extra inputs are not permitted"),
+        (
+            {"events": [{"item_id": "i1", "rating": 1e300}]},
+            422,
+            "events[0].rating: Input should be less than",
+        ),
+        ({"events": [{"item_id": "i1", "what": 1}]}, 422, "events[0].what: Extra inputs are not permitted"),
+        (
+            {"events": [{"item_id": "i1", "time": 1.7e12}]},
+            422,
+            "events[0].time: Input should be a valid integer",
+        ),
+        (
+            {"events": [{"item_id": "i1", "time": 10**12}]},
+            422,
+            "events[0].time: Input should be unix seconds",
+        ),
+        (
+            {"events": [{"item_id": 1.0}]},
+            422,
+            "events[0].item_id: Input should be a valid string or a valid int",
+        ),
+        (
+            {"events": [{"item_id": 2**64}]},
+            422,
+            "events[0].item_id: Input should be less than 18446744073709",
+        ),
         (
             {"events": [{"item_id": "i1"}] * (MOST_EVENTS + 1)},
             422,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Int32s, Int64s
+from recray.features.histories import Histories
 from recray.features.log import FOLLOW_SOURCES, FOLLOW_STEPS, EventLog
 from recray.features.look_ups import UserEvents
 from recray.features.overlap import Overlap
@@ -62,14 +63,17 @@ class LiveLog:
         self._dense = round(DENSE_SHARE * events_a_day * self._day_s / DAY_S)
         self._lock = threading.Lock()
         self._since: _Since | None = None
+        self._late = Histories[int]()
 
     def add(self, events: Sequence[LiveEvent]) -> None:
-        """From now on they are known, but for those from before the end of the log, which it has learnt.
+        """From now on they are known, but for those from before the end of the log: it has learnt them, or
+        they came too late for it; then their items count as seen.
 
         Raises:
             DataError: as ``EventLog``; nothing of it was taken.
         """
         with self._lock:
+            self._add_late([event for event in events if event.time < self._log.end])
             more = [event for event in events if event.time >= self._log.end]
             if not more:
                 return
@@ -83,6 +87,16 @@ class LiveLog:
                 after=self._since.log if self._since else None,
             )
             self._since = _Since(since, *self._heard(since.timestamps_N))
+
+    def _add_late(self, events: Sequence[LiveEvent]) -> None:
+        by_user: dict[int, list[tuple[int, int]]] = {}
+        for user, item, _, time in events:
+            if user >= 0:
+                by_user.setdefault(user, []).append((item, time))
+        for user, told in by_user.items():
+            known = set(self._log.seen_before(user, self._log.end).tolist())
+            if late := [one for one in told if one[0] not in known]:
+                self._late.add({user: late})
 
     def _heard(self, times_N: Int64s) -> tuple[int, int]:
         """``newest`` and ``unheard_s`` of sorted times that came since."""
@@ -149,7 +163,8 @@ class LiveLog:
         self._log.check_user(user_id)
 
     def seen_before(self, user_id: int, time: int) -> Int32s:
-        return self.events_before(user_id, time).item_ids_H
+        seen_H, late = self.events_before(user_id, time).item_ids_H, self._late.before(user_id, time)
+        return seen_H if late is None else np.concatenate([seen_H, late.item_ids_H])
 
     def events_before(self, user_id: int, time: int) -> UserEvents:
         older, since = self._log.events_before(user_id, time), self._since

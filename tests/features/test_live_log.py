@@ -154,3 +154,18 @@ def test_what_cannot_be_added_up_is_not_taken_and_nothing_after_it_is_lost() -> 
     live.add([LiveEvent(0, 3, 1.0, world.log.end)])
     assert len(live) == len(world.log) + 1
     assert live.seen_before(0, world.log.end + 1)[-1] == 3
+
+
+def test_what_comes_too_late_for_the_log_is_seen_and_changes_nothing_else() -> None:
+    world = make_world()
+    user, end, every = 2, world.log.end, np.arange(NUM_ITEMS)
+    events = [e for e in world.events if not (e.user == 3 and e.item == 5)]
+    live, known = LiveLog(make_log(events)), {e.item for e in events if e.user == user}
+    told = [LiveEvent(user, item, 1.0, end - 50) for item in known] + [LiveEvent(3, 5, 1.0, end - 50)]
+    before = live.user_before(3, end), live.items_before(every, end).events_K.tolist()
+    live.add([*told, LiveEvent(-1, 5, 1.0, end - 50)])
+    assert live.seen_before(user, end).tolist() == [e.item for e in events if e.user == user]
+    assert 5 in live.seen_before(3, end - 49)
+    assert 5 not in live.seen_before(3, end - 50)
+    after = live.user_before(3, end), live.items_before(every, end).events_K.tolist()
+    assert (after[0].item_ids_H.tolist(), after[1]) == (before[0].item_ids_H.tolist(), before[1])

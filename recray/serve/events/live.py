@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from recray.features.histories import Histories
 from recray.features.live_log import LiveEvent, LiveLog
 from recray.serve.barred import Barred
 from recray.serve.events.feed import Feed
-from recray.serve.events.strangers import Strangers
 from recray.serve.events.told import Availability, Event, Told
 from recray.serve.query import UNKNOWN_USER
 from recray.serve.versions import OpenedVersion, ServedBundles
@@ -33,7 +33,7 @@ class LiveVersion:
     ) -> None:
         self._user_rows, self._item_rows = user_rows, item_rows
         self._log, self._barred = log, barred
-        self.strangers = Strangers()
+        self.strangers = Histories[str]()
 
     def tell(self, told: Sequence[Told]) -> None:
         """Called by one thread at a time, while others ask."""

@@ -112,9 +112,10 @@ class Catalogue:
             user_row = self.user_rows.get(str(request.user_id), UNKNOWN_USER)
             if user_row == UNKNOWN_USER and self.live is not None:
                 done = self.live.strangers.before(str(request.user_id), time)
-                seen_ids = None if done is None else np.unique(done.item_ids_H)
+                seen_ids = None if done is None else np.unique(done.item_ids_H).astype(np.int64)
                 if done is not None and history_ids is None:
-                    history_ids, history_times = (values_H[-MAX_HISTORY:] for values_H in done)
+                    history_ids = done.item_ids_H[-MAX_HISTORY:].astype(np.int64)
+                    history_times = done.times_H[-MAX_HISTORY:]
         query = Query(
             user_row,
             history_ids,

@@ -67,20 +67,21 @@ listen stats
 
 
 def test_rays_configuration_is_narrowed_to_this_machine_and_user() -> None:
-    config = narrowed(CONFIG.format(routes="    use_backend recray if is_recray\n"))
+    config = narrowed(CONFIG.format(routes="    use_backend recray if is_recray\n"), Path("/own"))
     assert "bind 127.0.0.1:9101" in config
     assert "bind 127.0.0.1:8404" in config
     assert "bind *:8000" in config  # where it listens is the caller's choice
     assert "mode 600 level admin" in config
-    assert "errorfile" not in config
+    assert "/x/500.http" not in config
+    assert "errorfile 503 /own/503.http" in config
     assert "disable-l7-retry if { path_end /events }" in config
     assert "return status 404" in config
 
 
 def test_without_routes_haproxy_says_that_it_is_not_ready() -> None:
-    config = narrowed(CONFIG.format(routes="    # static use_backend selection\n"))
-    assert "return status 503 hdr Retry-After 1" in config
-    assert "status 404" not in config
+    config = narrowed(CONFIG.format(routes="    # static use_backend selection\n"), Path("/own"))
+    assert '{"error": "starting"' in config
+    assert "return status 404" not in config
 
 
 def test_haproxy_refuses_whoever_would_wait_too_long() -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import resource
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -121,6 +122,11 @@ def test_the_guard_of_headers_is_set_with_either_proxy(environment: pytest.Monke
     module, function = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].split(":")
     around = [one.cls for one in getattr(importlib.import_module(module), function)()]
     assert around == [WholeBodies, Probes, HeaderGuard], "innermost first"
+
+
+def test_a_proxy_starts_without_models() -> None:
+    code = "import sys, recray.serve.http.headers; sys.exit(bool({'torch', 'polars'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_free_ports_are_free() -> None:

@@ -50,7 +50,8 @@ def kept_in(value: bytes) -> KeptAnswer | None:
     """What was put; None where somebody else wrote it."""
     try:
         made_at, answer = pydantic_core.from_json(value)
-        return KeptAnswer(float(made_at), answer) if isinstance(answer, dict) else None
+        is_object = isinstance(answer, dict)
+        return KeptAnswer(float(made_at), answer) if is_object else None
     except (TypeError, ValueError):
         return None
 

@@ -4,6 +4,7 @@ import collections
 import http.client
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -101,11 +102,12 @@ class Load:
 
 
 def said(status: int | str, body: bytes) -> str:
-    """The status of a page and the problem that it names."""
+    """The status of a page and the problem that it names, without paths."""
     try:
         answer = json.loads(body)
     except ValueError:
         return str(status)
     problem = answer.get("problem") or answer.get("message")
     state = answer.get("status", "")
-    return " ".join(str(part) for part in (status, state, problem) if part)[:SHOWN_CHARACTERS]
+    text = " ".join(str(part) for part in (status, state, problem) if part)
+    return re.sub(r"/\S+", "PATH", text)[:SHOWN_CHARACTERS]

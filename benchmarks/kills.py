@@ -37,7 +37,7 @@ BACK_WITHIN_S = 180.0
 DEATHS_OF_A_SERVER = 4  # the supervisor gives up after five
 DISK = "512m"
 OURS = re.compile(
-    r"\d\d:\d\d:\d\d (.*)|(?:WARNING|ERROR) .* -- (.*)"
+    r"\d\d:\d\d:\d\d ((?!serving ).*)|(?:WARNING|ERROR) .* -- (.*)"
 )  # the server's lines, and its replicas'
 
 

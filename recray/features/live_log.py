@@ -6,6 +6,7 @@ Readers see the old state or the new one.
 Shapes: K items, H events of a history, N events that came since.
 """
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,13 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Int32s, Int64s
+from recray.features.histories import Histories
 from recray.features.log import FOLLOW_SOURCES, FOLLOW_STEPS, EventLog
 from recray.features.look_ups import UserEvents
 from recray.features.overlap import Overlap
 from recray.features.past import DAY_S, RECENT_EVENTS, Past, UserPast, mean
 
 USUAL_DAYS = 30  # before its end: how many events come on a day of this log
-DENSE_SHARE = 0.1  # of a usual day: so many must have come since before the log counts as going on
+DENSE_SHARE = 0.1  # of a usual day: so many must have come since before the log counts as going on, and
+# so many on a day before that day counts at all
+FEWEST_A_DAY = 20  # usual events: where fewer come, several days count as one
 
 
 class LiveEvent(NamedTuple):
@@ -32,55 +36,111 @@ class LiveEvent(NamedTuple):
     time: int  # unix seconds
 
 
+class _Since(NamedTuple):
+    """What came since the end of a log."""
+
+    log: EventLog
+    newest: int  # the second after the newest event that counts
+    unheard_s: int  # of the days until then on which nearly nothing came: nobody listened, and time stood
+
+
 class LiveLog:
-    """An event log that can be told more; thread-safe."""
+    """An event log that can be told more; thread-safe.
+
+    Between the end of the log and what came since there may be days or years of which nothing was heard. They
+    do not count: windows and waits are those of days on which at least a tenth of the usual events came.
+    """
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self.num_users, self.num_items = log.num_users, log.num_items
         self.items, self.columns = log.items, log.columns
         usual = log.end - USUAL_DAYS * DAY_S
-        events_a_day = (len(log) - int(log.timestamps_N.searchsorted(usual))) / USUAL_DAYS
-        self._dense = max(1, round(DENSE_SHARE * events_a_day))
+        first = int(log.timestamps_N.searchsorted(usual))
+        days = (log.end - max(usual, int(log.timestamps_N[first]))) / DAY_S if first < len(log) else 1.0
+        events_a_day = max((len(log) - first) / max(days, 1.0), 1e-3)
+        self._day_s = DAY_S * max(1, math.ceil(FEWEST_A_DAY / events_a_day))
+        self._dense = round(DENSE_SHARE * events_a_day * self._day_s / DAY_S)
         self._lock = threading.Lock()
-        self._since: EventLog | None = None
+        self._since: _Since | None = None
+        self._late = Histories[int]()
 
     def add(self, events: Sequence[LiveEvent]) -> None:
-        """From now on they are known, but for those from before the end of the log, which it has learnt."""
+        """From now on they are known, but for those from before the end of the log: it has learnt them, or
+        they came too late for it; then their items count as seen.
+
+        Raises:
+            DataError: as ``EventLog``; nothing of it was taken.
+        """
         with self._lock:
+            self._add_late([event for event in events if event.time < self._log.end])
             more = [event for event in events if event.time >= self._log.end]
             if not more:
                 return
             users_N, *others = _columns(more)
             nobody_last_N = np.where(users_N < 0, self.num_users, users_N)
-            self._since = EventLog(
+            since = EventLog(
                 nobody_last_N,
                 *others,
                 num_users=self.num_users + 1,
                 num_items=self.num_items,
-                after=self._since,
+                after=self._since.log if self._since else None,
             )
+            self._since = _Since(since, *self._heard(since.timestamps_N))
+
+    def _add_late(self, events: Sequence[LiveEvent]) -> None:
+        by_user: dict[int, list[tuple[int, int]]] = {}
+        for user, item, _, time in events:
+            if user >= 0:
+                by_user.setdefault(user, []).append((item, time))
+        for user, told in by_user.items():
+            known = set(self._log.seen_before(user, self._log.end).tolist())
+            if late := [one for one in told if one[0] not in known]:
+                self._late.add({user: late})
+
+    def _heard(self, times_N: Int64s) -> tuple[int, int]:
+        """``newest`` and ``unheard_s`` of sorted times that came since."""
+        if len(times_N) < self._dense:
+            return self._log.end, 0
+        newest, start = int(times_N[-self._dense]) + 1, self._log.end if len(self._log) else int(times_N[0])
+        today = (newest - 1 - start) // self._day_s
+        events = np.diff(times_N.searchsorted(start + self._day_s * np.arange(today + 1)))
+        return newest, int((events < self._dense).sum()) * self._day_s
 
     def __len__(self) -> int:
-        return len(self._log) + (0 if self._since is None else len(self._since))
+        return len(self._log) + (0 if self._since is None else len(self._since.log))
+
+    @property
+    def newest(self) -> int:
+        """Of the log, or of what came since: once a tenth of a usual day has come, the log goes on; a handful
+        of events do not make it young."""
+        return self._log.end if self._since is None else self._since.newest
 
     @property
     def end(self) -> int:
-        """Of the log, or of what came since: once a tenth of a usual day has come, the log goes on; a handful
-        of events do not make it young."""
+        """Where time stops, see ``past.heard_until``: days of which nothing was heard are left out."""
         since = self._since
-        if since is None or len(since) < self._dense:
-            return self._log.end
-        return max(self._log.end, int(since.timestamps_N[-self._dense]) + 1)
+        return self._log.end if since is None else since.newest - since.unheard_s
 
     def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past:
-        past, since = self._log.items_before(item_ids_K, time, until), self._since
-        return past if since is None else _both(past, since.items_before(item_ids_K, time, until))
+        since = self._since
+        if since is None:
+            return self._log.items_before(item_ids_K, time, until)
+        older_until, newer_until, unheard_s = self._stands(time, until, since)
+        past = self._log.items_before(item_ids_K, time, older_until)
+        return _both(past, since.log.items_before(item_ids_K, time, newer_until), unheard_s)
+
+    def _stands(self, time: int, until: int | None, since: _Since) -> tuple[int | None, int | None, int]:
+        """When the log counts as ended, the same on the clock of what came since, and how long it stood."""
+        if until is None:
+            return None, None, 0
+        until = min(until, max(time - since.unheard_s, self._log.end))
+        return until, until + since.unheard_s, since.unheard_s
 
     def mean_rating_before(self, time: int) -> float:
         total, count = self._log.ratings_before(time)
         if self._since is not None:
-            more = self._since.ratings_before(time)
+            more = self._since.log.ratings_before(time)
             total, count = total + more[0], count + more[1]
         return float(mean(total, count))
 
@@ -88,27 +148,29 @@ class LiveLog:
         since = self._since
         if since is None or user_id == -1:
             return self._log.user_before(user_id, time, until)
-        newer = since.user_before(user_id, time, until)
+        until, newer_until, unheard_s = self._stands(time, until, since)
+        newer = since.log.user_before(user_id, time, newer_until)
         # Heard of since the log ended: then time goes on for what happened before as well.
-        goes_on = until is None or newer.past.now_K > until
-        older = self._log.user_before(user_id, time, None if goes_on else until)
+        now = int(newer.past.now_K) - unheard_s
+        older = self._log.user_before(user_id, time, until if until is None else max(until, now))
         return UserPast(
             np.concatenate([older.item_ids_H, newer.item_ids_H])[-RECENT_EVENTS:],
             np.concatenate([older.ratings_H, newer.ratings_H])[-RECENT_EVENTS:],
-            _both(older.past, newer.past),
+            _both(older.past, newer.past, unheard_s),
         )
 
     def check_user(self, user_id: int) -> None:
         self._log.check_user(user_id)
 
     def seen_before(self, user_id: int, time: int) -> Int32s:
-        return self.events_before(user_id, time).item_ids_H
+        seen_H, late = self.events_before(user_id, time).item_ids_H, self._late.before(user_id, time)
+        return seen_H if late is None else np.concatenate([seen_H, late.item_ids_H])
 
     def events_before(self, user_id: int, time: int) -> UserEvents:
         older, since = self._log.events_before(user_id, time), self._since
         if since is None or user_id == -1:
             return older
-        newer = since.events_before(user_id, time)
+        newer = since.log.events_before(user_id, time)
         if not len(newer.item_ids_H):
             return older
         return UserEvents(
@@ -117,9 +179,10 @@ class LiveLog:
         )
 
     def followers_before(self, item_id: int, time: int, item_ids_K: Int64s) -> tuple[Int64s, int]:
-        log, since = self._log, self._since
-        if since is None or time <= log.end:
+        log = self._log
+        if self._since is None or time <= log.end:
             return log.followers_before(item_id, time, item_ids_K)
+        since = self._since.log
         newer_K, newer = since.followers_before(item_id, time, item_ids_K, nobody=self.num_users)
         older_K, older = log.followers_before(item_id, time, item_ids_K, FOLLOW_SOURCES - newer)
         counts_K = newer_K + older_K
@@ -141,13 +204,13 @@ def _columns(events: Sequence[LiveEvent]) -> list[npt.NDArray[Any]]:
     return [np.array(column, kind) for column, kind in zip(zip(*events, strict=True), kinds, strict=True)]
 
 
-def _both(older: Past, newer: Past) -> Past:
-    """Of the same owners at the same moment."""
+def _both(older: Past, newer: Past, unheard_s: int) -> Past:
+    """Of the same owners at the same moment, on the clock of the older, which stood for so long."""
     return Past(
         np.add(older.events_K, newer.events_K),
         older.rating_sum_K + newer.rating_sum_K,
-        np.fmin(older.first_time_K, newer.first_time_K),
-        np.fmax(older.last_time_K, newer.last_time_K),
+        np.fmin(older.first_time_K, newer.first_time_K - unheard_s),
+        np.fmax(older.last_time_K, newer.last_time_K - unheard_s),
         lambda days: np.add(older.events_since(days), newer.events_since(days)),
         older.now_K,
     )

@@ -117,6 +117,10 @@ class EventLog:
         """The second after the last event, unix seconds: nothing is known of what came then or later."""
         return self._clock.origin + self._clock.end
 
+    @property
+    def newest(self) -> int:
+        return self.end
+
     # ------------------------------------------------------------------ items
 
     def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past:

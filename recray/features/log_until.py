@@ -19,6 +19,10 @@ class LogUntil:
         self.items, self.columns = log.items, log.columns
         self.end = log.end if end is None else end
 
+    @property
+    def newest(self) -> int:
+        return self.end
+
     def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past:
         return self._log.items_before(item_ids_K, min(time, self.end), until)
 

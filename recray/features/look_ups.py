@@ -28,7 +28,11 @@ class LookUps(Protocol):
     def columns(self) -> Columns: ...
     @property
     def end(self) -> int:
-        """Unix seconds: of what came then or later nothing is known."""
+        """Unix seconds at which time stops: of what came then or later nothing is known."""
+
+    @property
+    def newest(self) -> int:
+        """The second after the newest event, unix seconds: ``end``, but where time stood in between."""
 
     def items_before(self, item_ids_K: Int64s, time: int, until: int | None = None) -> Past: ...
     def mean_rating_before(self, time: int) -> float: ...

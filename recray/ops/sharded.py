@@ -6,11 +6,14 @@ rectangle, and a process without a group can hold, save and load one.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
-from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
+
+if TYPE_CHECKING:  # whoever serves imports this and saves nothing: half a second
+    from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
+    from torch.distributed.checkpoint.planner import WriteItem
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Sharded:
         """The same layout with other tensors."""
         return Sharded(self.shape, tuple(Piece(function(p.tensor), p.offsets) for p in self.pieces))
 
-    def piece(self, index: MetadataIndex) -> Tensor:
+    def piece(self, index: "MetadataIndex") -> Tensor:
         """The piece that a checkpoint calls by its offsets."""
         return next(p.tensor for p in self.pieces if torch.Size(p.offsets) == index.offset)
 
@@ -70,7 +73,10 @@ class Sharded:
         """The tensor, where one piece is all of it."""
         return next((p.tensor for p in self.pieces if p.tensor.shape == self.shape), None)
 
-    def __create_write_items__(self, fqn: str, object: object) -> list[WriteItem]:
+    def __create_write_items__(self, fqn: str, object: object) -> "list[WriteItem]":
+        from torch.distributed.checkpoint.metadata import MetadataIndex, TensorProperties
+        from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
+
         return [
             WriteItem(
                 index=MetadataIndex(fqn, torch.Size(piece.offsets)),
@@ -82,12 +88,14 @@ class Sharded:
             for piece in self.pieces
         ]
 
-    def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
+    def __create_chunk_list__(self) -> "list[ChunkStorageMetadata]":
         return [_chunk(piece) for piece in self.pieces]
 
-    def __get_tensor_shard__(self, index: MetadataIndex) -> Tensor:
+    def __get_tensor_shard__(self, index: "MetadataIndex") -> Tensor:
         return self.piece(index)
 
 
-def _chunk(piece: Piece) -> ChunkStorageMetadata:
+def _chunk(piece: Piece) -> "ChunkStorageMetadata":
+    from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
+
     return ChunkStorageMetadata(torch.Size(piece.offsets), piece.tensor.shape)

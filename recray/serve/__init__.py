@@ -3,7 +3,7 @@
     place     one version loaded, in this process or as Ray Serve deployments: the only ``ray.serve``
     stages | http
     events: what is told while a version serves
-    query, clock, barred, versions, follower: the ground, which knows neither raw ids nor HTTP
+    query, clock, barred, version, versions, follower: the ground, which knows neither raw ids nor HTTP
 
 Imports point down. An application is a list of stages (``stages.listed``) that every placement runs, and
 that ``pipelines.two_stage`` runs offline.

@@ -29,4 +29,5 @@ class Query:
     explain: bool = False
     budget_ms: float | None = None  # for the whole answer; what there is no time for is left out
     lenient: bool = False  # a stage that can be done without may fail
+    seen_ids: Int64s | None = None  # of a user whom the log does not know, besides the history
     past: History | None = None  # what an evaluation's split says that the user did; None: what the log says

@@ -7,9 +7,6 @@ from functools import cached_property
 import polars as pl
 import torch
 
-# The standard library's own TypedDict cannot be read by pydantic before Python 3.12.
-from typing_extensions import TypedDict
-
 from recray.arrays import Float32s
 from recray.bundles.clicks import scores_rows
 from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative
@@ -23,16 +20,9 @@ from recray.features.log import EVENT_FILE, EventLog
 from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
 from recray.serve.barred import Barred
+from recray.serve.version import Version, version
 from recray.store import Bundle, Reference, Store, StoreError
 from recray.store.names import stacks
-
-
-class Version(TypedDict):
-    """A bundle's reference, as answers name it."""
-
-    name: str
-    version: int
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -95,10 +85,6 @@ class ServedBundles:
         """Reads every file; raises ``StoreError`` where one was damaged."""
         for bundle in self.by_role.values():
             bundle.verify()
-
-
-def version(reference: Reference) -> Version:
-    return {"name": reference.name, "version": reference.version, "digest": reference.digest}
 
 
 def open_served(

@@ -1,15 +1,17 @@
 """A log that is told more answers as one that was made with all of it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from recray.features.live_log import LiveEvent, LiveLog
-from recray.features.log import EventLog
+from recray.features.log import MAX_RATING_SUM, EventLog
 from recray.features.past import DAY_S
 from recray.features.ranking import RankingQuery, compute
 from recray.features.ranking.registry import features_of
+from recray.schema import DataError
 from tests.features.worlds import DAYS, NUM_ITEMS, NUM_USERS, START, make_log, make_world
 
 CUT = START + 60 * DAY_S
@@ -116,7 +118,54 @@ def test_a_handful_of_events_do_not_make_an_old_log_young() -> None:
     live.add([LiveEvent(0, 1, 1.0, year + n) for n in range(9)])
     assert live.end == log.end
     live.add([LiveEvent(0, 1, 1.0, year + 9)])
-    assert live.end == year + 1
+    assert live.newest == year + 1
     live.add([LiveEvent(0, 1, 1.0, year + 10)])
-    assert live.end == year + 2
+    assert live.newest == year + 2
     assert DAYS > 60
+    # Of the year nothing was heard: it does not count, and one day at most has gone by.
+    assert log.end <= live.end <= log.end + DAY_S
+
+
+def test_days_of_which_nothing_was_heard_do_not_count() -> None:
+    """A log that ended 60 weeks before anybody was listened to again knows what one without the gap knows."""
+    world, gap_s = make_world(), 60 * 7 * DAY_S  # events are so few that fifteen days count as one
+    later = [LiveEvent(*e) for e in world.events if e.time >= CUT]
+    live, gapped = LiveLog(make_log(world.before(CUT))), LiveLog(make_log(world.before(CUT)))
+    live.add(later)
+    gapped.add([e._replace(time=e.time + gap_s) for e in later])
+    assert gapped.newest == live.newest + gap_s
+    assert gapped.end == live.end
+    # How old an item is goes by the calendar.
+    names = tuple(name for name in features_of(world.log.columns) if not name.startswith("item_age"))
+    ids, ones = np.arange(NUM_ITEMS), np.ones(NUM_ITEMS, np.float32)
+    for time in (CUT + 20 * DAY_S, live.newest, live.newest + 5 * DAY_S):
+        for user in range(-1, NUM_USERS):
+            query = RankingQuery(user, time, ids, ones, ones.astype(np.uint8), known_until=live.end)
+            after = replace(query, time=time + gap_s)
+            assert compute(gapped, after, names).tobytes() == compute(live, query, names).tobytes()
+        assert gapped.seen_before(0, time + gap_s).tolist() == live.seen_before(0, time).tolist()
+
+
+def test_what_cannot_be_added_up_is_not_taken_and_nothing_after_it_is_lost() -> None:
+    world = make_world()
+    live = LiveLog(world.log)
+    with pytest.raises(DataError, match="ratings sum to more"):
+        live.add([LiveEvent(0, 1, MAX_RATING_SUM, world.log.end) for _ in range(2)])
+    live.add([LiveEvent(0, 3, 1.0, world.log.end)])
+    assert len(live) == len(world.log) + 1
+    assert live.seen_before(0, world.log.end + 1)[-1] == 3
+
+
+def test_what_comes_too_late_for_the_log_is_seen_and_changes_nothing_else() -> None:
+    world = make_world()
+    user, end, every = 2, world.log.end, np.arange(NUM_ITEMS)
+    events = [e for e in world.events if not (e.user == 3 and e.item == 5)]
+    live, known = LiveLog(make_log(events)), {e.item for e in events if e.user == user}
+    told = [LiveEvent(user, item, 1.0, end - 50) for item in known] + [LiveEvent(3, 5, 1.0, end - 50)]
+    before = live.user_before(3, end), live.items_before(every, end).events_K.tolist()
+    live.add([*told, LiveEvent(-1, 5, 1.0, end - 50)])
+    assert live.seen_before(user, end).tolist() == [e.item for e in events if e.user == user]
+    assert 5 in live.seen_before(3, end - 49)
+    assert 5 not in live.seen_before(3, end - 50)
+    after = live.user_before(3, end), live.items_before(every, end).events_K.tolist()
+    assert (after[0].item_ids_H.tolist(), after[1]) == (before[0].item_ids_H.tolist(), before[1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,3 +73,23 @@ class Client:
         await self.app(scope, receive, send)
         headers_out = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
         return Answer(sent[0]["status"], headers_out, b"".join(m.get("body", b"") for m in sent[1:]))
+
+
+class LoopClient(Client):
+    """In one event loop that goes on between the requests, as a server's does."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(app)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def send(
+        self, method: str, path: str, body: bytes, headers: list[tuple[bytes, bytes]], query: bytes = b""
+    ) -> Answer:
+        sending = self._send(method, path, body, headers, query)
+        return asyncio.run_coroutine_threadsafe(sending, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from recray.models.gbdt import GBDTRanker
 from recray.serve.events.feed import Feed
@@ -262,6 +263,29 @@ def test_losing_redis_costs_no_answer(replicas: Replicas, server: Server, how: s
         server._process.send_signal(signal.SIGCONT)
     eventually(lambda: "cached_s" in ask(other))
     assert ask(one)["items"] == before["items"]
+
+
+def test_what_somebody_else_wrote_is_no_answer(replicas: Replicas, server: Server) -> None:
+    one, other = replicas
+    before, client = ask(one), redis.Redis.from_url(server.url)
+    (key,) = client.keys("recray:*:answer:*")
+    for value in (b"", b"{", b"[1, 2, 3]", b"[1, 2]", b'["a", {}]', b"[[], {}]"):
+        client.set(key, value)
+        answer = ask(other)
+        assert "cached_s" not in answer
+        assert answer["items"] == before["items"]
+
+
+def test_a_redis_that_takes_nothing_in_is_complained_of_once(
+    replicas: Replicas, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("ERROR", logger="recray")
+    ask(replicas[0])
+    redis.Redis.from_url(server.url).config_set("min-replicas-to-write", 3)
+    for _ in range(10):
+        assert "cached_s" not in ask(replicas[0], user_id=104)
+    assert "cached_s" in ask(replicas[1])  # what it has can be read
+    assert len([record for record in caplog.records if "answers in Redis" in record.message]) == 1
 
 
 # --------------------------------------------------------------------------- spread

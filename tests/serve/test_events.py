@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 
+from recray.features.log import MAX_RATING_SUM
 from recray.features.past import DAY_S
+from recray.schema import DataError
 from recray.serve.events.feed import Feed
-from recray.serve.events.hub import HubFullError, LocalHub
+from recray.serve.events.hub import MOST_KEPT, HubFullError, LocalHub
 from recray.serve.events.told import Availability, Event, Told
 from recray.serve.http.gateway import create_app
-from recray.serve.http.live_requests import MOST_EVENTS
+from recray.serve.http.live_requests import CLOCKS_MAY_DIFFER_S, MOST_EVENTS, MOST_RATING
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
+from recray.serve.rules.available import AvailableConfig
+from recray.serve.stages.listed import Rules
 from recray.store import Store
-from tests.serve.asgi import Client
+from tests.serve.asgi import JSON_TYPE, Client
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, NUM_USERS, World
 
 LATER = NOW + 30 * DAY_S
@@ -91,6 +95,29 @@ def test_a_stranger_has_a_history_from_the_first_event_on(clients: tuple[Client,
     assert "i7" not in items_of(other, k=NUM_ITEMS, **ask)
 
 
+def test_what_a_stranger_did_does_not_come_back_whatever_history_is_sent(
+    clients: tuple[Client, Client],
+) -> None:
+    one, _ = clients
+    before = items_of(one, user_id="somebody")
+    tell(one, *({"user_id": "somebody", "item_id": item, "time": NOW + 60} for item in before[:5]))
+    eventually(lambda: not set(before[:5]) & set(items_of(one, user_id="somebody", k=100)))
+    sent = items_of(one, user_id="somebody", k=100, history=[before[7]])
+    assert not set(before[:5]) & set(sent)
+    assert sent == items_of(one, k=100, history=[before[7]], exclude=before[:5])
+    earlier = items_of(one, user_id="somebody", k=100, history=[before[7]], request_time=NOW + 60)
+    assert set(before[:5]) <= set(earlier)
+
+
+def test_what_happened_by_a_clock_that_is_ahead_happened_now(clients: tuple[Client, Client]) -> None:
+    one, _ = clients
+    for user in ("somebody", 103):
+        now = int(time.time())
+        first = items_of(one, user_id=user, request_time=None)[0]
+        tell(one, {"user_id": user, "item_id": first, "time": now + CLOCKS_MAY_DIFFER_S - 5})
+        eventually(lambda user=user, first=first: first not in items_of(one, user_id=user, request_time=None))
+
+
 def test_counts_go_on_and_the_log_becomes_young(
     services: tuple[FusedService, FusedService], world: World
 ) -> None:
@@ -124,6 +151,17 @@ def test_what_cannot_be_had_is_not_served_until_it_can(clients: tuple[Client, Cl
     eventually(lambda: items_of(one, user_id=103)[0] == gone)
 
 
+def test_availability_is_refused_where_it_is_no_rule(own_store: Store) -> None:
+    rules = Rules(available=AvailableConfig(enforced=False))
+    service = FusedService(ServiceConfig(application=APPLICATION, store=str(own_store.root), rules=rules))
+    client = Client(create_app(service))
+    answer = client.send("PUT", "/items/i1", b'{"available": false}', JSON_TYPE)
+    assert [answer.status, answer.json["error"]] == [422, "not_enforced"]
+    assert "--service.rules.available.enforced" in answer.json["message"]
+    tell(client, {"item_id": "i1"})
+    service.stop()
+
+
 def test_a_new_version_is_told_what_was_told_before(
     own_store: Store, services: tuple[FusedService, FusedService]
 ) -> None:
@@ -142,10 +180,34 @@ def test_a_new_version_is_told_what_was_told_before(
     ("body", "status", "message"),
     [
         ({"events": []}, 422, "events: List should have at least 1 item"),
-        ({"events": [{"user_id": 1}]}, 422, "events[0]: Field required"),
+        ({"events": [{"user_id": 1}]}, 422, "events[0].item_id: Field required"),
         ({"events": [{"item_id": "i1", "time": 2**32}]}, 422, "events[0].time: 4294967296 is in the future"),
-        ({"events": [{"item_id": "i1", "rating": 1e300}]}, 422, "events[0]: Input should be less than"),
-        ({"events": [{"item_id": "i1", "what": 1}]}, 422, "events[0]: Extra inputs are not permitted"),
+        (
+            {"events": [{"item_id": "i1", "rating": 1e300}]},
+            422,
+            "events[0].rating: Input should be less than",
+        ),
+        ({"events": [{"item_id": "i1", "what": 1}]}, 422, "events[0].what: Extra inputs are not permitted"),
+        (
+            {"events": [{"item_id": "i1", "time": 1.7e12}]},
+            422,
+            "events[0].time: Input should be a valid integer",
+        ),
+        (
+            {"events": [{"item_id": "i1", "time": 10**12}]},
+            422,
+            "events[0].time: Input should be unix seconds",
+        ),
+        (
+            {"events": [{"item_id": 1.0}]},
+            422,
+            "events[0].item_id: Input should be a valid string or a valid int",
+        ),
+        (
+            {"events": [{"item_id": 2**64}]},
+            422,
+            "events[0].item_id: Input should be less than 18446744073709",
+        ),
         (
             {"events": [{"item_id": "i1"}] * (MOST_EVENTS + 1)},
             422,
@@ -227,6 +289,35 @@ def test_a_feed_outlives_its_hub() -> None:
     late = Listener()
     feed.attach(late)
     assert late.told == listener.told
+
+
+class Deaf(Listener):
+    def tell(self, told: Any) -> None:
+        if any(one.item_id == "bad" for one in told):
+            raise DataError("no such thing")
+        super().tell(told)
+
+
+def test_what_one_version_cannot_be_told_the_others_are_and_health_says_so() -> None:
+    hub, deaf, listener = LocalHub(), Deaf(), Listener()
+    feed = Feed(hub)
+    feed.attach(deaf)
+    feed.attach(listener)
+    hub.append([Event("u", "bad", 1.0, 1)])
+    feed.look()
+    hub.append([Event("u", "i", 1.0, 2)])
+    for _ in range(2):  # also when there is nothing new
+        feed.look()
+        assert feed.problem == "a version has missed what it was told: DataError: no such thing"
+    assert [one.item_id for one in listener.told] == ["bad", "i"]
+    assert [one.item_id for one in deaf.told] == ["i"]
+    del deaf
+    feed.look()
+    assert feed.problem is None
+
+
+def test_the_largest_ratings_that_are_taken_in_add_up() -> None:
+    assert MOST_RATING * MOST_KEPT <= MAX_RATING_SUM
 
 
 def test_a_hub_gives_much_in_parts_and_refuses_too_much() -> None:

@@ -118,6 +118,10 @@ def test_the_api_page_needs_nothing_from_elsewhere(client: Client) -> None:
     assert not re.search(r"https?://|<script|src=", page)
     for said in ("POST /recommend", "history_times", "unix seconds", "413", "not application/json"):
         assert said in page
+    for answered in ("items[].title", "version.*.digest", "skipped[].reason", "timings_ms.*", "known_until"):
+        assert f"<code>{answered}</code>" in page
+    assert re.search(r"<code>k</code><td>integer, 1 to 500; 10 where left out", page)
+    assert re.search(r"<code>events\[\].item_id</code><td>string or integer; required", page)
 
 
 def test_live_and_ready(client: Client) -> None:
@@ -127,7 +131,17 @@ def test_live_and_ready(client: Client) -> None:
 
 def test_a_wrong_method_is_told_the_right_one(client: Client) -> None:
     answer = client.send("PUT", "/recommend", b"", [])
-    assert [answer.status, answer.headers["allow"]] == [405, "POST"]
+    assert [answer.status, answer.headers["allow"], answer.json["error"]] == [405, "POST", "no_such_method"]
+
+
+def test_what_can_be_got_can_be_headed(client: Client) -> None:
+    for page in ("/health", "/ready", "/docs", "/items/i1/similar"):
+        assert client.send("HEAD", page, b"", []).status == 200
+    assert client.send("HEAD", "/recommend", b"", []).status == 405
+
+
+def test_a_slash_too_many_is_no_other_page(client: Client) -> None:
+    assert client.send("POST", "/recommend/", b"{}", JSON_TYPE).status == 404
 
 
 @pytest.mark.parametrize(
@@ -153,10 +167,14 @@ def test_a_wrong_method_is_told_the_right_one(client: Client) -> None:
             422,
             "history_times: 4 at position 1 is before 5",
         ),
-        ({"history": ["i1"], "history_times": [10**13]}, 422, "history_times[0]: Input should be less than"),
+        (
+            {"history": ["i1"], "history_times": [10**13]},
+            422,
+            "history_times[0]: Input should be unix seconds: divide",
+        ),
         ({"history_times": [5]}, 422, "history_times: 1 for a history of 0 items"),
         ({"history": ["i1"] * (MAX_HISTORY + 1)}, 422, "history: List should have at most 1000 items"),
-        ({"request_time": 1_700_000_000_000}, 422, "request_time: Input should be less than"),
+        ({"request_time": 1_700_000_000_000}, 422, "request_time: Input should be unix seconds: divide"),
         ({"request_time": -1}, 422, "request_time: Input should be greater"),
         ({"explain": 1}, 422, "explain: Input should be a valid boolean"),
         ([], 422, "body: Input should be an object"),

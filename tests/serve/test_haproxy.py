@@ -5,6 +5,7 @@ import importlib.util
 import os
 import resource
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,20 +69,21 @@ listen stats
 
 
 def test_rays_configuration_is_narrowed_to_this_machine_and_user() -> None:
-    config = narrowed(CONFIG.format(routes="    use_backend recray if is_recray\n"))
+    config = narrowed(CONFIG.format(routes="    use_backend recray if is_recray\n"), Path("/own"))
     assert "bind 127.0.0.1:9101" in config
     assert "bind 127.0.0.1:8404" in config
     assert "bind *:8000" in config  # where it listens is the caller's choice
     assert "mode 600 level admin" in config
-    assert "errorfile" not in config
+    assert "/x/500.http" not in config
+    assert "errorfile 503 /own/503.http" in config
     assert "disable-l7-retry if { path_end /events }" in config
     assert "return status 404" in config
 
 
 def test_without_routes_haproxy_says_that_it_is_not_ready() -> None:
-    config = narrowed(CONFIG.format(routes="    # static use_backend selection\n"))
-    assert "return status 503 hdr Retry-After 1" in config
-    assert "status 404" not in config
+    config = narrowed(CONFIG.format(routes="    # static use_backend selection\n"), Path("/own"))
+    assert '{"error": "starting"' in config
+    assert "return status 404" not in config
 
 
 def test_haproxy_refuses_whoever_would_wait_too_long() -> None:
@@ -121,6 +123,11 @@ def test_the_guard_of_headers_is_set_with_either_proxy(environment: pytest.Monke
     module, function = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].split(":")
     around = [one.cls for one in getattr(importlib.import_module(module), function)()]
     assert around == [Direct, WholeBodies, Probes, HeaderGuard], "innermost first"
+
+
+def test_a_proxy_starts_without_models() -> None:
+    code = "import sys, recray.serve.http.headers; sys.exit(bool({'torch', 'polars'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_free_ports_are_free() -> None:

@@ -1,5 +1,6 @@
 """What is told, kept by a real redis-server: shared, lost, and found again."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -154,3 +155,33 @@ def test_it_is_taken_where_the_environment_names_it(server: Server, monkeypatch:
     monkeypatch.setenv(REDIS_URL, server.url)
     hub_of(ServiceConfig(application="shop")).append(TOLD)
     assert RedisHub(server.url, "shop").after(0, "").told == TOLD
+
+
+def test_what_cannot_be_read_is_passed_over(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    hub = RedisHub(server.url, "shop")
+    hub.append(TOLD[:1])
+    later = json.dumps(["event", *TOLD[0], "of a later version"])
+    for value in ("garbage", "5", "[]", '["other", 1]', '["event", 1]', later):
+        redis.Redis.from_url(server.url).rpush("recray:shop:told", value)
+    hub.append(TOLD[1:])
+    batch = hub.after(0, "")
+    assert batch.told == [TOLD[0], TOLD[0], *TOLD[1:]]
+    assert batch.upto == len(TOLD) + 6
+    assert "5 entries cannot be read" in caplog.text
+
+
+def test_a_list_that_was_deleted_begins_anew_and_a_lost_name_does_not(server: Server) -> None:
+    hub, listener = RedisHub(server.url, "shop"), Listener()
+    feed = Feed(hub)
+    feed.attach(listener)
+    known = Event("u", "i", 1.0, 1, "told before")
+    hub.append([known, *TOLD])
+    feed.look()
+    redis.Redis.from_url(server.url).delete("recray:shop:told:name")
+    feed.look()
+    assert listener.told == [known, *TOLD]
+    redis.Redis.from_url(server.url).delete("recray:shop:told")
+    feed.look()
+    assert hub.append([known]) == 1  # its id went with the list
+    feed.look()
+    assert listener.told == [known, *TOLD, known]

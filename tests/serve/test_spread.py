@@ -4,6 +4,7 @@ deployments themselves are called in this process. ``test_deployments`` kills re
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from recray.serve.place.deployments import RankingDeployment, RetrievalDeploymen
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.spread import SpreadService
 from recray.store import Store
-from tests.serve.asgi import Client
+from tests.serve.asgi import LoopClient
 from tests.serve.here import Here
 from tests.serve.test_events import eventually, put, tell
 from tests.serve.test_redis_hub import Server
@@ -27,7 +28,7 @@ WITHIN_S = 0.5
 
 
 class Spread(NamedTuple):
-    client: Client
+    client: LoopClient
     retrieval: Here
     ranking: Here
     service: SpreadService
@@ -48,8 +49,10 @@ def spread(own_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     config = ServiceConfig(application=APPLICATION, store=str(own_store.root), stage_within_s=WITHIN_S)
     retrieval, ranking = Here(RetrievalDeployment(config)), Here(RankingDeployment(config))
     service = SpreadService(replace(config, poll_s=0.05), retrieval, ranking)  # type: ignore[arg-type]
-    yield Spread(Client(create_app(service)), retrieval, ranking, service)
+    client = LoopClient(create_app(service))
+    yield Spread(client, retrieval, ranking, service)
     service.stop()
+    client.close()
     redis.kill()
 
 
@@ -109,6 +112,20 @@ def test_what_is_gone_is_not_waited_for_and_is_found_again(spread: Spread) -> No
     eventually(lambda: spread.ask()["skipped"] == [], within_s=20)
     assert spread.ask()["items"] == whole["items"]
     assert spread.service.health()["status"] == "ok"
+
+
+def test_who_came_later_does_not_wait_longer_than_the_first(spread: Spread) -> None:
+    spread.ask()
+    spread.retrieval.state = "stopped"
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(spread.ask)
+        time.sleep(0.8 * WITHIN_S)
+        later = [pool.submit(spread.ask, user_id=user) for user in (104, 105, 106)]
+        wait([first, *later], return_when=FIRST_COMPLETED)
+        before = spread.retrieval.calls
+        answers = [each.result() for each in (first, *later)]
+    assert spread.retrieval.calls <= before + 1
+    assert [one["skipped"] for one in answers] == [[{"stage": "retrieve", "reason": "late"}]] * 4
 
 
 def test_a_fault_of_one_request_is_not_taken_for_the_end(spread: Spread, monkeypatch: Any) -> None:
@@ -175,6 +192,7 @@ def test_a_version_that_another_deployment_cannot_load_is_not_taken(
     async def broken(self: Any, reference: Any) -> None:
         raise RayTaskError("load", "a traceback", MemoryError("no room for it"))
 
+    spread.ask()
     monkeypatch.setattr(RankingDeployment, "load", broken)
     own_store.promote(APPLICATION, 2)
     eventually(lambda: spread.service.health()["status"] == "degraded")

@@ -31,6 +31,7 @@ class Feed:
         self._marks: Marks | None = None
         self._heard: list[Told] = []
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self._deaf: weakref.WeakKeyDictionary[Listener, str] = weakref.WeakKeyDictionary()  # and why
         self._lock = threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
         self.problem: str | None = None
@@ -66,7 +67,7 @@ class Feed:
         except Exception as error:  # the hub may be down for a while; what was heard stays
             self._complain(f"what replicas are told is out of reach: {type(error).__name__}: {error}")
             return
-        self._complain(None)
+        self._complain(next(iter(self._deaf.values()), None))
 
     def wake(self) -> None:
         """Look at once: there is something new."""
@@ -79,11 +80,19 @@ class Feed:
             self._name, self._number = batch.hub, batch.upto
             self._heard += batch.told
             for listener in self._listeners if batch.told else ():
-                listener.tell(batch.told)
+                self._tell(listener, batch.told)
             self.position = Position(self._name, self._number)
             if self._marks:
                 self._marks.tell(batch.told)
         return bool(batch.told)
+
+    def _tell(self, listener: Listener, told: Sequence[Told]) -> None:
+        """What one version cannot make use of is told to the others all the same."""
+        try:
+            listener.tell(told)
+        except Exception as error:  # it goes on without this, and says so as long as it serves
+            log.debug("telling a version", exc_info=True)
+            self._deaf[listener] = f"a version has missed what it was told: {type(error).__name__}: {error}"
 
     def _complain(self, problem: str | None) -> None:
         if problem and problem != self.problem:

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import polars as pl
 
+from recray.features.histories import Histories
 from recray.features.live_log import LiveEvent, LiveLog
 from recray.serve.barred import Barred
 from recray.serve.events.feed import Feed
 from recray.serve.events.told import Availability, Event, Told
-from recray.serve.query import UNKNOWN_USER, History
+from recray.serve.query import UNKNOWN_USER
 from recray.serve.versions import OpenedVersion, ServedBundles
 
 
@@ -33,7 +33,7 @@ class LiveVersion:
     ) -> None:
         self._user_rows, self._item_rows = user_rows, item_rows
         self._log, self._barred = log, barred
-        self._strangers: dict[str, tuple[tuple[int, int], ...]] = {}  # raw id -> (item, unix seconds)
+        self.strangers = Histories[str]()
 
     def tell(self, told: Sequence[Told]) -> None:
         """Called by one thread at a time, while others ask."""
@@ -46,25 +46,16 @@ class LiveVersion:
         events = [one for one in known if isinstance(one, Event)]
         if self._log is not None and events:
             self._log.add([self._in_rows(event) for event in events])
+        of_strangers: dict[str, list[tuple[int, int]]] = {}
         for event in events:
             if event.user_id is not None and event.user_id not in self._user_rows:
-                before = self._strangers.get(event.user_id, ())
-                self._strangers[event.user_id] = (*before, (self._item_rows[event.item_id], event.time))
+                done = self._item_rows[event.item_id], event.time
+                of_strangers.setdefault(event.user_id, []).append(done)
+        self.strangers.add(of_strangers)
 
     def _in_rows(self, event: Event) -> LiveEvent:
         user = UNKNOWN_USER if event.user_id is None else self._user_rows.get(event.user_id, UNKNOWN_USER)
         return LiveEvent(user, self._item_rows[event.item_id], event.rating, event.time)
-
-    def history_of(self, stranger: str, time: int) -> History | None:
-        """What a user unknown to the version did strictly before ``time``, oldest first; None for nothing."""
-        events = sorted(
-            (event for event in self._strangers.get(stranger, ()) if event[1] < time),
-            key=lambda event: event[1],
-        )
-        if not events:
-            return None
-        item_ids_H, times_H = np.array(events, np.int64).T
-        return History(item_ids_H, times_H)
 
 
 def opened(bundles: ServedBundles, feed: Feed | None) -> OpenedVersion:

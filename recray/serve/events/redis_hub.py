@@ -1,8 +1,10 @@
 """A hub in Redis: it outlives the cluster, and several clusters may share it."""
 
 import json
+import logging
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -11,11 +13,18 @@ from redis.retry import Retry
 from recray.serve.events.hub import MOST_AT_ONCE, MOST_KEPT, Batch, HubFullError
 from recray.serve.events.told import Availability, Event, Told, id_of
 
+log = logging.getLogger(__name__)
+
 ANSWER_WITHIN_S = 2.0
+_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Event, Availability)}
 # One step for Redis: looked at and added to by nobody else in between.
 _APPEND = """
+if redis.call('EXISTS', KEYS[1]) == 0 then  -- also where somebody deleted it
+  redis.call('SET', KEYS[3], ARGV[2])
+  redis.call('DEL', KEYS[2])
+end
 local new, ids = {}, {}
-for n = 2, #ARGV, 2 do
+for n = 3, #ARGV, 2 do
   local id = ARGV[n]
   if id == '' or not ids[id] and redis.call('SISMEMBER', KEYS[2], id) == 0 then
     new[#new + 1] = n
@@ -32,7 +41,8 @@ return #new
 
 
 class RedisHub:
-    """A list under one key, the ids in it under another, and the name that it was given when it was new.
+    """A list under one key, the ids in it under another, and the name that it was given when it was new: by
+    it a replica knows that a list is another one, of which it has heard nothing.
 
     Args:
         url: such as ``redis://localhost:6379/0``.
@@ -51,25 +61,39 @@ class RedisHub:
             retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
         )
         self._key, self._most = f"recray:{application}:told", most
+        self._name_key = f"{self._key}:name"
         self._append = self._redis.register_script(_APPEND)
 
     def append(self, told: Sequence[Told]) -> int:
         values = [(id_of(one) or "", json.dumps([type(one).__name__.lower(), *one])) for one in told]
         flat = [text for value in values for text in value]
-        taken = int(self._append([self._key, f"{self._key}:ids"], [self._most, *flat]))
+        keys = [self._key, f"{self._key}:ids", self._name_key]
+        taken = int(self._append(keys, [self._most, uuid.uuid4().hex, *flat]))
         if taken < 0:
             raise HubFullError(f"{self._redis.llen(self._key):,} of at most {self._most:,} are kept")
         return taken
 
     def after(self, number: int, hub: str) -> Batch:
-        self._redis.set(f"{self._key}:name", uuid.uuid4().hex, nx=True)
-        name = str(self._redis.get(f"{self._key}:name"))
+        # A name that was lost is the one that it had: else all would be heard again.
+        self._redis.set(self._name_key, hub or uuid.uuid4().hex, nx=True)
+        name = str(self._redis.get(self._name_key))
         first = number if hub == name else 0
         values = self._redis.lrange(self._key, first, first + MOST_AT_ONCE - 1)
         assert isinstance(values, list)
-        return Batch(name, first + len(values), [_told(value) for value in values])
+        told = [one for value in values if (one := _told(value)) is not None]
+        if len(told) < len(values):
+            log.warning(
+                "%s: %d entries cannot be read and are passed over", self._key, len(values) - len(told)
+            )
+        return Batch(name, first + len(values), told)
 
 
-def _told(value: str | bytes) -> Told:
-    kind, *fields = json.loads(value)
-    return Event(*fields) if kind == "event" else Availability(*fields)
+def _told(value: str | bytes) -> Told | None:
+    """None for what another program put there, or a later version of this one that says more."""
+    try:
+        name, *fields = json.loads(value)
+        kind = _KINDS[name]
+        told: Told = kind(*fields[: len(kind._fields)])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return told

@@ -5,7 +5,7 @@ from typing import Any, NotRequired
 # The standard library's own TypedDict cannot be read by pydantic before Python 3.12.
 from typing_extensions import TypedDict
 
-from recray.serve.versions import Version
+from recray.serve.version import Version
 
 
 class FeatureReason(TypedDict):

@@ -156,4 +156,4 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 def too_large(most_bytes: int) -> RequestError:
     """The refusal of a body that has more than so many bytes."""
-    return RequestError(413, "bodytoo_large", f"a body may have at most {most_bytes} bytes")
+    return RequestError(413, "body_too_large", f"a body may have at most {most_bytes} bytes")

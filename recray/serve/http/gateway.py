@@ -123,6 +123,7 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
         summary="Answers of one served version.",
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         responses=_problems(*_OF_ANY),
     )
     metrics = GatewayMetrics()
@@ -301,7 +302,8 @@ def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics) -> None:
         pages = ", ".join(f"{' '.join(route.methods or ())} {route.path_format}" for route in routes)
         message = f"{error.detail}; there is {pages}"
         headers = dict(error.headers or {})  # of a 405, the methods that there are
-        return refuse(request, RequestError(error.status_code, "no_such_page", message, headers))
+        reason = "no_such_method" if error.status_code == 405 else "no_such_page"
+        return refuse(request, RequestError(error.status_code, reason, message, headers))
 
     app.add_exception_handler(RequestError, on_request_error)
     app.add_exception_handler(NothingServedError, on_nothing_served)

@@ -28,6 +28,7 @@ CURRENT = "current"  # beside the configuration: the process that serves now
 ROUTED = "routed.cfg"  # the last configuration that had routes
 ENDING = "ending"  # in the folder: no more deputies
 ADMISSION = "admission.json"  # in the folder: ``Admission``
+FRONTEND = "frontend http_frontend\n"
 # Who sends slowly holds no place in a replica (up to HAProxy's 16 KiB). Events told twice count twice.
 FRONT = """\
     option http-buffer-request
@@ -35,7 +36,14 @@ FRONT = """\
     http-request disable-l7-retry if { path_end /events }
 """
 ALWAYS_ADMITTED = ("/health", "/live", "/ready", "/metrics")
-OVERLOADED = json.dumps({"error": "overloaded", "message": "too many requests wait: ask again later"})
+OWN_ANSWERS = {  # of HAProxy, which would write HTML: (status, error, message) by the status it knows
+    408: ("408 Request Timeout", "request_too_late", "the request was not whole in time: send it faster"),
+    502: ("503 Service Unavailable", "broken_off", "what answered this has died: ask again"),
+    503: ("503 Service Unavailable", "not_ready", "nobody can answer now: ask again"),
+    504: ("503 Service Unavailable", "answer_too_late", "the answer took too long: ask again"),
+}
+NEAR = "127.0.0.0/8 ::1"  # who stands there may speak for others
+COUNTED_S = 10  # requests of a client are counted over so many seconds
 SUCCESSOR_WITHIN_S = 60.0  # a HAProxy without Ray ends after that
 
 
@@ -45,6 +53,43 @@ class Admission(NamedTuple):
     at_a_time: int
     queued: int
     retry_after_s: float
+    requests_per_client_s: int = 0
+    """Of one address; 0: any number."""
+    connections_per_client: int = 0
+
+
+def refusal(status: int, error: str, message: str, retry_after_s: float | None = None) -> str:
+    """What HAProxy says in place of the application, in its words."""
+    content = json.dumps({"error": error, "message": message})
+    after = f" hdr Retry-After {math.ceil(retry_after_s)}" if retry_after_s is not None else ""
+    return f"status {status} content-type application/json string '{content}'{after}"
+
+
+def fair(config: str, admission: Admission) -> str:
+    """The configuration with limits for each client: more connections are closed, more requests are a 429.
+
+    A client is an address. Where a proxy on this machine stands in front, it is who that proxy names last in
+    ``x-forwarded-for``; its connections are its own.
+    """
+    rules, tables = "", ""
+    if (most := admission.connections_per_client) > 0:
+        rules += "    tcp-request connection track-sc0 src table recray_connections\n"
+        rules += f"    tcp-request connection reject if {{ sc_conn_cur(0) gt {most} }}\n"
+        tables += "backend recray_connections\n    stick-table type ipv6 size 100k expire 1m store conn_cur\n"
+    if (rate := admission.requests_per_client_s) > 0:
+        message = f"more than {rate} requests a second come from this address"
+        too_many = refusal(429, "too_many_requests", message, admission.retry_after_s)
+        named = "req.hdr_ip(x-forwarded-for,-1)"
+        rules += "    http-request set-var(txn.client) src\n"
+        rules += f"    http-request set-var(txn.client) {named} if {{ src {NEAR} }} {{ {named} -m found }}\n"
+        rules += "    http-request track-sc1 var(txn.client) table recray_requests\n"
+        rules += (
+            f"    http-request return {too_many} if "
+            f"{{ sc_http_req_rate(1) gt {rate * COUNTED_S} }} !{{ path_end {' '.join(ALWAYS_ADMITTED)} }}\n"
+        )
+        tables += "backend recray_requests\n    stick-table type ipv6 size 100k expire 1m store "
+        tables += f"http_req_rate({COUNTED_S}s)\n"
+    return config.replace(FRONTEND, FRONTEND + rules) + tables
 
 
 def admitting(config: str, admission: Admission) -> str:
@@ -57,24 +102,43 @@ def admitting(config: str, admission: Admission) -> str:
     first = re.search(r"(?m)^ *use_backend (\S+) if (is_\S+)$", config)
     if first is None:
         return config
+    overloaded = refusal(
+        429, "overloaded", "too many requests wait: ask again later", admission.retry_after_s
+    )
     rule = (
-        f"    http-request return status 429 content-type application/json string '{OVERLOADED}' "
-        f"hdr Retry-After {math.ceil(admission.retry_after_s)} "
+        f"    http-request return {overloaded} "
         f"if {first[2]} {{ be_conn({first[1]}) ge {most} }} !{{ path_end {' '.join(ALWAYS_ADMITTED)} }}\n"
     )
     return config[: first.start()] + rule + config[first.start() :]
 
 
-def narrowed(config: str) -> str:
-    """Ray's configuration of HAProxy, for this machine and this user alone, and honest in its answers."""
+def write_own_answers(folder: Path) -> None:
+    """What HAProxy says where it has nobody to ask, in files that ``narrowed`` names."""
+    for known, (status, error, message) in OWN_ANSWERS.items():
+        content = json.dumps({"error": error, "message": message})
+        head = [f"HTTP/1.1 {status}", "content-type: application/json", f"content-length: {len(content)}"]
+        head += ["connection: close", *(["retry-after: 1"] if status.startswith("503") else [])]
+        (folder / f"{known}.http").write_text("\r\n".join([*head, "", content]), newline="")
+
+
+def narrowed(config: str, folder: Path) -> str:
+    """Ray's configuration of HAProxy, for this machine and this user alone, and honest in its answers.
+
+    Args:
+        folder: of the files that ``write_own_answers`` writes.
+    """
     config = re.sub(r"((?:frontend prometheus|listen stats)\n\s*bind )\*?:", r"\g<1>127.0.0.1:", config)
     config = config.replace(" mode 666 level admin", " mode 600 level admin")
-    config = re.sub(r"(?m)^ *errorfile 50[234] .*\n", "", config)  # they make a 500 of 502, 503 and 504
-    config = config.replace(
-        "return status 404", "return status 503 hdr Retry-After 1", not has_routes(config)
+    config = re.sub(r"(?m)^ *errorfile 50[234] .*\n", "", config)  # Ray's, which say 500
+    starting = refusal(503, "starting", "the application is not here yet: ask again later", 1.0)
+    if not has_routes(config):
+        config = re.sub(r"(?m)return status 404 .*$", lambda _: f"return {starting}", config)
+    own = "".join(f"    errorfile {known} {folder / str(known)}.http\n" for known in OWN_ANSWERS)
+    # Serve's own proxy, asked while there is no replica, may know the route later than HAProxy.
+    unknown = (
+        f"    http-response return {starting} if {{ status 404 }} {{ res.hdr(content-type) -m beg text/ }}\n"
     )
-    front = "frontend http_frontend\n"
-    return config.replace(front, front + FRONT)
+    return config.replace(FRONTEND, FRONTEND + FRONT + own + unknown)
 
 
 def has_routes(config: str) -> bool:
@@ -87,9 +151,11 @@ def prepared(args: Sequence[str], admission: Path) -> list[str]:
     at = args.index("-f") + 1
     file = Path(args[at])
     routed, own = file.with_name(ROUTED), file.with_name(f"own-{file.name}")
-    config = narrowed(file.read_text())
+    write_own_answers(file.parent)
+    config = narrowed(file.read_text(), file.parent)
     if admission.exists():
-        config = admitting(config, Admission(*json.loads(admission.read_text())))
+        limits = Admission(*json.loads(admission.read_text()))
+        config = fair(admitting(config, limits), limits)
     if has_routes(config):
         routed.write_text(config)
     elif routed.exists():  # better than none, until Ray tells the new ones

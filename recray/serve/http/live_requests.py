@@ -10,7 +10,7 @@ from recray.serve.events.told import Event
 from recray.serve.http.requests import RawId, RequestError, UnixSeconds
 
 MOST_EVENTS = 1_000
-MOST_RATING = 1e6
+MOST_RATING = 2.0**16  # of as many events as a hub keeps, they still add up exactly: log.MAX_RATING_SUM
 CLOCKS_MAY_DIFFER_S = 60
 
 
@@ -49,7 +49,8 @@ class EventsRequest(BaseModel):
                 message = f"events[{place}].time: {at} is in the future, it is {now}"
                 raise RequestError(422, "invalid_request", message)
             user = None if event.user_id is None else str(event.user_id)
-            told.append(Event(user, str(event.item_id), float(event.rating), at, event.event_id))
+            # By a clock that is ahead of ours: it happened now.
+            told.append(Event(user, str(event.item_id), float(event.rating), min(at, now), event.event_id))
         return told
 
 

@@ -1,5 +1,6 @@
 """The API page: ``/docs`` without a script and without anything from elsewhere, made of ``/openapi.json``."""
 
+import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -22,8 +23,9 @@ def add_page(app: FastAPI) -> None:
 def page(described: Mapping[str, Any]) -> str:
     """The HTML of an OpenAPI description: each call with its fields and its answers."""
     title = escape(f"{described['info']['title']} {described['info']['version']}")
+    schemas = _Schemas(described.get("components", {}).get("schemas", {}))
     calls = (
-        _call(method.upper(), path, call)
+        _call(method.upper(), path, call, schemas)
         for path, methods in described["paths"].items()
         for method, call in methods.items()
     )
@@ -33,34 +35,73 @@ def page(described: Mapping[str, Any]) -> str:
     )
 
 
-def _call(method: str, path: str, call: Mapping[str, Any]) -> str:
+def _call(method: str, path: str, call: Mapping[str, Any], schemas: "_Schemas") -> str:
     answers = ((status, escape(answer["description"])) for status, answer in call["responses"].items())
+    answered = next((_json(answer) for status, answer in call["responses"].items() if status[0] == "2"), {})
     return (
         f"<h2><code>{method} {escape(path)}</code></h2><p>{escape(call.get('description', ''))}</p>"
-        f"{_table(_fields(call))}<h3>Answers</h3>{_table(answers)}"
+        f"{_table(schemas.asked(call))}<h3>Answers</h3>{_table(answers)}"
+        f"<h3>Fields of the answer</h3>{_table(schemas.within('', answered))}"
     )
 
 
-def _fields(call: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and what is said of them, of the parameters and of a JSON body."""
-    for parameter in call.get("parameters", ()):
-        yield parameter["name"], _said(parameter["schema"])
-    body = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    yield from _within("", body)
+def _json(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = body.get("content", {}).get("application/json", {}).get("schema", {})
+    return schema
 
 
-def _within(before: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Those of an object, and of the objects that its arrays hold."""
-    for name, inner in schema.get("properties", {}).items():
-        yield f"{before}{name}", _said(inner)
-        yield from _within(f"{before}{name}[].", inner.get("items", {}))
+class _Schemas:
+    """Says what JSON schemas say.
 
+    Args:
+        defined: what they refer to, by name.
+    """
 
-def _said(schema: Mapping[str, Any]) -> str:
-    types = [str(one.get("type", "")) for one in schema.get("anyOf", [schema])]
-    default = f"; {escape(str(schema['default']))} where left out" if "default" in schema else ""
-    description = escape(schema.get("description", ""))
-    return f"{escape(' or '.join(filter(None, types)))}{default}{'. ' if description else ''}{description}"
+    def __init__(self, defined: Mapping[str, Any]) -> None:
+        self._defined = defined
+
+    def asked(self, call: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Names and what is said of them, of the parameters and of a JSON body."""
+        for parameter in call.get("parameters", ()):
+            yield parameter["name"], self._said(parameter["schema"], parameter.get("required", False))
+        yield from self.within("", _json(call.get("requestBody", {})), ask=True)
+
+    def within(
+        self, before: str, schema: Mapping[str, Any], *, ask: bool = False
+    ) -> Iterator[tuple[str, str]]:
+        """Those of an object, and of the objects that its arrays and it itself hold."""
+        schema = self._found(schema)
+        fields = dict(schema.get("properties", {}))
+        if isinstance(others := schema.get("additionalProperties"), dict):
+            fields["*"] = others
+        for name, inner in fields.items():
+            yield f"{before}{name}", self._said(inner, ask and name in schema.get("required", ()))
+            yield from self.within(f"{before}{name}.", inner, ask=ask)
+            yield from self.within(f"{before}{name}[].", inner.get("items", {}), ask=ask)
+
+    def _found(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._defined.get(schema.get("$ref", "").rpartition("/")[2], schema)
+        return found
+
+    def _said(self, schema: Mapping[str, Any], is_required: bool) -> str:
+        said = escape(self._kinds(schema))
+        if is_required:
+            said += "; required"
+        if "default" in schema:
+            said += f"; {escape(json.dumps(schema['default']))} where left out"
+        description = escape(schema.get("description", ""))
+        return f"{said}{'. ' if description else ''}{description}"
+
+    def _kinds(self, schema: Mapping[str, Any]) -> str:
+        return " or ".join(filter(None, (self._kind(one) for one in schema.get("anyOf", [schema]))))
+
+    def _kind(self, schema: Mapping[str, Any]) -> str:
+        kind = str(self._found(schema).get("type", ""))
+        if kind == "array":
+            kind += f" of ({self._kinds(schema.get('items', {}))})"
+        if "minimum" in schema and "maximum" in schema:
+            kind += f", {schema['minimum']:,.10g} to {schema['maximum']:,.10g}"
+        return kind
 
 
 def _table(rows: Iterator[tuple[str, str]]) -> str:

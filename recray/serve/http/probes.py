@@ -36,7 +36,7 @@ class Probes:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _here is None or scope["type"] != "http" or scope["method"] != "GET":
+        if _here is None or scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
         elif scope["path"].endswith("/live"):
             await send_json(send, 200, live())

@@ -5,6 +5,7 @@ Parsing is one pass of pydantic-core over the raw bytes: whatever they hold, the
 """
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
@@ -12,9 +13,10 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, ValidationError
 from pydantic.types import StrictBool, StrictInt
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from recray.arrays import Int64s
+from recray.config import nearest
 from recray.serve.query import MAX_K
 
 MAX_EXPLAINED = 50  # items whose reasons one request may ask for: of trees a millisecond or more each
@@ -143,6 +145,7 @@ def _wrong_times(what: str) -> RequestError:
 
 R = TypeVar("R", bound=BaseModel)
 _MAX_REPORTED = 5
+OF_OBJECTS = ("rows", "events")  # fields that are lists of objects
 
 
 def parse(body: bytes, kind: type[R]) -> R:
@@ -154,20 +157,36 @@ def parse(body: bytes, kind: type[R]) -> R:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _explain(error) from None
+        raise _explain(error, kind.model_fields) from None
 
 
-def _explain(error: ValidationError) -> RequestError:
+def _explain(error: ValidationError, fields: Iterable[str]) -> RequestError:
     # Inputs are left out of the message: they may be large, or not even text.
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = error.errors(include_url=False, include_input=False)
     if problems[0]["type"] == "json_invalid":
         return RequestError(400, "malformed_json", problems[0]["msg"])
-    # A union reports once per branch; the field and the first message are what helps.
-    by_field: dict[str, str] = {}
+    by_field: dict[str, list[ErrorDetails]] = {}
     for problem in problems:
-        by_field.setdefault(_field(problem["loc"]), problem["msg"])
-    named = [f"{field}: {message}" for field, message in list(by_field.items())[:_MAX_REPORTED]]
+        by_field.setdefault(_field(problem["loc"]), []).append(problem)
+    named = [f"{field}: {_message(found)}" for field, found in list(by_field.items())[:_MAX_REPORTED]]
+    if problems[0]["type"] == "extra_forbidden" and len(problems[0]["loc"]) == 1:
+        named[0] += nearest(str(problems[0]["loc"][0]), fields)
     return RequestError(422, "invalid_request", "; ".join(named))
+
+
+_INPUT = "Input should be "
+
+
+def _message(problems: Sequence[ErrorDetails]) -> str:
+    """What is wrong with one field. A union has a problem for each of its types: that of the type which the
+    value has says most; where it has none of them, they are named."""
+    first = next((one for one in problems if not one["type"].endswith("_type")), None)
+    if first is None:
+        wanted = dict.fromkeys(one["msg"].removeprefix(_INPUT) for one in problems)
+        return _INPUT + " or ".join(wanted)
+    if first.get("ctx", {}).get("lt") == LATEST_TIME:
+        return f"{_INPUT}unix seconds: divide milliseconds by 1000"
+    return first["msg"]
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -176,6 +195,6 @@ def _field(location: tuple[int | str, ...]) -> str:
     if not location:
         return "body"
     index = f"[{location[1]}]" if len(location) > 1 and isinstance(location[1], int) else ""
-    names = [location[0], *(location[2:3] if location[0] == "rows" else ())]
+    names = [location[0], *(location[2:3] if location[0] in OF_OBJECTS else ())]
     field, *column = (f"{str(name)[:40]!a}"[1:-1] for name in names)
     return ".".join([field + index, *column])

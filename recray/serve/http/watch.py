@@ -28,6 +28,8 @@ class Watch:
             return
         scope.setdefault(ID_BY_SERVE, self._behind_serve)
         is_answered, request_id = False, request_id_of(scope)
+        if scope["method"] == "HEAD":  # whoever serves leaves the body out
+            scope = {**scope, "method": "GET"}
 
         async def watched(message: Message) -> None:
             nonlocal is_answered

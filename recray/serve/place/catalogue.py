@@ -13,7 +13,12 @@ from recray.arrays import Int64s
 from recray.config import ConfigError, nearest
 from recray.serve.events.live import LiveVersion, rows_of
 from recray.serve.http import answers
-from recray.serve.http.requests import MAX_EXPLAINED, RecommendRequest, RequestError
+from recray.serve.http.requests import (
+    MAX_EXPLAINED,
+    MAX_HISTORY,
+    RecommendRequest,
+    RequestError,
+)
 from recray.serve.query import UNKNOWN_USER, Query
 
 SHOWN = ("category", "price")  # where the items have them and nothing else is asked for
@@ -102,10 +107,15 @@ class Catalogue:
             history_ids = history_times = None
         elif history_times is not None:
             history_times = history_times[is_known_N]
+        seen_ids: Int64s | None = None
         if request.user_id is not None:
             user_row = self.user_rows.get(str(request.user_id), UNKNOWN_USER)
-            if user_row == UNKNOWN_USER and history_ids is None and self.live is not None:
-                history_ids, history_times = self.live.history_of(str(request.user_id), time) or (None, None)
+            if user_row == UNKNOWN_USER and self.live is not None:
+                done = self.live.strangers.before(str(request.user_id), time)
+                seen_ids = None if done is None else np.unique(done.item_ids_H).astype(np.int64)
+                if done is not None and history_ids is None:
+                    history_ids = done.item_ids_H[-MAX_HISTORY:].astype(np.int64)
+                    history_times = done.times_H[-MAX_HISTORY:]
         query = Query(
             user_row,
             history_ids,
@@ -116,6 +126,7 @@ class Catalogue:
             request.explain,
             request.budget_ms or self.budget_ms or None,
             self.lenient,
+            seen_ids,
         )
         return Asked(query, unknown)
 

@@ -25,7 +25,7 @@ class ServiceConfig(StagesConfig):
     """Columns of the items that answers show beside the title; none: category and price, where there are."""
     budget_ms: int = 0
     """Milliseconds for an answer: stages that can be done without are left out when it is spent; 0: none."""
-    stage_within_s: float = 3.0
+    stage_within_s: float = 2.0
     """Spread, of requests without a budget: seconds after which a deployment that has not answered is left
     alone, until it answers again."""
     cache_s: float = 0.0
@@ -90,6 +90,10 @@ class PlacementConfig:
     """Requests that wait for one replica; more are answered with 429 at once. -1: any number waits."""
     retry_after_s: float = 1.0
     """What the 429 tells clients to wait, in seconds."""
+    requests_per_client_s: int = 0
+    """Requests a second that one address may send on average; more are answered with 429. 0: any number."""
+    connections_per_client: int = 0
+    """Connections that one address may hold; more are closed. 0: any number."""
     max_surge_percent: int = 0
     """100: an update starts the new replicas before it stops the old ones, for which CPUs must be free."""
 
@@ -104,7 +108,8 @@ class PlacementConfig:
             raise ConfigError(
                 f"max_queued_requests must be at least 0, or -1, got {self.max_queued_requests}"
             )
-        for name in ("retry_after_s", "max_surge_percent"):
+        limits = ("requests_per_client_s", "connections_per_client")
+        for name in ("retry_after_s", "max_surge_percent", *limits):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.cpus_per_replica < 0:

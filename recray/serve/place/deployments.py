@@ -277,7 +277,13 @@ def start(
 def open_to(placement: PlacementConfig, host: str, port: int) -> None:
     """Starts Serve with an ingress that lets in as many requests as the placement says."""
     take_requests(
-        Admission(placement.max_ongoing_requests, placement.max_queued_requests, placement.retry_after_s)
+        Admission(
+            placement.max_ongoing_requests,
+            placement.max_queued_requests,
+            placement.retry_after_s,
+            placement.requests_per_client_s,
+            placement.connections_per_client,
+        )
     )
     serve.start(http_options={"host": host, "port": port})
 

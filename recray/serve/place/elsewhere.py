@@ -31,8 +31,8 @@ class UnansweredError(Exception):
 class Elsewhere:
     """A deployment, asked by one event loop.
 
-    Where it is gone, or has had its time, those who come later do not wait: once a second what is asked is
-    tried beside the request, until there is an answer.
+    Where it is gone, or has had its time, nobody waits any more, whoever came later included: once a second
+    what is asked is tried beside the request, until there is an answer.
 
     Args:
         name: for the log and ``problem``.
@@ -43,6 +43,9 @@ class Elsewhere:
         self._name, self._handle, self._within_s = name, handle, within_s
         self._circuit, self._reason = Circuit(), FAILED
         self._trial: asyncio.Task[None] | None = None
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._given_up: set[asyncio.Task[object]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def problem(self) -> str | None:
@@ -50,13 +53,17 @@ class Elsewhere:
 
     def load(self, reference: Reference) -> None:
         """Waits until it holds a version, for a thread that loads one as well. One that is mute is not
-        waited for any longer: there is a stand-in for it.
+        waited for: there is a stand-in for it.
 
         Raises:
             ConfigError: it cannot load the version; says why.
         """
+        if self._loop is None or not self._loop.is_running():
+            return  # nobody has asked yet
+        # Serve's handles belong to the event loop.
+        loading = asyncio.run_coroutine_threadsafe(self._response("load", reference), self._loop)
         try:
-            self._handle.load.remote(reference).result(timeout_s=LOADED_WITHIN_S)
+            loading.result(LOADED_WITHIN_S)
         except RayTaskError as error:
             raise ConfigError(f"the {self._name} deployment does not load it: {error.cause}") from None
         except (TimeoutError, RayError, RayServeException) as error:
@@ -70,6 +77,7 @@ class Elsewhere:
         Raises:
             UnansweredError: it is late, it failed, or it is not asked now.
         """
+        self._loop = asyncio.get_running_loop()
         if not self._circuit.answers:
             if self._circuit.may_ask():
                 self._trial = asyncio.create_task(self._try(kind, method, *arguments))
@@ -87,8 +95,14 @@ class Elsewhere:
             return
 
     async def _ask(self, kind: type[T], method: str, *arguments: object, within_s: float) -> T:
+        asked = asyncio.create_task(self._response(method, *arguments))
+        self._waiting.add(asked)
         try:
-            answer = await asyncio.wait_for(self._response(method, *arguments), within_s)
+            answer = await asyncio.wait_for(asked, within_s)
+        except asyncio.CancelledError:
+            if asked in self._given_up:
+                raise UnansweredError(self._reason) from None
+            raise
         except TimeoutError:
             if within_s >= self._within_s:  # little time is the request's own matter
                 self._is_gone(LATE)
@@ -100,6 +114,9 @@ class Elsewhere:
         except (RayError, RayServeException) as error:
             self._is_gone(FAILED, f": {type(error).__name__}: {error}")
             raise UnansweredError(FAILED) from None
+        finally:
+            self._waiting.discard(asked)
+            self._given_up.discard(asked)
         if not self._circuit.answers:
             log.warning("the %s deployment answers again", self._name)
         self._circuit.answered()
@@ -117,3 +134,6 @@ class Elsewhere:
             )
         self._reason = reason
         self._circuit.failed()
+        for asked in self._waiting:  # who came later need not find it out by themselves
+            self._given_up.add(asked)
+            asked.cancel()

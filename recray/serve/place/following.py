@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from recray.serve.follower import Follower
 from recray.serve.http import answers
 from recray.serve.place.config import ServiceConfig
-from recray.serve.versions import ServedBundles, version
+from recray.serve.version import version
+from recray.serve.versions import ServedBundles
 from recray.store import StoreError
 
 T = TypeVar("T")

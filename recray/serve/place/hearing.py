@@ -8,7 +8,7 @@ from typing import Any
 
 from recray.serve.events.feed import Feed
 from recray.serve.events.hub import Hub, HubFullError
-from recray.serve.events.told import Told
+from recray.serve.events.told import Availability, Told
 from recray.serve.follower import Follower
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest, RequestError
@@ -60,8 +60,11 @@ class HearingService(FollowingService):
     async def tell(self, told: Sequence[Told]) -> answers.Heard:
         """
         Raises:
-            RequestError: 429, no more is taken in; 503, it cannot be kept now.
+            RequestError: 429, no more is taken in; 503, it cannot be kept now; 422, availability is no rule.
         """
+        if not self._config.rules.available.enforced and any(isinstance(one, Availability) for one in told):
+            message = "availability is no rule of this application: --service.rules.available.enforced is off"
+            raise RequestError(422, "not_enforced", message)
         try:
             taken = await asyncio.to_thread(self._hub.append, told)  # it may be in another process
         except HubFullError as error:

@@ -148,7 +148,7 @@ class Pipeline:
     @property
     def known_until(self) -> int | None:
         """Unix seconds at which what is known ends; None where nothing is known of events."""
-        return self._log.end if self._log else None
+        return self._log.newest if self._log else None
 
     def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         """

@@ -35,29 +35,37 @@ class RedisAnswers:
             retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),  # one that was idle may be closed
         )
         self._prefix, self._keep_ms = f"recray:{application}:answer:", max(1, round(keep_s * 1e3))
-        self._circuit = Circuit()
+        self._reads, self._writes = Circuit(), Circuit()  # a full one, or a replica, can still be read
 
     async def get(self, key: str) -> KeptAnswer | None:
-        value = await self._asked(lambda: self._redis.get(self._prefix + key))
-        if not isinstance(value, bytes):
-            return None
-        made_at, answer = pydantic_core.from_json(value)
-        return KeptAnswer(made_at, answer)
+        value = await _asked(self._reads, lambda: self._redis.get(self._prefix + key))
+        return kept_in(value) if isinstance(value, bytes) else None
 
     async def put(self, key: str, kept: KeptAnswer) -> None:
         value = pydantic_core.to_json(kept, inf_nan_mode="null")
-        await self._asked(lambda: self._redis.set(self._prefix + key, value, px=self._keep_ms))
+        await _asked(self._writes, lambda: self._redis.set(self._prefix + key, value, px=self._keep_ms))
 
-    async def _asked(self, ask: Callable[[], T]) -> T | None:
-        if not self._circuit.may_ask():
-            return None
-        try:
-            # In a thread: a mute server must not stop the others.
-            answer = await asyncio.wait_for(asyncio.to_thread(ask), 2 * ANSWER_WITHIN_S)
-        except (redis.RedisError, TimeoutError, OSError) as error:
-            if self._circuit.answers:
-                log.error("answers in Redis are out of reach: %s: %s", type(error).__name__, error)
-            self._circuit.failed()
-            return None
-        self._circuit.answered()
-        return answer
+
+def kept_in(value: bytes) -> KeptAnswer | None:
+    """What was put; None where somebody else wrote it."""
+    try:
+        made_at, answer = pydantic_core.from_json(value)
+        is_object = isinstance(answer, dict)
+        return KeptAnswer(float(made_at), answer) if is_object else None
+    except (TypeError, ValueError):
+        return None
+
+
+async def _asked(circuit: Circuit, ask: Callable[[], T]) -> T | None:
+    if not circuit.may_ask():
+        return None
+    try:
+        # In a thread: a mute server must not stop the others.
+        answer = await asyncio.wait_for(asyncio.to_thread(ask), 2 * ANSWER_WITHIN_S)
+    except (redis.RedisError, TimeoutError, OSError) as error:
+        if circuit.answers:
+            log.error("answers in Redis are out of reach: %s: %s", type(error).__name__, error)
+        circuit.failed()
+        return None
+    circuit.answered()
+    return answer

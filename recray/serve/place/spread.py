@@ -51,7 +51,7 @@ class PinnedCatalogue(Catalogue):
     @property
     def known_until(self) -> int | None:
         """Unix seconds at which what is known ends; None where nothing is known of events."""
-        return self._log.end if self._log else None
+        return self._log.newest if self._log else None
 
 
 class SpreadService(HearingService):

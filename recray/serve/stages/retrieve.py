@@ -38,6 +38,8 @@ def removed_for(query: Query, log: LookUps | None, *, keeps_seen: bool) -> Int64
     seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
     if query.history_ids is not None:
         seen.append(query.history_ids)
+    if query.seen_ids is not None:
+        seen.append(query.seen_ids)
     if query.past is not None:
         seen.append(query.past.item_ids_H)
     elif log is not None and query.user_id < log.num_users:
@@ -206,5 +208,5 @@ def retrieved(
         scores_K=candidates.scores_K,
         order_S=np.arange(len(candidates.item_ids_K)),
         fallback=fallback,
-        known_until=log.end if log else None,
+        known_until=log.newest if log else None,
     )

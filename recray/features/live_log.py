@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Int32s, Int64s
+from recray.features.items import Items
 from recray.features.log import FOLLOW_SOURCES, FOLLOW_STEPS, EventLog
 from recray.features.look_ups import UserEvents
 from recray.features.overlap import Overlap
@@ -60,6 +61,15 @@ class LiveLog:
                 num_items=self.num_items,
                 after=self._since,
             )
+
+    def with_items(self, items: Items, num_items: int) -> "LiveLog":
+        """Over a catalogue that goes on, and not told anything yet; see ``EventLog.with_items``."""
+        return LiveLog(self._log.with_items(items, num_items))
+
+    def take_over(self, other: "LiveLog") -> None:
+        """Knows what another one of the same log was told, whose catalogue is not longer."""
+        since = other._since
+        self._since = since and since.with_items(since.items, self.num_items)
 
     def __len__(self) -> int:
         return len(self._log) + (0 if self._since is None else len(self._since))

@@ -13,9 +13,9 @@ from ray.exceptions import RayTaskError
 
 from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
-from recray.serve.place.deployments import RankingDeployment, RetrievalDeployment, StageVersions
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.spread import SpreadService
+from recray.serve.place.stage_deployments import RankingDeployment, RetrievalDeployment, StageVersions
 from recray.store import Store
 from tests.serve.asgi import Client
 from tests.serve.here import Here

@@ -3,15 +3,17 @@
 import json
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from recray.serve.events.hub import MOST_AT_ONCE, MOST_KEPT, Batch, HubFullError
-from recray.serve.events.told import Availability, Event, Told, id_of
+from recray.serve.events.told import Availability, Content, Event, Told, id_of
 
 ANSWER_WITHIN_S = 2.0
+_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Event, Availability, Content)}
 # One step for Redis: looked at and added to by nobody else in between.
 _APPEND = """
 local new, ids = {}, {}
@@ -72,4 +74,5 @@ class RedisHub:
 
 def _told(value: str | bytes) -> Told:
     kind, *fields = json.loads(value)
-    return Event(*fields) if kind == "event" else Availability(*fields)
+    told: Told = _KINDS[kind](*fields)
+    return told

@@ -389,6 +389,17 @@ def test_what_cannot_be_taken_in_leaves_the_version_serving_and_is_said(
     assert service.health()["status"] == "ok"
 
 
+def test_a_kept_answer_does_not_miss_a_new_item(own_store: Store, made: list[FusedService]) -> None:
+    one, other = clients(own_store, made, RETRIEVER, cache_s=600.0)
+    ask = {"user_id": 100 + USER, "k": 100}
+    eventually(lambda: "cached_s" in other.post(ask).json)
+    assert put(one, "new-1", **NEW).status == 202
+    eventually(lambda: "new-1" in [item["item_id"] for item in other.post(ask).json["items"]])
+    eventually(lambda: "cached_s" in other.post(ask).json)
+    assert put(one, "new-1", title="another").status == 202
+    eventually(lambda: "another" in [item["title"] for item in other.post(ask).json["items"]])
+
+
 def test_rules_know_new_items(own_store: Store, made: list[FusedService]) -> None:
     rules = Rules(per_category=PerCategoryConfig(at_most=2, column="category"))
     one, other = clients(own_store, made, RETRIEVER, rules=rules, diversity=0.3)

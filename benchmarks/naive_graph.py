@@ -59,7 +59,7 @@ class Ranker:
 class Ingress:
     def __init__(self, root: str, retriever: DeploymentHandle, ranker: DeploymentHandle) -> None:
         self.retriever, self.ranker = retriever, ranker
-        self.catalogue = Catalogue(*opened(root).catalogue)
+        self.catalogue = Catalogue(opened(root))
 
     @app.post("/recommend")
     async def recommend(self, ask: Ask) -> dict[str, Any]:

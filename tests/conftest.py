@@ -1,5 +1,6 @@
 """Fixtures that all tests share: one Ray instance per session, one home folder per session."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,15 @@ def _recray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECRAY_HOME", str(home))
         yield home
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """What a test has the package log elsewhere, as jobs and replicas do, others do not see."""
+    ours = logging.getLogger("recray")
+    before = list(ours.handlers), ours.level, ours.propagate
+    yield
+    ours.handlers, ours.level, ours.propagate = before
 
 
 @pytest.fixture(scope="session")

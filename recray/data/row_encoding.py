@@ -130,6 +130,18 @@ def read_encoding(path: Path) -> RowEncoding:
     return from_dict(RowEncoding, json.loads(path.read_text(encoding="utf-8")))
 
 
+class NoNumberError(DataError):
+    """A value of a column of numbers is none.
+
+    Attributes:
+        row: the first, of those that were asked for.
+    """
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 def no_numbers(column: pl.Series) -> pl.Series:
     """Where a value is there and is no number that fits into 32 bits."""
     return column.to_frame().select(_is_no_number(pl.nth(0), column.dtype)).to_series()
@@ -144,13 +156,14 @@ def _as_numbers(columns: pl.DataFrame) -> pl.DataFrame:
     """Float32, null-free: NaN where missing.
 
     Raises:
-        DataError: a value is no number, or does not fit into 32 bits; names the first.
+        NoNumberError: a value is no number, or does not fit into 32 bits.
     """
     for is_bad in columns.select(_is_no_number(*each).any() for each in _by_type(columns)):
         if is_bad.any():
             column = columns[is_bad.name]
-            bad = column.filter(no_numbers(column))[0]
-            raise DataError(f"{column.name} is {bad!r}, which is no number that fits 32 bits")
+            row = int(no_numbers(column).arg_true()[0])
+            said = f"{column.name} is {column[row]!r}, which is no number that fits 32 bits"
+            raise NoNumberError(said, row)
     floats = (_floats(*each).cast(pl.Float32).fill_null(float("nan")) for each in _by_type(columns))
     return columns.select(floats)[:, columns.columns]
 

@@ -19,6 +19,12 @@ class Histories(Generic[User]):
     def __init__(self) -> None:
         self._of: dict[User, UserEvents] = {}
 
+    def copy(self) -> "Histories[User]":
+        """The same, to be added to apart."""
+        other = Histories[User]()
+        other._of = dict(self._of)
+        return other
+
     def add(self, events: Mapping[User, Sequence[tuple[int, int]]]) -> None:
         """(item, unix seconds) by user, in the order in which they were told."""
         for user, told in events.items():

@@ -18,7 +18,7 @@ class Labels(NamedTuple):
     """A column of categories, or of several labels per item. W: the most labels that an item has."""
 
     places_IW: Int32s  # 1 + the place of each label among the names; behind the last one 0
-    names: tuple[str, ...]  # in alphabetical order
+    names: tuple[str, ...]  # in alphabetical order; those of items that were added follow as they came
 
 
 class Columns(NamedTuple):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from recray.arrays import Int32s, Int64s
 from recray.features.histories import Histories
+from recray.features.items import Items
 from recray.features.log import FOLLOW_SOURCES, FOLLOW_STEPS, EventLog
 from recray.features.look_ups import UserEvents
 from recray.features.overlap import Overlap
@@ -106,6 +107,16 @@ class LiveLog:
         today = (newest - 1 - start) // self._day_s
         events = np.diff(times_N.searchsorted(start + self._day_s * np.arange(today + 1)))
         return newest, int((events < self._dense).sum()) * self._day_s
+
+    def with_items(self, items: Items, num_items: int) -> "LiveLog":
+        """Over a catalogue that goes on, and not told anything yet; see ``EventLog.with_items``."""
+        return LiveLog(self._log.with_items(items, num_items))
+
+    def take_over(self, other: "LiveLog") -> None:
+        """Knows what another one of the same log was told, whose catalogue is not longer."""
+        if since := other._since:
+            self._since = since._replace(log=since.log.with_items(since.log.items, self.num_items))
+        self._late = other._late.copy()
 
     def __len__(self) -> int:
         return len(self._log) + (0 if self._since is None else len(self._since.log))

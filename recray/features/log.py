@@ -9,6 +9,7 @@ Owns: the events, their order by item and by user, what is known of the items be
 in a bundle. Leaves to ``past``: what is known before a moment; to ``ranking``: what a feature is.
 """
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,19 @@ class EventLog:
         self._user_place_N = place_N[self.by_item.order_N]
         self.rating_sums_N = running(ratings_N)
         self._overlaps: dict[str, Overlap] = {}
+
+    def with_items(self, items: Items, num_items: int) -> "EventLog":
+        """The same events, over a catalogue that goes on: items without events follow.
+
+        Args:
+            items: of all of them, with the same columns.
+        """
+        check_items(items, num_items)
+        assert items.columns() == self.columns
+        other = copy.copy(self)
+        other.num_items, other.items, other._overlaps = num_items, items, {}
+        other.by_item = self.by_item.with_owners(num_items)
+        return other
 
     def __len__(self) -> int:
         return len(self.timestamps_N)

@@ -7,6 +7,7 @@ order of addition: ratings are kept as multiples of ``RATING_STEP``.
 Shapes: K owners (users or items), H events of a history, N events of a log.
 """
 
+import copy
 from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -178,6 +179,13 @@ class Order:
         np.cumsum(np.bincount(owner_N, minlength=num_owners), out=self.starts[1:])
         self.rating_sums_N = running(ratings_N[self.order_N])
         self._latest: tuple[int | None, Float64s] = (None, np.empty(0))
+
+    def with_owners(self, count: int) -> "Order":
+        """The same events; owners without any follow, up to ``count`` of them in all."""
+        other = copy.copy(self)
+        further = np.full(count + 1 - len(self.starts), self.starts[-1])
+        other.starts, other._latest = np.concatenate([self.starts, further]), (None, np.empty(0))
+        return other
 
     def places_before(self, owner_K: Int64s, time_K: Int64s | int) -> Int64s:
         """Where the events of K owners begin that are at a moment (unix seconds) or later."""

@@ -46,6 +46,12 @@ class SideFeatures(nn.Module):
         return [table(self.get_buffer(f"{name}_rows")[ids_B]) for name, table in self.tables.items()]
 
 
+def rows_of_feature(name: str) -> str | None:
+    """The feature whose rows a buffer of that name in a model's state holds; None where it holds others."""
+    leaf = name.rpartition(".")[2]
+    return leaf.removesuffix("_rows") if leaf.endswith("_rows") else None
+
+
 @torch.no_grad()
 def forget(table: nn.Embedding, ids: Tensor) -> None:
     """Zeros in the place of weights that no event has taught anything."""

@@ -1,25 +1,29 @@
 """One version of an application: the bundles behind it, and what several stages read of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import polars as pl
 import torch
+from torch import nn
 
 from recray.arrays import Float32s
 from recray.bundles.clicks import scores_rows
 from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative
 from recray.bundles.freshness import read_ages
 from recray.bundles.log import read_log
+from recray.bundles.newcomers import Newcomers
 from recray.bundles.ranker import read_ranker
-from recray.bundles.retriever import read_catalogue, read_item_vectors
+from recray.bundles.retriever import RetrieverFiles, read_catalogue, read_item_vectors, read_retriever
+from recray.bundles.weights import load_model
 from recray.contract import Scorer
 from recray.eval.ages import helps_until
 from recray.features.log import EVENT_FILE, EventLog
 from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
 from recray.serve.barred import Barred
+from recray.serve.item_content import Fitting
 from recray.serve.version import Version, version
 from recray.store import Bundle, Reference, Store, StoreError
 from recray.store.names import stacks
@@ -71,6 +75,11 @@ class ServedBundles:
     def measured(self) -> "ServedBundles":
         """The models that the metrics are of; see ``Bundle.measured``."""
         return ServedBundles({role: bundle.measured for role, bundle in self.by_role.items()})
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether a decoder answers in the place of a retriever."""
+        return self.retriever.manifest.model == "decoder"
 
     @property
     def keeps_seen(self) -> bool:
@@ -153,8 +162,7 @@ class OpenedVersion:
 
     @property
     def is_generative(self) -> bool:
-        """Whether a decoder answers in the place of a retriever."""
-        return self.bundles.retriever.manifest.model == "decoder"
+        return self.bundles.is_generative
 
     @cached_property
     def event_log(self) -> LookUps | None:
@@ -182,6 +190,16 @@ class OpenedVersion:
             return self.decoder_files.users, self.decoder_files.items
         return read_catalogue(self.bundles.retriever)
 
+    @property
+    def num_published(self) -> int:
+        """Items that its bundles know."""
+        return len(self.catalogue[1])
+
+    @property
+    def new_raw_ids(self) -> Sequence[str]:
+        """Of the items behind those that its bundles know."""
+        return ()
+
     @cached_property
     def barred(self) -> Barred:
         """What must not be served of it: its stages share it."""
@@ -192,11 +210,44 @@ class OpenedVersion:
         """Needs the event log that its features look into."""
         return read_ranker(self.bundles.ranker) if self.bundles.ranker and self.event_log else None
 
+    @cached_property
+    def user_rows(self) -> Mapping[str, int]:
+        """Of raw ids."""
+        return rows_of(self.catalogue[0])
+
+    @cached_property
+    def item_rows(self) -> Mapping[str, int]:
+        """Of raw ids."""
+        return rows_of(self.catalogue[1])
+
+    @cached_property
+    def retriever_files(self) -> RetrieverFiles:
+        return read_retriever(self.bundles.retriever)
+
+    @cached_property
+    def retriever_model(self) -> nn.Module:
+        return load_model(self.bundles.retriever)
+
+    @cached_property
+    def fitting(self) -> Fitting:
+        """What its columns can hold of what is said of items."""
+        return Fitting(self.catalogue[1].schema)
+
+    @cached_property
+    def newcomers(self) -> Newcomers:
+        """Makes its retriever know more items."""
+        return Newcomers(self.bundles.retriever.manifest, self.retriever_files, self.retriever_model)
+
     def item_vectors(self) -> Float32s:
         """item_ID: of the retriever, or of a decoder the embeddings of each item's content codes."""
         if self.is_generative:
             return code_vectors(self.decoder, self.decoder_files)
         return read_item_vectors(self.bundles.retriever)
+
+
+def rows_of(frame: pl.DataFrame) -> dict[str, int]:
+    """The row of each raw id."""
+    return {raw: row for row, raw in enumerate(frame["raw_id"].cast(pl.String).to_list())}
 
 
 def code_vectors(model: Decoder, files: GenerativeFiles) -> Float32s:

@@ -45,10 +45,11 @@ class Server:
         body: bytes | None = None,
         kind: str = "application/json",
         headers: dict[str, str] | None = None,
+        method: str = "",
     ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.address, timeout=30)
         try:
-            method = "GET" if body is None else "POST"
+            method = method or ("GET" if body is None else "POST")
             connection.request(method, path, body, {"content-type": kind, **(headers or {})})
             response = connection.getresponse()
             return response.status, response.read()
@@ -61,7 +62,7 @@ class Server:
         return json.loads(body)
 
     def recommend(self, placement: str, **fields: Any) -> Any:
-        return self.json(f"{PATHS[placement]}/recommend", request_time=NOW, **fields)
+        return self.json(f"{PATHS[placement]}/recommend", **{"request_time": NOW, **fields})
 
 
 PATHS = {"fused": "", "spread": "/spread"}
@@ -347,6 +348,55 @@ def test_what_one_replica_is_told_all_of_them_know(server: Server) -> None:
         path, stranger = f"{PATHS[placement]}/recommend", {"request_time": later, "user_id": "a stranger"}
         eventually(lambda p=path, s=stranger: server.json(p, **s)["fallback"] == "history")
         assert server.json(f"{PATHS[placement]}/health")["known_until"]
+
+
+def test_new_items_are_known_to_both_placements(server: Server) -> None:
+    """Told of at one, they are found, shown, read and left out at both, with and without the ranker."""
+    promote(server, 1)
+    new = {"title": "Film of tomorrow", "genres": ["drama"], "year": 2000}
+    for name in ("new-1", "new-2"):
+        status, body = server.ask(f"/items/{name}", json.dumps(new).encode(), method="PUT")
+        assert status == 202, body
+    for path in PATHS.values():
+        eventually(lambda path=path: server.ask(f"{path}/items/new-2/similar")[0] == 200)
+    eventually(lambda: server.json("/spread/items/new-2/similar")["items"] != [])
+    near = [server.json(f"{path}/items/new-1/similar?k=8")["items"] for path in PATHS.values()]
+    assert near[0] == near[1]
+    assert len(near[0]) == 8
+
+    def shown(placement: str, **fields: Any) -> list[str]:
+        answer = server.recommend(placement, k=300, **fields)
+        titles = {item["item_id"]: item["title"] for item in answer["items"]}
+        assert titles.get("new-1", new["title"]) == new["title"]
+        return list(titles)
+
+    for placement in PATHS:
+        eventually(lambda placement=placement: "new-1" in shown(placement, user_id=103))
+        assert not {"new-1", "new-2"} & set(shown(placement, user_id=103, exclude=["new-1", "new-2"]))
+        stranger = server.recommend(placement, history=["new-1"], strict=True)
+        assert stranger["fallback"] == "history"
+        assert "new-1" not in shown(placement, history=["new-1"], strict=True)
+    eventually(lambda: shown("fused", user_id=103) == shown("spread", user_id=103))
+    reasons = [server.recommend(p, user_id=103, k=50, explain=True)["candidates"] for p in PATHS]
+    assert reasons[0] == reasons[1]
+    late = server.recommend("spread", user_id=103, k=300, budget_ms=1)
+    assert late["skipped"]
+    assert "new-1" in {item["item_id"] for item in late["items"]}
+    event = {"user_id": 103, "item_id": "new-1", "time": NOW + 5}
+    status, _ = server.ask("/spread/events", json.dumps({"events": [event]}).encode())
+    assert status == 202
+    for placement in PATHS:
+        eventually(
+            lambda placement=placement: "new-1" not in shown(placement, user_id=103, request_time=NOW + 9)
+        )
+    status, body = server.ask("/spread/items/new-1", b'{"yaer": 1}', method="PUT")
+    assert (status, json.loads(body)["message"]) == (
+        422,
+        "yaer: the items have no such column, did you mean 'year'?",
+    )
+    promote(server, 2)
+    for placement in PATHS:
+        assert "new-2" in shown(placement, user_id=103)
 
 
 def test_start_says_what_is_missing(ray_cluster: None, tmp_path: Path) -> None:

@@ -266,6 +266,9 @@ class Listener:
     def tell(self, told: Any) -> None:
         self.told += told
 
+    def grow(self) -> None:
+        """It has nothing that takes longer."""
+
 
 def test_a_feed_outlives_its_hub() -> None:
     hub, listener = Broken(), Listener()

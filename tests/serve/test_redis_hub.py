@@ -13,7 +13,7 @@ import redis
 from recray.serve.events.feed import Feed
 from recray.serve.events.hub import HubFullError
 from recray.serve.events.redis_hub import RedisHub
-from recray.serve.events.told import Availability, Event, Told
+from recray.serve.events.told import Availability, Content, Event, Told
 from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import free_port
 from recray.serve.place.config import ServiceConfig
@@ -74,6 +74,12 @@ def test_what_one_hub_is_told_another_finds_in_the_same_order(server: Server) ->
     assert second.upto == 4
     assert one.after(3, "another hub").told == [*TOLD, TOLD[0]]
     assert RedisHub(server.url, "another shop").after(0, "").told == []
+
+
+def test_what_an_item_is_comes_back_as_it_was_said(server: Server) -> None:
+    said = Content("ü 1", {"title": "\u2028 red", "tags": ["a", "b"], "price": 1.5, "pages": 3, "made": None})
+    RedisHub(server.url, "shop").append([said, Content("i2", {})])
+    assert RedisHub(server.url, "shop").after(0, "").told == [said, Content("i2", {})]
 
 
 def test_a_full_one_takes_nothing_of_what_is_too_much(server: Server) -> None:

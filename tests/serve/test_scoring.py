@@ -117,7 +117,7 @@ def rows_of(*rows: dict[str, Any]) -> dict[str, Any]:
     [
         (rows_of({"contry": "DE"}), 422, "the model knows no column 'contry', did you mean 'country'"),
         (rows_of({"click": 1}), 422, "the model knows no column 'click'"),
-        (rows_of({}, {"price": "cheap"}), 422, "price is 'cheap', which is no number"),
+        (rows_of({}, {"price": "cheap"}), 422, "rows[1].price is 'cheap', which is no number"),
         (rows_of({"price": "inf"}), 422, "price is 'inf', which is no number"),
         (rows_of({"price": 1e300}), 422, "price is '1e+300', which is no number that fits 32 bits"),
         (rows_of({"price": True}), 422, "price is 'True', which is no number"),

@@ -1,6 +1,7 @@
 """The ingress of the spread placement when one of the other deployments is gone, mute or slow; the
 deployments themselves are called in this process. ``test_deployments`` kills real ones."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from typing import Any, NamedTuple
 import pytest
 from ray.exceptions import RayTaskError
 
+from recray.serve.events.told import Content
 from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
-from recray.serve.place.deployments import RankingDeployment, RetrievalDeployment, StageVersions
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.spread import SpreadService
+from recray.serve.place.stage_deployments import RankingDeployment, RetrievalDeployment, StageVersions
 from recray.store import Store
-from tests.serve.asgi import LoopClient
+from tests.serve.asgi import JSON_TYPE, LoopClient
 from tests.serve.here import Here
 from tests.serve.test_events import eventually, put, tell
 from tests.serve.test_redis_hub import Server
@@ -207,3 +209,69 @@ def test_its_health_knows_what_it_was_told(spread: Spread, world: World) -> None
     later = NOW + 86_400
     tell(spread.client, *({"item_id": "i250", "time": later + n} for n in range(50)))
     eventually(lambda: (spread.service.known_until() or 0) > later)
+
+
+NEW = {"title": "Film of tomorrow", "genres": ["drama"], "year": 2000}
+
+
+def put_new(spread: Spread, item: str) -> None:
+    answer = spread.client.send("PUT", f"/items/{item}", json.dumps(NEW).encode(), JSON_TYPE)
+    assert answer.status == 202, answer.body
+    eventually(lambda: item in spread.service.catalogue.item_rows)
+
+
+def pause(part: Here) -> None:
+    feed = part._deployment._feed
+    feed.stop()
+    feed._thread.join()
+
+
+def test_new_items_are_shown_when_all_parts_know_them(spread: Spread) -> None:
+    """Parts that do not know them yet answer without them; nothing is shown in the place of another."""
+    for part in (spread.retrieval, spread.ranking):
+        pause(part)
+    before = spread.ask(k=300)
+    put_new(spread, "new-1")
+    put_new(spread, "new-2")
+    for fields in ({}, {"history": ["new-1", "i3"], "strict": True}, {"exclude": ["new-2"], "strict": True}):
+        answer = spread.ask(k=300, **fields)
+        assert answer["skipped"] == []
+        assert not {"new-1", "new-2"} & set(ids(answer))
+    assert ids(spread.ask(k=300)) == ids(before)
+    assert spread.client.get("/items/new-1/similar").json["items"] == []
+    spread.retrieval._deployment._feed.look()  # the ranker's part is behind
+    answer = spread.ask(k=300)
+    assert answer["skipped"] == []
+    assert [item for item in ids(answer) if item in ids(before)] == ids(answer)
+    assert spread.client.get("/items/new-1/similar").json["items"]
+    spread.ranking._deployment._feed.look()
+    answer = spread.ask(k=300)
+    titles = {item["item_id"]: item["title"] for item in answer["items"]}
+    assert (titles["new-1"], titles["new-2"]) == (NEW["title"], NEW["title"])
+    assert titles["i299"] == "Film 299"
+    assert "new-1" not in ids(spread.ask(k=300, exclude=["new-1"], strict=True))
+    spread.ranking.state = "dead"
+    assert {"new-1", "new-2"} <= set(ids(spread.ask(k=300)))
+
+
+def test_an_ingress_that_knows_fewer_items_shows_those(spread: Spread) -> None:
+    """As after the hub was lost: what each part was told of stands in another order."""
+    spread.service._feed.stop()
+    spread.service._feed._thread.join()
+    for part, order in ((spread.retrieval, "abc"), (spread.ranking, "cab"), (spread.service, "b")):
+        if isinstance(part, Here):
+            pause(part)
+        heard = [Content(name, {**NEW, "title": name}) for name in order]
+        listener = next(iter(feed_of_part(part)._listeners))
+        with feed_of_part(part).silence():
+            listener.tell(heard)
+        listener.grow()
+    answer = spread.ask(k=300)
+    assert answer["skipped"] == []
+    assert {"b"} == {item["item_id"] for item in answer["items"] if not item["item_id"].startswith("i")}
+    assert next(item["title"] for item in answer["items"] if item["item_id"] == "b") == "b"
+    assert "b" not in ids(spread.ask(k=300, exclude=["b"]))
+
+
+def feed_of_part(part: Any) -> Any:
+    return part._feed if isinstance(part, SpreadService) else part._deployment._feed

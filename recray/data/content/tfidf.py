@@ -6,9 +6,7 @@ drops, the rare words that tell similar items apart, a random projection of the 
 (Sahlgren, An Introduction to Random Indexing, TKE 2005). Shapes: I items, V terms, F dimensions.
 """
 
-import datetime
 import hashlib
-import itertools
 import json
 import logging
 import math
@@ -27,17 +25,14 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 from recray.arrays import Float32s, Float64s
-from recray.features.columns import AVAILABILITY, KEYS, text_columns, words
+from recray.data.content.terms import PLAIN_TEXTS, terms_of
+from recray.features.columns import KEYS, text_columns
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
 
-
-_YEARS_PER_BUCKET = 5
 _SVD_SEED = 0
-_SAY_NOTHING = (*KEYS, *AVAILABILITY)
 _NEGLIGIBLE = 1e-6  # of the largest singular value: such a dimension is rounding error
-_PLAIN_TEXTS = ("title", "text")  # of encoders that say nothing else
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class TfidfEncoder:
     sketch: int = 0  # dimensions of the sketch, behind those of the SVD
     sketch_weight: float = 0.0  # its share of the squared length
     explained: float = 0.0  # share of the shared terms' squared TF-IDF that the SVD keeps
-    texts: tuple[str, ...] = _PLAIN_TEXTS  # columns that are read as words
+    texts: tuple[str, ...] = PLAIN_TEXTS  # columns that are read as words
 
     @property
     def dim(self) -> int:
@@ -61,7 +56,7 @@ class TfidfEncoder:
     def digest(self) -> str:
         """sha256 over all that decides a vector."""
         values = [self.terms, self.bigrams, self.sketch, self.sketch_weight]
-        if self.texts != _PLAIN_TEXTS:
+        if self.texts != PLAIN_TEXTS:
             values.append(self.texts)
         digest = hashlib.sha256(json.dumps(values).encode())
         digest.update(np.ascontiguousarray(self.idf_V, "<f8").data)
@@ -118,7 +113,7 @@ class TfidfEncoder:
             sketch=values["sketch"],
             sketch_weight=values["sketch_weight"],
             explained=values["explained"],
-            texts=tuple(values.get("texts", _PLAIN_TEXTS)),
+            texts=tuple(values.get("texts", PLAIN_TEXTS)),
         )
 
 
@@ -143,7 +138,7 @@ def fit_tfidf(
     Raises:
         DataError: no two items share a word or a label.
     """
-    texts = tuple(dict.fromkeys((*_PLAIN_TEXTS, *text_columns(items))))
+    texts = tuple(dict.fromkeys((*PLAIN_TEXTS, *text_columns(items))))
     told = items.drop(_identifiers(items, texts))
     vectorizer = _vectorizer(bigrams, texts, min_df=1 if sketch else 2, max_features=max_terms)
     try:
@@ -204,42 +199,6 @@ def _unit(vectors_IF: Float32s) -> Float32s:
         vectors_IF, norms_I, out=np.zeros_like(vectors_IF), where=norms_I > _NEGLIGIBLE
     )
     return unit_IF
-
-
-def terms_of(
-    row: Mapping[str, Any], *, bigrams: bool, texts: Collection[str] = _PLAIN_TEXTS
-) -> Iterator[str]:
-    """The terms of one item: words of its ``texts``, and a label per other value.
-
-    Lists give a label per entry, ``year`` itself and one of five years, a date its year, ``price`` one of a
-    factor of 1.41; other text, integers and truth values one per value; other floats none, nor does it matter
-    whether the item can be had. Labels carry their column's name, so that they never meet words.
-    """
-    for name, value in row.items():
-        if value is None or name in _SAY_NOTHING:
-            continue
-        if name in texts:
-            found = words(value)
-            yield from found
-            if bigrams:
-                yield from map(" ".join, itertools.pairwise(found))
-        else:
-            yield from (f"{name}={label}" for label in _labels(name, value))
-
-
-def _labels(name: str, value: object) -> Iterator[str]:
-    if name == "year" and isinstance(value, (int, float, str)):
-        yield str(value)
-        yield f"{int(value) // _YEARS_PER_BUCKET * _YEARS_PER_BUCKET}s"
-    elif name == "price":
-        if isinstance(value, (int, float)) and 0 < value < math.inf:
-            yield str(round(2 * math.log2(value)))
-    elif isinstance(value, list):
-        yield from (str(entry) for entry in dict.fromkeys(value) if entry is not None)
-    elif isinstance(value, datetime.date):
-        yield str(value.year)
-    elif not isinstance(value, float):
-        yield str(value)
 
 
 def _rows(items: pl.DataFrame) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from recray.serve.events.hub import Hub
@@ -19,6 +20,9 @@ class Listener(Protocol):
     """A version that can be told."""
 
     def tell(self, told: Sequence[Told]) -> None: ...
+
+    def grow(self) -> None:
+        """Takes in what takes longer, while others are told. Never raises."""
 
 
 class Feed:
@@ -51,6 +55,10 @@ class Feed:
                 listener.tell(self._heard)
             self._listeners.add(listener)
 
+    def silence(self) -> AbstractContextManager[object]:
+        """Nobody is told anything within."""
+        return self._lock
+
     def marked(self) -> Marks:
         """From now on kept up to date, after the listeners and the position."""
         with self._lock:
@@ -64,10 +72,14 @@ class Feed:
         try:
             while self._hear():
                 pass
+            problem = next(iter(self._deaf.values()), None)
         except Exception as error:  # the hub may be down for a while; what was heard stays
-            self._complain(f"what replicas are told is out of reach: {type(error).__name__}: {error}")
-            return
-        self._complain(next(iter(self._deaf.values()), None))
+            problem = f"what replicas are told is out of reach: {type(error).__name__}: {error}"
+        self._complain(problem)
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener.grow()
 
     def wake(self) -> None:
         """Look at once: there is something new."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import polars as pl
-
 from recray.features.histories import Histories
 from recray.features.live_log import LiveEvent, LiveLog
 from recray.serve.barred import Barred
@@ -34,14 +32,19 @@ class LiveVersion:
         self._user_rows, self._item_rows = user_rows, item_rows
         self._log, self._barred = log, barred
         self.strangers = Histories[str]()
+        self._available: dict[int, bool] = {}  # as told, by row
+        self._waiting: list[Told] = []  # of items that are not known here, or not yet
 
     def tell(self, told: Sequence[Told]) -> None:
         """Called by one thread at a time, while others ask."""
         known = [one for one in told if one.item_id in self._item_rows]
+        self._waiting += [one for one in told if one.item_id not in self._item_rows]
+        changes = {
+            self._item_rows[one.item_id]: one.available for one in known if isinstance(one, Availability)
+        }
+        if changes:
+            self._available |= changes
         if self._barred is not None:
-            changes = {
-                self._item_rows[one.item_id]: one.available for one in known if isinstance(one, Availability)
-            }
             self._barred.change(changes)
         events = [one for one in known if isinstance(one, Event)]
         if self._log is not None and events:
@@ -53,6 +56,18 @@ class LiveVersion:
                 of_strangers.setdefault(event.user_id, []).append(done)
         self.strangers.add(of_strangers)
 
+    def take_over(self, before: "LiveVersion") -> None:
+        """Knows what was told of the same version before it was extended; what waited for new items follows.
+
+        Neither is told anything meanwhile; the one before may still be asked.
+        """
+        if self._log is not None and before._log is not None:
+            self._log.take_over(before._log)
+        self.strangers, self._available = before.strangers.copy(), dict(before._available)
+        if self._barred is not None:
+            self._barred.change(self._available)
+        self.tell(before._waiting)
+
     def _in_rows(self, event: Event) -> LiveEvent:
         user = UNKNOWN_USER if event.user_id is None else self._user_rows.get(event.user_id, UNKNOWN_USER)
         return LiveEvent(user, self._item_rows[event.item_id], event.rating, event.time)
@@ -63,21 +78,8 @@ def opened(bundles: ServedBundles, feed: Feed | None) -> OpenedVersion:
     return OpenedVersion(bundles, LiveLog) if feed else OpenedVersion(bundles)
 
 
-def listening(
-    feed: Feed, version: OpenedVersion, rows: tuple[Mapping[str, int], Mapping[str, int]] | None = None
-) -> LiveVersion:
-    """What is told of a version from now on; it stops when nobody holds it any more.
-
-    Args:
-        rows: of the raw ids of users and of items, where they are at hand.
-    """
-    users, items = rows or map(rows_of, version.catalogue)
+def live_version(version: OpenedVersion) -> LiveVersion:
+    """What is told of a version goes where its stages look."""
     log = version.event_log
-    live = LiveVersion(users, items, log if isinstance(log, LiveLog) else None, version.barred)
-    feed.attach(live)
-    return live
-
-
-def rows_of(frame: pl.DataFrame) -> dict[str, int]:
-    """The row of each raw id."""
-    return {raw: row for row, raw in enumerate(frame["raw_id"].cast(pl.String).to_list())}
+    live_log = log if isinstance(log, LiveLog) else None
+    return LiveVersion(version.user_rows, version.item_rows, live_log, version.barred)

@@ -11,12 +11,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from recray.serve.events.hub import MOST_AT_ONCE, MOST_KEPT, Batch, HubFullError
-from recray.serve.events.told import Availability, Event, Told, id_of
+from recray.serve.events.told import Availability, Content, Event, Told, id_of
 
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 2.0
-_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Event, Availability)}
+_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Event, Availability, Content)}
 # One step for Redis: looked at and added to by nobody else in between.
 _APPEND = """
 if redis.call('EXISTS', KEYS[1]) == 0 then  -- also where somebody deleted it

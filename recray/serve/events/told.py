@@ -2,6 +2,8 @@
 
 from typing import NamedTuple, TypeAlias
 
+from recray.serve.item_content import Values
+
 
 class Event(NamedTuple):
     """A user had to do with an item."""
@@ -20,7 +22,14 @@ class Availability(NamedTuple):
     available: bool
 
 
-Told: TypeAlias = Event | Availability
+class Content(NamedTuple):
+    """What an item is: a new one, or a known one from now on."""
+
+    item_id: str
+    values: Values  # of columns that were named; the others stay as they were
+
+
+Told: TypeAlias = Event | Availability | Content
 
 
 def id_of(told: Told) -> str | None:

@@ -20,11 +20,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 import recray
-from recray.serve.events.told import Availability, Told
+from recray.serve.events.told import Told
 from recray.serve.follower import NothingServedError
 from recray.serve.http import answers, page, probes
 from recray.serve.http.bodies import WholeBodies, too_large
-from recray.serve.http.live_requests import EventsRequest, ItemRequest
+from recray.serve.http.live_requests import MAX_ITEM_BODY_BYTES, EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
 from recray.serve.http.raw import id_header, request_id_of
 from recray.serve.http.requests import (
@@ -83,6 +83,9 @@ class Hears(Service, Protocol):
 
     async def tell(self, told: Sequence[Told]) -> answers.Heard:
         """Raises ``RequestError`` where no more is taken in."""
+
+    async def tell_of_item(self, item_id: str, request: ItemRequest) -> answers.Heard:
+        """Raises ``RequestError`` also for a column or value that this version's items cannot have."""
 
 
 @runtime_checkable
@@ -187,8 +190,7 @@ def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics) -> None:
         **_problems(*_OF_A_BODY),
     }
 
-    async def tell(request: Request, told: Sequence[Told]) -> Response:
-        answer = await service.tell(told)
+    def heard(request: Request, answer: answers.Heard) -> Response:
         answer["request_id"] = request_id_of(request.scope)
         metrics.answered(route_of(request.scope), 202)
         return _reply(request.scope, answer, 202)
@@ -196,15 +198,16 @@ def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics) -> None:
     @app.post("/events", status_code=202, openapi_extra=_body_of(EventsRequest), responses=answered)
     async def events(request: Request) -> Response:
         """What users did since: histories, seen items and counts go by it from the next second on."""
-        return await tell(request, parse(await _json_body(request), EventsRequest).told())
+        told = parse(await _json_body(request), EventsRequest).told()
+        return heard(request, await service.tell(told))
 
     @app.put(
         "/items/{item_id:path}", status_code=202, openapi_extra=_body_of(ItemRequest), responses=answered
     )
     async def item(request: Request, item_id: Annotated[str, Path(max_length=200)]) -> Response:
-        """Whether an item can be had, from now on."""
-        available = parse(await _json_body(request), ItemRequest).available
-        return await tell(request, [Availability(item_id, available)])
+        """What an item is, a new one or a known one, and whether it can be had, from now on."""
+        told = parse(await _json_body(request, MAX_ITEM_BODY_BYTES), ItemRequest)
+        return heard(request, await service.tell_of_item(item_id, told))
 
 
 def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics) -> None:

@@ -1,4 +1,4 @@
-"""What a serving application may be told: events, and what can be had."""
+"""What a serving application may be told: events, what items are, and what can be had."""
 
 import time
 from typing import Annotated
@@ -8,8 +8,10 @@ from pydantic.types import StrictBool, StrictFloat, StrictInt
 
 from recray.serve.events.told import Event
 from recray.serve.http.requests import RawId, RequestError, UnixSeconds
+from recray.serve.item_content import Values
 
 MOST_EVENTS = 1_000
+MAX_ITEM_BODY_BYTES = 16 * 1024
 MOST_RATING = 2.0**16  # of as many events as a hub keeps, they still add up exactly: log.MAX_RATING_SUM
 CLOCKS_MAY_DIFFER_S = 60
 
@@ -55,8 +57,16 @@ class EventsRequest(BaseModel):
 
 
 class ItemRequest(BaseModel):
-    """Body of ``PUT /items/{item_id}``."""
+    """Body of ``PUT /items/{item_id}``: whether it can be had, and what it is, by the columns of the
+    catalogue: ``{"title": "...", "genres": ["..."], "price": 9.9, "available": true}``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
-    available: StrictBool = Field(description="false: never served any more, until it is true again")
+    available: StrictBool | None = Field(
+        None, description="false: never served any more, until it is true again"
+    )
+
+    @property
+    def content(self) -> Values:
+        """By column; what it does not name stays as it was."""
+        return self.model_extra or {}

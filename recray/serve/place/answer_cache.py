@@ -56,15 +56,19 @@ class AnswerCache:
         self._feed, self._marks = feed, feed.marked()
         self._options = json.dumps([recray.__version__, to_dict(config)], sort_keys=True)
 
-    def question(self, request: RecommendRequest, bundles: ServedBundles, num_items: int) -> Question | None:
-        """None where an answer is for this one request alone."""
+    def question(self, request: RecommendRequest, bundles: ServedBundles, revision: int) -> Question | None:
+        """None where an answer is for this one request alone.
+
+        Args:
+            revision: how much of what was told of items is taken in, see ``Growing``.
+        """
         if request.explain or request.request_time is not None:
             return None
         told = self._marks.of(None if request.user_id is None else str(request.user_id))
         heard = self._feed.position  # after the marks: what these know was heard
         asked = [
             request.model_dump_json(exclude={"budget_ms"}),
-            json.dumps([bundles.versions(), num_items]),
+            json.dumps([bundles.versions(), revision]),
             told.digest.hex(),
             self._options,
         ]

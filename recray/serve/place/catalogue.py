@@ -11,7 +11,7 @@ import polars as pl
 
 from recray.arrays import Int64s
 from recray.config import ConfigError, nearest
-from recray.serve.events.live import LiveVersion, rows_of
+from recray.serve.events.live import LiveVersion
 from recray.serve.http import answers
 from recray.serve.http.requests import (
     MAX_EXPLAINED,
@@ -20,6 +20,7 @@ from recray.serve.http.requests import (
     RequestError,
 )
 from recray.serve.query import UNKNOWN_USER, Query
+from recray.serve.versions import OpenedVersion
 
 SHOWN = ("category", "price")  # where the items have them and nothing else is asked for
 
@@ -41,10 +42,9 @@ class Catalogue:
         ConfigError: the items have no such column.
     """
 
-    def __init__(
-        self, users: pl.DataFrame, items: pl.DataFrame, shown: Sequence[str] = (), budget_ms: int = 0
-    ) -> None:
-        self.budget_ms = budget_ms
+    def __init__(self, version: OpenedVersion, shown: Sequence[str] = (), budget_ms: int = 0) -> None:
+        items = version.catalogue[1]
+        self.budget_ms, self.schema = budget_ms, items.schema
         self.item_raw_ids: list[str] = items["raw_id"].cast(pl.String).to_list()
         self.titles: list[str | None] = (
             items["title"].to_list() if "title" in items.columns else [None] * len(items)
@@ -54,7 +54,7 @@ class Catalogue:
                 raise ConfigError(f"shown: the items have no column {name!r}{nearest(name, items.columns)}")
         wanted = shown or [name for name in SHOWN if name in items.columns]
         self._details: dict[str, list[Any]] = {name: items[name].to_list() for name in wanted}
-        self.user_rows, self.item_rows = rows_of(users), rows_of(items)
+        self.user_rows, self.item_rows = version.user_rows, version.item_rows
         self.lenient = True  # a stage that can be done without may fail
         self.live: LiveVersion | None = None  # knows what strangers did, where something is told
 

@@ -5,13 +5,11 @@ ranking scale on their own and are told which version to use, so that no answer 
 ``stages.listed``.
 """
 
-import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 import ray
 from fastapi import FastAPI
@@ -20,140 +18,22 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
 from recray.config import ConfigError
-from recray.features.candidates import Candidates
-from recray.ops.ann import set_num_threads
-from recray.serve.clock import StageClock
-from recray.serve.events.live import LiveVersion, listening, opened
-from recray.serve.follower import Follower
 from recray.serve.http import direct
 from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import drain, take_requests
 from recray.serve.http.haproxy_keeper import Admission
 from recray.serve.place.config import PlacementConfig, ServiceConfig
-from recray.serve.place.following import follow
 from recray.serve.place.fused import FusedService
-from recray.serve.place.hearing import feed_of
 from recray.serve.place.hub_actor import end_hubs, hub_of
 from recray.serve.place.scoring import ScoringService
 from recray.serve.place.spread import SpreadService
-from recray.serve.query import Query
-from recray.serve.stages.listed import open_ranking, open_reasons, open_retrieval, run
-from recray.serve.state import RequestState, RetrievalStage, Stage
-from recray.serve.versions import ServedBundles, open_served
-from recray.store import DamagedError, Reference, StoreError
+from recray.serve.place.stage_deployments import RankingDeployment, RetrievalDeployment, log_beside_serve
+from recray.store import DamagedError
 
 log = logging.getLogger(__name__)
 
 APPLICATION = "recray"  # its name inside Serve
 TRACING_VARIABLE = "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH"  # of Serve
-KEPT_VERSIONS = 3  # requests in flight may still want the version before the last move
-
-T = TypeVar("T")
-
-
-class StageVersions(Generic[T]):
-    """The versions of one stage that a replica holds: the followed one, and those that requests pin."""
-
-    def __init__(self, config: ServiceConfig, load: Callable[[ServedBundles], T]) -> None:
-        self._config, self._load = config, load
-        self._follower: Follower[T] = follow(config, load)
-        self._kept: dict[str, T] = {}  # by digest, oldest first
-        self._lock = asyncio.Lock()
-        self._follower.start()
-
-    async def get(self, reference: Reference) -> T:
-        """The stage in exactly this version; loaded in a thread where it is not at hand.
-
-        Raises:
-            StoreError: the store holds another bundle under this name and version.
-        """
-        current = self._follower.current
-        if current.reference.digest == reference.digest:
-            self._keep(reference.digest, current.content)
-            return current.content
-        async with self._lock:  # requests for one new version load it once
-            if reference.digest not in self._kept:
-                self._keep(reference.digest, await asyncio.to_thread(self._load_exactly, reference))
-            return self._kept[reference.digest]
-
-    def _load_exactly(self, reference: Reference) -> T:
-        bundles = open_served(self._config.open_store(), reference.name, reference.version)
-        if bundles.reference.digest != reference.digest:
-            raise StoreError(f"{reference} is asked for, but the store holds {bundles.reference}")
-        return self._load(bundles)
-
-    def _keep(self, digest: str, content: T) -> None:
-        if digest not in self._kept:
-            self._kept[digest] = content
-            for old in list(self._kept)[:-KEPT_VERSIONS]:
-                del self._kept[old]
-
-
-class RetrievalDeployment:
-    """The first stage, for a pinned version."""
-
-    def __init__(self, config: ServiceConfig) -> None:
-        _log_beside_serve()
-        set_num_threads(1)
-        self._feed = feed = feed_of(hub_of(config))
-
-        def load(bundles: ServedBundles) -> tuple[RetrievalStage, LiveVersion]:
-            version = opened(bundles, feed)
-            return open_retrieval(config, version), listening(feed, version)
-
-        self._versions: StageVersions[tuple[RetrievalStage, LiveVersion]] = StageVersions(config, load)
-
-    async def load(self, reference: Reference) -> None:
-        await self._versions.get(reference)
-
-    async def retrieve(self, reference: Reference, query: Query) -> RequestState:
-        stage, _ = await self._versions.get(reference)
-        return stage(RequestState(query, StageClock(), heard=(self._feed.position,)))
-
-    async def similar(self, reference: Reference, item_row: int, k: int) -> Candidates:
-        stage, _ = await self._versions.get(reference)
-        return stage.similar(item_row, k)
-
-
-class RankingStages(NamedTuple):
-    """All stages after the first, and what they hear."""
-
-    ranking: tuple[Stage, ...]
-    reasons: tuple[Stage, ...]
-    live: LiveVersion
-
-
-class RankingDeployment:
-    """All stages after the first, for a pinned version."""
-
-    def __init__(self, config: ServiceConfig) -> None:
-        _log_beside_serve()
-        self._feed = feed = feed_of(hub_of(config))
-
-        def load(bundles: ServedBundles) -> RankingStages:
-            version = opened(bundles, feed)
-            return RankingStages(
-                open_ranking(config, version), open_reasons(version), listening(feed, version)
-            )
-
-        self._versions: StageVersions[RankingStages] = StageVersions(config, load)
-
-    async def load(self, reference: Reference) -> None:
-        await self._versions.get(reference)
-
-    async def rank(self, reference: Reference, state: RequestState) -> RequestState:
-        ranking, reasons, _ = await self._versions.get(reference)
-        heard = (*state.heard, self._feed.position)
-        state = run(ranking, state._replace(clock=StageClock(), heard=heard))
-        return await asyncio.to_thread(run, reasons, state) if state.query.explain else state
-
-
-def _log_beside_serve() -> None:
-    """Sends what this package logs where Serve's own log of the replica goes."""
-    ours = logging.getLogger("recray")
-    ours.setLevel(logging.INFO)
-    for handler in logging.getLogger("ray.serve").handlers:
-        ours.addHandler(handler)
 
 
 def _serve_watches() -> bool:
@@ -179,7 +59,7 @@ class FusedIngress(Ingress):
     """HTTP and every stage in one replica; what it answers is decided by the kind of the bundle."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        _log_beside_serve()
+        log_beside_serve()
         try:
             scores_rows = config.open_served().scorer is not None
         except DamagedError:  # the service says so, and recommends when the store is mended
@@ -191,7 +71,7 @@ class SpreadIngress(Ingress):
     """HTTP here, stages in deployments of their own."""
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
-        _log_beside_serve()
+        log_beside_serve()
         self._service = SpreadService(config, retrieval, ranking)
 
 

@@ -1,19 +1,22 @@
 """What the gateway talks to where every stage is in this process."""
 
 import asyncio
-from collections.abc import Mapping
 
 from recray.ops.ann import set_num_threads
+from recray.serve.events.growing import Growing
 from recray.serve.events.hub import Hub, LocalHub
+from recray.serve.events.live import LiveVersion, opened
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.answer_cache import Made
+from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import follow
 from recray.serve.place.hearing import HearingService, feed_of
 from recray.serve.place.one_place import OnePlace
 from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import OpenedVersion, ServedBundles
 
 
 class FusedService(HearingService):
@@ -24,23 +27,34 @@ class FusedService(HearingService):
         set_num_threads(1)
         hub = hub or LocalHub()
         feed = feed_of(hub)
-        follower = follow(
-            config, lambda bundles: Pipeline(bundles, config, config.shown, feed, config.budget_ms)
-        )
+
+        def load(bundles: ServedBundles) -> Growing[Pipeline]:
+            bundles.verify()
+
+            def make(version: OpenedVersion, live: LiveVersion) -> Pipeline:
+                return Pipeline(bundles, config, config.shown, config.budget_ms, version, live)
+
+            return Growing(opened(bundles, feed), make, feed)
+
+        follower = follow(config, load)
         super().__init__(config, follower, hub, feed)
-        self._pipelines: Follower[Pipeline] = follower
+        self._pipelines: Follower[Growing[Pipeline]] = follower
         self._one_explanation = OnePlace("explanations")
         follower.start()
 
     @property
-    def item_rows(self) -> Mapping[str, int]:
-        return self.pinned().content.catalogue.item_rows
+    def growing(self) -> Growing[Pipeline]:
+        return self._pipelines.current.content
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.growing.now.catalogue
 
     def known_until(self) -> int | None:
-        return self.pinned().content.known_until
+        return self.growing.now.known_until
 
     async def made(self, request: RecommendRequest) -> Made:
-        pipeline = self.pinned().content
+        pipeline = self.growing.now  # taken once: the version for one request
         if not request.explain:
             return Made(pipeline.recommend(request))
         with self._one_explanation:
@@ -49,8 +63,9 @@ class FusedService(HearingService):
             return Made(pipeline.answer(explained, unknown))
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
-        return self.pinned().content.similar(item_id, k)
+        return self.growing.now.similar(item_id, k)
 
     def pinned(self) -> Loaded[Pipeline]:
-        """The version for one request, taken once."""
-        return self._pipelines.current
+        """What serves now."""
+        loaded = self._pipelines.current
+        return Loaded(loaded.bundles, loaded.content.now, loaded.loaded_at)

@@ -3,20 +3,27 @@
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from recray.serve.events.feed import Feed
+from recray.serve.events.growing import MOST_ITEMS, Growing
 from recray.serve.events.hub import Hub, HubFullError
-from recray.serve.events.told import Availability, Told
+from recray.serve.events.told import Availability, Content, Told
 from recray.serve.follower import Follower
 from recray.serve.http import answers
+from recray.serve.http.live_requests import ItemRequest
 from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.item_content import ContentError, Values, check
 from recray.serve.place.answer_cache import AnswerCache, Made
+from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import FollowingService
 
 log = logging.getLogger(__name__)
+
+
+CANNOT_GROW = "writes items by codes that training made: train it with the new ones, or serve a retriever"
 
 
 class HearingService(FollowingService):
@@ -33,8 +40,13 @@ class HearingService(FollowingService):
 
     @property
     @abstractmethod
-    def item_rows(self) -> Mapping[str, int]:
-        """Of the raw ids of the version that serves."""
+    def growing(self) -> Growing[Any]:
+        """Of the version that serves."""
+
+    @property
+    @abstractmethod
+    def catalogue(self) -> Catalogue:
+        """Of the version that serves."""
 
     @abstractmethod
     async def made(self, request: RecommendRequest) -> Made:
@@ -48,7 +60,7 @@ class HearingService(FollowingService):
         if self._cache is None:
             return (await self.made(request)).answer
         bundles = self._follower.current.bundles
-        question = self._cache.question(request, bundles, len(self.item_rows))
+        question = self._cache.question(request, bundles, self.growing.revision)
         if question is None:
             return (await self.made(request)).answer
         if again := await self._cache.answer(question):
@@ -56,6 +68,39 @@ class HearingService(FollowingService):
         made = await self.made(request)
         await self._cache.keep(question, bundles, made)
         return made.answer
+
+    async def tell_of_item(self, item_id: str, request: ItemRequest) -> answers.Heard:
+        """
+        Raises:
+            RequestError: 422, the items of the version that serves have no such column or value, or it
+                cannot take in new items; else as ``tell``.
+        """
+        told: list[Told] = []
+        item_id = item_id.strip()
+        if request.content:
+            self._check_content(item_id, request.content)
+            told.append(Content(item_id, request.content))
+        if request.available is not None:
+            told.append(Availability(item_id, request.available))
+        if not told:
+            raise RequestError(422, "invalid_request", "body: say something of the item, such as available")
+        return await self.tell(told)
+
+    def _check_content(self, item_id: str, content: Values) -> None:
+        bundles = self._follower.current.bundles
+        if bundles.is_generative:
+            raise RequestError(422, "cannot_register", f"{bundles.retriever.reference} {CANNOT_GROW}")
+        try:
+            if not item_id:
+                raise ContentError("item_id: must not be empty")
+            item_id.encode()
+            check(content, self.catalogue.schema)
+        except ValueError as error:
+            raise RequestError(422, "invalid_request", str(error)) from None
+        growing = self.growing
+        if growing.is_full and not growing.has_been_told_of(item_id):
+            message = f"the content of {MOST_ITEMS:,} items is kept: publish a version that has learnt them"
+            raise RequestError(429, "items_full", message)
 
     async def tell(self, told: Sequence[Told]) -> answers.Heard:
         """
@@ -76,7 +121,9 @@ class HearingService(FollowingService):
             reason = f"{type(error).__name__}: what is told cannot be kept now: send it again in a while"
             raise RequestError(503, "events_unreachable", reason) from None
         self._feed.wake()
-        unknown = {one.item_id for one in told} - self.item_rows.keys()
+        known = {one.item_id for one in told if isinstance(one, Content)} | self.catalogue.item_rows.keys()
+        unknown = {one.item_id for one in told} - known
+        unknown = {item for item in unknown if not self.growing.has_been_told_of(item)}
         return {
             "accepted": taken,
             "repeated": len(told) - taken,
@@ -85,7 +132,8 @@ class HearingService(FollowingService):
         }
 
     def problem(self) -> str | None:
-        return super().problem() or self._feed.problem
+        loaded = self._follower.loaded
+        return super().problem() or self._feed.problem or (loaded.content.problem if loaded else None)
 
     def stop(self) -> None:
         self._feed.stop()

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from recray.arrays import Int64s
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
 from recray.serve.clock import StageClock
-from recray.serve.events.feed import Feed
-from recray.serve.events.live import listening, opened
+from recray.serve.events.live import LiveVersion
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
@@ -112,21 +111,24 @@ class Pipeline:
         bundles: ServedBundles,
         config: StagesConfig = AS_PUBLISHED,
         shown: Sequence[str] = (),
-        feed: Feed | None = None,
         budget_ms: int = 0,
+        version: OpenedVersion | None = None,
+        live: LiveVersion | None = None,
     ) -> None:
-        """Loads every stage, after reading all files against their digests.
+        """Loads every stage.
 
         Args:
             shown, budget_ms: see ``Catalogue``.
-            feed: tells it what happens.
+            version: of these bundles, whose files were read against their digests; None: as published.
+            live: what it was told since.
         Raises:
             ConfigError, DataError: a bundle is damaged or does not fit this code; says which and why.
         """
         started = time.perf_counter()
-        bundles.verify()
-        version = opened(bundles, feed)
-        self.bundles, self.catalogue = bundles, Catalogue(*version.catalogue, shown, budget_ms)
+        if version is None:
+            bundles.verify()
+            version = OpenedVersion(bundles)
+        self.bundles, self.catalogue = bundles, Catalogue(version, shown, budget_ms)
         self._log = version.event_log
         self._retrieval = open_retrieval(config, version)
         first = FirstStage(self._retrieval, open_stand_in(config, version))
@@ -136,13 +138,13 @@ class Pipeline:
         self.catalogue.lenient = False
         self.recommend(
             RecommendRequest(
-                user_id=self.catalogue.some_user(), history=_some_history(self, version), explain=True
+                user_id=self.catalogue.some_user(),
+                history=_some_history(self, version),
+                explain=not version.new_raw_ids,
             )
         )
         self.catalogue.lenient = True
-        if feed:
-            rows = self.catalogue.user_rows, self.catalogue.item_rows
-            self.catalogue.live = listening(feed, version, rows)
+        self.catalogue.live = live
         log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
 
     @property

@@ -2,6 +2,7 @@
 
 from recray.bundles.clicks import open_scorer
 from recray.config import ConfigError
+from recray.data.row_encoding import NoNumberError
 from recray.schema import DataError
 from recray.serve.clock import StageClock
 from recray.serve.follower import Follower
@@ -44,6 +45,9 @@ class Scoring:
             scored = self._scorer.score_table(table)
         except ConfigError as error:
             raise RequestError(422, "unknown_column", str(error)) from None
+        except NoNumberError as error:
+            message = f"rows[{error.row}].{error}"[:MESSAGE_LETTERS]
+            raise RequestError(422, "invalid_value", message) from None
         except DataError as error:
             raise RequestError(422, "invalid_value", str(error)[:MESSAGE_LETTERS]) from None
         clock.lap("score")

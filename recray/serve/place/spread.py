@@ -1,21 +1,23 @@
 """The ingress of the spread placement: id maps here, stages behind handles, and what stands in for each."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import NamedTuple
 
+import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from recray.features.candidates import Candidates
 from recray.serve.clock import StageClock
-from recray.serve.events.feed import Feed
-from recray.serve.events.live import listening, opened
-from recray.serve.follower import Follower, Loaded
+from recray.serve.events.growing import Growing
+from recray.serve.events.live import LiveVersion, opened
+from recray.serve.follower import Follower
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.place.answer_cache import Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
+from recray.serve.place.crossing import Crossing
 from recray.serve.place.elsewhere import Elsewhere, UnansweredError
 from recray.serve.place.following import follow
 from recray.serve.place.hearing import HearingService, feed_of
@@ -26,32 +28,38 @@ from recray.serve.query import Query
 from recray.serve.stages.listed import open_stand_in, run
 from recray.serve.stages.shorten import Shorten
 from recray.serve.state import RequestState, Skipped, Stage
-from recray.serve.versions import ServedBundles
+from recray.serve.versions import OpenedVersion, ServedBundles
+from recray.store import Reference
 
 RETRIEVAL_SHARE = 0.6  # of a budget; the ranker has what retrieval leaves
 
 
 class PinnedCatalogue(Catalogue):
-    """What the ingress knows of a version: enough to do without the other deployments.
+    """What the ingress knows of a version as it is now: enough to do without the other deployments."""
 
-    Raises:
-        ConfigError, DataError: a file is damaged. The ingress decides when a version is used: the other
-            deployments must be able to load it.
-    """
-
-    def __init__(self, bundles: ServedBundles, config: ServiceConfig, feed: Feed) -> None:
-        bundles.verify()
-        version = opened(bundles, feed)
-        super().__init__(*version.catalogue, config.shown, config.budget_ms)
+    def __init__(self, version: OpenedVersion, live: LiveVersion, config: ServiceConfig) -> None:
+        super().__init__(version, config.shown, config.budget_ms)
         self._log = version.event_log
         self.stand_in = open_stand_in(config, version)
         self.without_ranker: tuple[Stage, ...] = (*config.rules.open(version), Shorten())
-        self.live = listening(feed, version, (self.user_rows, self.item_rows))
+        self.crossing = Crossing(version.num_published, version.new_raw_ids)
+        self.live = live
 
     @property
     def known_until(self) -> int | None:
         """Unix seconds at which what is known ends; None where nothing is known of events."""
         return self._log.newest if self._log else None
+
+
+class Pinned(NamedTuple):
+    """The version for one request."""
+
+    bundles: ServedBundles
+    catalogue: PinnedCatalogue
+
+    @property
+    def reference(self) -> Reference:
+        return self.bundles.reference
 
 
 class SpreadService(HearingService):
@@ -64,76 +72,94 @@ class SpreadService(HearingService):
         self._ranking = Elsewhere("ranking", ranking, config.stage_within_s)
         self._serves = False
 
-        def load(bundles: ServedBundles) -> PinnedCatalogue:
-            catalogue = PinnedCatalogue(bundles, config, feed)
+        def make(version: OpenedVersion, live: LiveVersion) -> PinnedCatalogue:
+            return PinnedCatalogue(version, live, config)
+
+        def load(bundles: ServedBundles) -> Growing[PinnedCatalogue]:
+            """Raises where a file is damaged: the ingress decides when a version is used, and the other
+            deployments must be able to load it."""
+            bundles.verify()
+            growing = Growing(opened(bundles, feed), make, feed)
             # Requests go by a new version when the others have it: until then the old one answers whole.
             for part in (self._retrieval, self._ranking) if self._serves else ():
                 part.load(bundles.reference)
-            return catalogue
+            return growing
 
         follower = follow(config, load)
         super().__init__(config, follower, hub, feed)
-        self._catalogues: Follower[PinnedCatalogue] = follower
+        self._catalogues: Follower[Growing[PinnedCatalogue]] = follower
         self._serves = follower.loaded is not None
         self._one_explanation = OnePlace("explanations")
         follower.start()
 
     @property
-    def item_rows(self) -> Mapping[str, int]:
-        return self._catalogues.current.content.item_rows
+    def growing(self) -> Growing[PinnedCatalogue]:
+        return self._catalogues.current.content
+
+    @property
+    def catalogue(self) -> PinnedCatalogue:
+        return self.growing.now
 
     def known_until(self) -> int | None:
-        return self._catalogues.current.content.known_until
+        return self.catalogue.known_until
+
+    def _pinned(self) -> Pinned:
+        """The version for one request, taken once."""
+        current = self._catalogues.current
+        return Pinned(current.bundles, current.content.now)
 
     def problem(self) -> str | None:
         return super().problem() or self._retrieval.problem or self._ranking.problem
 
     async def made(self, request: RecommendRequest) -> Made:
         clock = StageClock()
-        current = self._catalogues.current
-        query, unknown = current.content.query(request)
+        current = self._pinned()
+        query, unknown = current.catalogue.query(request)
         clock.lap("lookup")
         with self._one_explanation if query.explain else nullcontext():
             state = await self._retrieved(current, RequestState(query, clock))
             state = await self._ranked(current, state)
-        return Made(answer(current.bundles, current.content, state, unknown), state.heard)
+        return Made(answer(current.bundles, current.catalogue, state, unknown), state.heard)
 
-    async def _retrieved(self, current: Loaded[PinnedCatalogue], state: RequestState) -> RequestState:
-        query, clock = state.query, state.clock
-        asked = _with_left(state, RETRIEVAL_SHARE)
+    async def _retrieved(self, current: Pinned, state: RequestState) -> RequestState:
+        query, clock, catalogue = state.query, state.clock, current.catalogue
+        asked = catalogue.crossing.query_out(_with_left(state, RETRIEVAL_SHARE))
         try:
             found = await self._retrieval.ask(
                 RequestState, "retrieve", current.reference, asked, budget_ms=asked.budget_ms
             )
         except UnansweredError as error:
             clock.lap("hops")
-            return current.content.stand_in(state.skip(Skipped("retrieve", error.reason)))
+            return catalogue.stand_in(state.skip(Skipped("retrieve", error.reason)))
         clock.lap_elsewhere(found.clock.timings_ms)
-        current.content.stand_in.remember(found)
-        return found._replace(query=query, clock=clock)
+        found = catalogue.crossing.back_in(found)._replace(query=query, clock=clock)
+        catalogue.stand_in.remember(found)
+        return found
 
-    async def _ranked(self, current: Loaded[PinnedCatalogue], state: RequestState) -> RequestState:
+    async def _ranked(self, current: Pinned, state: RequestState) -> RequestState:
         """Where the ranking deployment is late or gone, the order of retrieval under the rules."""
-        asked = state._replace(query=_with_left(state))
+        crossing = current.catalogue.crossing
+        asked = crossing.out_of(state._replace(query=_with_left(state)))
         try:
             ranked = await self._ranking.ask(
                 RequestState, "rank", current.reference, asked, budget_ms=asked.query.budget_ms
             )
         except UnansweredError as error:
             state.clock.lap("hops")
-            return run(current.content.without_ranker, state.skip(Skipped("rank", error.reason)))
+            return run(current.catalogue.without_ranker, state.skip(Skipped("rank", error.reason)))
         state.clock.lap_elsewhere(ranked.clock.timings_ms)
-        return ranked._replace(clock=state.clock)
+        return crossing.back_in(ranked)._replace(query=state.query, clock=state.clock)
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         """
         Raises:
             RequestError: 404, no such item; 503, the retrieval deployment does not answer.
         """
-        current = self._catalogues.current
-        row = current.content.item_row(item_id)
+        current = self._pinned()
+        catalogue, crossing = current.catalogue, current.catalogue.crossing
+        asked = int(crossing.out(np.array([catalogue.item_row(item_id)]))[0])
         try:
-            near = await self._retrieval.ask(Candidates, "similar", current.reference, row, k)
+            near = await self._retrieval.ask(Candidates, "similar", current.reference, asked, k)
         except UnansweredError as error:
             message = (
                 f"what is similar is known to the retrieval deployment alone, and that is {error.reason}"
@@ -141,7 +167,7 @@ class SpreadService(HearingService):
             raise RequestError(
                 503, "retrieval_unanswered", f"{message}: try again in a while", {"retry-after": "1"}
             ) from None
-        return similar_answer(current.bundles, current.content, item_id, near)
+        return similar_answer(current.bundles, catalogue, item_id, crossing.candidates_back(near))
 
 
 def _with_left(state: RequestState, share: float = 1.0) -> Query:

@@ -91,6 +91,7 @@ class DecoderSource:
     Args:
         items: how many it proposes for each request.
         user_rows_U: the decoder's user id of each of the retriever's users, -1 where it has none.
+        num_items: of the retriever, as it was published; the decoder knows nothing of those that were added.
         further_ids: the decoder's items that the retriever has no vector for; they are not proposed.
         log: of the application, by its user ids.
         own_log: of the decoder's bundle, by the decoder's user ids.
@@ -101,11 +102,12 @@ class DecoderSource:
         generator: "Generator",
         items: int,
         user_rows_U: Int64s,
+        num_items: int,
         further_ids: Int64s,
         log: LookUps | None,
         own_log: LookUps | None,
     ) -> None:
-        self._generator, self._items = generator, items
+        self._generator, self._items, self._num_items = generator, items, num_items
         self._user_rows_U, self._further_ids = user_rows_U, further_ids
         self._log, self._own_log = log, own_log
 
@@ -115,10 +117,12 @@ class DecoderSource:
         if log is None:  # a retriever may have none, the decoder its own
             log, known = self._own_log, replace(query, user_id=user)
         history = history_of(known, log)
-        if not len(history.item_ids_H):
+        history_ids = history.item_ids_H[history.item_ids_H < self._num_items]
+        if not len(history_ids):
             return NO_CANDIDATES
-        excluded_ids, time = np.concatenate([seen_ids, self._further_ids]), asked_at(query, history, log)
-        return self._generator.generate(user, history.item_ids_H, excluded_ids, time, self._items)
+        excluded_ids = np.concatenate([seen_ids[seen_ids < self._num_items], self._further_ids])
+        time = asked_at(query, history, log)
+        return self._generator.generate(user, history_ids, excluded_ids, time, self._items)
 
 
 def load_source(
@@ -148,7 +152,7 @@ def load_source(
     rows = {raw: row for row, raw in enumerate(files.users["raw_id"].cast(pl.String))}
     user_rows_U = np.array([rows.get(raw, UNKNOWN_USER) for raw in users["raw_id"].cast(pl.String)], np.int64)
     further_ids = np.arange(len(ours), len(theirs))
-    return DecoderSource(generator, proposed, user_rows_U, further_ids, event_log, files.log)
+    return DecoderSource(generator, proposed, user_rows_U, len(ours), further_ids, event_log, files.log)
 
 
 class Generator:

@@ -10,9 +10,8 @@ from typing import Literal
 import polars as pl
 
 from recray.bundles.ranker import read_candidate_config
-from recray.bundles.retriever import COUNT_COLUMN, read_retriever
+from recray.bundles.retriever import COUNT_COLUMN
 from recray.bundles.searcher import Searcher
-from recray.bundles.weights import load_model
 from recray.config import ConfigError
 from recray.features.candidates import CandidateConfig
 from recray.serve.barred import Barred
@@ -77,17 +76,17 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
         if bundles.second_source:
             raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
         return DecoderRetrieve(version, config.cold_share, barred, keeps_seen=keeps_seen)
-    files = read_retriever(bundles.retriever)
+    files = version.retriever_files
     if bundles.second_source:
         second = load_source(
             bundles.second_source,
             files.users,
-            files.items,
+            files.items.head(version.num_published),
             version.event_log,
             proposed=config.second_source_items,
             cold_share=config.cold_share,
         )
-    searcher = Searcher(files, load_model(bundles.retriever))
+    searcher = Searcher(files, version.retriever_model)
     counts_I, log, candidates = files.item_counts_I, version.event_log, _candidates(bundles)
     return Retrieve(searcher, counts_I, log, candidates, second, barred, keeps_seen=keeps_seen)
 

@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from recray.arrays import Float32s, Float64s
 from recray.config import ConfigError, from_dict, to_dict
-from recray.data.content.tfidf import fit_tfidf, signs_of, terms_of
+from recray.data.content.terms import terms_of
+from recray.data.content.tfidf import fit_tfidf, signs_of
 from recray.data.content.vectors import ContentConfig, item_content, load_encoder
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare, prepare

@@ -82,7 +82,7 @@ def settle(
     """
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
-    encoding = wanted.encoding or _encoding_of(path, start, wanted.otherwise)
+    encoding = _encoding_of(path, start, wanted)
     whole_lines = len(start) < _START_BYTES
     lines = _decoded(start, encoding, label).splitlines()
     lines = lines[:_SAMPLE_LINES] if whole_lines or len(lines) > _SAMPLE_LINES else lines[:-1]
@@ -130,11 +130,12 @@ def _is_row(line: str) -> bool:
     return bool(line.strip()) and not _EXCEL_SEPARATOR.match(line)
 
 
-def _encoding_of(path: Path, start: bytes, otherwise: str | None) -> str:
+def _encoding_of(path: Path, start: bytes, wanted: Dialect) -> str:
+    """A byte-order mark is surer than what was said of several files at once."""
     marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
-    if marked or otherwise is None or _is_utf_8(path):
-        return marked or "utf-8"
-    return otherwise
+    if stated := marked or wanted.encoding:
+        return stated
+    return "utf-8" if wanted.otherwise is None or _is_utf_8(path) else wanted.otherwise
 
 
 def _is_utf_8(path: Path) -> bool:

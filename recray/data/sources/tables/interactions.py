@@ -207,12 +207,13 @@ class InteractionTable:
         told = SideTable(no_side_table(), {})
         if where:
             place = beside(self.path, where)
-            id_column = self.item_id if role == "item" else self.user_id
+            id_column, in_events = (self.item_id, self.item) if role == "item" else (self.user_id, self.user)
             told = read_side_table(
                 place,
                 role,
                 scratch,
                 id_column=id_column,
+                id_in_events=in_events,
                 types=types,
                 as_text=self.ids == "text",
                 encoding=self.encoding,

@@ -22,7 +22,15 @@ from recray.schema import DataError
 
 log = logging.getLogger(__name__)
 
-_TITLES = ("productname", "itemname", "name", "movietitle")  # called title where no column is already
+_TITLES = (
+    "productname",
+    "itemname",
+    "name",
+    "movietitle",
+    "produktname",
+    "artikelname",
+    "bezeichnung",
+)  # called title where no column is already
 
 
 class SideTable(NamedTuple):
@@ -38,6 +46,7 @@ def read_side_table(
     scratch: Path,
     *,
     id_column: str | None = None,
+    id_in_events: str | None = None,
     types: Mapping[str, SideType],
     as_text: bool = False,
     encoding: str | None = None,
@@ -45,6 +54,7 @@ def read_side_table(
 ) -> SideTable:
     """
     Args:
+        id_in_events: what the events were said to call the id.
         types: of columns whose type is not to be found out.
         encoding: of the events; taken for a table that has no byte-order mark and is not UTF-8.
         as_text: the events keep ids such as ``7.0`` as they are, so these do.
@@ -62,7 +72,7 @@ def read_side_table(
     names = list(dict.fromkeys(name for frame in frames for name in frame.columns))
     if not any(map(len, frames)):
         raise DataError(f"{location}: no rows; is the file complete?")
-    id_name = _id_column(names, role, id_column, location)
+    id_name = _id_column(names, role, id_column, id_in_events, location)
     try:
         plain = [plain_ids(column, role) for column in pieces_of(id_name, frames)]
         ids = ids_of(joined(plain, labels), role, as_text=as_text)
@@ -170,12 +180,16 @@ def _all_numbers(fields: list[str]) -> bool:
     return not names_columns(fields) and all(field.strip().replace(".", "").isdecimal() for field in fields)
 
 
-def _id_column(names: list[str], role: Literal["user", "item"], wanted: str | None, location: str) -> str:
+def _id_column(
+    names: list[str], role: Literal["user", "item"], wanted: str | None, in_events: str | None, location: str
+) -> str:
     option = f"{role}_id"
     if wanted is not None:
         if wanted in names:
             return wanted
         raise DataError(f"{location}: no column {wanted!r} for {option}{nearest(wanted, names)}")
+    if in_events in names and not in_events.isdecimal():  # a position is one in the events
+        return in_events
     for usual in (ALIASES[role], ("id", "rawid")):
         fitting = [name for name in names if plain_name(name) in usual]
         if len(fitting) > 1:

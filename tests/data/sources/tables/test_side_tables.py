@@ -247,6 +247,24 @@ def test_each_table_has_its_own_encoding(folder: Path) -> None:
         assert dataset.items.filter(raw_id="é").rows() == [("é", "Müller")]
 
 
+def test_a_byte_order_mark_says_more_than_the_encoding_of_all_tables(folder: Path) -> None:
+    (folder / "events.csv").write_bytes(EVENTS.replace("b,", "é,").encode("utf-8-sig"))
+    (folder / "items.csv").write_bytes("item,brand\né,Müller\n".encode("cp1252"))
+    dataset = prepared(folder, "items=items.csv&encoding=cp1252")
+    assert dataset.items.filter(raw_id="é").rows() == [("é", "Müller")]
+
+
+def test_the_name_that_the_events_give_an_id_is_tried_in_the_other_tables(folder: Path) -> None:
+    (folder / "events.csv").write_text("Kunde,Artikel\n1,a\n1,b\n2,a\n")
+    (folder / "items.csv").write_text("id,Artikel,Bezeichnung\n7,a,Tisch\n8,b,Stuhl\n")
+    (folder / "users.csv").write_text("Land,Kunde\nDE,1\nAT,2\n")
+    dataset = prepared(folder, "user=Kunde&item=Artikel&items=items.csv&users=users.csv")
+    assert dataset.items.select("raw_id", "title").rows() == [("a", "Tisch"), ("b", "Stuhl")]
+    assert dataset.users.select("raw_id", "Land").rows() == [("1", "DE"), ("2", "AT")]
+    with pytest.raises(DataError, match="no column of user ids"):  # a position is one in the events
+        prepared(folder, "user=1&item=2&users=users.csv")
+
+
 def test_a_column_of_events_and_of_items_is_one_whatever_it_is_called(folder: Path) -> None:
     (folder / "events.csv").write_text("user,item,price.amount\n1,a,2\n1,b,3\n")
     (folder / "items.jsonl").write_text('{"id": "a", "price": {"amount": 3.5}}\n')

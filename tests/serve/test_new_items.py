@@ -18,6 +18,7 @@ from recray.serve.http.gateway import create_app
 from recray.serve.http.live_requests import MAX_ITEM_BODY_BYTES
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
+from recray.serve.rules.diversify import DiversityConfig
 from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.stages.listed import Rules
 from recray.store import Store
@@ -401,8 +402,10 @@ def test_a_kept_answer_does_not_miss_a_new_item(own_store: Store, made: list[Fus
 
 
 def test_rules_know_new_items(own_store: Store, made: list[FusedService]) -> None:
-    rules = Rules(per_category=PerCategoryConfig(at_most=2, column="category"))
-    one, other = clients(own_store, made, RETRIEVER, rules=rules, diversity=0.3)
+    rules = Rules(
+        per_category=PerCategoryConfig(at_most=2, column="category"), diversity=DiversityConfig(strength=0.3)
+    )
+    one, other = clients(own_store, made, RETRIEVER, rules=rules)
     for n in range(3):
         register(one, other, f"new-{n}", **NEW)
     for user in range(NUM_USERS):

@@ -19,8 +19,8 @@ from recray.serve.http.live_requests import MAX_ITEM_BODY_BYTES
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.rules.diversify import DiversityConfig
+from recray.serve.rules.listed import Rules
 from recray.serve.rules.per_category import PerCategoryConfig
-from recray.serve.stages.listed import Rules
 from recray.store import Store
 from tests.serve.asgi import JSON_TYPE, Answer, Client
 from tests.serve.generative_world import DECODER, publish_decoder

@@ -116,8 +116,13 @@ class Fault:
 
     begin: Callable[[Server], None]
     end: Callable[[Server], None] | None = None
+    part: bytes | None = None
+    """The process that dies, by name."""
     kills_server: bool = False
     """The supervisor starts all of it again, but gives up what dies five times."""
+
+    def can_happen(self, server: Server) -> bool:
+        return server.is_whole() and (self.part is None or bool(server.find(self.part)))
 
     def happen(self, server: Server) -> None:
         self.begin(server)
@@ -126,14 +131,11 @@ class Fault:
             self.end(server)
 
 
-def killed(name: bytes) -> Callable[[Server], None]:
+def death(part: bytes, *, kills_server: bool = False) -> Fault:
     def kill(server: Server) -> None:
-        found = server.find(name)
-        if not found:
-            raise RuntimeError(f"no {name.decode()} runs")
-        os.kill(found[0], signal.SIGKILL)
+        os.kill(server.find(part)[0], signal.SIGKILL)
 
-    return kill
+    return Fault(kill, part=part, kills_server=kills_server)
 
 
 def _gone(server: Server) -> None:
@@ -190,17 +192,17 @@ def _redis_starts(server: Server) -> None:
 
 
 FAULTS = {
-    "replica": Fault(killed(b"ray::ServeReplica")),
-    "ingress": Fault(killed(b"bin/haproxy")),
-    "ingress_actor": Fault(killed(b"ray::HAProxyManager")),
-    "controller": Fault(killed(b"ray::ServeController")),
+    "replica": death(b"ray::ServeReplica"),
+    "ingress": death(b"bin/haproxy"),
+    "ingress_actor": death(b"ray::HAProxyManager"),
+    "controller": death(b"ray::ServeController"),
     "redis": Fault(_redis_dies, _redis_starts),
     "store_gone": Fault(_gone, _back),
     "store_read_only": Fault(_read_only, _writable),
     "store_damaged": Fault(_damaged, _whole),
     "disk_full": Fault(_full, _free),
-    "gcs": Fault(killed(b"gcs/gcs_server"), kills_server=True),
-    "raylet": Fault(killed(b"raylet/raylet"), kills_server=True),
+    "gcs": death(b"gcs/gcs_server", kills_server=True),
+    "raylet": death(b"raylet/raylet", kills_server=True),
 }
 WITH_REDIS, ON_A_SMALL_DISK = ("redis", "disk_full"), ("disk_full",)
 

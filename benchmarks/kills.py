@@ -43,6 +43,7 @@ OURS = re.compile(
 
 def faulty(server: Server, fault: Fault, rate: float, output: Path) -> dict[str, Any]:
     """One fault, and what was noticed until everything was answered again, by all replicas."""
+    wait_for(lambda: fault.can_happen(server), BACK_WITHIN_S)
     logs = [output, *server.home.glob("ray/session_latest/logs/serve/replica*.log")]
     sizes = {file: file.stat().st_size for file in logs}
     with Load(server.port, rate) as load:
@@ -181,11 +182,11 @@ def main() -> None:
             for run in times_of(part, options, home, output):
                 runs.append(run)
                 log.info("%s: %s", part, run)
-            results[part] = {**summary(runs), "replicas": options.replicas, "rate": options.rate}
-            results[part]["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
-            if options.into:
-                before = json.loads(options.into.read_text()) if options.into.exists() else {}
-                options.into.write_text(json.dumps({**before, **results}, indent=1) + "\n")
+                results[part] = {**summary(runs), "replicas": options.replicas, "rate": options.rate}
+                results[part]["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
+                if options.into:
+                    before = json.loads(options.into.read_text()) if options.into.exists() else {}
+                    options.into.write_text(json.dumps({**before, **results}, indent=1) + "\n")
     print(json.dumps(results))
 
 

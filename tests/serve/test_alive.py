@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -52,15 +52,15 @@ class Served:
         return found
 
 
-@pytest.fixture(scope="module")
-def served(published: Store) -> Iterator[Served]:
+@contextlib.contextmanager
+def serving_job(store: Store, environment: Mapping[str, str]) -> Iterator[Served]:
     port = free_port()
     command = [sys.executable, str(REPO / "jobs" / "serve.py"), "--port", str(port)]
-    command += ["--service.application", APPLICATION, "--service.store", str(published.root)]
+    command += ["--service.application", APPLICATION, "--service.store", str(store.root)]
     command += ["--placement.replicas", "2", "--placement.cpus-per-replica", "0.5"]
     # Nothing of the Ray that other tests share.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_AUTH_MODE"}
-    process = subprocess.Popen(command, env={**environment, "RAY_USAGE_STATS_ENABLED": "0"})
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_AUTH_MODE"}
+    process = subprocess.Popen(command, env={**plain, "RAY_USAGE_STATS_ENABLED": "0", **environment})
     running = Served(process, port)
     try:
         eventually(lambda: running.ask() == 200)
@@ -68,6 +68,12 @@ def served(published: Store) -> Iterator[Served]:
     finally:
         process.terminate()
         process.wait(120)
+
+
+@pytest.fixture(scope="module")
+def served(published: Store) -> Iterator[Served]:
+    with serving_job(published, {}) as running:
+        yield running
 
 
 def eventually(condition: Callable[[], bool]) -> None:

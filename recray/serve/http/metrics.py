@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 from recray.serve.http import answers
 from recray.serve.http.bodies import REFUSED
+from recray.serve.http.tracing import note_stages
 
 # Stages take tenths of a millisecond, a full catalogue scan tens of milliseconds, a queue seconds.
 BUCKETS_S = (
@@ -118,6 +119,7 @@ class GatewayMetrics:
             self._unknown.labels(column).inc(count)
 
     def _took(self, timings_ms: dict[str, float]) -> None:
+        note_stages(timings_ms)
         for stage, elapsed_ms in timings_ms.items():
             histogram = self._stages.get(stage)
             if histogram is None:

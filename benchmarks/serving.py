@@ -1,23 +1,26 @@
 """Requests per second over HTTP: this application, a naive Serve graph, and a bare FastAPI process.
 
-``python -m benchmarks.serving`` measures all three in one run, one after another on the same machine:
-the same retrieval (62,000 items x 64, HNSW, top 200), the same features and XGBoost ranking, at 1, 8
-and 32 clients. It first checks that all three give the same items. Then requests arrive whether or not others
-were answered, at 1, 16 and 128 candidates; ``--old`` asks a checkout of an older commit as well, in turns
-(``serving_turns``). The last line is one JSON object.
+``python -m benchmarks.serving`` measures all three in one run on the same machine: the same retrieval
+(62,000 items x 64, HNSW, top 200), the same features and XGBoost ranking, at 1, 8 and 32 clients, the median
+of three rounds. The first and the last, which are close, are asked in turns, so that a machine that speeds
+up or slows down favours neither. It first checks that all three give the same items. Then requests arrive
+whether or not others were answered, at 1, 16 and 128 candidates; ``--old`` asks a checkout of an older commit
+as well, in turns (``serving_turns``). The last line is one JSON object.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.load_client import LoadResult, run
-from benchmarks.serving_process import ask, loaded, served
+from benchmarks.serving_process import Server, ask, loaded, served
 from benchmarks.serving_turns import Turns, take_turns
 from benchmarks.serving_world import NOW, WorldSize, publish_world
 from recray.serve.http.haproxy import free_port
@@ -28,25 +31,42 @@ CLIENTS = (1, 8, 32)
 CHECKED_REQUESTS = 100
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 TARGETS = {"fused_vs_fastapi": 0.6, "fused_vs_naive": 8.0}
-# Measured in this order: the two that are close stand next to each other, so that a machine that
-# speeds up or slows down during the run favours neither.
+ROUNDS = 3
+TOGETHER = (("fused", "bare"), ("naive",))  # are up at the same time
 LABELS = {"fused": "recray fused, HAProxy", "bare": "bare uvicorn FastAPI", "naive": "naive 3 deployments"}
 
 
-def measure(peer: str, root: Path, seconds: float, bodies: Path) -> tuple[list[LoadResult], list[list[str]]]:
-    """(a result per number of clients, the items of the checked requests)."""
-    port = free_port()
-    log.info("%s: starting", LABELS[peer])
-    with served(peer, root, port) as server:
-        checked = json.loads(bodies.read_text())[:CHECKED_REQUESTS]
-        answers = [ask(port, {**body, "request_time": NOW}) for body in checked]
-        items = [[item["item_id"] for item in answer["items"]] for answer in answers]
-        results = []
+class Measured(NamedTuple):
+    results: list[LoadResult]  # for each number of clients
+    items: list[list[str]]  # of the checked requests
+
+
+def measure(peers: Sequence[str], root: Path, seconds: float, bodies: Path) -> dict[str, Measured]:
+    """By peer, which are asked in turns."""
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, Server] = {}
+        for peer in peers:
+            log.info("%s: starting", LABELS[peer])
+            servers[peer] = stack.enter_context(served(peer, root, free_port()))
+        found = {peer: Measured([], _checked(server.port, bodies)) for peer, server in servers.items()}
         for clients in CLIENTS:
-            run(port, clients, min(2.0, seconds), bodies)  # warm-up
-            results.append(loaded(server, clients, seconds, bodies))
-            log.info("%s: %s", LABELS[peer], results[-1])
-    return results, items
+            rounds: dict[str, list[LoadResult]] = {peer: [] for peer in peers}
+            for number in range(ROUNDS):
+                for peer, server in servers.items():
+                    if number == 0:
+                        run(server.port, clients, min(2.0, seconds), bodies)  # warm-up
+                    rounds[peer].append(loaded(server, clients, seconds, bodies))
+                    log.info("%s: %s", LABELS[peer], rounds[peer][-1])
+            for peer, results in rounds.items():
+                found[peer].results.append(sorted(results, key=lambda r: r.requests_per_s)[ROUNDS // 2])
+    return found
+
+
+def _checked(port: int, bodies: Path) -> list[list[str]]:
+    """The items of the first requests."""
+    checked = json.loads(bodies.read_text())[:CHECKED_REQUESTS]
+    answers = [ask(port, {**body, "request_time": NOW}) for body in checked]
+    return [[item["item_id"] for item in answer["items"]] for answer in answers]
 
 
 def summarise(results: dict[str, list[LoadResult]], unequal: int, turns: Turns) -> dict[str, Any]:
@@ -88,7 +108,7 @@ def table(results: dict[str, list[LoadResult]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=6.0, help="measured time per number of clients")
+    parser.add_argument("--seconds", type=float, default=6.0, help="measured time of each round")
     parser.add_argument("--items", type=int, default=WorldSize().num_items)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--old", type=Path, help="checkout of an older commit, asked in turns")
@@ -100,10 +120,12 @@ def main() -> None:
         publish_world(root, size)
         users = [(7919 * n) % size.num_users for n in range(5_000)]
         bodies.write_text(json.dumps([{"user_id": str(user), "k": 10} for user in users]))
-        results, items = {}, {}
-        for peer in LABELS:
-            results[peer], items[peer] = measure(peer, root, options.seconds, bodies)
-    unequal = sum(len({tuple(a) for a in answers}) > 1 for answers in zip(*items.values(), strict=True))
+        found: dict[str, Measured] = {}
+        for peers in TOGETHER:
+            found |= measure(peers, root, options.seconds, bodies)
+    results = {peer: measured.results for peer, measured in found.items()}
+    items = (measured.items for measured in found.values())
+    unequal = sum(len({tuple(a) for a in answers}) > 1 for answers in zip(*items, strict=True))
     turns = take_turns(size.num_items, options.old, options.seconds / 2)
     summary = summarise(results, unequal, turns)
     options.results.parent.mkdir(parents=True, exist_ok=True)

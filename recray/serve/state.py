@@ -78,7 +78,10 @@ class RequestState(NamedTuple):
 
     def keep(self, mask_S: Bools) -> "RequestState":
         """Without the items to show at which the mask is False."""
-        return self._replace(order_S=self.order_S[mask_S])
+        drawn_S = self.propensities_S
+        return self._replace(
+            order_S=self.order_S[mask_S], propensities_S=None if drawn_S is None else drawn_S[mask_S]
+        )
 
 
 class Stage(Protocol):

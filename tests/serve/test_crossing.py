@@ -59,6 +59,7 @@ def test_a_list_loses_what_is_not_known_where_it_arrives(explained: bool) -> Non
         num_ranked=3,
         scores_K=np.array([0.5, 0.4, 0.3, np.nan, np.nan], np.float32),
         order_S=np.array([2, 0, 1, 3]),
+        propensities_S=np.array([0.3, 0.5, 0.4, 0.2]),
         explanation=reasons if explained else None,
     )
     arrived = Crossing(PUBLISHED, ["x", "c"]).back_in(RETRIEVAL.out_of(state))  # c at 11, a not known
@@ -67,6 +68,8 @@ def test_a_list_loses_what_is_not_known_where_it_arrives(explained: bool) -> Non
     assert arrived.candidates.sources_K.tolist() == [1, 2, 1, 2]
     assert arrived.num_ranked == 2
     assert arrived.item_ids_S.tolist() == [11, 4, 7]
+    assert arrived.propensities_S is not None
+    assert arrived.propensities_S.tolist() == [0.3, 0.5, 0.2]
     np.testing.assert_array_equal(arrived.scores_K, np.array([0.5, 0.3, np.nan, np.nan], np.float32))
     if explained:
         assert arrived.explanation is not None

@@ -107,11 +107,12 @@ def _without(state: RequestState, is_kept_K: Bools) -> RequestState:
             contributions_SF=explanation.contributions_SF[is_kept_R],
         )
     place_K = np.cumsum(is_kept_K) - 1
+    state = state.keep(is_kept_K[order_S])
     return state._replace(
         candidates=_kept(state.candidates, is_kept_K),
         num_ranked=int(is_kept_K[: state.num_ranked].sum()),
         scores_K=state.scores_K[is_kept_K],
-        order_S=place_K[order_S[is_kept_K[order_S]]],
+        order_S=place_K[state.order_S],
         explanation=explanation,
     )
 

@@ -18,7 +18,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
 from recray.config import ConfigError
-from recray.serve.http import direct
+from recray.serve.http import direct, tracing
 from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import drain, take_requests
 from recray.serve.http.haproxy_keeper import Admission
@@ -33,14 +33,13 @@ from recray.store import DamagedError
 log = logging.getLogger(__name__)
 
 APPLICATION = "recray"  # its name inside Serve
-TRACING_VARIABLE = "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH"  # of Serve
 
 
 def _serve_watches() -> bool:
     """Whether Serve must see every request of this replica: to scale by them, to log or to trace them."""
     config = serve.get_replica_context()._deployment_config
     logs = (config.logging_config or {}).get("enable_access_log", True)
-    return bool(config.autoscaling_config or logs or os.environ.get(TRACING_VARIABLE))
+    return bool(config.autoscaling_config or logs or os.environ.get(tracing.HOOK))
 
 
 class Ingress:

@@ -245,7 +245,7 @@ def guarded(work: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; a run that was given a name (--launch.run) continues from there", file=sys.stderr)
+        print("stopped; a training with a name (--launch.run) continues from there", file=sys.stderr)
         return 130
     return 0
 

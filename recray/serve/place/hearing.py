@@ -121,9 +121,9 @@ class HearingService(FollowingService):
             reason = f"{type(error).__name__}: what is told cannot be kept now: send it again in a while"
             raise RequestError(503, "events_unreachable", reason) from None
         self._feed.wake()
-        known = {one.item_id for one in told if isinstance(one, Content)} | self.catalogue.item_rows.keys()
-        unknown = {one.item_id for one in told} - known
-        unknown = {item for item in unknown if not self.growing.has_been_told_of(item)}
+        rows, new = self.catalogue.item_rows, {one.item_id for one in told if isinstance(one, Content)}
+        others = {one.item_id for one in told if one.item_id not in rows} - new
+        unknown = {item for item in others if not self.growing.has_been_told_of(item)}
         return {
             "accepted": taken,
             "repeated": len(told) - taken,

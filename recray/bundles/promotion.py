@@ -5,11 +5,20 @@ from recray.eval.ages import require_help
 from recray.store.store import Store
 
 
-def promote(store: Store, name: str, version: int, to: str = "production", *, force: bool = False) -> None:
+def promote(
+    store: Store,
+    name: str,
+    version: int,
+    to: str = "production",
+    *,
+    force: bool = False,
+    by: str = "",
+    why: str = "",
+) -> None:
     """Points a name at a version that passes its gates.
 
     Args:
-        force: whatever was measured.
+        force: whatever was measured, and also where it was rolled back before.
     Raises:
         ConfigError: at some age of what it knows it makes lists worse than they were without it.
         StoreError: as ``Store.promote``.
@@ -17,4 +26,4 @@ def promote(store: Store, name: str, version: int, to: str = "production", *, fo
     bundle = store.open(name, version)
     if not force:
         require_help(read_ages(bundle), str(bundle.reference))
-    store.promote(name, version, to)
+    store.promote(name, version, to, force=force, by=by, why=why)

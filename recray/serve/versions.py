@@ -121,7 +121,7 @@ def to_try(store: Store, application: str, name: str) -> Iterator[int | str]:
         StoreError: after the first, where the promotions cannot be read.
     """
     yield name
-    stood_on = stacks(store.history(application)).get(name, [])
+    stood_on = [move.version for move in stacks(store.history(application)).get(name, [])]
     yield from list(dict.fromkeys(reversed(stood_on)))[1:]
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recray.folders import file_sha256, fsync, room_in
+from recray.store.journal import locked
 from recray.store.manifest import MANIFEST_FILE, FileEntry, StoreError
-from recray.store.names import locked
 from recray.store.shared import drop_unheld
 
 log = logging.getLogger(__name__)

@@ -18,10 +18,12 @@ from recray.config import nearest
 from recray.folders import fsync, put
 from recray.schema import ProtocolCard, Schema
 from recray.store.bundle import Bundle, open_folder
+from recray.store.journal import Entry, Move, damaged, locked, now, read_journal, whoever, write_journal
 from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
-from recray.store.names import Move, check_name, locked, now, read_moves, stacks, write_moves
+from recray.store.names import PRODUCTION, check_name, stacks
 from recray.store.shared import share
 from recray.store.staging import seal_files, staging
+from recray.store.traffic import refused, traffic_of
 
 log = logging.getLogger(__name__)
 
@@ -146,51 +148,102 @@ class Store:
     def names(self, name: str) -> dict[str, int]:
         """Where each name of this application points."""
         self._check_known(name)
-        return {n: stack[-1] for n, stack in stacks(self.history(name)).items() if stack}
+        return {n: stack[-1].version for n, stack in stacks(self.journal(name)).items() if stack}
 
     def history(self, name: str) -> list[Move]:
         """Every promotion and rollback of this application, oldest first."""
-        return read_moves(self._application_folder(name))
+        return [entry for entry in self.journal(name) if isinstance(entry, Move)]
 
-    def promote(self, name: str, version: int, to: str = "production") -> None:
-        """Points a name at a version, after reading the version and all it requires in full.
+    def journal(self, name: str) -> list[Entry]:
+        """All that was done to this application's names and traffic, oldest first.
 
         Raises:
-            StoreError: no such name or version, or the version is damaged: then the name stays.
+            DamagedError: it cannot be read, or its entries cannot follow each other.
+        """
+        folder = self._application_folder(name)
+        entries = read_journal(folder)
+        try:
+            stacks(entries)
+            traffic_of(entries)
+        except (LookupError, ValueError) as error:
+            raise damaged(folder, error) from error
+        return entries
+
+    def change(self, name: str, make: Callable[[list[Entry]], list[Entry]]) -> None:
+        """Adds what ``make`` makes of the entries that there are, in one step, while nobody else does.
+
+        Raises:
+            StoreError: as ``journal`` and ``make`` do; nothing is changed.
+        """
+        self._check_known(name)
+        folder = self._application_folder(name)
+        with locked(folder):
+            entries = self.journal(name)
+            if new := make(entries):
+                write_journal(folder, [*entries, *new])
+
+    def promote(
+        self,
+        name: str,
+        version: int,
+        to: str = PRODUCTION,
+        *,
+        by: str = "",
+        why: str = "",
+        force: bool = False,
+    ) -> None:
+        """Points a name at a version, after reading the version and all it requires in full.
+
+        Args:
+            force: also where it was rolled back before.
+        Raises:
+            StoreError: no such name or version, the version is damaged, or was rolled back: then the name
+                stays.
         """
         check_name(to)
         bundle = self.open(name, version)
         for needed in (bundle, *map(self.resolve, bundle.manifest.requires.values())):
             needed.verify()
-        folder = self._application_folder(name)
-        with locked(folder):
-            moves = read_moves(folder)
-            current = stacks(moves).get(to, [])
-            if current[-1:] == [version]:
-                return
-            move = Move(name=to, version=version, action="promote", at=now())
-            write_moves(folder, [*moves, move])
+
+        def move(entries: list[Entry]) -> list[Entry]:
+            if [one.version for one in stacks(entries).get(to, [])][-1:] == [version]:
+                return []
+            why_not = traffic_of(entries).refused.get(bundle.manifest.digest)
+            if why_not and to == PRODUCTION and not force:
+                raise refused(bundle.reference, why_not)
+            digest = bundle.manifest.digest
+            who = by or whoever()
+            return [
+                Move(name=to, version=version, action="promote", at=now(), digest=digest, by=who, why=why)
+            ]
+
+        self.change(name, move)
         log.info("%s: %s is now version %d", name, to, version)
 
-    def rollback(self, name: str, of: str = "production") -> int:
+    def rollback(self, name: str, of: str = PRODUCTION, *, by: str = "", why: str = "") -> int:
         """Points a name back at the version it stood on before, and returns that version.
 
         Raises:
             StoreError: there is nothing to go back to.
         """
         check_name(of)
-        self._check_known(name)
-        folder = self._application_folder(name)
-        with locked(folder):
-            moves = read_moves(folder)
-            stack = stacks(moves).get(of, [])
+        version = 0
+
+        def move(entries: list[Entry]) -> list[Entry]:
+            nonlocal version
+            stack = stacks(entries).get(of, [])
             if len(stack) < 2:
-                stands = f"it stands on version {stack[0]}" if stack else "it was never promoted"
+                stands = f"it stands on version {stack[0].version}" if stack else "it was never promoted"
                 raise StoreError(f"{name!r}: {of} has no earlier version to roll back to; {stands}")
-            move = Move(name=of, version=stack[-2], action="rollback", at=now())
-            write_moves(folder, [*moves, move])
-        log.info("%s: %s is back on version %d", name, of, move.version)
-        return move.version
+            version = stack[-2].version
+            digest, who = stack[-2].digest, by or whoever()
+            return [
+                Move(name=of, version=version, action="rollback", at=now(), digest=digest, by=who, why=why)
+            ]
+
+        self.change(name, move)
+        log.info("%s: %s is back on version %d", name, of, version)
+        return version
 
     def _application_folder(self, name: str) -> Path:
         if not _APPLICATION.fullmatch(name):

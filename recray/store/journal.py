@@ -1,0 +1,122 @@
+"""The journal of an application: each promotion, rollback and experiment, oldest first, with who and why.
+
+Where names point and what runs on live traffic follow from it, so history and state cannot disagree. The
+file is replaced in one rename: a reader sees all of it or the one before.
+"""
+
+import getpass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+
+from recray import folders
+from recray.folders import write_whole
+from recray.store.experiments import Experiment
+from recray.store.manifest import DamagedError
+
+JOURNAL_FILE = "names.json"
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """One change of a name: where it points after it, and how it got there."""
+
+    name: str
+    version: int
+    action: Literal["promote", "rollback"]
+    at: str  # ISO 8601, UTC
+    digest: str = ""  # of the version
+    by: str = ""  # who
+    why: str = ""
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """An experiment begins."""
+
+    experiment: Experiment
+    at: str
+    by: str = ""
+    why: str = ""
+    action: Literal["start"] = "start"
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What becomes of a running experiment; ``refuse``: it ends, and its last arm does not come back."""
+
+    experiment: str
+    action: Literal["pause", "resume", "stop", "refuse"]
+    at: str
+    by: str = ""
+    why: str = ""
+
+
+Entry: TypeAlias = Move | Started | Turn
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, kw_only=True)
+class _Journal:
+    moves: list[Annotated[Entry, Field(discriminator="action")]]
+
+
+_FORMAT = TypeAdapter(_Journal)
+
+
+def read_journal(folder: Path) -> list[Entry]:
+    """All entries of an application, oldest first; empty where there is none.
+
+    Raises:
+        DamagedError: the file cannot be read, or does not hold entries.
+    """
+    path = folder / JOURNAL_FILE
+    try:
+        return _FORMAT.validate_json(path.read_bytes()).moves
+    except FileNotFoundError:
+        return []
+    except Exception as error:  # whatever the bytes hold, they are no entries
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: Path, why: object) -> DamagedError:
+    first = str(why).replace("\n", " ")[:300]
+    return DamagedError(f"{folder / JOURNAL_FILE}: damaged ({first}); promote again after moving it away")
+
+
+def write_journal(folder: Path, entries: list[Entry]) -> None:
+    """Replaces the file in one step. The caller holds ``locked(folder)``."""
+    write_whole(folder / JOURNAL_FILE, _FORMAT.dump_json(_Journal(moves=entries), indent=1))
+
+
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Holds an application's folder against other publishers and promoters, in any process."""
+    return folders.locked(folder / ".lock")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def unix_seconds(at: str) -> float:
+    """
+    Raises:
+        ValueError: it is no moment.
+    """
+    return datetime.fromisoformat(at).timestamp()
+
+
+def whoever() -> str:
+    """The user of this process, for journals."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # of a container that knows no users
+        return ""

@@ -1,0 +1,82 @@
+"""The one way in which live traffic changes: an entry in the journal of its application."""
+
+import secrets
+from dataclasses import replace
+
+from recray.config import nearest
+from recray.store.experiments import Experiment, Traffic
+from recray.store.journal import Entry, Started, Turn, now, whoever
+from recray.store.manifest import Reference, StoreError
+from recray.store.store import Store
+from recray.store.traffic import refused, room_for, traffic_of
+
+
+class TrafficLedger:
+    """Changes of one application's traffic. Each is one entry: made whole, or not at all."""
+
+    def __init__(self, store: Store, application: str) -> None:
+        self._store, self._application = store, application
+
+    def now(self) -> Traffic:
+        """
+        Raises:
+            DamagedError: the journal cannot be read.
+        """
+        return traffic_of(self._store.journal(self._application))
+
+    def start(
+        self, experiment: Experiment, *, by: str = "", why: str = "", force: bool = False
+    ) -> Experiment:
+        """Begins an experiment, its versions read in full before; returns it with a salt of its own.
+
+        Args:
+            force: also where a version was rolled back before.
+        Raises:
+            StoreError: it runs already, there are no users left for it in its group, or a version is
+                damaged or was rolled back.
+        """
+        experiment = replace(experiment, salt=experiment.salt or secrets.token_hex(8))
+        for arm in experiment.arms:
+            self._require_whole(arm.reference)
+
+        def entry(entries: list[Entry]) -> list[Entry]:
+            traffic = traffic_of(entries)
+            if traffic.find(experiment.name):
+                raise StoreError(f"experiment {experiment.name!r} runs already: stop it first")
+            why_not = traffic.refused.get(experiment.candidate.reference.digest)
+            if why_not and experiment.is_shown and not force:
+                raise refused(experiment.candidate.reference, why_not)
+            try:
+                room_for(experiment, traffic.running)
+            except ValueError as error:
+                raise StoreError(f"{error}: stop one of them, or ask fewer users") from None
+            return [Started(experiment=experiment, at=now(), by=by or whoever(), why=why)]
+
+        self._store.change(self._application, entry)
+        return experiment
+
+    def turn(self, action: str, name: str, *, by: str = "", why: str = "") -> None:
+        """Pauses, resumes, stops an experiment, or refuses its last arm for good.
+
+        Raises:
+            StoreError: no such experiment runs, or it is (not) paused already.
+        """
+
+        def entry(entries: list[Entry]) -> list[Entry]:
+            traffic = traffic_of(entries)
+            one = traffic.find(name)
+            if one is None:
+                names = [other.experiment.name for other in traffic.running]
+                raise StoreError(f"no experiment {name!r} runs{nearest(name, names) if names else ''}")
+            if action in ("pause", "resume") and (one.paused is None) == (action == "resume"):
+                raise StoreError(
+                    f"experiment {name!r} {'runs' if action == 'resume' else 'is paused already'}"
+                )
+            return [Turn(experiment=name, action=action, at=now(), by=by or whoever(), why=why)]  # type: ignore[arg-type]  # checked by its callers' types
+
+        self._store.change(self._application, entry)
+
+    def _require_whole(self, reference: Reference) -> None:
+        bundle = self._store.resolve(reference)
+        for needed in (bundle, *map(self._store.resolve, bundle.manifest.requires.values())):
+            needed.verify()

@@ -2,7 +2,7 @@
 
 from recray.bundles.freshness import read_ages
 from recray.eval.ages import require_help
-from recray.store.store import Store
+from recray.store import Bundle, Store
 
 
 def promote(
@@ -23,7 +23,14 @@ def promote(
         ConfigError: at some age of what it knows it makes lists worse than they were without it.
         StoreError: as ``Store.promote``.
     """
-    bundle = store.open(name, version)
+    check(store.open(name, version), force=force)
+    store.promote(name, version, to, force=force, by=by, why=why)
+
+
+def check(bundle: Bundle, *, force: bool = False) -> None:
+    """
+    Raises:
+        ConfigError: as ``promote``.
+    """
     if not force:
         require_help(read_ages(bundle), str(bundle.reference))
-    store.promote(name, version, to, force=force, by=by, why=why)

@@ -1,30 +1,17 @@
 """The ``recray`` command: what is installed, what can be trained, what is published and promoted."""
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from recray.cli.listing import Listing, render
+from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
 from recray.config import ConfigError
 from recray.schema import DataError
-
-NAME_WIDTH = 40
-
-
-class Listing(NamedTuple):
-    """What a command prints: a table for people, the same rows as JSON for programs."""
-
-    title: str
-    rows: list[dict[str, Any]]
-    columns: tuple[str, ...] = ()  # of the table; none: all
-    group: str = ""  # the column by whose values rows stand under headings; "": one table
 
 
 @dataclass(frozen=True)
@@ -96,8 +83,10 @@ class Promote:
     """The version's number."""
     to: str = "production"
     """The name to move: production, candidate or shadow."""
+    why: str = ""
+    """It stands in the journal, as does who did it."""
     force: bool = False
-    """Also where it was measured to make lists worse once its newest event is old."""
+    """Also where it was measured to make lists worse once its newest event is old, or was rolled back."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -106,7 +95,7 @@ class Promote:
         from recray.store.store import Store
 
         store = Store()
-        promote(store, self.name, self.version, self.to, force=self.force)
+        promote(store, self.name, self.version, self.to, force=self.force, why=self.why)
         return Listing("promoted", [{"name": self.name, **store.names(self.name)}])
 
 
@@ -118,6 +107,8 @@ class Rollback:
     """The bundle's name, as `recray versions` lists it."""
     of: str = "production"
     """The name to move back: production, candidate or shadow."""
+    why: str = ""
+    """It stands in the journal, as does who did it."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -125,7 +116,7 @@ class Rollback:
         from recray.store.store import Store
 
         store = Store()
-        store.rollback(self.name, self.of)
+        store.rollback(self.name, self.of, why=self.why)
         return Listing("rolled back", [{"name": self.name, **store.names(self.name)}])
 
 
@@ -196,45 +187,26 @@ class Pull:
         return Listing("pulled", [{"bundle": str(pull_bundle(self.repo, revision=self.revision).reference)}])
 
 
-Command = Doctor | Datasets | Models | Versions | Promote | Rollback | Codes | Push | Pull
-
-
-def render(listing: Listing, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(listing.rows, indent=2))
-        return
-    if not listing.rows:
-        print(f"{listing.title}: none")
-        return
-    headings = list(dict.fromkeys(row[listing.group] for row in listing.rows)) if listing.group else [""]
-    for heading in headings:
-        rows = [row for row in listing.rows if not listing.group or row[listing.group] == heading]
-        _print_table(listing.title, heading, listing.columns or tuple(rows[0]), rows)
-    if len(headings) > 1:
-        Console().print("Figures under different headings are not comparable.")
-
-
-def _print_table(title: str, heading: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left")
-    if heading:
-        Console().print(f"\n{escape(heading)}", highlight=False)
-        table.title = None
-    names = [line for row in rows for line in _cell(row[columns[0]]).splitlines()]
-    whole = min(NAME_WIDTH, max(map(len, names), default=0))  # names are for copying: others give way to them
-    for column in columns:
-        width = whole if column == columns[0] else None
-        table.add_column(column.replace("_", " "), overflow="fold", min_width=width)
-    for row in rows:
-        table.add_row(*(escape(_cell(row[column])) for column in columns))
-    Console().print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{name} {_cell(v)}" for name, v in value.items())
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+Command = (
+    Doctor
+    | Datasets
+    | Models
+    | Versions
+    | Promote
+    | Rollback
+    | Traffic
+    | Canary
+    | AB
+    | Interleave
+    | Shadow
+    | Pause
+    | Resume
+    | Stop
+    | Refuse
+    | Codes
+    | Push
+    | Pull
+)
 
 
 def guarded(work: Callable[[], None]) -> int:

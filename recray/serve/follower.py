@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError
+from recray.serve.memory import require_memory
 from recray.serve.versions import ServedBundles, open_served, to_try
 from recray.store import DamagedError, Reference, Store
 
 log = logging.getLogger(__name__)
 
 MESSAGE_LETTERS = 1_000
+KEPT_S = 600.0  # what was replaced is kept for so long: most rollbacks come soon
 RETRY_S = 30.0  # a version that failed to load is tried again after so long: its files may still arrive
 
 T = TypeVar("T")
@@ -50,6 +52,7 @@ class Follower(Generic[T]):
     Args:
         load: makes what serves out of the bundles; runs in the background thread.
         second_source: a decoder beside the application, whose production version is followed as well.
+        beside: a version that is loaded elsewhere in this process, if it is; it is not loaded again.
         poll_s: seconds between two looks at the store.
     Raises:
         ConfigError, DataError: neither the first version nor an earlier one of the name can be loaded, for
@@ -64,11 +67,13 @@ class Follower(Generic[T]):
         *,
         name: str = "production",
         second_source: str = "",
+        beside: Callable[[Wanted], Loaded[T] | None] = lambda wanted: None,
         poll_s: float = 1.0,
     ) -> None:
         self._store, self._application, self._name = store, application, name
         self._second_source = second_source
-        self._load, self._poll_s = load, poll_s
+        self._load, self._beside, self._poll_s = load, beside, poll_s
+        self._before: tuple[Loaded[T], float] | None = None  # what served until then, monotonic time
         self.problem: str | None = None
         self._failed: tuple[Wanted, float] | None = None  # versions, monotonic time of the attempt
         self._stop = threading.Event()
@@ -125,7 +130,7 @@ class Follower(Generic[T]):
             return
         if self.loaded is None and not isinstance(first, DamagedError):
             raise first
-        self._complain(f"the {self._name} version does not load: {_said(first)}")
+        self._complain(f"the {self._name} version does not load: {said(first)}")
         if wanted := self._look():
             self._failed = (wanted, time.monotonic())
 
@@ -137,7 +142,7 @@ class Follower(Generic[T]):
             return wanted, self._store.open(second).reference if second else None
         except Exception as error:  # a look at a broken store must not end the thread that looks
             if self.loaded:
-                self._complain(f"the store cannot be read: {_said(error)}")
+                self._complain(f"the store cannot be read: {said(error)}")
             return None
 
     def poll(self) -> None:
@@ -145,7 +150,7 @@ class Follower(Generic[T]):
         wanted = self._look()
         if wanted is None:
             return
-        if self.loaded and wanted == _versions(self.loaded.bundles):
+        if self.loaded and wanted == versions_of(self.loaded.bundles):
             self.problem, self._failed = None, None
         elif self._failed is None or self._is_due(wanted):
             self._move_to(wanted)
@@ -157,19 +162,36 @@ class Follower(Generic[T]):
     def _move_to(self, wanted: Wanted) -> None:
         version, beside = wanted
         try:
-            bundles = open_served(self._store, self._application, version.version, self._second_source)
-            loaded = self.load_version(bundles)
+            loaded = self._at_hand(wanted) or self._loaded_anew(version)
         except Exception as error:  # whatever is wrong with a new version, the old one must go on
             self._failed = (wanted, time.monotonic())
             which = f"{version.version}"
             if beside:
                 which += f" beside version {beside.version} of {self._second_source}"
-            self._complain(f"version {which} does not load: {_said(error)}")
+            self._complain(f"version {which} does not load: {said(error)}")
             log.debug("loading %s", version, exc_info=True)
             return
         old, self.loaded = self.loaded, loaded
+        self._before = (old, time.monotonic()) if old else None
         self.problem, self._failed = None, None
         log.info("now serving %s instead of %s", loaded.reference, old.reference if old else "nothing")
+
+    def _loaded_anew(self, version: Reference) -> Loaded[T]:
+        self._before = None  # two at a time are enough
+        bundles = open_served(self._store, self._application, version.version, self._second_source)
+        if self.loaded:
+            require_memory(bundles)
+        return self.load_version(bundles)
+
+    def _at_hand(self, wanted: Wanted) -> Loaded[T] | None:
+        """What served a while ago, or serves an experiment: to go back takes no time."""
+        if self._before and versions_of(self._before[0].bundles) == wanted:
+            return self._before[0]
+        return self._beside(wanted)
+
+    def _forget(self) -> None:
+        if self._before and time.monotonic() - self._before[1] > KEPT_S:
+            self._before = None
 
     def _complain(self, problem: str) -> None:
         if problem != self.problem:
@@ -180,14 +202,16 @@ class Follower(Generic[T]):
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_s):
             self.poll()
+            self._forget()
 
 
-def _versions(bundles: ServedBundles) -> Wanted:
+def versions_of(bundles: ServedBundles) -> Wanted:
+    """By which two loads of the same are told from others."""
     beside = bundles.second_source
     return bundles.reference, beside.reference if beside else None
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """What happened, in one line of bounded length."""
     kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
     return f"{kind}{error}"[:MESSAGE_LETTERS]

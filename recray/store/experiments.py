@@ -4,6 +4,7 @@ Who is asked is decided by hashing: a user stays where it is over pauses and res
 """
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Literal, NamedTuple, TypeAlias
@@ -18,6 +19,14 @@ lists of which two versions draw the items in turns; shadow: a version that is a
 ROUNDING = 1e-9
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def _require_name(of: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"the name of {of} is letters, digits, '_', '.' and '-', at most 100; got {name!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """A version, and the users that get it."""
@@ -27,8 +36,7 @@ class Arm:
     share: float  # of all users, when the ramp has ended
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.isascii() or not self.name.replace("-", "_").isidentifier():
-            raise ConfigError(f"an arm's name is letters, digits, '_' and '-', not {self.name!r}")
+        _require_name("an arm", self.name)
         if not 0.0 < self.share <= 1.0:
             raise ConfigError(f"arm {self.name}: a share is above 0 and at most 1, got {self.share}")
 
@@ -69,6 +77,7 @@ class Experiment:
     guardrails: dict[str, float] = field(default_factory=dict)  # limits that are not the default ones
 
     def __post_init__(self) -> None:
+        _require_name("an experiment", self.name)
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ConfigError(f"experiment {self.name}: arms need names of their own, got {', '.join(names)}")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recray.serve.http.admin import CHANGES
 from recray.serve.http.gateway import create_app
 from recray.serve.http.requests import MAX_BODY_BYTES, MAX_HISTORY, MAX_K, RecommendRequest
 from recray.serve.place.config import ServiceConfig
@@ -101,7 +102,7 @@ def test_health_versions_and_metrics(client: Client) -> None:
 
 def test_openapi_describes_request_and_answers(client: Client) -> None:
     paths = client.get("/openapi.json").json["paths"]
-    told = {"/events", "/items/{item_id}"}
+    told = {"/events", "/items/{item_id}", "/traffic", *(f"/admin/{action}" for action in CHANGES)}
     asked = {"/recommend", "/items/{item_id}/similar", "/health", "/live", "/ready", "/versions", "/metrics"}
     assert set(paths) == asked | told
     assert "user_id" in json.dumps(paths["/recommend"]["post"]["requestBody"])
@@ -234,7 +235,7 @@ def test_a_service_that_fails_is_a_500_that_is_counted_and_logged(
     published: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = FusedService(ServiceConfig(application=APPLICATION, store=str(published.root)))
-    monkeypatch.delattr(service, "_pipelines")  # a fault of ours
+    monkeypatch.delattr(service, "_serves")  # a fault of ours
     client = Client(create_app(service))
     answer = client.post({}, [*JSON_TYPE, (b"x-request-id", b"abc-2")])
     service.stop()

@@ -20,7 +20,8 @@ from recray.features.ranking import FEATURES, RankingQuery, compute
 from recray.serve.http.gateway import create_app
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.place.config import PlacementConfig, ServiceConfig
-from recray.serve.place.fused import FusedService, follow
+from recray.serve.place.following import follow
+from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.rules.diversify import DiversityConfig
 from recray.serve.rules.listed import Rules

@@ -1,5 +1,6 @@
 """Schemathesis asks every operation, rightly and wrongly: no answer that the API page does not tell."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -8,10 +9,12 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
+from recray.serve.http import admin
 from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.scoring import ScoringService
+from recray.serve.traffic.analysis import Analysis
 from recray.store import Store
 from tests.serve.test_scoring import NAME, shop
 from tests.serve.world import APPLICATION
@@ -32,13 +35,21 @@ TOLD = (
     "unsupported_method",
 )
 OPERATIONS = {"/health", "/live", "/ready", "/versions", "/metrics"}
-RECOMMENDS = {"/recommend", "/items/{item_id}/similar", "/items/{item_id}", "/events"}
+RECOMMENDS = {"/recommend", "/items/{item_id}/similar", "/items/{item_id}", "/events", "/traffic"}
+ADMIN = {f"/admin/{action}" for action in admin.CHANGES}
 
 
 @pytest.fixture(scope="module")
-def recommends(published: Store) -> Iterator[FastAPI]:
-    service = FusedService(ServiceConfig(application=APPLICATION, store=str(published.root)))
-    yield create_app(service)
+def recommends(published: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """Whoever asks may change what is served."""
+    root = tmp_path_factory.mktemp("administered") / "store"
+    shutil.copytree(published.root, root)
+    config = ServiceConfig(application=APPLICATION, store=str(root))
+    service = FusedService(config, desk=Analysis(Store(root), APPLICATION))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(admin.TOKEN, "a-token")
+        patch.setattr(admin, "require_token", lambda authorization: None)  # test_traffic sends tokens
+        yield create_app(service)
     service.stop()
 
 
@@ -75,7 +86,8 @@ def ask_everything(app: FastAPI) -> dict[str, set[int]]:
 
 def test_every_answer_of_what_recommends_is_told(recommends: FastAPI) -> None:
     statuses = ask_everything(recommends)
-    assert statuses.keys() == RECOMMENDS | OPERATIONS
+    assert statuses.keys() == RECOMMENDS | OPERATIONS | ADMIN
+    assert {409, 422} <= statuses["/admin/canary"]
     assert {200, 422} <= statuses["/recommend"]
     assert {202, 422} <= statuses["/events"]
     assert statuses["/ready"] == {200}

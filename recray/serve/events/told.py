@@ -29,6 +29,15 @@ class Content(NamedTuple):
     values: Values  # of columns that were named; the others stay as they were
 
 
+class Outcome(NamedTuple):
+    """What somebody did with an item of an answer: of use to experiments alone."""
+
+    request_id: str  # of the answer
+    item_id: str
+    kind: str
+    at: float  # unix seconds
+
+
 Told: TypeAlias = Event | Availability | Content
 
 

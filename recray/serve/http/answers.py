@@ -24,6 +24,7 @@ class Item(TypedDict):
     source: (
         str  # the retriever's model, "history", "popular", "decoder", or "cold": generated, never trained on
     )
+    arm: NotRequired[str]  # where two versions' lists are drawn from in turns: whose item this is
     propensity: NotRequired[float]  # where lists are drawn: the chance of this item, given those before it
     features: NotRequired[dict[str, float | None]]  # float32 values, exact
     why: NotRequired[list[FeatureReason]]
@@ -51,6 +52,14 @@ class Unknown(TypedDict):
     exclude: list[str]
 
 
+class ArmShown(TypedDict):
+    """Of an experiment on live traffic, what this answer is."""
+
+    experiment: str
+    arm: str  # "": of both, see the items
+    failed: bool  # production answered in its place
+
+
 class Recommendations(TypedDict):
     """Answer of ``POST /recommend``."""
 
@@ -65,6 +74,7 @@ class Recommendations(TypedDict):
     skipped: list[Skipped]  # what did not do its part
     unknown: Unknown
     timings_ms: dict[str, float]
+    arm: NotRequired[ArmShown]  # where the user is in an experiment
     cached_s: NotRequired[float]  # it was made so many seconds ago, for the same question
     candidates: NotRequired[Candidates]  # with explain
 
@@ -91,6 +101,13 @@ class Heard(TypedDict):
     accepted: int
     repeated: int  # of an event_id that was told before: nothing is made of them again
     unknown_items: list[str]  # that the version served now does not have: it makes nothing of them
+    request_id: str
+
+
+class Done(TypedDict):
+    """Answer of ``POST /admin/...``: it stands in the journal, and replicas follow within a second or two."""
+
+    done: str
     request_id: str
 
 
@@ -126,7 +143,7 @@ class Ready(TypedDict):
     """Answer of ``GET /ready``."""
 
     ready: bool
-    problem: str | None  # why not
+    problem: str | None  # why not; or, of one that is ready, what it cannot follow for now
 
 
 class Problem(TypedDict):

@@ -4,8 +4,7 @@ Every wrong request is answered with a 4xx that says why; a 500 would be a fault
 Bodies are parsed and answers written by pydantic-core directly: on the hot path FastAPI only routes.
 """
 
-import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
@@ -14,21 +13,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import Scope
 
 import recray
-from recray.serve.events.told import Told
+from recray.serve.events.told import Outcome, Told
 from recray.serve.follower import NothingServedError
 from recray.serve.http import answers, page, probes
-from recray.serve.http.bodies import WholeBodies, too_large
+from recray.serve.http.admin import Administered, add_traffic
+from recray.serve.http.bodies import WholeBodies
 from recray.serve.http.live_requests import MAX_ITEM_BODY_BYTES, EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
-from recray.serve.http.raw import id_header, request_id_of
+from recray.serve.http.raw import request_id_of
+from recray.serve.http.replies import OF_A_BODY, OF_ANY, PlainRoute, body_of, json_body, problems, reply
 from recray.serve.http.requests import (
-    MAX_BODY_BYTES,
     MAX_ROWS_BODY_BYTES,
     RecommendRequest,
     RequestError,
@@ -38,23 +35,6 @@ from recray.serve.http.requests import (
 from recray.serve.http.watch import Watch, route_of
 from recray.serve.query import MAX_K
 
-_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.ASCII | re.IGNORECASE)
-
-_PROBLEMS: dict[int, str] = {
-    400: "not JSON, or a header is not text",
-    404: "no such item or page",
-    405: "the page has no such method; its header allow names those it has",
-    408: "the body was not whole in time",
-    413: "body too large",
-    415: "not application/json",
-    422: "a field is wrong; the message names it",
-    429: "too many such requests at a time, or no more is taken in; the message says which",
-    500: "a fault of the server; its log says more under the request id",
-    503: "nothing is loaded, retrieval is gone, what is told cannot be kept or too many bodies: see there",
-}
-_OF_ANY = (400, 404, 405, 500)  # whatever is asked
-_OF_A_BODY = (408, 413, 415, 422, 429, 503)
-
 
 class Service(Protocol):
     """What answers, with one version at a time; the placements are alike. Answers lack their request id."""
@@ -63,6 +43,8 @@ class Service(Protocol):
 
     def not_ready(self) -> str | None: ...
 
+    def problem(self) -> str | None: ...
+
     def versions(self) -> dict[str, Any]: ...
 
 
@@ -70,7 +52,7 @@ class Service(Protocol):
 class Recommends(Service, Protocol):
     """An application that recommends."""
 
-    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
+    async def recommend(self, request: RecommendRequest, request_id: str = "") -> answers.Recommendations:
         """Raises ``RequestError`` for a request that this version cannot answer, or not now."""
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
@@ -81,7 +63,7 @@ class Recommends(Service, Protocol):
 class Hears(Service, Protocol):
     """An application that is told what happens."""
 
-    async def tell(self, told: Sequence[Told]) -> answers.Heard:
+    async def tell(self, told: Sequence[Told], outcomes: Sequence[Outcome] = ()) -> answers.Heard:
         """Raises ``RequestError`` where no more is taken in."""
 
     async def tell_of_item(self, item_id: str, request: ItemRequest) -> answers.Heard:
@@ -94,23 +76,6 @@ class ScoresRows(Service, Protocol):
 
     async def score(self, request: ScoreRequest) -> answers.Scores:
         """Raises ``RequestError`` for a column or value that this version cannot read."""
-
-
-class _PlainRoute(APIRoute):
-    """A page that reads its request itself: FastAPI has nothing to find out for it at each one."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return handler
-
-
-def _reply(
-    scope: Scope, answer: Any, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """An answer as JSON."""
-    # NaN and infinity are not JSON: a missing feature or score is null.
-    content = pydantic_core.to_json(answer, inf_nan_mode="null")
-    return Response(content, status, {**id_header(scope), **(headers or {})}, "application/json")
 
 
 def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
@@ -127,12 +92,12 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        responses=_problems(*_OF_ANY),
+        responses=problems(*OF_ANY),
     )
     metrics = GatewayMetrics()
     app.add_middleware(Watch, metrics=metrics, behind_serve=behind_serve)
     if behind_serve:
-        probes.announce(service.not_ready)
+        probes.announce(service)
     else:
         app.add_middleware(WholeBodies)
     if isinstance(service, Recommends):
@@ -142,6 +107,8 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
         _add_hearing(app, service, metrics)
     if isinstance(service, ScoresRows):
         _add_score(app, service, metrics)
+    if isinstance(service, Administered):
+        add_traffic(app, service, metrics)
     _add_operations(app, service, metrics)
     _add_probes(app, service)
     page.add_page(app)
@@ -152,25 +119,26 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
 def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics) -> None:
     async def recommend(request: Request) -> Response:
         """The best items for a user; what it has seen only where the application keeps that."""
-        answer = await service.recommend(parse(await _json_body(request), RecommendRequest))
-        answer["request_id"] = request_id_of(request.scope)
+        request_id = request_id_of(request.scope)
+        answer = await service.recommend(parse(await json_body(request), RecommendRequest), request_id)
+        answer["request_id"] = request_id
         metrics.recommended(answer)
-        return _reply(request.scope, answer)
+        return reply(request.scope, answer)
 
     app.router.add_api_route(
         "/recommend",
         recommend,
         methods=["POST"],
-        openapi_extra=_body_of(RecommendRequest),
-        responses={200: {"model": answers.Recommendations}, **_problems(*_OF_A_BODY)},
-        route_class_override=_PlainRoute,
+        openapi_extra=body_of(RecommendRequest),
+        responses={200: {"model": answers.Recommendations}, **problems(*OF_A_BODY)},
+        route_class_override=PlainRoute,
     )
 
 
 def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics) -> None:
     @app.get(
         "/items/{item_id:path}/similar",
-        responses={200: {"model": answers.SimilarItems}, **_problems(422, 503)},
+        responses={200: {"model": answers.SimilarItems}, **problems(422, 503)},
     )
     async def similar(
         request: Request,
@@ -181,83 +149,58 @@ def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics) -> 
         answer = await service.similar(item_id, k)
         answer["request_id"] = request_id_of(request.scope)
         metrics.answered("similar", 200)
-        return _reply(request.scope, answer)
+        return reply(request.scope, answer)
 
 
 def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics) -> None:
     answered: dict[int | str, dict[str, Any]] = {
         202: {"model": answers.Heard},
-        **_problems(*_OF_A_BODY),
+        **problems(*OF_A_BODY),
     }
 
     def heard(request: Request, answer: answers.Heard) -> Response:
         answer["request_id"] = request_id_of(request.scope)
         metrics.answered(route_of(request.scope), 202)
-        return _reply(request.scope, answer, 202)
+        return reply(request.scope, answer, 202)
 
-    @app.post("/events", status_code=202, openapi_extra=_body_of(EventsRequest), responses=answered)
+    @app.post("/events", status_code=202, openapi_extra=body_of(EventsRequest), responses=answered)
     async def events(request: Request) -> Response:
         """What users did since: histories, seen items and counts go by it from the next second on."""
-        told = parse(await _json_body(request), EventsRequest).told()
-        return heard(request, await service.tell(told))
+        told, outcomes = parse(await json_body(request), EventsRequest).told()
+        return heard(request, await service.tell(told, outcomes))
 
-    @app.put(
-        "/items/{item_id:path}", status_code=202, openapi_extra=_body_of(ItemRequest), responses=answered
-    )
+    @app.put("/items/{item_id:path}", status_code=202, openapi_extra=body_of(ItemRequest), responses=answered)
     async def item(request: Request, item_id: Annotated[str, Path(max_length=200)]) -> Response:
         """What an item is, a new one or a known one, and whether it can be had, from now on."""
-        told = parse(await _json_body(request, MAX_ITEM_BODY_BYTES), ItemRequest)
+        told = parse(await json_body(request, MAX_ITEM_BODY_BYTES), ItemRequest)
         return heard(request, await service.tell_of_item(item_id, told))
 
 
 def _add_score(app: FastAPI, service: ScoresRows, metrics: GatewayMetrics) -> None:
     @app.post(
         "/score",
-        openapi_extra=_body_of(ScoreRequest),
-        responses={200: {"model": answers.Scores}, **_problems(*_OF_A_BODY)},
+        openapi_extra=body_of(ScoreRequest),
+        responses={200: {"model": answers.Scores}, **problems(*OF_A_BODY)},
     )
     async def score(request: Request) -> Response:
         """The probability that each row is a click."""
-        body = await _json_body(request, MAX_ROWS_BODY_BYTES)
+        body = await json_body(request, MAX_ROWS_BODY_BYTES)
         answer = await service.score(parse(body, ScoreRequest))
         answer["request_id"] = request_id_of(request.scope)
         metrics.scored(answer)
-        return _reply(request.scope, answer)
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the API page says of refusals."""
-    return {status: {"model": answers.Problem, "description": _PROBLEMS[status]} for status in statuses}
-
-
-def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """What the API page says of a body that FastAPI does not parse."""
-    schema = kind.model_json_schema()
-    content = {"application/json": {"schema": _in_place(schema, schema.pop("$defs", {}))}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _in_place(schema: object, defined: Mapping[str, object]) -> object:
-    """With what it refers to in the place of the reference: in a larger document that would lead nowhere."""
-    if isinstance(schema, list):
-        return [_in_place(each, defined) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _in_place(defined[schema["$ref"].rpartition("/")[2]], defined)
-    return {key: _in_place(value, defined) for key, value in schema.items()}
+        return reply(request.scope, answer)
 
 
 def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> None:
     @app.get("/health", responses={200: {"model": answers.Health}})
     async def health(request: Request) -> Response:
         """Whether the newest version serves, and if not, why."""
-        return _reply(request.scope, service.health())
+        return reply(request.scope, service.health())
 
     @app.get("/versions")
     async def versions(request: Request) -> Response:
         """What is served, what the store holds, and where its names point."""
-        return _reply(request.scope, service.versions())
+        return reply(request.scope, service.versions())
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
@@ -276,7 +219,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/ready", responses={200: {"model": answers.Ready}, 503: {"model": answers.Ready}})
     async def ready(request: Request) -> Response:
         """Whether a version is loaded and the store is followed; 503 where not."""
-        status, answer = probes.ready(service.not_ready)
+        status, answer = probes.ready(service)
         return Response(pydantic_core.to_json(answer), status, media_type="application/json")
 
 
@@ -284,7 +227,7 @@ def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics) -> None:
     def refuse(request: Request, error: RequestError) -> Response:
         metrics.answered(route_of(request.scope), error.status)
         problem = error.to_json(request_id_of(request.scope))
-        return _reply(request.scope, problem, error.status, error.headers)
+        return reply(request.scope, problem, error.status, error.headers)
 
     async def on_request_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)
@@ -312,25 +255,3 @@ def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics) -> None:
     app.add_exception_handler(NothingServedError, on_nothing_served)
     app.add_exception_handler(RequestValidationError, on_bad_parameter)
     app.add_exception_handler(HTTPException, on_no_page)
-
-
-async def _json_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """The body, read no further than the limit.
-
-    Raises:
-        RequestError: 415 another content type, 413 too large, 400 the client went away.
-    """
-    if not _JSON.fullmatch(request.headers.get("content-type", "")):
-        raise RequestError(415, "wrong_content_type", "send the body as content-type: application/json")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and len(length) < 20 and int(length) > most_bytes:
-        raise too_large(most_bytes)
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most_bytes:
-                raise too_large(most_bytes)
-    except ClientDisconnect:
-        raise RequestError(400, "incomplete_body", "the connection closed before the body ended") from None
-    return bytes(body)

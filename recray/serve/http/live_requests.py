@@ -1,12 +1,12 @@
 """What a serving application may be told: events, what items are, and what can be had."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.types import StrictBool, StrictFloat, StrictInt
 
-from recray.serve.events.told import Event
+from recray.serve.events.told import Event, Outcome
 from recray.serve.http.requests import RawId, RequestError, UnixSeconds
 from recray.serve.item_content import Values
 
@@ -30,6 +30,12 @@ class EventBody(BaseModel):
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)] | None = Field(
         None, description="an event with an id that was told before is not counted again"
     )
+    kind: Literal["click", "purchase", "impression"] = Field(
+        "click", description="an impression is no part of histories and counts"
+    )
+    request_id: Annotated[str, StringConstraints(min_length=1, max_length=100, strict=True)] | None = Field(
+        None, description="of the answer that showed the item: experiments go by it"
+    )
 
 
 class EventsRequest(BaseModel):
@@ -39,21 +45,29 @@ class EventsRequest(BaseModel):
 
     events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST_EVENTS)]
 
-    def told(self) -> list[Event]:
-        """
+    def told(self) -> tuple[list[Event], list[Outcome]]:
+        """What versions are told, and what experiments are.
+
         Raises:
             RequestError: 422, an event of the future.
         """
-        now, told = int(time.time()), []
+        now = int(time.time())
+        told, outcomes = list[Event](), list[Outcome]()
         for place, event in enumerate(self.events):
             at = now if event.time is None else event.time
             if at > now + CLOCKS_MAY_DIFFER_S:
                 message = f"events[{place}].time: {at} is in the future, it is {now}"
                 raise RequestError(422, "invalid_request", message)
             user = None if event.user_id is None else str(event.user_id)
-            # By a clock that is ahead of ours: it happened now.
-            told.append(Event(user, str(event.item_id), float(event.rating), min(at, now), event.event_id))
-        return told
+            item_id, at = (
+                str(event.item_id),
+                min(at, now),
+            )  # by a clock that is ahead of ours: it happened now
+            if event.kind != "impression":
+                told.append(Event(user, item_id, float(event.rating), at, event.event_id))
+            if event.request_id is not None:
+                outcomes.append(Outcome(event.request_id, item_id, event.kind, float(at)))
+        return told, outcomes
 
 
 class ItemRequest(BaseModel):

@@ -79,6 +79,19 @@ class GatewayMetrics:
             "recray_skipped", "Stages left out of answers.", ["stage", "reason"], registry=self.registry
         )
         self._cached = Counter("recray_cached", "Answers that were given before.", registry=self.registry)
+        self._arms = Counter(
+            "recray_arm_requests",
+            "Answers of experiments; by both arms where lists are interleaved.",
+            ["experiment", "arm", "version", "outcome"],
+            registry=self.registry,
+        )
+        self._arm_seconds = Histogram(
+            "recray_arm_seconds",
+            "Time of answers of experiments.",
+            ["experiment", "arm"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
         self._rows = Counter("recray_rows_scored", "Rows in the answers of /score.", registry=self.registry)
         self._unknown = Counter(
             "recray_unknown_categories",
@@ -107,8 +120,17 @@ class GatewayMetrics:
             self._cached.inc()
         if answer["fallback"]:
             self._fallbacks.labels(answer["fallback"]).inc()
+        if "arm" in answer:
+            self._of_arm(answer, answer["arm"])
         for skipped in answer["skipped"]:
             self._skipped.labels(skipped["stage"], skipped["reason"]).inc()
+
+    def _of_arm(self, answer: answers.Recommendations, shown: answers.ArmShown) -> None:
+        outcome = "failed" if shown["failed"] else "answered" if answer["items"] else "empty"
+        served = answer["version"].get("ranker") or answer["version"]["retriever"]
+        experiment, arm = shown["experiment"], shown["arm"] or "both"
+        self._arms.labels(experiment, arm, str(served["version"]), outcome).inc()
+        self._arm_seconds.labels(experiment, arm).observe(answer["timings_ms"]["total"] / 1e3)
 
     def scored(self, answer: answers.Scores) -> None:
         """One answer of ``POST /score``."""

@@ -1,32 +1,40 @@
 """``/live`` and ``/ready`` of this process, answered before Serve queues a request for a place."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recray.serve.http.answers import Live, Ready
 from recray.serve.http.raw import send_json
 
-NotReady = Callable[[], str | None]
-"""Why the service should not be asked; None where it can answer."""
 
-_here: NotReady | None = None  # of the service in this process; proxies have none and hand the request on
+class Probed(Protocol):
+    """What can say how it is."""
+
+    def not_ready(self) -> str | None:
+        """Why it should not be asked; None where it can answer."""
+
+    def problem(self) -> str | None:
+        """What it cannot follow for now."""
 
 
-def announce(not_ready: NotReady) -> None:
+_here: Probed | None = None  # of the service in this process; proxies have none and hand the request on
+
+
+def announce(service: Probed) -> None:
     """Tells the probes of this process whom to ask: Serve builds them by name, before there is a service."""
     global _here
-    _here = not_ready
+    _here = service
 
 
 def live() -> Live:
     return {"live": True}
 
 
-def ready(not_ready: NotReady) -> tuple[int, Ready]:
+def ready(service: Probed) -> tuple[int, Ready]:
     """Status and answer."""
-    problem = not_ready()
-    return (503 if problem else 200), {"ready": problem is None, "problem": problem}
+    why_not = service.not_ready()
+    return (503 if why_not else 200), {"ready": why_not is None, "problem": why_not or service.problem()}
 
 
 class Probes:

@@ -56,11 +56,14 @@ class AnswerCache:
         self._feed, self._marks = feed, feed.marked()
         self._options = json.dumps([recray.__version__, to_dict(config)], sort_keys=True)
 
-    def question(self, request: RecommendRequest, bundles: ServedBundles, revision: int) -> Question | None:
+    def question(
+        self, request: RecommendRequest, bundles: ServedBundles, revision: int, arm: str = ""
+    ) -> Question | None:
         """None where an answer is for this one request alone.
 
         Args:
             revision: how much of what was told of items is taken in, see ``Growing``.
+            arm: of an experiment: each learns of its own answers alone.
         """
         if request.explain or request.request_time is not None:
             return None
@@ -68,7 +71,7 @@ class AnswerCache:
         heard = self._feed.position  # after the marks: what these know was heard
         asked = [
             request.model_dump_json(exclude={"budget_ms"}),
-            json.dumps([bundles.versions(), revision]),
+            json.dumps([bundles.versions(), revision, arm]),
             told.digest.hex(),
             self._options,
         ]

@@ -23,6 +23,7 @@ from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import drain, take_requests
 from recray.serve.http.haproxy_keeper import Admission
 from recray.serve.place.config import PlacementConfig, ServiceConfig
+from recray.serve.place.desk_actor import desk_of
 from recray.serve.place.fused import FusedService
 from recray.serve.place.hub_actor import end_hubs, hub_of
 from recray.serve.place.scoring import ScoringService
@@ -63,7 +64,9 @@ class FusedIngress(Ingress):
             scores_rows = config.open_served().scorer is not None
         except DamagedError:  # the service says so, and recommends when the store is mended
             scores_rows = False
-        self._service = ScoringService(config) if scores_rows else FusedService(config, hub_of(config))
+        self._service = (
+            ScoringService(config) if scores_rows else FusedService(config, hub_of(config), desk_of(config))
+        )
 
 
 class SpreadIngress(Ingress):
@@ -71,7 +74,7 @@ class SpreadIngress(Ingress):
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
         log_beside_serve()
-        self._service = SpreadService(config, retrieval, ranking)
+        self._service = SpreadService(config, retrieval, ranking, desk_of(config))
 
 
 def deployment(

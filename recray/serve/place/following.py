@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from recray.serve.follower import Follower
 from recray.serve.http import answers
 from recray.serve.place.config import ServiceConfig
+from recray.serve.traffic.arms import Arms
 from recray.serve.version import version
 from recray.serve.versions import ServedBundles
 from recray.store import StoreError
@@ -79,13 +80,20 @@ class FollowingService:
         return shown
 
 
-def follow(config: ServiceConfig, load: Callable[[ServedBundles], T]) -> Follower[T]:
-    """A follower of the configured name, its first version loaded."""
+def follow(
+    config: ServiceConfig, load: Callable[[ServedBundles], T], arms: Arms[T] | None = None
+) -> Follower[T]:
+    """A follower of the configured name, its first version loaded.
+
+    Args:
+        arms: versions that are loaded for experiments: one of them that is promoted is not loaded again.
+    """
     return Follower(
         config.open_store(),
         config.application,
         load,
         name=config.name,
         second_source=config.second_source,
+        beside=arms.find if arms else lambda wanted: None,
         poll_s=config.poll_s,
     )

@@ -6,23 +6,23 @@ from recray.ops.ann import set_num_threads
 from recray.serve.events.growing import Growing
 from recray.serve.events.hub import Hub, LocalHub
 from recray.serve.events.live import LiveVersion, opened
-from recray.serve.follower import Follower, Loaded
+from recray.serve.follower import Loaded
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.answer_cache import Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
-from recray.serve.place.following import follow
 from recray.serve.place.hearing import HearingService, feed_of
 from recray.serve.place.one_place import OnePlace
 from recray.serve.place.pipeline import Pipeline
+from recray.serve.traffic.exposures import Desk
 from recray.serve.versions import OpenedVersion, ServedBundles
 
 
-class FusedService(HearingService):
+class FusedService(HearingService[Pipeline]):
     """Every stage in this process: no hop between them."""
 
-    def __init__(self, config: ServiceConfig, hub: Hub | None = None) -> None:
+    def __init__(self, config: ServiceConfig, hub: Hub | None = None, desk: Desk | None = None) -> None:
         # A replica answers one request at a time: threads per search would only fight each other.
         set_num_threads(1)
         hub = hub or LocalHub()
@@ -36,15 +36,9 @@ class FusedService(HearingService):
 
             return Growing(opened(bundles, feed), make, feed)
 
-        follower = follow(config, load)
-        super().__init__(config, follower, hub, feed)
-        self._pipelines: Follower[Growing[Pipeline]] = follower
+        super().__init__(config, load, hub, feed, desk)
         self._one_explanation = OnePlace("explanations")
-        follower.start()
-
-    @property
-    def growing(self) -> Growing[Pipeline]:
-        return self._pipelines.current.content
+        self.start()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -53,8 +47,8 @@ class FusedService(HearingService):
     def known_until(self) -> int | None:
         return self.growing.now.known_until
 
-    async def made(self, request: RecommendRequest) -> Made:
-        pipeline = self.growing.now  # taken once: the version for one request
+    async def made(self, request: RecommendRequest, loaded: Loaded[Growing[Pipeline]]) -> Made:
+        pipeline = loaded.content.now
         if not request.explain:
             return Made(pipeline.recommend(request))
         with self._one_explanation:
@@ -67,5 +61,5 @@ class FusedService(HearingService):
 
     def pinned(self) -> Loaded[Pipeline]:
         """What serves now."""
-        loaded = self._pipelines.current
+        loaded = self._serves.current
         return Loaded(loaded.bundles, loaded.content.now, loaded.loaded_at)

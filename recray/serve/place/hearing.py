@@ -2,23 +2,32 @@
 
 import asyncio
 import logging
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
+from recray.config import ConfigError
 from recray.serve.events.feed import Feed
 from recray.serve.events.growing import MOST_ITEMS, Growing
 from recray.serve.events.hub import Hub, HubFullError
-from recray.serve.events.told import Availability, Content, Told
-from recray.serve.follower import Follower
+from recray.serve.events.told import Availability, Content, Outcome, Told
+from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
+from recray.serve.http.admin import Change
 from recray.serve.http.live_requests import ItemRequest
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.item_content import ContentError, Values, check
 from recray.serve.place.answer_cache import AnswerCache, Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
-from recray.serve.place.following import FollowingService
+from recray.serve.place.following import FollowingService, follow
+from recray.serve.traffic.administer import carry_out
+from recray.serve.traffic.arms import Arms
+from recray.serve.traffic.exposures import Desk, Reporter
+from recray.serve.traffic.operations import Operations, described
+from recray.serve.traffic.router import PRODUCTION, Router
+from recray.serve.versions import ServedBundles
 
 log = logging.getLogger(__name__)
 
@@ -26,22 +35,45 @@ log = logging.getLogger(__name__)
 CANNOT_GROW = "writes items by codes that training made: train it with the new ones, or serve a retriever"
 
 
-class HearingService(FollowingService):
-    """A service whose replicas all know what one of them was told.
+T = TypeVar("T")
+
+
+class HearingService(FollowingService, Generic[T]):
+    """A service whose replicas all know what one of them was told, and which users get which version.
 
     Args:
-        feed: follows ``hub``; the versions of ``follower`` listen to it.
+        load: what serves of a version; it listens to ``feed``, which follows ``hub``.
+        desk: takes in what is learnt of experiments; None: there are none.
     """
 
-    def __init__(self, config: ServiceConfig, follower: Follower[Any], hub: Hub, feed: Feed) -> None:
-        super().__init__(config, follower)
-        self._hub, self._feed = hub, feed
+    def __init__(
+        self,
+        config: ServiceConfig,
+        load: Callable[[ServedBundles], Growing[T]],
+        hub: Hub,
+        feed: Feed,
+        desk: Desk | None,
+    ) -> None:
+        store, application, second = config.open_store(), config.application, config.second_source
+        self._arms = Arms(store, application, load, second_source=second, poll_s=config.poll_s)
+        self._serves: Follower[Growing[T]] = follow(config, load, self._arms)
+        super().__init__(config, self._serves)
+        self._hub, self._feed, self._desk = hub, feed, desk
         self._cache = AnswerCache(config, feed) if config.cache_s else None
+        self._reporter = Reporter(desk) if desk else None
+        self._router = Router(self._arms, self._reporter, self._answer) if self._reporter else None
+
+    def start(self) -> None:
+        """Begins to follow names and experiments."""
+        self._serves.start()
+        if self._reporter:
+            self._reporter.start()
+            self._arms.start()
 
     @property
-    @abstractmethod
-    def growing(self) -> Growing[Any]:
+    def growing(self) -> Growing[T]:
         """Of the version that serves."""
+        return self._serves.current.content
 
     @property
     @abstractmethod
@@ -49,24 +81,32 @@ class HearingService(FollowingService):
         """Of the version that serves."""
 
     @abstractmethod
-    async def made(self, request: RecommendRequest) -> Made:
-        """An answer of its own; raises as ``recommend``."""
+    async def made(self, request: RecommendRequest, loaded: Loaded[Growing[T]]) -> Made:
+        """An answer of its own, by one version; raises as ``recommend``."""
 
-    async def recommend(self, request: RecommendRequest) -> answers.Recommendations:
-        """
+    async def recommend(self, request: RecommendRequest, request_id: str = "") -> answers.Recommendations:
+        """By the version that the user is to get.
+
         Raises:
             RequestError: this version cannot answer the request, or not now.
         """
+        production = self._serves.current  # taken once: the version for one request
+        if self._router is None:
+            return await self._answer(request, production)
+        return await self._router.recommend(request, request_id, production)
+
+    async def _answer(
+        self, request: RecommendRequest, loaded: Loaded[Growing[T]], arm: str = PRODUCTION
+    ) -> answers.Recommendations:
         if self._cache is None:
-            return (await self.made(request)).answer
-        bundles = self._follower.current.bundles
-        question = self._cache.question(request, bundles, self.growing.revision)
+            return (await self.made(request, loaded)).answer
+        question = self._cache.question(request, loaded.bundles, loaded.content.revision, arm)
         if question is None:
-            return (await self.made(request)).answer
+            return (await self.made(request, loaded)).answer
         if again := await self._cache.answer(question):
             return again
-        made = await self.made(request)
-        await self._cache.keep(question, bundles, made)
+        made = await self.made(request, loaded)
+        await self._cache.keep(question, loaded.bundles, made)
         return made.answer
 
     async def tell_of_item(self, item_id: str, request: ItemRequest) -> answers.Heard:
@@ -102,8 +142,10 @@ class HearingService(FollowingService):
             message = f"the content of {MOST_ITEMS:,} items is kept: publish a version that has learnt them"
             raise RequestError(429, "items_full", message)
 
-    async def tell(self, told: Sequence[Told]) -> answers.Heard:
+    async def tell(self, told: Sequence[Told], outcomes: Sequence[Outcome] = ()) -> answers.Heard:
         """
+        Args:
+            outcomes: what experiments are told; they are noted when what versions are told is kept.
         Raises:
             RequestError: 429, no more is taken in; 503, it cannot be kept now; 422, availability is no rule.
         """
@@ -121,6 +163,9 @@ class HearingService(FollowingService):
             reason = f"{type(error).__name__}: what is told cannot be kept now: send it again in a while"
             raise RequestError(503, "events_unreachable", reason) from None
         self._feed.wake()
+        if self._reporter:
+            for outcome in outcomes:
+                self._reporter.note(outcome)
         rows, new = self.catalogue.item_rows, {one.item_id for one in told if isinstance(one, Content)}
         others = {one.item_id for one in told if one.item_id not in rows} - new
         unknown = {item for item in others if not self.growing.has_been_told_of(item)}
@@ -131,12 +176,35 @@ class HearingService(FollowingService):
             "request_id": "",
         }
 
+    def traffic(self) -> dict[str, Any]:
+        """What runs on live traffic, and what is known of it."""
+        numbers = self._desk.numbers() if self._desk else {}
+        return described(self._config.open_store(), self._config.application, time.time(), numbers)
+
+    def administer(self, action: str, change: Change) -> None:
+        """
+        Raises:
+            ConfigError: it cannot be done as things stand.
+        """
+        if self._desk is None and action not in ("promote", "rollback"):
+            raise ConfigError(f"experiments are on production, and {self._config.name} is followed here")
+        carry_out(Operations(self._config.open_store(), self._config.application, change.by), action, change)
+
     def problem(self) -> str | None:
-        loaded = self._follower.loaded
-        return super().problem() or self._feed.problem or (loaded.content.problem if loaded else None)
+        loaded = self._serves.loaded
+        return (
+            super().problem()
+            or self._feed.problem
+            or (loaded.content.problem if loaded else None)
+            or self._arms.problem
+            or (self._reporter.problem if self._reporter else None)
+        )
 
     def stop(self) -> None:
         self._feed.stop()
+        self._arms.stop()
+        if self._reporter:
+            self._reporter.stop()
         super().stop()
 
 

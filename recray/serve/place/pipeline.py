@@ -1,10 +1,12 @@
 """One version of the application, loaded: its list of stages, and the answer that they give together."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
 from recray.arrays import Int64s
+from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
 from recray.serve.clock import StageClock
 from recray.serve.events.live import LiveVersion
@@ -134,18 +136,24 @@ class Pipeline:
         first = FirstStage(self._retrieval, open_stand_in(config, version))
         self._stages = (first, *open_ranking(config, version))
         self._reasons = open_reasons(version)
-        # A version that cannot answer is refused here, and the first real request finds warm caches.
-        self.catalogue.lenient = False
-        self.recommend(
-            RecommendRequest(
-                user_id=self.catalogue.some_user(),
-                history=_some_history(self, version),
-                explain=not version.new_raw_ids,
-            )
-        )
-        self.catalogue.lenient = True
+        self._try(version)
         self.catalogue.live = live
         log.info("loaded %s in %.1f s", bundles.reference, time.perf_counter() - started)
+
+    def _try(self, version: OpenedVersion) -> None:
+        """A version that cannot answer is refused here, and the first real request finds warm caches."""
+        user, history = self.catalogue.some_user(), _some_history(self, version)
+        self.catalogue.lenient = False
+        known = self.recommend(
+            RecommendRequest(user_id=user, history=history, explain=not version.new_raw_ids)
+        )
+        stranger = self.recommend(RecommendRequest())
+        self.catalogue.lenient = True
+        shown = [*known["items"], *stranger["items"]]
+        if not shown and not version.barred.now.mask_I.all():
+            raise ConfigError(f"{self.bundles.reference} recommends nothing, to users and to strangers")
+        if any(item["score"] is not None and math.isinf(item["score"]) for item in shown) or _is_nan(known):
+            raise ConfigError(f"{self.bundles.reference} gives scores that are no numbers: it is damaged")
 
     @property
     def known_until(self) -> int | None:
@@ -189,6 +197,12 @@ class Pipeline:
             item_id,
             self._retrieval.similar(self.catalogue.item_row(item_id), k),
         )
+
+
+def _is_nan(answer: answers.Recommendations) -> bool:
+    """Of the best item, which was scored."""
+    best = answer["items"][:1]
+    return bool(best) and answer["fallback"] is None and math.isnan(best[0]["score"] or 0.0)
 
 
 def _some_history(pipeline: Pipeline, version: OpenedVersion) -> list[str | int] | None:

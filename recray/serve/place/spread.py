@@ -11,7 +11,7 @@ from recray.features.candidates import Candidates
 from recray.serve.clock import StageClock
 from recray.serve.events.growing import Growing
 from recray.serve.events.live import LiveVersion, opened
-from recray.serve.follower import Follower
+from recray.serve.follower import Loaded
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.place.answer_cache import Made
@@ -19,7 +19,6 @@ from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.crossing import Crossing
 from recray.serve.place.elsewhere import Elsewhere, UnansweredError
-from recray.serve.place.following import follow
 from recray.serve.place.hearing import HearingService, feed_of
 from recray.serve.place.hub_actor import hub_of
 from recray.serve.place.one_place import OnePlace
@@ -28,6 +27,7 @@ from recray.serve.query import Query
 from recray.serve.stages.listed import open_stand_in, run
 from recray.serve.stages.shorten import Shorten
 from recray.serve.state import RequestState, Skipped, Stage
+from recray.serve.traffic.exposures import Desk
 from recray.serve.versions import OpenedVersion, ServedBundles
 from recray.store import Reference
 
@@ -57,20 +57,31 @@ class Pinned(NamedTuple):
     bundles: ServedBundles
     catalogue: PinnedCatalogue
 
+    @classmethod
+    def of(cls, loaded: Loaded[Growing[PinnedCatalogue]]) -> "Pinned":
+        """As it is now, taken once."""
+        return cls(loaded.bundles, loaded.content.now)
+
     @property
     def reference(self) -> Reference:
         return self.bundles.reference
 
 
-class SpreadService(HearingService):
+class SpreadService(HearingService[PinnedCatalogue]):
     """Answers whatever becomes of the other deployments."""
 
-    def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        retrieval: DeploymentHandle,
+        ranking: DeploymentHandle,
+        desk: Desk | None = None,
+    ) -> None:
         hub = hub_of(config)
         feed = feed_of(hub)
         self._retrieval = Elsewhere("retrieval", retrieval, config.stage_within_s)
         self._ranking = Elsewhere("ranking", ranking, config.stage_within_s)
-        self._serves = False
+        self._has_served = False
 
         def make(version: OpenedVersion, live: LiveVersion) -> PinnedCatalogue:
             return PinnedCatalogue(version, live, config)
@@ -81,20 +92,14 @@ class SpreadService(HearingService):
             bundles.verify()
             growing = Growing(opened(bundles, feed), make, feed)
             # Requests go by a new version when the others have it: until then the old one answers whole.
-            for part in (self._retrieval, self._ranking) if self._serves else ():
+            for part in (self._retrieval, self._ranking) if self._has_served else ():
                 part.load(bundles.reference)
             return growing
 
-        follower = follow(config, load)
-        super().__init__(config, follower, hub, feed)
-        self._catalogues: Follower[Growing[PinnedCatalogue]] = follower
-        self._serves = follower.loaded is not None
+        super().__init__(config, load, hub, feed, desk)
+        self._has_served = self._serves.loaded is not None
         self._one_explanation = OnePlace("explanations")
-        follower.start()
-
-    @property
-    def growing(self) -> Growing[PinnedCatalogue]:
-        return self._catalogues.current.content
+        self.start()
 
     @property
     def catalogue(self) -> PinnedCatalogue:
@@ -103,17 +108,12 @@ class SpreadService(HearingService):
     def known_until(self) -> int | None:
         return self.catalogue.known_until
 
-    def _pinned(self) -> Pinned:
-        """The version for one request, taken once."""
-        current = self._catalogues.current
-        return Pinned(current.bundles, current.content.now)
-
     def problem(self) -> str | None:
         return super().problem() or self._retrieval.problem or self._ranking.problem
 
-    async def made(self, request: RecommendRequest) -> Made:
+    async def made(self, request: RecommendRequest, loaded: Loaded[Growing[PinnedCatalogue]]) -> Made:
         clock = StageClock()
-        current = self._pinned()
+        current = Pinned.of(loaded)
         query, unknown = current.catalogue.query(request)
         clock.lap("lookup")
         with self._one_explanation if query.explain else nullcontext():
@@ -155,7 +155,7 @@ class SpreadService(HearingService):
         Raises:
             RequestError: 404, no such item; 503, the retrieval deployment does not answer.
         """
-        current = self._pinned()
+        current = Pinned.of(self._serves.current)
         catalogue, crossing = current.catalogue, current.catalogue.crossing
         asked = int(crossing.out(np.array([catalogue.item_row(item_id)]))[0])
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -25,7 +26,7 @@ from recray.serve.state import NO_CANDIDATES, RequestState, RetrievalStage, Stag
 from recray.serve.versions import OpenedVersion, ServedBundles, open_served
 from recray.store import Reference, StoreError
 
-KEPT_VERSIONS = 3  # requests in flight may still want the version before the last move
+KEPT_S = 60.0  # requests in flight may still want the version before the last move
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class StageVersions(Generic[T]):
     def __init__(self, config: ServiceConfig, load: Callable[[ServedBundles], T]) -> None:
         self._config, self._load = config, load
         self._follower: Follower[T] = follow(config, load)
-        self._kept: dict[str, T] = {}  # by digest, oldest first
+        self._kept: dict[str, tuple[T, float]] = {}  # by digest; and when it was last asked for
         self._lock = asyncio.Lock()
         self._follower.start()
 
@@ -48,12 +49,11 @@ class StageVersions(Generic[T]):
         """
         current = self._follower.current
         if current.reference.digest == reference.digest:
-            self._keep(reference.digest, current.content)
-            return current.content
+            return self._keep(reference.digest, current.content)
         async with self._lock:  # requests for one new version load it once
-            if reference.digest not in self._kept:
-                self._keep(reference.digest, await asyncio.to_thread(self._load_exactly, reference))
-            return self._kept[reference.digest]
+            kept = self._kept.get(reference.digest)
+            content = kept[0] if kept else await asyncio.to_thread(self._load_exactly, reference)
+            return self._keep(reference.digest, content)
 
     def _load_exactly(self, reference: Reference) -> T:
         bundles = open_served(self._config.open_store(), reference.name, reference.version)
@@ -61,11 +61,12 @@ class StageVersions(Generic[T]):
             raise StoreError(f"{reference} is asked for, but the store holds {bundles.reference}")
         return self._load(bundles)
 
-    def _keep(self, digest: str, content: T) -> None:
+    def _keep(self, digest: str, content: T) -> T:
+        now = time.monotonic()
         if digest not in self._kept:
-            self._kept[digest] = content
-            for old in list(self._kept)[:-KEPT_VERSIONS]:
-                del self._kept[old]
+            self._kept = {one: kept for one, kept in self._kept.items() if now - kept[1] < KEPT_S}
+        self._kept[digest] = content, now
+        return content
 
 
 class Retrieval(NamedTuple):

@@ -1,0 +1,58 @@
+"""What a command prints: a table for people, the same rows as JSON for programs."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+NAME_WIDTH = 40
+
+
+class Listing(NamedTuple):
+    """What a command prints: a table for people, the same rows as JSON for programs."""
+
+    title: str
+    rows: list[dict[str, Any]]
+    columns: tuple[str, ...] = ()  # of the table; none: all
+    group: str = ""  # the column by whose values rows stand under headings; "": one table
+
+
+def render(listing: Listing, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(listing.rows, indent=2))
+        return
+    if not listing.rows:
+        print(f"{listing.title}: none")
+        return
+    headings = list(dict.fromkeys(row[listing.group] for row in listing.rows)) if listing.group else [""]
+    for heading in headings:
+        rows = [row for row in listing.rows if not listing.group or row[listing.group] == heading]
+        _print_table(listing.title, heading, listing.columns or tuple(rows[0]), rows)
+    if len(headings) > 1:
+        Console().print("Figures under different headings are not comparable.")
+
+
+def _print_table(title: str, heading: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left")
+    if heading:
+        Console().print(f"\n{escape(heading)}", highlight=False)
+        table.title = None
+    names = [line for row in rows for line in _cell(row[columns[0]]).splitlines()]
+    whole = min(NAME_WIDTH, max(map(len, names), default=0))  # names are for copying: others give way to them
+    for column in columns:
+        width = whole if column == columns[0] else None
+        table.add_column(column.replace("_", " "), overflow="fold", min_width=width)
+    for row in rows:
+        table.add_row(*(escape(_cell(row[column])) for column in columns))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name} {_cell(v)}" for name, v in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)

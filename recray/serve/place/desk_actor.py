@@ -1,0 +1,45 @@
+"""The desk of an application as one Ray actor, which all replicas of all its deployments find by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from recray.serve.place.config import ServiceConfig
+from recray.serve.place.hub_actor import ANSWER_WITHIN_S, NAMESPACE
+from recray.serve.traffic.analysis import Analysis
+from recray.serve.traffic.exposures import Desk, Noted
+from recray.store import Store
+
+
+class RunningAnalysis(Analysis):
+    """Judges from the moment at which it is made."""
+
+    def __init__(self, root: str, application: str) -> None:
+        super().__init__(Store(Path(root)), application)
+        self.start()
+
+
+class ActorDesk:
+    """A desk in an actor, which Ray starts again where it dies; it goes on from the evidence in the store."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        # Whoever comes first starts it.
+        named = {"name": f"{config.application} traffic", "namespace": NAMESPACE, "get_if_exists": True}
+        options = ray.remote(RunningAnalysis).options(
+            **named, lifetime="detached", num_cpus=0, max_restarts=-1
+        )
+        self._actor: Any = options.remote(str(config.open_store().root), config.application)
+
+    def take(self, noted: Sequence[Noted], dropped: int) -> None:
+        ray.get(self._actor.take.remote(noted, dropped), timeout=ANSWER_WITHIN_S)
+
+    def numbers(self) -> dict[str, Any]:
+        numbers: dict[str, Any] = ray.get(self._actor.numbers.remote(), timeout=ANSWER_WITHIN_S)
+        return numbers
+
+
+def desk_of(config: ServiceConfig) -> Desk | None:
+    """Experiments are on what production serves."""
+    return ActorDesk(config) if config.name == "production" else None

@@ -1,0 +1,155 @@
+"""Asks for each request the version that its user is to get."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+
+from recray.serve.follower import Loaded
+from recray.serve.http import answers
+from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.traffic.arms import Arms, Route, Serving
+from recray.serve.traffic.exposures import Exposure, Reporter
+from recray.serve.traffic.interleaving import NOBODY, team_draft
+from recray.serve.traffic.shadow import Shadows
+from recray.store.experiments import Experiment, place
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ask: TypeAlias = Callable[[RecommendRequest, Loaded[T], str], Awaitable[answers.Recommendations]]
+"""An answer of one version; the text tells the arms of one version apart."""
+PRODUCTION = ""
+
+
+class Router(Generic[T]):
+    """
+    Args:
+        ask: raises for requests that are wrong, and whatever else goes wrong in a version.
+    """
+
+    def __init__(self, arms: Arms[T], reporter: Reporter, ask: Ask[T]) -> None:
+        self._arms, self._reporter, self._ask = arms, reporter, ask
+        self._shadows: Shadows[T] = Shadows(ask, reporter)
+
+    async def recommend(
+        self, request: RecommendRequest, request_id: str, production: Loaded[T]
+    ) -> answers.Recommendations:
+        """An arm that fails costs its user nothing: production answers instead, and the arm is charged.
+
+        Raises:
+            RequestError: as production does.
+        """
+        serving = self._arms.serving  # taken once
+        if not serving.running or request.user_id is None:
+            return await self._ask(request, production, PRODUCTION)
+        now, user = time.time(), str(request.user_id)
+        route = serving.route(user, now)
+        if route is None:
+            answer = await self._ask(request, production, PRODUCTION)
+        elif route.experiment.kind == "interleaving":
+            answer = await self._interleaved(request, request_id, serving, route, production)
+        else:
+            answer = await self._of_arm(request, request_id, route, production)
+        for shadow in serving.shadows(user, now):
+            self._shadows.offer(shadow, request, answer)
+        return answer
+
+    async def _of_arm(
+        self, request: RecommendRequest, request_id: str, route: Route[T], production: Loaded[T]
+    ) -> answers.Recommendations:
+        began, arm = time.perf_counter(), route.arm.name
+        answer = await self._attempt(request, route)
+        failed = answer is None
+        if answer is None:
+            answer = await self._ask(request, production, PRODUCTION)
+        shown: answers.ArmShown = {"experiment": route.experiment.name, "arm": arm, "failed": failed}
+        answer = {**answer, "arm": shown}
+        if is_counted(request):
+            took_ms = (time.perf_counter() - began) * 1e3
+            self._reporter.note(_exposure(route, request, request_id, arm, took_ms, answer))
+        return answer
+
+    async def _interleaved(
+        self,
+        request: RecommendRequest,
+        request_id: str,
+        serving: Serving[T],
+        route: Route[T],
+        production: Loaded[T],
+    ) -> answers.Recommendations:
+        """Both arms' lists, drawn from in turns; where one fails the other's list is shown, undrawn."""
+        began, experiment = time.perf_counter(), route.experiment
+        both = [await self._attempt(request, serving.of(experiment, arm)) for arm in experiment.arms]
+        whole = [answer for answer in both if answer is not None]
+        failed = len(whole) < len(both)
+        answer = whole[0] if whole else await self._ask(request, production, PRODUCTION)
+        if not failed:
+            answer = _drawn(experiment, whole, request_id)
+        answer = {**answer, "arm": {"experiment": experiment.name, "arm": "", "failed": failed}}
+        if is_counted(request):
+            took_ms = (time.perf_counter() - began) * 1e3
+            self._reporter.note(_exposure(route, request, request_id, "", took_ms, answer))
+        return answer
+
+    async def _attempt(self, request: RecommendRequest, route: Route[T]) -> answers.Recommendations | None:
+        """None: the arm fails."""
+        try:
+            return await self._ask(request, route.loaded, f"{route.experiment.salt} {route.arm.name}")
+        except RequestError as error:
+            if error.status < 500:
+                raise
+            log.error("arm %s of %s fails: %s", route.arm.name, route.experiment.name, error)
+        except Exception:
+            log.exception("arm %s of %s fails: production answers", route.arm.name, route.experiment.name)
+        return None
+
+
+def is_counted(request: RecommendRequest) -> bool:
+    """Whether it is somebody who looks at a list now, and not a replay or an inspection."""
+    return request.request_time is None and not request.explain
+
+
+def _exposure(
+    route: Route[T],
+    request: RecommendRequest,
+    request_id: str,
+    arm: str,
+    took_ms: float,
+    answer: answers.Recommendations,
+) -> Exposure:
+    items = answer["items"]
+    return Exposure(
+        route.experiment.salt,
+        arm,
+        str(request.user_id),
+        time.time(),
+        took_ms,
+        answer["arm"]["failed"] or any(one["reason"] == "failed" for one in answer["skipped"]),
+        not items,
+        answer["fallback"] is not None or any(one["reason"] == "late" for one in answer["skipped"]),
+        request_id,
+        tuple(item["item_id"] for item in items),
+        tuple(item["arm"] for item in items if "arm" in item),  # "": nobody's
+    )
+
+
+def _drawn(
+    experiment: Experiment, both: list[answers.Recommendations], request_id: str
+) -> answers.Recommendations:
+    """One list of both; who begins is drawn by the request's id, so that an answer can be made again."""
+    lists = [[item["item_id"] for item in answer["items"]] for answer in both]
+    k = max(map(len, lists))
+    rng = np.random.default_rng(int(place(experiment.salt, request_id) * 2**53))
+    draft = team_draft(lists[0], lists[1], k, rng)
+    by_id = {item["item_id"]: item for answer in reversed(both) for item in answer["items"]}
+    drawn: list[answers.Item] = []
+    for item_id, team in zip(draft.items, draft.teams, strict=True):
+        item = by_id[item_id].copy()
+        item["arm"] = experiment.arms[team].name if team != NOBODY else ""
+        drawn.append(item)
+    timings = {"first": both[0]["timings_ms"]["total"], "second": both[1]["timings_ms"]["total"]}
+    timings["total"] = sum(timings.values())
+    return {**both[0], "items": drawn, "timings_ms": timings}

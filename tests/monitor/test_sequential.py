@@ -1,4 +1,4 @@
-"""E-processes: against slow loops written from the formulas, against ville, and how often equal arms differ."""
+"""E-processes: against slow loops written from the formulas and ville, and how often equal arms differ."""
 
 import itertools
 import json

@@ -1,0 +1,1 @@
+"""Who is answered by which version, and what that shows: experiments, their guardrails, interleaved lists."""

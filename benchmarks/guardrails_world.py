@@ -1,9 +1,10 @@
 """Traffic whose truth is known, for ``benchmarks.guardrails``: users who keep their arm, differ, come back.
 
 A user brings 1, 20 or 100 requests (60, 30 and 10 % of users), some seconds apart, and clicks by a propensity
-of his own: Beta(0.4, 1.6), 0.2 on average, most near 0 and some near 1. Empty answers fall on few users, again
-and again (no history); answers by a fallback come in bursts, errors here and there. Milliseconds are lognormal
-times a user's factor, a load that wanders (AR(1), by the second) and bursts of some seconds, of the whole machine.
+of his own: Beta(0.4, 1.6), 0.2 on average, most near 0 and some near 1. Empty answers fall on few users,
+again and again (no history); answers by a fallback come in bursts, errors here and there. Milliseconds are
+lognormal times a user's factor, a load that wanders (AR(1), by the second) and bursts of some seconds, of the
+whole machine.
 """
 
 from collections.abc import Iterator

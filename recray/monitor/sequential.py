@@ -228,3 +228,12 @@ class Preference:
         """Of the candidate's share of all lists that have a winner."""
         lower, upper = self._ratio.bounds(alpha)
         return Bounds(lower / (1 + lower), 1.0 if math.isinf(upper) else upper / (1 + upper))
+
+    def to_json(self) -> list[list[float]]:
+        return self._ratio.to_json()
+
+    @classmethod
+    def from_json(cls, rows: Sequence[Sequence[float]], concentration: float = 10.0) -> "Preference":
+        seen = cls(concentration)
+        seen._ratio = RateRatio.from_json(rows, concentration)
+        return seen

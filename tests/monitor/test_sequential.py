@@ -212,3 +212,5 @@ def test_lists_without_a_winner_say_nothing() -> None:
     assert seen.log_e(candidate=True) > math.log(20) > 0 > seen.log_e(candidate=False)
     lower, upper = seen.bounds(0.05)
     assert 0.5 < lower < 43 / 46 < upper <= 1
+    again = Preference.from_json(json.loads(json.dumps(seen.to_json())))
+    assert (again.lists, again.bounds(0.05)) == (seen.lists, seen.bounds(0.05))

@@ -49,6 +49,7 @@ class Verdict(NamedTuple):
     action: Action
     reason: str
     checks: list[Check]
+    final: bool = False  # nothing that is still to come will change it: to roll back, or a wrong sample ratio
 
 
 class Judge:
@@ -175,7 +176,7 @@ class Judge:
         if arm not in self._ended and (ended := self._end(checks)):
             self._ended[arm] = ended
         if arm in self._ended:
-            return Verdict(*self._ended[arm], checks)
+            return Verdict(*self._ended[arm], checks, final=True)
         missing = self._missing(place, now, ramped)
         if missing:
             return Verdict("hold", f"Not enough yet: {'; '.join(missing)}.", checks)

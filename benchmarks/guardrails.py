@@ -4,7 +4,8 @@ python -m benchmarks.guardrails [--runs 200] [--planted-runs 20]
 
 ``equal_arms``: runs of twenty minutes at 50 requests a second between equal arms, a look every ten seconds,
 on users who keep their arm, differ and come back (``guardrails_world``): how many were stopped, by which
-check; of the same traffic, how many by designs that count a user again and again. ``planted``: what the judge
+check; of the same traffic, how many by designs that count a user again and again. ``equal_arms_ramped``: the
+same, a tenth of new users at first. ``planted``: what the judge
 says of candidates with a known fault, and after how many seconds, requests and users of both arms. ``power``:
 users until a fifth fewer clicks is seen, beside ``ville`` where it is installed. ``interleaving``: users
 until the worse of two rankers is known, by interleaved lists and by A/B. All is simulated and depends on the
@@ -21,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.guardrails_peers import Naive, interleaving, power, summary
-from benchmarks.guardrails_world import RATE, Planted, played, traffic
+from benchmarks.guardrails_world import RATE, Planted, Request, played, traffic
 from recray.serve.traffic.guardrails import Guardrails
 from recray.serve.traffic.judge import Judge
 
 RESULT = Path(__file__).parent / "results" / "guardrails.json"
 SHARES = {"baseline": 0.5, "candidate": 0.5}
+RAMP = {"baseline": 0.9, "candidate": 0.1}
 EVERY_S, WINDOW_S = 10.0, 60.0
 SECONDS = 1200.0
 LONGEST_S = 3 * 3600.0
@@ -41,35 +43,40 @@ PLANTED = {
 }
 
 
-def equal_arms(runs: int) -> dict[str, Any]:
-    """How many of so many equal candidates were stopped."""
+def equal_arms(runs: int, ramp_s: float = 0.0) -> dict[str, Any]:
+    """How many of so many equal candidates were stopped; with a tenth of new users, and then a half."""
     checks: Counter[str] = Counter()
     naive: Counter[str] = Counter()
     stopped = 0
     rails = Guardrails(least_s=2 * SECONDS)  # no promotion: all runs are as long
     for seed in range(runs):
-        requests = traffic(Planted(), np.random.default_rng([1, seed]), SECONDS)
-        judge = Judge(SHARES, rails)
+        requests = traffic(Planted(ramp_s=ramp_s), np.random.default_rng([1, seed]), SECONDS)
+        judge = Judge(RAMP if ramp_s else SHARES, rails)
         for told in played(judge, requests, EVERY_S):
+            if told.now == ramp_s:
+                judge.ramp(SHARES)
             verdict = judge.verdict(told.now)
             if verdict.final:
                 stopped += 1
                 checks.update([check.name for check in verdict.checks if check.crossed] or ["sample ratio"])
                 break
-        other, seen = Naive(), set[str]()
-        windows: dict[int, list[Any]] = {}
-        for each in requests:
-            windows.setdefault(int(each.at / WINDOW_S), []).append(each)
-        for window in windows.values():
-            seen.update(other.told(window))
-        naive.update(seen)
-    return {
-        "runs": runs,
-        "requests": int(SECONDS * RATE),
-        "stopped": stopped,
-        "by_check": dict(checks),
-        "stopped_by_other_designs": {name: naive[name] for name in Naive.NAMES},
-    }
+        if not ramp_s:
+            naive.update(seen_by_others(requests))
+    found = {"runs": runs, "requests": int(SECONDS * RATE), "stopped": stopped, "by_check": dict(checks)}
+    return (
+        found if ramp_s else found | {"stopped_by_other_designs": {name: naive[name] for name in Naive.NAMES}}
+    )
+
+
+def seen_by_others(requests: list[Request]) -> set[str]:
+    """Designs that count a user again and again, and that saw a difference after some window."""
+    other, seen = Naive(), set[str]()
+    windows: dict[int, list[Request]] = {}
+    for each in requests:
+        windows.setdefault(int(each.at / WINDOW_S), []).append(each)
+    for window in windows.values():
+        seen.update(other.told(window))
+    return seen
 
 
 def planted(what: Planted, runs: int) -> dict[str, Any]:
@@ -108,6 +115,7 @@ def main() -> None:
     result["interleaving"] = interleaving(args.planted_runs * 2)
     print("interleaving", json.dumps(result["interleaving"]), flush=True)
     result["equal_arms"] = equal_arms(args.runs)
+    result["equal_arms_ramped"] = equal_arms(args.runs // 2, SECONDS / 2)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))

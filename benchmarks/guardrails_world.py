@@ -31,6 +31,7 @@ class Planted:
     errors: float = 0.0  # share of requests, on top
     empty: float = 0.0
     share: float = 0.5  # of users that fall to the candidate, where a half was meant
+    ramp_s: float = 0.0  # until then, a tenth of new users
 
 
 class Request(NamedTuple):
@@ -66,7 +67,10 @@ def _requests(
     planted: Planted, rng: np.random.Generator, at_N: Float64s, user_N: np.ndarray, num_users: int
 ) -> list[Request]:
     n = len(at_N)
-    candidate_N = (rng.random(num_users) < planted.share)[user_N]
+    new_U, first_U = np.unique(user_N, return_index=True)
+    share_U = np.full(num_users, planted.share)
+    share_U[new_U[at_N[first_U] < planted.ramp_s]] = 0.1
+    candidate_N = (rng.random(num_users) < share_U)[user_N]
     click_N = rng.beta(0.4, 1.6, num_users)[user_N] * np.where(candidate_N, planted.clicks, 1.0)
     clicked_N = rng.random(n) < click_N
     clicked_at_N = at_N + rng.exponential(8.0, n)

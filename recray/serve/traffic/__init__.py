@@ -1,1 +1,1 @@
-"""Versions on live traffic: who gets which, what is learnt of them, and what follows from that."""
+"""Who is answered by which version, what that shows, and what follows from it."""

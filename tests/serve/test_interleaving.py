@@ -1,0 +1,78 @@
+"""Team-draft interleaving: against the paper's algorithm, and what must hold of every list."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recray.monitor.sequential import Preference
+from recray.serve.traffic.interleaving import BASELINE, CANDIDATE, NOBODY, Credit, credit, team_draft
+
+items = st.lists(st.sampled_from([f"i{number}" for number in range(12)]), unique=True, max_size=12)
+
+
+def slow_draft(a: list[str], b: list[str], k: int, rng: np.random.Generator) -> tuple[list[str], list[int]]:
+    """Algorithm 2, word by word, while both lists have something that is not in."""
+    shown: list[str] = []
+    teams: list[int] = []
+    while (set(a) - set(shown)) and (set(b) - set(shown)) and len(shown) < k:
+        sizes = teams.count(BASELINE), teams.count(CANDIDATE)
+        candidates_turn = sizes[1] < sizes[0] or (sizes[0] == sizes[1] and rng.random() < 0.5)
+        source = b if candidates_turn else a
+        shown.append(next(item for item in source if item not in shown))
+        teams.append(int(candidates_turn))
+    return shown, teams
+
+
+@given(items, items, st.integers(0, 12), st.integers(0, 10))
+@settings(deadline=None)
+def test_it_is_the_papers_algorithm_and_then_what_is_left(
+    a: list[str], b: list[str], k: int, seed: int
+) -> None:
+    shown, teams = team_draft(a, b, k, np.random.default_rng(seed))
+    slow, slow_teams = slow_draft(a, b, k, np.random.default_rng(seed))
+    assert shown[: len(slow)] == slow
+    assert teams == slow_teams + [NOBODY] * (len(shown) - len(slow))
+    assert len(shown) == min(k, len({*a, *b}))
+    assert len(set(shown)) == len(shown)
+    sizes = [teams[:place].count(BASELINE) - teams[:place].count(CANDIDATE) for place in range(len(teams))]
+    assert all(abs(size) <= 1 for size in sizes)
+    for side, ranked in ((BASELINE, a), (CANDIDATE, b)):
+        # Each side's picks stand in its own order, and nothing better of it is missing from the list.
+        own = [ranked.index(item) for item, team in zip(shown, teams, strict=True) if team == side]
+        assert all(x < y for x, y in pairwise(own))
+        assert all(ranked[better] in shown for better in range(max(own, default=0)))
+
+
+def test_it_depends_on_nothing_but_its_generator() -> None:
+    a, b = [f"a{n}" for n in range(20)], [f"b{n}" for n in range(20)]
+    first, again, other = (team_draft(a, b, 20, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_clicks_at_random_prefer_nobody(place: int) -> None:
+    """Wherever they fall: each team has a place as often as the other."""
+    a, b = [f"i{n}" for n in range(6)], [f"i{n}" for n in (3, 0, 5, 1, 2, 4)]
+    rng = np.random.default_rng(0)
+    wins = sum(credit(team_draft(a, b, 6, rng).teams, [place]).candidate for _ in range(4000))
+    assert abs(wins / 4000 - 0.5) < 4 * (0.25 / 4000) ** 0.5
+
+
+def test_the_better_ranker_wins() -> None:
+    liked = {"x", "y"}
+    a, b = ["p", "q", "r", "x", "s", "y"], ["x", "p", "y", "q", "r", "s"]
+    rng = np.random.default_rng(0)
+    seen = Preference()
+    for _ in range(200):
+        shown, teams = team_draft(a, b, 4, rng)
+        seen.add(*credit(teams, [place for place, item in enumerate(shown) if item in liked]))
+    assert seen.bounds(0.05).lower > 0.5
+
+
+def test_credit_counts_places_once_and_nobodys_never() -> None:
+    assert credit([BASELINE, CANDIDATE, NOBODY, CANDIDATE], [0, 1, 1, 2, 3]) == Credit(
+        candidate=2, baseline=1
+    )

@@ -34,6 +34,7 @@ class OpenResult:
     requests: int  # that arrived
     answered: int
     p50_ms: float | None  # None: nothing was answered
+    p95_ms: float | None
     p99_ms: float | None
     errors: int  # answers that were not 200, and arrivals without one
     client_cores: float  # that this client kept busy
@@ -91,6 +92,7 @@ async def drive(
         requests=arrivals,
         answered=len(latencies_s),
         p50_ms=quantile_ms(latencies_s, 0.50),
+        p95_ms=quantile_ms(latencies_s, 0.95),
         p99_ms=quantile_ms(latencies_s, 0.99),
         errors=wrong + arrivals - len(latencies_s),
         client_cores=round(cores, 3),

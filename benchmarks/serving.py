@@ -3,7 +3,9 @@
 ``python -m benchmarks.serving`` measures all three in one run on the same machine: the same retrieval
 (62,000 items x 64, HNSW, top 200), the same features and XGBoost ranking, at 1, 8 and 32 clients, the median
 of three rounds. The first and the last, which are close, are asked in turns, so that a machine that speeds
-up or slows down favours neither. It first checks that all three give the same items. Then requests arrive
+up or slows down favours neither. It first checks that all three give the same items. With rules, a canary,
+its baseline and their exposures it is asked beside bare FastAPI under the same rules, and with and without a
+shadow (``serving_traffic``). Then requests arrive
 whether or not others were answered, at 1, 16 and 128 candidates; ``--old`` asks a checkout of an older commit
 as well, in turns (``serving_turns``). The last line is one JSON object.
 """
@@ -21,6 +23,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.load_client import LoadResult, run
 from benchmarks.serving_process import Server, ask, loaded, served
+from benchmarks.serving_traffic import on_live_traffic
 from benchmarks.serving_turns import Turns, take_turns
 from benchmarks.serving_world import NOW, WorldSize, publish_world
 from recray.serve.http.haproxy import free_port
@@ -123,14 +126,16 @@ def main() -> None:
         found: dict[str, Measured] = {}
         for peers in TOGETHER:
             found |= measure(peers, root, options.seconds, bodies)
+        traffic = on_live_traffic(root, size, options.seconds, bodies)
     results = {peer: measured.results for peer, measured in found.items()}
     items = (measured.items for measured in found.values())
     unequal = sum(len({tuple(a) for a in answers}) > 1 for answers in zip(*items, strict=True))
     turns = take_turns(size.num_items, options.old, options.seconds / 2)
-    summary = summarise(results, unequal, turns)
+    summary = {**summarise(results, unequal, turns), **traffic.summary()}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(summary, indent=1) + "\n")
     print(table(results))
+    print(traffic.table())
     print(turns.table())
     print(json.dumps(summary))
 

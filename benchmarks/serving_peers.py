@@ -1,19 +1,43 @@
-"""The three servers of the serving benchmark, each in a process (and a Ray session) of its own.
+"""The servers of the serving benchmark, each in a process (and a Ray session) of its own.
 
-``python -m benchmarks.serving_peers fused|naive|bare STORE PORT`` serves until its standard input ends,
-and prints ``ready`` when it answers.
+``python -m benchmarks.serving_peers fused|naive|bare|ruled|bare_ruled STORE PORT`` serves until its standard
+input ends, and prints ``ready`` when it answers.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.serving_world import APPLICATION
 from recray.store import Store
 
+if TYPE_CHECKING:
+    from recray.serve.rules.listed import Rules
+
 RAY_CPUS = 8  # logical: the naive graph asks for three with Serve's defaults
 
 
-def serve_fused(root: Path, port: int) -> None:
+def rules() -> "Rules":
+    """Business rules that act on every list."""
+    from recray.serve.rules.explore import ExploreConfig
+    from recray.serve.rules.listed import Rules
+    from recray.serve.rules.per_category import PerCategoryConfig
+
+    return Rules(per_category=PerCategoryConfig(at_most=3), explore=ExploreConfig(policy="epsilon", seed=0))
+
+
+def serve_ruled(root: Path, port: int) -> None:
+    """This application under rules; what its store says of experiments it does."""
+    serve_fused(root, port, rules())
+
+
+def serve_bare_ruled(root: Path, port: int) -> None:
+    """The bare process with the same rules."""
+    serve_bare(root, port, rules())
+
+
+def serve_fused(root: Path, port: int, rules: "Rules | None" = None) -> None:
     """This application: every stage in one replica behind HAProxy."""
     from recray.serve.http.haproxy import use_haproxy
 
@@ -23,9 +47,11 @@ def serve_fused(root: Path, port: int) -> None:
 
     from recray.serve.place.config import ServiceConfig
     from recray.serve.place.deployments import start, stop
+    from recray.serve.rules.listed import Rules
 
     ray.init(num_cpus=RAY_CPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    start(ServiceConfig(application=APPLICATION, store=str(root)), port=port)
+    config = ServiceConfig(application=APPLICATION, store=str(root), rules=rules or Rules())
+    start(config, port=port)
     _wait()
     stop()
     ray.shutdown()
@@ -46,7 +72,7 @@ def serve_naive(root: Path, port: int) -> None:
     ray.shutdown()
 
 
-def serve_bare(root: Path, port: int) -> None:
+def serve_bare(root: Path, port: int, rules: "Rules | None" = None) -> None:
     """No Ray: one uvicorn process, a hand-written handler, the same pipeline."""
     import threading
 
@@ -57,10 +83,12 @@ def serve_bare(root: Path, port: int) -> None:
     from recray.ops.ann import set_num_threads
     from recray.serve.http.requests import RecommendRequest, parse
     from recray.serve.place.pipeline import Pipeline
+    from recray.serve.stages.listed import StagesConfig
     from recray.serve.versions import open_served
 
     set_num_threads(1)
-    pipeline = Pipeline(open_served(Store(root), APPLICATION))
+    stages = StagesConfig(rules=rules) if rules else StagesConfig()
+    pipeline = Pipeline(open_served(Store(root), APPLICATION), stages)
     app = FastAPI()
 
     @app.post("/recommend")
@@ -79,7 +107,13 @@ def serve_bare(root: Path, port: int) -> None:
     server.run()
 
 
-PEERS = {"fused": serve_fused, "naive": serve_naive, "bare": serve_bare}
+PEERS: dict[str, Callable[[Path, int], None]] = {
+    "fused": serve_fused,
+    "naive": serve_naive,
+    "bare": serve_bare,
+    "ruled": serve_ruled,
+    "bare_ruled": serve_bare_ruled,
+}
 
 
 def _wait() -> None:

@@ -145,3 +145,48 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         main([*command.split(), "--help"])
     assert ended.value.code == 0
     assert "usage: recray" in capsys.readouterr().out
+
+
+def test_experiments_are_started_listed_and_ended(
+    published: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published.promote("tiny", 1, by="ada")
+    started = rows(capsys, "canary", "tiny", "2", "--ramp", "5% 1h:20%", "--guardrail", "slowdown", "1.5")
+    assert [row["arm"] for row in started] == [
+        ["canary-2", "baseline, version 1", "5.0% of users"],
+        ["canary-2", "canary, version 2", "5.0% of users"],
+    ]
+    assert rows(capsys, "shadow", "tiny", "2")[-1]["arm"][1] == "shadow, version 2"
+    paused = rows(capsys, "pause", "tiny", "canary-2", "--why", "lunch")
+    assert paused[0]["arm"][2] == "paused"
+    assert rows(capsys, "resume", "tiny", "canary-2")[0]["arm"][2] == "5.0% of users"
+    assert len(rows(capsys, "stop", "tiny", "shadow-2")) == 2
+    rows(capsys, "refuse", "tiny", "canary-2", "--why", "slow")
+    assert main(["promote", "tiny", "2"]) == 2
+    assert "was rolled back at" in capsys.readouterr().err
+    assert rows(capsys, "promote", "tiny", "2", "--force") == [{"name": "tiny", "production": 2}]
+    written = rows(capsys, "traffic", "tiny", "--journal")
+    assert [row["what"] for row in written] == [
+        "promote production to version 2",
+        "refuse canary-2",
+        "stop shadow-2",
+        "resume canary-2",
+        "pause canary-2",
+        "start shadow-2: shadow 2",
+        "start canary-2: baseline 1, canary 2",
+        "promote production to version 1",
+    ]
+    assert (written[-1]["by"], written[1]["why"]) == ("ada", "slow")
+    assert rows(capsys, "traffic", "tiny") == []
+
+
+def test_versions_are_compared_by_name(published: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    published.promote("tiny", 1)
+    started = rows(capsys, "ab", "tiny", "old", "1", "new", "2", "--share", "0.5")
+    assert [row["arm"][1:] for row in started] == [
+        ["old, version 1", "25.0% of users"],
+        ["new, version 2", "25.0% of users"],
+    ]
+    assert main(["interleave", "tiny", "2", "--share", "0.6"]) == 2
+    assert "needs 0.6 of the users" in capsys.readouterr().err
+    assert len(rows(capsys, "interleave", "tiny", "2", "--share", "0.4")) == 4

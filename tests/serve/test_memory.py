@@ -1,0 +1,73 @@
+"""Whether a version fits beside what serves, and what becomes of one that answers nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recray.config import ConfigError
+from recray.serve import memory
+from recray.serve.follower import Follower
+from recray.serve.memory import available_bytes, require_memory
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import OpenedVersion, open_served
+from recray.store import Store
+from tests.serve.world import APPLICATION
+
+
+def test_what_is_left_is_that_of_the_machine_or_of_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert available_bytes() is None
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  2048 kB\n")
+    assert available_bytes() == 2048 * 1024
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 50000\n")
+    assert available_bytes() == 150_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_bytes() == 2048 * 1024
+
+
+def test_a_version_without_room_leaves_the_old_one_serving(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower(own_store, APPLICATION, Pipeline)
+    own_store.promote(APPLICATION, 2)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000)
+    follower.poll()
+    assert follower.current.reference.version == 1
+    assert "MiB beside what serves, and 0 MiB are left" in (follower.problem or "")
+    monkeypatch.undo()
+    require_memory(open_served(own_store, APPLICATION, 2))
+
+
+def test_what_served_before_comes_back_without_being_loaded(own_store: Store) -> None:
+    loads = []
+
+    def load(bundles: object) -> object:
+        loads.append(bundles)
+        return object()
+
+    follower = Follower(own_store, APPLICATION, load)
+    first = follower.current
+    own_store.promote(APPLICATION, 2)
+    follower.poll()
+    own_store.rollback(APPLICATION)
+    follower.poll()
+    assert follower.current is first
+    assert len(loads) == 2
+
+
+def test_a_version_whose_scores_are_no_numbers_is_refused(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_numbers(*asked: np.ndarray) -> np.ndarray:
+        return np.full(len(asked[-1]), np.nan, np.float32)
+
+    bundles = open_served(own_store, APPLICATION, 2)
+    monkeypatch.setattr(type(OpenedVersion(bundles).ranker), "score", not_numbers)
+    with pytest.raises(ConfigError, match="scores that are no numbers: it is damaged"):
+        Pipeline(bundles)

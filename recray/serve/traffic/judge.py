@@ -255,7 +255,7 @@ class Judge:
         return user
 
     def _thresholds_ms(self) -> list[float]:
-        """Quantiles of the baseline's answers so far, a little old; while these are few, no answer is slow."""
+        """Quantiles of the baseline's answers so far, a little old; while these are few, none is slow."""
         times = self._counts[0].took_ms
         if times.total >= self._renew_at:
             self._slow_ms = [times.quantile(q) or NEVER_MS for q in QUANTILES.values()]

@@ -186,7 +186,7 @@ def test_a_restart_changes_nothing() -> None:
     whole, part = Judge(SHARES, QUICK), Judge(SHARES, QUICK)
     for number, each in enumerate(requests):
         if number == 9000:
-            part = Judge.from_json(json.loads(json.dumps(part.to_json())))
+            part = Judge.from_json(json.loads(json.dumps(part.to_json(), allow_nan=False)))
         for one in (whole, part):
             arm = "candidate" if each.candidate else "baseline"
             one.exposed(arm, each.user, each.at, each.took_ms, failed=each.failed)
@@ -197,6 +197,14 @@ def test_a_restart_changes_nothing() -> None:
     assert part.to_json() == whole.to_json()
     assert part.verdict(400) == whole.verdict(400)
     assert json.dumps(part.numbers(400), allow_nan=False) == json.dumps(whole.numbers(400), allow_nan=False)
+
+
+def test_what_is_written_at_once_is_json() -> None:
+    judge = Judge(SHARES)
+    judge.exposed("baseline", "u", 0, 50.0)
+    again = Judge.from_json(json.loads(json.dumps(judge.to_json(), allow_nan=False)))
+    assert again.to_json() == judge.to_json()
+    assert json.dumps(judge.numbers(1), allow_nan=False)
 
 
 def test_equal_arms_are_stopped_as_rarely_as_alpha_says() -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,13 +98,8 @@ class Enrolled:
 
     def closed(self, now: float) -> list[tuple[User, Window]]:
         """Users whose window has closed since the last call, in the order of first answers."""
-        found = []
-        while self.open:
-            key = next(iter(self.open))
-            if self.open[key].closes_at > now:
-                break
-            found.append((User.unpacked(self._packed[key]), self.open.pop(key)))
-        return found
+        done = list(takewhile(lambda each: each[1].closes_at <= now, self.open.items()))
+        return [(User.unpacked(self._packed[key]), self.open.pop(key)) for key, _ in done]
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -40,6 +40,7 @@ from recray.serve.traffic.sentences import mismatched, shown, still_missing, wor
 
 Action = Literal["promote", "hold", "roll back"]
 LEAST_TIMES = 100  # answers of the baseline before its quantiles are thresholds
+NEVER_MS = 1e12  # a threshold until then; JSON has no infinity
 RENEWAL = 1.05  # growth of their number after which the thresholds are read anew
 
 
@@ -73,10 +74,9 @@ class Judge:
         self._evidence = [Evidence() for _ in self.arms[1:]]
         self._sample_ratio = SampleRatio()
         self._users = Enrolled(self.guardrails.most_users)
-        self._moved = self._left_out = (
-            0  # requests: of users in another arm than their first, and not enrolled
-        )
-        self._slow_ms = [math.inf] * len(QUANTILES)
+        self._moved = 0  # requests of users in another arm than their first
+        self._left_out = 0  # requests of users who are not enrolled
+        self._slow_ms = [NEVER_MS] * len(QUANTILES)
         self._renew_at = LEAST_TIMES
         self._began: float | None = None
         self._ended: dict[str, tuple[Action, str]] = {}  # of each candidate: what has been decided for good
@@ -255,10 +255,10 @@ class Judge:
         return user
 
     def _thresholds_ms(self) -> list[float]:
-        """Quantiles of the baseline's answers so far, a little old; infinite while these are few."""
+        """Quantiles of the baseline's answers so far, a little old; while these are few, none is slow."""
         times = self._counts[0].took_ms
         if times.total >= self._renew_at:
-            self._slow_ms = [times.quantile(q) or math.inf for q in QUANTILES.values()]
+            self._slow_ms = [times.quantile(q) or NEVER_MS for q in QUANTILES.values()]
             self._renew_at = math.ceil(times.total * RENEWAL)
         return self._slow_ms
 

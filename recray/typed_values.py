@@ -36,7 +36,8 @@ C = TypeVar("C", bound=Config)
 def nearest(name: str, valid: Iterable[str]) -> str:
     """``", did you mean 'x'?"`` where something close exists, else the valid names."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1)
+    same = [one for one in names if one.casefold() == name.casefold()]
+    close = same or difflib.get_close_matches(name, names, n=1)
     if close:
         return f", did you mean {close[0]!r}?"
     return f"; valid: {', '.join(names)}" if names else ""

@@ -37,6 +37,7 @@ def test_override_by_dotted_path_leaves_the_original_alone() -> None:
     ("changes", "message"),
     [
         ({"optim.lrr": 1.0}, r"no setting 'optim.lrr' in Optim, did you mean 'lr'\?"),
+        ({"optim.LR": 1.0}, r"no setting 'optim.LR' in Optim, did you mean 'lr'\?"),
         ({"zzz": 1}, "no setting 'zzz' in Run; valid: kind, name, optim, steps"),
         ({"steps.more": 1}, "no setting 'steps.more' in int"),
         ({"steps": "many"}, "steps must be int, got 'many'"),

@@ -13,7 +13,7 @@ import polars as pl
 
 from recray.arrays import Float32s, Float64s, Int64s
 from recray.features.columns import labels, unix_seconds
-from recray.features.items import GENRES, MAX_GENRES, Items, Labels
+from recray.features.items import GENRES, MAX_GENRES, Items, Labels, single
 
 A = TypeVar("A", Float32s, Float64s)
 
@@ -36,7 +36,7 @@ def with_rows(items: Items, num_items: int, rows_M: Int64s, table: pl.DataFrame)
     return Items(
         {name: _with_labels(name, column, num_items, rows_M, table) for name, column in items.labels.items()},
         {
-            name: _placed(values_I, num_items, rows_M, numbers(name))
+            name: _placed(values_I, num_items, rows_M, single(numbers(name)))
             for name, values_I in items.numbers.items()
         },
         {name: _placed(values_I, num_items, rows_M, dates(name)) for name, values_I in items.dates.items()},
@@ -52,7 +52,7 @@ def _none(table: pl.DataFrame) -> Float64s:
     return np.full(len(table), np.nan)
 
 
-def _placed(values_I: A, num_items: int, rows_M: Int64s, values_M: Float64s) -> A:
+def _placed(values_I: A, num_items: int, rows_M: Int64s, values_M: A) -> A:
     placed_I = np.full(num_items, np.nan, values_I.dtype)
     placed_I[: len(values_I)] = values_I
     placed_I[rows_M] = values_M

@@ -55,7 +55,7 @@ def item_features(items: pl.DataFrame) -> Items:
 
     return Items(
         {c.name: _labels(c, MAX_GENRES if c.name == GENRES else None) for c in of("labels")},
-        {c.name: _floats(c.cast(pl.Float64)).astype(np.float32) for c in of("number", "year")},
+        {c.name: single(_floats(c.cast(pl.Float64))) for c in of("number", "year")},
         {c.name: _floats(unix_seconds(c)) for c in of("date")},
     )
 
@@ -80,6 +80,12 @@ def _floats(column: pl.Series) -> Float64s:
     values: Float64s = column.fill_null(np.nan).to_numpy().astype(np.float64)
     values[np.isinf(values)] = np.nan
     return values
+
+
+def single(values_N: Float64s) -> Float32s:
+    """In single precision; what that cannot hold is missing, as infinity is."""
+    too_large_N = np.abs(values_N) > np.finfo(np.float32).max
+    return np.where(too_large_N, np.nan, values_N).astype(np.float32)
 
 
 def item_frame(items: Items, num_items: int) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Items that must not be served, as things stand. Readers see the old state or the new one."""
 
+import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,21 +15,28 @@ class BarredNow(NamedTuple):
 
 
 class Barred:
-    """May be changed by one thread while others read ``now``."""
+    """What a catalogue says cannot be had, but for those of which something else was told since, in whichever
+    order the two come. May be changed by several threads while others read ``now``."""
 
     def __init__(self, num_items: int) -> None:
-        self.now = BarredNow(np.zeros(num_items, bool), np.empty(0, np.int64))
+        self._mask_I, self._told = np.zeros(num_items, bool), dict[int, bool]()
+        self.now = BarredNow(self._mask_I, np.empty(0, np.int64))
+        self._lock = threading.Lock()
 
     def bar(self, mask_I: Bools) -> None:
-        """These items too."""
-        self._set(self.now.mask_I | mask_I)
+        """These items too, by the catalogue."""
+        with self._lock:
+            self._mask_I = self._mask_I | mask_I
+            self._set()
 
     def change(self, available: Mapping[int, bool]) -> None:
         """Whether each of some items can be had now, by its row."""
-        mask_I = self.now.mask_I.copy()
-        for row, can_be_had in available.items():
-            mask_I[row] = not can_be_had
-        self._set(mask_I)
+        with self._lock:
+            self._told |= available
+            self._set()
 
-    def _set(self, mask_I: Bools) -> None:
+    def _set(self) -> None:
+        mask_I = self._mask_I.copy()
+        for row, can_be_had in self._told.items():
+            mask_I[row] = not can_be_had
         self.now = BarredNow(mask_I, np.flatnonzero(mask_I))

@@ -9,13 +9,15 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from cachetools import LRUCache
 from torch import nn
 
-from recray.arrays import Float32s
+from recray.arrays import Float32s, Int64s
 from recray.bundles.newcomers import Grown, Told
 from recray.bundles.retriever import COUNT_COLUMN, RetrieverFiles
 from recray.contract import Scorer
 from recray.features.added_items import with_rows
+from recray.features.candidates import Candidates
 from recray.features.live_log import LiveLog
 from recray.serve.item_content import Values, table_of
 from recray.serve.versions import OpenedVersion
@@ -76,6 +78,15 @@ class ExtendedVersion(OpenedVersion):
         assert isinstance(log, LiveLog)
         num_items, (_, rows_M, table) = len(self._said.items), self._said
         return log.with_items(with_rows(log.items, num_items, rows_M, table), num_items)
+
+    @cached_property
+    def recent(self) -> LRUCache[int, Candidates]:
+        return self._version.recent
+
+    @cached_property
+    def popular_first_I(self) -> Int64s:
+        published_I = self._version.popular_first_I
+        return np.append(published_I, np.arange(len(published_I), len(self._said.items)))
 
     @cached_property
     def ranker(self) -> Scorer | None:

@@ -60,8 +60,9 @@ def in_column(value: object, dtype: pl.DataType) -> object:
     if dtype.is_float():
         return _held(float(_number(value, (int, float), "a finite number")), dtype)
     if isinstance(dtype, pl.List) and dtype.inner == pl.String:
-        _need(isinstance(value, list) and len(value) <= MOST_LABELS, value, f"at most {MOST_LABELS} texts")
+        _need(isinstance(value, list), value, f"a list of at most {MOST_LABELS} texts")
         assert isinstance(value, list)
+        _need(len(value) <= MOST_LABELS, len(value), f"at most {MOST_LABELS} texts")
         return [_text(each) for each in value]
     if isinstance(dtype, (pl.Date, pl.Datetime)):
         return _moment(value, dtype)

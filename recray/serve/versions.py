@@ -6,19 +6,27 @@ from functools import cached_property
 
 import polars as pl
 import torch
+from cachetools import LRUCache
 from torch import nn
 
-from recray.arrays import Float32s
+from recray.arrays import Float32s, Int64s
 from recray.bundles.clicks import scores_rows
 from recray.bundles.decoder import GenerativeFiles, load_decoder, read_generative
 from recray.bundles.freshness import read_ages
 from recray.bundles.log import read_log
 from recray.bundles.newcomers import Newcomers
 from recray.bundles.ranker import read_ranker
-from recray.bundles.retriever import RetrieverFiles, read_catalogue, read_item_vectors, read_retriever
+from recray.bundles.retriever import (
+    COUNT_COLUMN,
+    RetrieverFiles,
+    read_catalogue,
+    read_item_vectors,
+    read_retriever,
+)
 from recray.bundles.weights import load_model
 from recray.contract import Scorer
 from recray.eval.ages import helps_until
+from recray.features.candidates import Candidates, popular_first
 from recray.features.log import EVENT_FILE, EventLog
 from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
@@ -27,6 +35,8 @@ from recray.serve.item_content import Fitting
 from recray.serve.version import Version, version
 from recray.store import Bundle, Reference, Store, StoreError
 from recray.store.names import stacks
+
+USERS_REMEMBERED = 4_096  # of 250 candidates: three kilobytes each
 
 
 @dataclass(frozen=True)
@@ -204,6 +214,18 @@ class OpenedVersion:
     def barred(self) -> Barred:
         """What must not be served of it: its stages share it."""
         return Barred(len(self.catalogue[1]))
+
+    @cached_property
+    def recent(self) -> LRUCache[int, Candidates]:
+        """What the first stage found for users before; of one thread, and of what goes on with it."""
+        return LRUCache(USERS_REMEMBERED)
+
+    @cached_property
+    def popular_first_I(self) -> Int64s:
+        """All items, most training events first, ties by id; reads no vectors of a retriever."""
+        if self.is_generative:
+            return popular_first(self.decoder_files.item_counts_I)
+        return popular_first(self.catalogue[1][COUNT_COLUMN].cast(pl.Int64).to_numpy())
 
     @cached_property
     def ranker(self) -> Scorer | None:

@@ -129,3 +129,12 @@ def test_labels_that_nothing_had_before_count_and_genres_stay_few() -> None:
     assert (items.labels[GENRES].places_IW[rows_M] > 0).sum(axis=1).tolist() == [1, 1]
     assert items.labels["brand"].names == ("a", "b", "c")
     assert items.labels["brand"].places_IW[rows_M].tolist() == [[3], [3]]
+
+
+def test_what_single_precision_cannot_hold_is_missing() -> None:
+    prices = pl.DataFrame({"price": [1.0, 1e39, -1e308, 3e38]})
+    items = item_features(prices)
+    np.testing.assert_array_equal(items.numbers["price"], np.float32([1.0, np.nan, np.nan, 3e38]))
+    told = with_rows(items, 6, np.array([4, 5, 0]), pl.DataFrame({"price": [1e308, 2.0, 4e38]}))
+    expected = np.float32([np.nan, np.nan, np.nan, 3e38, np.nan, 2.0])
+    np.testing.assert_array_equal(told.numbers["price"], expected)

@@ -1,6 +1,7 @@
 """Answers that are given again: only to the same question, and never one that misses what was told."""
 
 import asyncio
+import math
 import shutil
 import signal
 import time
@@ -195,6 +196,8 @@ def test_a_process_keeps_so_many_items(monkeypatch: pytest.MonkeyPatch, client: 
 def test_negative_times_are_refused() -> None:
     with pytest.raises(ValueError, match="cache_s must not be negative"):
         ServiceConfig(application="a", cache_s=-1)
+    with pytest.raises(ValueError, match="cache_s must not be negative or without end, got nan"):
+        ServiceConfig(application="a", cache_s=math.nan)
 
 
 def test_positions_of_two_hubs_say_nothing_of_each_other() -> None:

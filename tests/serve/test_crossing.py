@@ -1,5 +1,7 @@
 """New items on their way between deployments that do not know the same ones, or not in the same order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,10 @@ def test_a_query_loses_what_is_not_known_where_it_arrives() -> None:
     assert nothing.history_times is None
     assert nothing.exclude_ids.tolist() == []
     assert RETRIEVAL.query_back(INGRESS.query_out(query(None, []))).history_ids is None
+    seen = INGRESS.query_out(replace(query(None, []), seen_ids=np.array([2, 11, 12])))
+    arrived = RETRIEVAL.query_back(seen)
+    assert arrived.seen_ids is not None
+    assert arrived.seen_ids.tolist() == [2, 10]
 
 
 @pytest.mark.parametrize("explained", [False, True])

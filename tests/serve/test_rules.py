@@ -1,5 +1,6 @@
 """Business rules, each against what its words say."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,7 +124,10 @@ def test_an_item_of_tomorrow_is_as_new_as_one_of_today() -> None:
     [
         ({"gain": 1.0}, "name the column"),
         ({"gain": -1.0}, "must not be negative"),
+        ({"gain": math.nan}, "must not be negative or without end, got nan"),
+        ({"gain": math.inf}, "must not be negative or without end, got inf"),
         ({"half_life_days": 0.0}, "must be positive"),
+        ({"half_life_days": math.nan}, "must be positive"),
     ],
 )
 def test_wrong_options_of_newness_are_refused(options: dict[str, float], problem: str) -> None:
@@ -167,7 +171,16 @@ def test_what_fills_a_list_is_not_drawn() -> None:
     np.testing.assert_allclose(state.propensities_S, [1 / 3, 1 / 2, 1, 1, 1])
 
 
-@pytest.mark.parametrize("options", [{"epsilon": 1.5}, {"temperature": 0.0}, {"among": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epsilon": 1.5},
+        {"epsilon": math.nan},
+        {"temperature": 1e-320},
+        {"temperature": math.nan},
+        {"among": 0},
+    ],
+)
 def test_wrong_options_of_exploration_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"explore: {next(iter(options))} must be"):
         ExploreConfig(**options)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recray.bundles.searcher import Searcher
+from recray.features.candidates import popular_first
 from recray.serve.barred import Barred
 from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
@@ -183,7 +184,7 @@ def test_a_second_source_that_is_late_is_left_out_and_retrieval_is_not(
 def test_popular_items_follow_what_can_be_had() -> None:
     barred = Barred(5)
     barred.bar(np.array([True, False, False, False, False]))  # when the version was loaded
-    popular = Popular(np.array([9, 7, 7, 8, 1]), barred)
+    popular = Popular(popular_first(np.array([9, 7, 7, 8, 1])), barred)
     assert popular.first_I.tolist() == [3, 1, 2, 4, 0]
     assert popular.first_I is popular.first_I
     barred.change({0: True, 3: False, 1: False})

@@ -46,11 +46,13 @@ class Growing(Generic[T]):
         self._making = threading.Lock()
         self._heard = self._made_of = 0  # changes of the content
         self._not_before = 0.0  # monotonic time
+        self.revision = 0  # changes of the content that ``now`` knows
         with self._making:
             feed.attach(self)
             now = self._extended() if self._content else None
             self.now: T = make(version, self._live) if now is None else now
-            self.revision = self._made_of  # changes of the content that ``now`` knows
+            if now is not None:
+                self.revision = self._made_of
 
     def tell(self, told: Sequence[Told]) -> None:
         """Called by one thread at a time, while others ask."""
@@ -61,8 +63,8 @@ class Growing(Generic[T]):
                 self._heard += 1
 
     def grow(self) -> None:
-        """Takes in what was said of items since, all at once; not where that was done a moment ago."""
-        if self._made_of == self._heard or time.monotonic() < self._not_before:
+        """Takes in what was said of items since, all at once; not where that was tried a moment ago."""
+        if self.revision == self._heard or time.monotonic() < self._not_before:
             return
         if self._making.acquire(blocking=False):  # whoever makes the first one takes in all that there is
             try:
@@ -85,8 +87,10 @@ class Growing(Generic[T]):
                 live.take_over(self._live)
                 self._live = live
         except Exception as error:  # whatever is wrong with what was said, the version must go on
-            log.exception("%s does not take in new items", self._published.bundles.reference)
-            self.problem = f"what was told of items is not taken in: {type(error).__name__}: {error}"[:1000]
+            problem = f"what was told of items is not taken in: {type(error).__name__}: {error}"[:1000]
+            if problem != self.problem:
+                log.exception("%s does not take in new items", self._published.bundles.reference)
+            self.problem, self._not_before = problem, time.monotonic() + LONGEST_IDLE_S
             return None
         took_s = time.monotonic() - began
         self._not_before = time.monotonic() + min(IDLE_SHARE * took_s, LONGEST_IDLE_S)

@@ -146,7 +146,7 @@ def _add_similar(app: FastAPI, service: Recommends, metrics: GatewayMetrics) -> 
         k: Annotated[int, Query(ge=1, le=MAX_K)] = 10,
     ) -> Response:
         """The items whose vectors are nearest to one item's."""
-        answer = await service.similar(item_id, k)
+        answer = await service.similar(item_id.strip(), k)
         answer["request_id"] = request_id_of(request.scope)
         metrics.answered("similar", 200)
         return reply(request.scope, answer)

@@ -1,5 +1,6 @@
 """Every option of a served application, declared once: for jobs, Serve's config files and the measurement."""
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,10 +38,10 @@ class ServiceConfig(StagesConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("budget_ms", "cache_s"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must not be negative or without end, got {getattr(self, name)}")
         for name in ("poll_s", "stage_within_s"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
     def open_store(self) -> Store:

@@ -52,14 +52,19 @@ class Crossing:
         return rows_N
 
     def query_out(self, query: Query) -> Query:
-        exclude_ids, history_ids = self.out(query.exclude_ids), query.history_ids
+        exclude_ids, history_ids, seen_ids = self.out(query.exclude_ids), query.history_ids, query.seen_ids
         if history_ids is not None:
             history_ids = self.out(history_ids)
-        return replace(query, exclude_ids=exclude_ids, history_ids=history_ids)
+        if seen_ids is not None:
+            seen_ids = self.out(seen_ids)
+        return replace(query, exclude_ids=exclude_ids, history_ids=history_ids, seen_ids=seen_ids)
 
     def query_back(self, query: Query) -> Query:
         exclude_ids, history_ids = self.back(query.exclude_ids), query.history_ids
-        history_times = query.history_times
+        seen_ids, history_times = query.seen_ids, query.history_times
+        if seen_ids is not None:
+            seen_ids = self.back(seen_ids)
+            seen_ids = seen_ids[seen_ids >= 0]
         if history_ids is not None:
             history_ids = self.back(history_ids)
             is_known_H = history_ids >= 0
@@ -71,6 +76,7 @@ class Crossing:
             exclude_ids=exclude_ids[exclude_ids >= 0],
             history_ids=history_ids,
             history_times=history_times,
+            seen_ids=seen_ids,
         )
 
     def candidates_out(self, candidates: Candidates) -> Candidates:

@@ -17,7 +17,7 @@ from recray.serve.http import answers
 from recray.serve.http.admin import Change
 from recray.serve.http.live_requests import ItemRequest
 from recray.serve.http.requests import RecommendRequest, RequestError
-from recray.serve.item_content import ContentError, Values, check
+from recray.serve.item_content import Values, check
 from recray.serve.place.answer_cache import AnswerCache, Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
@@ -116,7 +116,8 @@ class HearingService(FollowingService, Generic[T]):
                 cannot take in new items; else as ``tell``.
         """
         told: list[Told] = []
-        item_id = item_id.strip()
+        if not (item_id := item_id.strip()):
+            raise RequestError(422, "invalid_request", "item_id: must not be empty")
         if request.content:
             self._check_content(item_id, request.content)
             told.append(Content(item_id, request.content))
@@ -131,8 +132,6 @@ class HearingService(FollowingService, Generic[T]):
         if bundles.is_generative:
             raise RequestError(422, "cannot_register", f"{bundles.retriever.reference} {CANNOT_GROW}")
         try:
-            if not item_id:
-                raise ContentError("item_id: must not be empty")
             item_id.encode()
             check(content, self.catalogue.schema)
         except ValueError as error:

@@ -10,6 +10,8 @@ from recray.ops.exploration import Drawn, epsilon_greedy, plackett_luce
 from recray.serve.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
+LEAST_TEMPERATURE = 1e-3  # at which nothing is left to chance
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
@@ -29,8 +31,8 @@ class ExploreConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.epsilon <= 1.0:
             raise ConfigError(f"explore: epsilon must be between 0 and 1, got {self.epsilon}")
-        if self.temperature <= 0:
-            raise ConfigError(f"explore: temperature must be positive, got {self.temperature}")
+        if not self.temperature >= LEAST_TEMPERATURE:
+            raise ConfigError(f"explore: temperature must be at least 0.001, got {self.temperature}")
         if self.among < 1:
             raise ConfigError(f"explore: among must be at least 1, got {self.among}")
 

@@ -1,5 +1,6 @@
 """A rule: what is new stands higher."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +27,9 @@ class FreshConfig:
     """Column of the items that says since when there is one: a date, or a moment."""
 
     def __post_init__(self) -> None:
-        if self.gain < 0:
-            raise ConfigError(f"fresh: gain must not be negative, got {self.gain}")
-        if self.half_life_days <= 0:
+        if not 0 <= self.gain < math.inf:
+            raise ConfigError(f"fresh: gain must not be negative or without end, got {self.gain}")
+        if not self.half_life_days > 0:
             raise ConfigError(f"fresh: half_life_days must be positive, got {self.half_life_days}")
         if self.gain and not self.column:
             raise ConfigError("fresh: name the column of the items that says since when, in column")

@@ -15,7 +15,7 @@ from recray.batch import Jagged, QueryBatch
 from recray.bundles.decoder import load_decoder, read_generative
 from recray.config import ConfigError
 from recray.contract import Generative
-from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_first, popular_only
+from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_only
 from recray.features.look_ups import LookUps
 from recray.serve.barred import Barred
 from recray.serve.query import UNKNOWN_USER, Query
@@ -50,7 +50,7 @@ class DecoderRetrieve:
         self._log = version.event_log
         self._generator = Generator(version.decoder, counts_I, cold_share)
         self._at_once = version.decoder.config.beams
-        self._popular_first_I = popular_first(counts_I)
+        self._popular_first_I = version.popular_first_I
         self._item_ID = version.item_vectors()
 
     def __call__(self, state: RequestState) -> RequestState:

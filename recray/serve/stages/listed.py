@@ -7,10 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal
 
-import polars as pl
-
 from recray.bundles.ranker import read_candidate_config
-from recray.bundles.retriever import COUNT_COLUMN
 from recray.bundles.searcher import Searcher
 from recray.config import ConfigError
 from recray.features.candidates import CandidateConfig
@@ -87,20 +84,17 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
             cold_share=config.cold_share,
         )
     searcher = Searcher(files, version.retriever_model)
-    counts_I, log, candidates = files.item_counts_I, version.event_log, _candidates(bundles)
-    return Retrieve(searcher, counts_I, log, candidates, second, barred, keeps_seen=keeps_seen)
+    first_I, log, candidates = version.popular_first_I, version.event_log, _candidates(bundles)
+    return Retrieve(searcher, first_I, log, candidates, second, barred, keeps_seen=keeps_seen)
 
 
 def open_stand_in(config: StagesConfig, version: OpenedVersion) -> StandIn:
     """What takes the place of the first stage; of a retriever it reads the catalogue, and no vectors."""
-    bundles = version.bundles
-    if version.is_generative:
-        counts_I = version.decoder_files.item_counts_I
-    else:
-        counts_I = version.catalogue[1][COUNT_COLUMN].cast(pl.Int64).to_numpy()
-    barred = config.rules.available.barred(version) or Barred(len(counts_I))
+    bundles, first_I = version.bundles, version.popular_first_I
+    barred = config.rules.available.barred(version) or Barred(len(first_I))
     keeps_seen = _keeps_seen(config, bundles)
-    return StandIn(Known(counts_I, version.event_log, barred, _candidates(bundles), keeps_seen))
+    known = Known(first_I, version.event_log, barred, _candidates(bundles), keeps_seen)
+    return StandIn(known, version.recent)
 
 
 def _candidates(bundles: ServedBundles) -> CandidateConfig:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from recray.arrays import Float32s, Int64s
 from recray.bundles.searcher import Searcher, single_query
-from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather, popular_first
+from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather
 from recray.features.look_ups import LookUps
 from recray.features.past import heard_until
 from recray.serve.barred import Barred, BarredNow
@@ -75,8 +75,8 @@ def asked_at(query: Query, history: History, log: LookUps | None) -> int:
 class Popular:
     """All items, most popular first; those that cannot be had are last, as long as that is so."""
 
-    def __init__(self, item_counts_I: Int64s, barred: Barred) -> None:
-        self._all_I, self._barred = popular_first(item_counts_I), barred
+    def __init__(self, popular_first_I: Int64s, barred: Barred) -> None:
+        self._all_I, self._barred = popular_first_I, barred
         self._made: tuple[BarredNow | None, Int64s] = None, self._all_I
 
     @property
@@ -105,7 +105,7 @@ class Retrieve:
     def __init__(
         self,
         searcher: Searcher,
-        item_counts_I: Int64s,
+        popular_first_I: Int64s,
         log: LookUps | None,
         config: CandidateConfig,
         second_source: Source | None = None,
@@ -113,11 +113,11 @@ class Retrieve:
         *,
         keeps_seen: bool = False,
     ) -> None:
-        self._barred = barred or Barred(len(item_counts_I))
+        self._barred = barred or Barred(len(popular_first_I))
         self._keeps_seen = keeps_seen
         self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
         self._second_guard = Guard("second_source")
-        self._popular = Popular(item_counts_I, self._barred)
+        self._popular = Popular(popular_first_I, self._barred)
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source)."""

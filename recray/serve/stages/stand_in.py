@@ -18,13 +18,11 @@ from recray.serve.stages.guard import Guard
 from recray.serve.stages.retrieve import Popular, further_of, removed_for, retrieved
 from recray.serve.state import RequestState, RetrievalStage, Skipped
 
-USERS_REMEMBERED = 4_096  # of 250 candidates: three kilobytes each
-
 
 class Known(NamedTuple):
     """What a stand-in goes by: little, beside vectors and an index."""
 
-    item_counts_I: Int64s  # training events of each item
+    popular_first_I: Int64s  # all items
     log: LookUps | None  # what known users have seen
     barred: Barred
     config: CandidateConfig
@@ -32,12 +30,15 @@ class Known(NamedTuple):
 
 
 class StandIn:
-    """A first stage that always has an answer. Belongs to one thread."""
+    """A first stage that always has an answer. Belongs to one thread.
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
-        self._popular = Popular(known.item_counts_I, known.barred)
-        self._found: LRUCache[int, Candidates] = LRUCache(USERS_REMEMBERED)
+    Args:
+        found: for users before, also by those that know more items or fewer.
+    """
+
+    def __init__(self, known: Known, found: LRUCache[int, Candidates]) -> None:
+        self._known, self._found = known, found
+        self._popular = Popular(known.popular_first_I, known.barred)
 
     def remember(self, state: RequestState) -> None:
         """What the first stage itself has found for a known user."""
@@ -64,7 +65,7 @@ class StandIn:
         if found is None:
             return popular_only(self._popular.first_I, gone_ids, 0)
         item_ids_K, scores_K, sources_K = found
-        kept_K = ~np.isin(item_ids_K, gone_ids)
+        kept_K = ~np.isin(item_ids_K, gone_ids) & (item_ids_K < len(self._known.popular_first_I))
         return Candidates(item_ids_K[kept_K], scores_K[kept_K], sources_K[kept_K])
 
 

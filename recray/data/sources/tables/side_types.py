@@ -6,7 +6,8 @@ type       told by                                                 stored as
 category   anything else; names that end in ``id``, ``code``       String
 list       ``a|b``, ``['a', 'b']``                                 List[String]
 path       ``A > B``                                               List[String]: ``A``, ``A > B``
-boolean    true and false, yes and no; by the name 0/1, y/n too    Boolean
+boolean    true and false, yes and no, also in German, as Excel    Boolean
+           writes them; by the name 0/1, y/n too
 number     numbers throughout                                      Float64; ``year`` Int32
 price      the name, or a currency on the numbers                  Float64
 date       dates throughout                                        Date
@@ -33,7 +34,10 @@ _PRICES = ("price", "cost", "amount", "preis", "listprice", "saleprice", "msrp")
 _CODE = re.compile(r"(?:id|code|zip|ean|isbn|sku)$")
 _CURRENCY = r"(?i)[€$£¥₹]|\b(?:EUR|USD|GBP|CHF|JPY)\b"
 _PATH_MARK = r"\s*>\s*"
-_PLAIN_TRUTH = {"true": True, "false": False, "yes": True, "no": False}
+_PLAIN_TRUTH = {
+    "true": True, "yes": True, "ja": True, "wahr": True,
+    "false": False, "no": False, "nein": False, "falsch": False,
+}
 TRUTH = {**_PLAIN_TRUTH, "1": True, "0": False, "y": True, "n": False, "t": True, "f": False}
 """Words in small letters; the short ones where nothing else can be meant."""
 _FLAG = re.compile(r"(?i)(?:available|in[_ -]?stock|(?:is|has)[_ -].*)$")  # columns where those are meant

@@ -171,6 +171,8 @@ def test_what_events_say_of_items_is_an_item_column(tmp_path: Path) -> None:
         ("x", [True, False, None], "boolean", [True, False, None]),
         ("x", ["True", "false", ""], "boolean", [True, False, None]),
         ("x", ["yes", "no"], "boolean", [True, False]),
+        ("in_stock", ["Ja", "nein", None], "boolean", [True, False, None]),
+        ("x", ["WAHR", "FALSCH"], "boolean", [True, False]),
         ("x", ["y", "n"], "category", ["y", "n"]),
         ("x", ["1", "0"], "number", [1.0, 0.0]),
         ("available", ["1", "0", None], "boolean", [True, False, None]),

@@ -45,9 +45,11 @@ class EventsRequest(BaseModel):
 
     events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST_EVENTS)]
 
-    def told(self) -> tuple[list[Event], list[Outcome]]:
+    def told(self, key: str | None = None) -> tuple[list[Event], list[Outcome]]:
         """What versions are told, and what experiments are.
 
+        Args:
+            key: of the request: under it, events that have no id of their own count once.
         Raises:
             RequestError: 422, an event of the future.
         """
@@ -59,12 +61,10 @@ class EventsRequest(BaseModel):
                 message = f"events[{place}].time: {at} is in the future, it is {now}"
                 raise RequestError(422, "invalid_request", message)
             user = None if event.user_id is None else str(event.user_id)
-            item_id, at = (
-                str(event.item_id),
-                min(at, now),
-            )  # by a clock that is ahead of ours: it happened now
+            item_id, known_by = str(event.item_id), event.event_id or (f"{key}:{place}" if key else None)
+            at = min(at, now)  # by a clock that is ahead of ours: it happened now
             if event.kind != "impression":
-                told.append(Event(user, item_id, float(event.rating), at, event.event_id))
+                told.append(Event(user, item_id, float(event.rating), at, known_by))
             if event.request_id is not None:
                 outcomes.append(Outcome(event.request_id, item_id, event.kind, float(at)))
         return told, outcomes

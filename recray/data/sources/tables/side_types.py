@@ -35,8 +35,14 @@ _CODE = re.compile(r"(?:id|code|zip|ean|isbn|sku)$")
 _CURRENCY = r"(?i)[€$£¥₹]|\b(?:EUR|USD|GBP|CHF|JPY)\b"
 _PATH_MARK = r"\s*>\s*"
 _PLAIN_TRUTH = {
-    "true": True, "yes": True, "ja": True, "wahr": True,
-    "false": False, "no": False, "nein": False, "falsch": False,
+    "true": True,
+    "yes": True,
+    "ja": True,
+    "wahr": True,
+    "false": False,
+    "no": False,
+    "nein": False,
+    "falsch": False,
 }
 TRUTH = {**_PLAIN_TRUTH, "1": True, "0": False, "y": True, "n": False, "t": True, "f": False}
 """Words in small letters; the short ones where nothing else can be meant."""

@@ -23,7 +23,7 @@ from recray.serve.http.gateway import create_app
 from recray.serve.http.haproxy import drain, take_requests
 from recray.serve.http.haproxy_keeper import Admission
 from recray.serve.place.config import PlacementConfig, ServiceConfig
-from recray.serve.place.desk_actor import desk_of
+from recray.serve.place.desk_actor import desk_of, end_desks
 from recray.serve.place.fused import FusedService
 from recray.serve.place.hub_actor import end_hubs, hub_of
 from recray.serve.place.scoring import ScoringService
@@ -186,3 +186,4 @@ def stop() -> None:
         serve.delete(name)
     serve.shutdown()
     end_hubs()
+    end_desks()

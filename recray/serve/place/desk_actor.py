@@ -1,5 +1,6 @@
 """The desk of an application as one Ray actor, which all replicas of all its deployments find by name."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import ray
 
 from recray.serve.place.config import ServiceConfig
-from recray.serve.place.hub_actor import ANSWER_WITHIN_S, NAMESPACE
+from recray.serve.place.hub_actor import ANSWER_WITHIN_S
 from recray.serve.traffic.analysis import Analysis
 from recray.serve.traffic.exposures import Desk, Noted
 from recray.store import Store
+
+NAMESPACE = "recray-desks"
 
 
 class RunningAnalysis(Analysis):
@@ -26,7 +29,7 @@ class ActorDesk:
 
     def __init__(self, config: ServiceConfig) -> None:
         # Whoever comes first starts it.
-        named = {"name": f"{config.application} traffic", "namespace": NAMESPACE, "get_if_exists": True}
+        named = {"name": config.application, "namespace": NAMESPACE, "get_if_exists": True}
         options = ray.remote(RunningAnalysis).options(
             **named, lifetime="detached", num_cpus=0, max_restarts=-1
         )
@@ -43,3 +46,13 @@ class ActorDesk:
 def desk_of(config: ServiceConfig) -> Desk | None:
     """Experiments are on what production serves."""
     return ActorDesk(config) if config.name == "production" else None
+
+
+def end_desks() -> None:
+    """Ends those of this cluster, when they have written down what they know."""
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE:
+            desk = ray.get_actor(named["name"], NAMESPACE)
+            with contextlib.suppress(Exception):  # whatever keeps it from that, it ends
+                ray.get(desk.save.remote(), timeout=ANSWER_WITHIN_S)
+            ray.kill(desk)

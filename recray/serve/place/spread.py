@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from ray.serve.handle import DeploymentHandle
@@ -67,6 +68,13 @@ class Pinned(NamedTuple):
         return self.bundles.reference
 
 
+class Parts(NamedTuple):
+    """The other deployments, as one version meets them."""
+
+    retrieval: Elsewhere
+    ranking: Elsewhere
+
+
 class SpreadService(HearingService[PinnedCatalogue]):
     """Answers whatever becomes of the other deployments."""
 
@@ -79,8 +87,13 @@ class SpreadService(HearingService[PinnedCatalogue]):
     ) -> None:
         hub = hub_of(config)
         feed = feed_of(hub)
-        self._retrieval = Elsewhere("retrieval", retrieval, config.stage_within_s)
-        self._ranking = Elsewhere("ranking", ranking, config.stage_within_s)
+
+        def parts() -> Parts:
+            within_s = config.stage_within_s
+            return Parts(Elsewhere("retrieval", retrieval, within_s), Elsewhere("ranking", ranking, within_s))
+
+        self._parts, self._new_parts = parts(), parts
+        self._of_arms: WeakKeyDictionary[Growing[PinnedCatalogue], Parts] = WeakKeyDictionary()
         self._has_served = False
 
         def make(version: OpenedVersion, live: LiveVersion) -> PinnedCatalogue:
@@ -92,7 +105,7 @@ class SpreadService(HearingService[PinnedCatalogue]):
             bundles.verify()
             growing = Growing(opened(bundles, feed), make, feed)
             # Requests go by a new version when the others have it: until then the old one answers whole.
-            for part in (self._retrieval, self._ranking) if self._has_served else ():
+            for part in self._parts if self._has_served else ():
                 part.load(bundles.reference)
             return growing
 
@@ -109,23 +122,31 @@ class SpreadService(HearingService[PinnedCatalogue]):
         return self.catalogue.known_until
 
     def problem(self) -> str | None:
-        return super().problem() or self._retrieval.problem or self._ranking.problem
+        return super().problem() or self._parts.retrieval.problem or self._parts.ranking.problem
+
+    def _parts_of(self, loaded: Loaded[Growing[PinnedCatalogue]]) -> "Parts":
+        """What an arm's version does to a deployment does not decide whether production asks it."""
+        if loaded is self._serves.loaded:
+            return self._parts
+        if loaded.content not in self._of_arms:
+            self._of_arms[loaded.content] = self._new_parts()
+        return self._of_arms[loaded.content]
 
     async def made(self, request: RecommendRequest, loaded: Loaded[Growing[PinnedCatalogue]]) -> Made:
         clock = StageClock()
-        current = Pinned.of(loaded)
+        current, parts = Pinned.of(loaded), self._parts_of(loaded)
         query, unknown = current.catalogue.query(request)
         clock.lap("lookup")
         with self._one_explanation if query.explain else nullcontext():
-            state = await self._retrieved(current, RequestState(query, clock))
-            state = await self._ranked(current, state)
+            state = await self._retrieved(parts.retrieval, current, RequestState(query, clock))
+            state = await self._ranked(parts.ranking, current, state)
         return Made(answer(current.bundles, current.catalogue, state, unknown), state.heard)
 
-    async def _retrieved(self, current: Pinned, state: RequestState) -> RequestState:
+    async def _retrieved(self, retrieval: Elsewhere, current: Pinned, state: RequestState) -> RequestState:
         query, clock, catalogue = state.query, state.clock, current.catalogue
         asked = catalogue.crossing.query_out(_with_left(state, RETRIEVAL_SHARE))
         try:
-            found = await self._retrieval.ask(
+            found = await retrieval.ask(
                 RequestState, "retrieve", current.reference, asked, budget_ms=asked.budget_ms
             )
         except UnansweredError as error:
@@ -136,12 +157,12 @@ class SpreadService(HearingService[PinnedCatalogue]):
         catalogue.stand_in.remember(found)
         return found
 
-    async def _ranked(self, current: Pinned, state: RequestState) -> RequestState:
+    async def _ranked(self, ranking: Elsewhere, current: Pinned, state: RequestState) -> RequestState:
         """Where the ranking deployment is late or gone, the order of retrieval under the rules."""
         crossing = current.catalogue.crossing
         asked = crossing.out_of(state._replace(query=_with_left(state)))
         try:
-            ranked = await self._ranking.ask(
+            ranked = await ranking.ask(
                 RequestState, "rank", current.reference, asked, budget_ms=asked.query.budget_ms
             )
         except UnansweredError as error:
@@ -159,7 +180,7 @@ class SpreadService(HearingService[PinnedCatalogue]):
         catalogue, crossing = current.catalogue, current.catalogue.crossing
         asked = int(crossing.out(np.array([catalogue.item_row(item_id)]))[0])
         try:
-            near = await self._retrieval.ask(Candidates, "similar", current.reference, asked, k)
+            near = await self._parts.retrieval.ask(Candidates, "similar", current.reference, asked, k)
         except UnansweredError as error:
             message = (
                 f"what is similar is known to the retrieval deployment alone, and that is {error.reason}"

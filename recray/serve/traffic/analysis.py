@@ -102,8 +102,8 @@ class Analysis:
         """
         try:
             self.judge(time.time() if now is None else now)
-            with self._lock:
-                self._save()
+            if time.monotonic() - self._saved > SAVE_EVERY_S:
+                self.save()
             for one in self._running:
                 self._act(one, self._verdicts.get(one.experiment.salt, {}))
             self.problem = None
@@ -146,15 +146,13 @@ class Analysis:
             self._store.promote(self._application, version, by=BY, why=verdict.reason)
             log.warning("%s is promoted: %s", experiment.candidate.reference, verdict.reason)
 
-    def _save(self) -> None:
-        if time.monotonic() - self._saved > SAVE_EVERY_S:
-            self.save()
-
     def save(self) -> None:
         """Writes down what is known, each experiment in one step."""
+        with self._lock:
+            told = {salt: json.dumps(case.to_json()).encode() for salt, case in self._cases.items()}
         self._folder.mkdir(exist_ok=True)
-        for salt, case in self._cases.items():
-            write_whole(self._folder / f"{salt}.json", json.dumps(case.to_json()).encode())
+        for salt, content in told.items():
+            write_whole(self._folder / f"{salt}.json", content)
         self._saved = time.monotonic()
 
     def numbers(self) -> dict[str, Any]:
@@ -178,5 +176,4 @@ class Analysis:
     def _look_on(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
             self.look()
-        with self._lock:
-            self.save()
+        self.save()

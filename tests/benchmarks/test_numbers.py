@@ -66,6 +66,7 @@ SEQUENCE_100K, SEQUENCE_1M = "ml-100k-sequence", "ml-1m-sequence"
 BENCH, RANKED, SERVED = result("sequence"), result("ml-1m-ranking"), result("serving")
 REFIT, REFIT_ROWS = result("refit"), result("refit_rows")
 CLICKS, CODES, GENERATED = result("click_quality"), result("semantic_ids"), result("generative")
+JUDGED = result("guardrails")
 
 
 def requests_per_s(graph: str) -> tuple[float, ...]:
@@ -346,6 +347,18 @@ TABLE = [
         ),
     ),
     Figures("python -m benchmarks.prepare", (), not_kept=("11.3 s", "1.9 GiB")),
+    Figures(
+        "python -m benchmarks.guardrails",
+        (
+            *(
+                Snippet(f"{name} {{}} s", at(JUDGED, f"planted/{name}/seconds/median"))
+                for name in ("1 % errors", "30 % slower", "20 % fewer clicks")
+            ),
+            Snippet(
+                "equal arms stopped in {} of {} runs", at(JUDGED, "equal_arms/stopped", "equal_arms/runs")
+            ),
+        ),
+    ),
     Figures("python -m benchmarks.evaluation", (), not_kept=("0.27 s",)),
 ]
 NUMBER = r"([+-]?\d[\d,]*(?:\.\d+)?)"

@@ -194,6 +194,23 @@ def test_clicks_on_interleaved_lists_are_credited_once(shop: Shop) -> None:
     assert "Users prefer candidate" in experiment["verdicts"]["candidate"]["reason"]
 
 
+def test_an_answer_of_which_much_is_clicked_is_one_that_was(shop: Shop) -> None:
+    shop.begin("ab", versions={"old": 1, "new": 2})
+    answer = shop.ask(USERS[0])
+    for item in answer["items"][:4]:
+        shop.tell(user_id=USERS[0], item_id=item["item_id"], request_id=answer["request_id"])
+    shop.tell(
+        user_id=USERS[0],
+        item_id=answer["items"][0]["item_id"],
+        request_id=answer["request_id"],
+        kind="purchase",
+    )
+    shown = shop.traffic()
+    assert shown["outcomes"] == {"claimed": 5}
+    arms = shown["experiments"][0]["numbers"]["arms"]
+    assert arms[answer["arm"]["arm"]]["outcomes"] == {"click": 1}
+
+
 def test_outcomes_that_belong_to_no_answer_count_for_nothing(shop: Shop) -> None:
     shop.begin("ab", versions={"old": 1, "new": 2})
     answer = shop.ask(USERS[0])

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from cachetools import TTLCache
+
 from recray.config import override
 from recray.monitor.quantiles import LogHistogram
 from recray.monitor.sequential import Preference
-from recray.serve.traffic.claims import Claim
+from recray.serve.traffic.claims import MOST_REMEMBERED, REMEMBERED_S, Claim
 from recray.serve.traffic.exposures import Exposure, LeftOut, Shadowed
 from recray.serve.traffic.guardrails import Guardrails
 from recray.serve.traffic.judge import Judge, Verdict
@@ -40,6 +42,8 @@ class ComparedCase:
         shares = {arm.name: arm.share for arm in experiment.arms}
         self._judge = Judge.from_json(told) if told else Judge(shares, rails)
         self._candidates = [arm.name for arm in experiment.arms[1:]]
+        self._successes = rails.outcomes
+        self._clicked: TTLCache[str, None] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)  # answers, by request id
 
     def exposed(self, exposure: Exposure) -> None:
         self._judge.exposed(
@@ -53,7 +57,13 @@ class ComparedCase:
         )
 
     def happened(self, claim: Claim) -> None:
-        self._judge.outcome(claim.exposure.user, claim.outcome.kind, claim.outcome.at)
+        """However much of an answer is clicked, it is one answer that was."""
+        exposure, outcome = claim
+        if outcome.kind in self._successes:
+            if exposure.request_id in self._clicked:
+                return
+            self._clicked[exposure.request_id] = None
+        self._judge.outcome(exposure.user, outcome.kind, outcome.at)
 
     def shadowed(self, one: Shadowed | LeftOut) -> None:
         """Nobody shadows it."""

@@ -23,6 +23,7 @@ from benchmarks.serving_world import APPLICATION, WorldSize, publish_world
 from recray.serve.http.haproxy import free_port
 from recray.serve.traffic.operations import Operations
 from recray.store import Store
+from recray.store.journal import TurnAction
 from recray.store.ledger import TrafficLedger
 
 log = logging.getLogger("benchmarks.serving")
@@ -108,7 +109,9 @@ def _shadow_in_turns(
     on.shadow(2)
     time.sleep(5.0)  # it is loaded
     for _ in range(SHADOW_ROUNDS):
-        for rounds, action in ((found.plain, "pause"), (found.shadowed, "resume")):
+        actions: tuple[tuple[list[OpenResult], TurnAction], ...]
+        actions = (found.plain, "pause"), (found.shadowed, "resume")
+        for rounds, action in actions:
             on.turn(action, "shadow-2")
             time.sleep(2.0)
             rounds.append(open_load.run(server.port, SHADOW_RATE, seconds, bodies))

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -10,6 +10,7 @@ from recray.cli.listing import Listing
 
 if TYPE_CHECKING:
     from recray.serve.traffic.operations import Operations
+    from recray.store.journal import TurnAction
 
 Json = Annotated[bool, tyro.conf.arg(help="Print JSON instead of a table.")]
 Name = tyro.conf.Positional[str]
@@ -57,7 +58,7 @@ class Canary(Started):
     """Say what follows, but neither promote nor roll back."""
 
     def __call__(self) -> Listing:
-        from recray.serve.traffic.operations import CANARY_RAMP
+        from recray.serve.traffic.ramp import CANARY_RAMP
 
         _on(self.name).canary(
             self.version,
@@ -139,7 +140,7 @@ class _Turn:
     """It stands in the journal, as does who did it."""
     json: Json = False
 
-    def _take(self, action: Literal["pause", "resume", "stop", "refuse"]) -> Listing:
+    def _take(self, action: "TurnAction") -> Listing:
         _on(self.name).turn(action, self.experiment, why=self.why)
         return Listing(f"traffic of {self.name}", arms(self.name))
 
@@ -186,7 +187,7 @@ def _on(name: str) -> "Operations":
 def arms(name: str) -> list[dict[str, Any]]:
     """A row for each arm of each running experiment, by the evidence that was written down last."""
     from recray.serve.traffic.analysis import Analysis
-    from recray.serve.traffic.operations import described
+    from recray.serve.traffic.described import described
     from recray.store import Store
 
     store, now = Store(), time.time()

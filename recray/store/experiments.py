@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from recray.config import ConfigError
 from recray.store.manifest import Reference
@@ -108,13 +108,6 @@ class Experiment:
         return self.kind != "shadow"
 
 
-class Assigned(NamedTuple):
-    """Which experiment asks a user, and for which arm."""
-
-    experiment: str
-    arm: str
-
-
 @dataclass(frozen=True)
 class Running:
     """An experiment that has not ended.
@@ -192,10 +185,3 @@ class Traffic:
 
     def find(self, name: str) -> Running | None:
         return next((one for one in self.running if one.experiment.name == name), None)
-
-    def assigned(self, user: str, now: float) -> tuple[Running, Arm] | None:
-        """Where a user is asked in more than one group, the experiment that began first has it."""
-        for one in self.running:
-            if one.experiment.is_shown and (arm := one.asks(user, now)):
-                return one, arm
-        return None

@@ -48,13 +48,17 @@ class Started:
     action: Literal["start"] = "start"
 
 
+TurnAction: TypeAlias = Literal["pause", "resume", "stop", "refuse"]
+"""``refuse``: the experiment ends, and its last arm does not come back."""
+
+
 @with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What becomes of a running experiment; ``refuse``: it ends, and its last arm does not come back."""
+    """What becomes of a running experiment."""
 
     experiment: str
-    action: Literal["pause", "resume", "stop", "refuse"]
+    action: TurnAction
     at: str
     by: str = ""
     why: str = ""

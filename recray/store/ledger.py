@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from recray.config import nearest
 from recray.store.experiments import Experiment, Traffic
-from recray.store.journal import Entry, Started, Turn, now, whoever
+from recray.store.journal import Entry, Started, Turn, TurnAction, now, whoever
 from recray.store.manifest import Reference, StoreError
 from recray.store.store import Store
 from recray.store.traffic import refused, room_for, traffic_of
@@ -55,7 +55,7 @@ class TrafficLedger:
         self._store.change(self._application, entry)
         return experiment
 
-    def turn(self, action: str, name: str, *, by: str = "", why: str = "") -> None:
+    def turn(self, action: TurnAction, name: str, *, by: str = "", why: str = "") -> None:
         """Pauses, resumes, stops an experiment, or refuses its last arm for good.
 
         Raises:
@@ -72,7 +72,7 @@ class TrafficLedger:
                 raise StoreError(
                     f"experiment {name!r} {'runs' if action == 'resume' else 'is paused already'}"
                 )
-            return [Turn(experiment=name, action=action, at=now(), by=by or whoever(), why=why)]  # type: ignore[arg-type]  # checked by its callers' types
+            return [Turn(experiment=name, action=action, at=now(), by=by or whoever(), why=why)]
 
         self._store.change(self._application, entry)
 

@@ -14,7 +14,7 @@ import pytest
 from recray.config import ConfigError
 from recray.store import Reference, Store, StoreError
 from recray.store.experiments import Arm, Experiment, RampStep, Running, Traffic, place
-from recray.store.journal import JOURNAL_FILE, Started, read_journal
+from recray.store.journal import JOURNAL_FILE, Started, TurnAction, read_journal
 from recray.store.ledger import TrafficLedger
 from recray.store.manifest import DamagedError
 
@@ -144,7 +144,9 @@ def test_what_cannot_run_is_refused(changes: dict[str, object], message: str) ->
         (["stop", "stop"], "no experiment 'v2' runs"),
     ],
 )
-def test_turns_that_cannot_be_taken_change_nothing(store: Store, turns: list[str], message: str) -> None:
+def test_turns_that_cannot_be_taken_change_nothing(
+    store: Store, turns: list[TurnAction], message: str
+) -> None:
     ledger = TrafficLedger(store, APP)
     begin(store, ledger)
     *before, last = turns

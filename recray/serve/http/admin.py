@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import os
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -16,6 +16,7 @@ from recray.serve.http.metrics import GatewayMetrics
 from recray.serve.http.raw import header, request_id_of
 from recray.serve.http.replies import OF_A_BODY, PlainRoute, body_of, json_body, problems, reply
 from recray.serve.http.requests import RequestError, parse
+from recray.store.journal import TurnAction
 
 TOKEN = "RECRAY_ADMIN_TOKEN"
 MAX_ADMIN_BODY_BYTES = 16 * 1024
@@ -78,11 +79,27 @@ class Shadow(Change):
     share: Share = 1.0
 
 
-class TurnOf(Change):
+class OfRunning(Change):
+    action: ClassVar[TurnAction]
     experiment: Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
 
 
-Turning: TypeAlias = Literal["pause", "resume", "stop", "refuse"]
+class Pause(OfRunning):
+    action = "pause"
+
+
+class Resume(OfRunning):
+    action = "resume"
+
+
+class Stop(OfRunning):
+    action = "stop"
+
+
+class Refuse(OfRunning):
+    action = "refuse"
+
+
 CHANGES: dict[str, type[Change]] = {
     "promote": Promotion,
     "rollback": Rollback,
@@ -90,7 +107,10 @@ CHANGES: dict[str, type[Change]] = {
     "ab": AB,
     "interleave": Interleaving,
     "shadow": Shadow,
-    **dict.fromkeys(get_args(Turning), TurnOf),
+    "pause": Pause,
+    "resume": Resume,
+    "stop": Stop,
+    "refuse": Refuse,
 }
 SAID = {
     "promote": "Points production at a version.",
@@ -121,7 +141,7 @@ class Administered(Protocol):
 
     def traffic(self) -> dict[str, Any]: ...
 
-    def administer(self, action: str, change: Change) -> None:
+    def administer(self, change: Change) -> None:
         """Raises ``ConfigError`` where it cannot be done; nothing has changed then."""
 
 
@@ -136,7 +156,7 @@ def add_traffic(app: FastAPI, service: Administered, metrics: GatewayMetrics) ->
             require_token(header(request.scope, b"authorization"))
             asked = parse(await json_body(request, MAX_ADMIN_BODY_BYTES), kind)
             try:
-                await asyncio.to_thread(service.administer, action, asked)
+                await asyncio.to_thread(service.administer, asked)
             except ConfigError as error:
                 raise RequestError(409, "refused", str(error)) from None
             metrics.answered("admin", 200)

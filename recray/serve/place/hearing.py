@@ -14,7 +14,7 @@ from recray.serve.events.hub import Hub, HubFullError
 from recray.serve.events.told import Availability, Content, Outcome, Told
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
-from recray.serve.http.admin import Change
+from recray.serve.http.admin import Change, Promotion, Rollback
 from recray.serve.http.live_requests import ItemRequest
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.item_content import Values, check
@@ -24,8 +24,9 @@ from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import FollowingService, follow
 from recray.serve.traffic.administer import carry_out
 from recray.serve.traffic.arms import Arms
+from recray.serve.traffic.described import described
 from recray.serve.traffic.exposures import Desk, Reporter
-from recray.serve.traffic.operations import Operations, described
+from recray.serve.traffic.operations import Operations
 from recray.serve.traffic.router import PRODUCTION, Router
 from recray.serve.versions import ServedBundles
 
@@ -180,14 +181,14 @@ class HearingService(FollowingService, Generic[T]):
         numbers = self._desk.numbers() if self._desk else {}
         return described(self._config.open_store(), self._config.application, time.time(), numbers)
 
-    def administer(self, action: str, change: Change) -> None:
+    def administer(self, change: Change) -> None:
         """
         Raises:
             ConfigError: it cannot be done as things stand.
         """
-        if self._desk is None and action not in ("promote", "rollback"):
+        if self._desk is None and not isinstance(change, Promotion | Rollback):
             raise ConfigError(f"experiments are on production, and {self._config.name} is followed here")
-        carry_out(Operations(self._config.open_store(), self._config.application, change.by), action, change)
+        carry_out(Operations(self._config.open_store(), self._config.application, change.by), change)
 
     def problem(self) -> str | None:
         loaded = self._serves.loaded

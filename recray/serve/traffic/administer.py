@@ -1,10 +1,11 @@
 """Changes that are asked for over HTTP."""
 
 from recray.serve.http import admin
-from recray.serve.traffic.operations import CANARY_RAMP, Operations
+from recray.serve.traffic.operations import Operations
+from recray.serve.traffic.ramp import CANARY_RAMP
 
 
-def carry_out(on: Operations, action: str, change: admin.Change) -> None:
+def carry_out(on: Operations, change: admin.Change) -> None:
     """
     Raises:
         ConfigError: it cannot be done as things stand; nothing has changed.
@@ -25,5 +26,5 @@ def carry_out(on: Operations, action: str, change: admin.Change) -> None:
             on.interleave(version, share=share, why=why, force=force)
         case admin.Shadow(version=version, share=share):
             on.shadow(version, share=share, why=why)
-        case admin.TurnOf(experiment=experiment):
+        case admin.OfRunning(action=action, experiment=experiment):
             on.turn(action, experiment, why=why)

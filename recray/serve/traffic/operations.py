@@ -1,71 +1,16 @@
 """What people do with live traffic, by command line and over HTTP: each is one entry of the journal."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from recray.bundles.promotion import check, promote
 from recray.config import ConfigError, override
 from recray.serve.traffic.guardrails import Guardrails
+from recray.serve.traffic.ramp import CANARY_RAMP, Ramp
 from recray.store import Reference, Store
-from recray.store.experiments import AT_ONCE, Arm, Experiment, RampStep
+from recray.store.experiments import AT_ONCE, Arm, Experiment, Kind, RampStep
+from recray.store.journal import TurnAction
 from recray.store.ledger import TrafficLedger
 from recray.store.names import PRODUCTION
-
-DAY_S, HOUR_S, MINUTE_S = 86_400.0, 3_600.0, 60.0
-# Shares of users that a canary is shown to, by the time since its start: as many get the baseline.
-CANARY_RAMP = "1% 5m:5% 20m:10% 1h:25% 2h:50%"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ramp:
-    """Growing shares of all users, each from so long after the start on."""
-
-    shares: tuple[tuple[float, float], ...]  # seconds, share
-
-    @classmethod
-    def read(cls, text: str) -> "Ramp":
-        """``"1% 10m:10% 1h:50%"``: a per cent at once, ten after ten minutes, half after an hour.
-
-        Raises:
-            ConfigError: it cannot be read.
-        """
-        steps = []
-        for word in text.replace(",", " ").split():
-            after, colon, share = word.rpartition(":")
-            steps.append((seconds(after) if colon else 0.0, _share(share)))
-        if not steps:
-            raise ConfigError(f"a ramp is shares such as {CANARY_RAMP!r}, got {text!r}")
-        return cls(shares=tuple(steps))
-
-    @property
-    def end(self) -> float:
-        """The share at the end."""
-        return self.shares[-1][1]
-
-    def steps(self) -> tuple[RampStep, ...]:
-        return tuple(RampStep(after_s=after, part=share / self.end) for after, share in self.shares)
-
-
-def seconds(text: str) -> float:
-    """Of ``"90"``, ``"90s"``, ``"10m"``, ``"2h"``, ``"1d"``.
-
-    Raises:
-        ConfigError: it is no time.
-    """
-    units = {"s": 1.0, "m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
-    number, unit = (text[:-1], units[text[-1:]]) if text[-1:] in units else (text, 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise ConfigError(f"{text!r} is no time: write 90s, 10m, 2h or 1d") from None
-
-
-def _share(text: str) -> float:
-    try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise ConfigError(f"{text!r} is no share: write 5% or 0.05") from None
 
 
 class Operations:
@@ -146,7 +91,7 @@ class Operations:
         arms = (self._arm("shadow", version, share),)
         return self._start("shadow", arms, AT_ONCE, None, why, acts=False, force=True)
 
-    def turn(self, action: str, name: str, *, why: str = "") -> None:
+    def turn(self, action: TurnAction, name: str, *, why: str = "") -> None:
         """Pauses, resumes or stops an experiment; ``refuse``: its last arm does not come back.
 
         Raises:
@@ -162,7 +107,7 @@ class Operations:
 
     def _start(
         self,
-        kind: str,
+        kind: Kind,
         arms: Sequence[Arm],
         ramp: tuple[RampStep, ...],
         guardrails: Mapping[str, float] | None,
@@ -177,7 +122,7 @@ class Operations:
         number = arms[-1].reference.version if arms else 0
         experiment = Experiment(
             name=name or f"{kind}-{number}",
-            kind=kind,  # type: ignore[arg-type]  # of the methods above
+            kind=kind,
             arms=tuple(arms),
             salt="",
             ramp=ramp,
@@ -187,49 +132,3 @@ class Operations:
         )
         check(self._store.resolve(experiment.candidate.reference), force=force)
         return self._ledger.start(experiment, by=self._by, why=why, force=force)
-
-
-def described(store: Store, application: str, now: float, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """What runs, as the journal says, with what is known of it.
-
-    Args:
-        numbers: of the desk.
-    """
-    traffic = TrafficLedger(store, application).now()
-    known: Mapping[str, Any] = numbers.get("experiments", {})
-    experiments = []
-    for one in traffic.running:
-        experiment, part = one.experiment, one.part(now)
-        arms = [
-            {
-                "name": arm.name,
-                "version": arm.reference.version,
-                "digest": arm.reference.digest,
-                "share": round(arm.share * part, 6),
-                "share_at_the_end": arm.share,
-            }
-            for arm in experiment.arms
-        ]
-        experiments.append(
-            {
-                "name": experiment.name,
-                "kind": experiment.kind,
-                "group": experiment.group,
-                "arms": arms,
-                "paused": one.paused is not None,
-                "running_s": round(one.ran_s(now), 1),
-                "ramped": one.has_ramped(now),
-                "acts": experiment.acts,
-                "by": one.by,
-                "guardrails": {**vars(override(Guardrails(), experiment.guardrails))},
-                **known.get(experiment.name, {"numbers": None, "verdicts": {}}),
-            }
-        )
-    return {
-        "application": application,
-        "experiments": experiments,
-        "refused": [{"digest": digest, "why": why} for digest, why in traffic.refused.items()],
-        "outcomes": numbers.get("outcomes", {}),
-        "dropped": numbers.get("dropped", 0),
-        "problem": numbers.get("problem"),
-    }

@@ -3,8 +3,10 @@
 ``python -m benchmarks.hostile`` serves a small application behind HAProxy, asks it 20 times a second on
 connections of their own, and meanwhile, for each kind of attack, holds 5,000 connections for 60 s: idle, with
 half a body, writing or reading a few bytes every five seconds, or all of these; what is closed comes again.
-They come within 20 s, not at once: the same cores do the attackers' work of opening them. The last line is
-one JSON object: p95 of the others under attack, just before and after it, and their ratio.
+They come within 20 s, not at once: the same cores do the attackers' work of opening them. Slow readers ask
+as they come; quick readers, who ask the same and read it at once, are their control: what both cost is the
+load of the questions. The last line is one JSON object: p95 of the others while the connections come, while
+they are held, just before and after, and its ratio to these.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from recray.serve.http.haproxy import free_port
 log = logging.getLogger("benchmarks.hostile")
 
 SIZE = WorldSize(num_items=3_000, num_users=1_000, num_events=30_000, train_queries=50, trees=30)
-KINDS = ("idle", "half_body", "slow_writer", "slow_reader", "mixed")
+KINDS = ("idle", "half_body", "slow_writer", "slow_reader", "quick_reader", "mixed")
 RATE = 20.0  # requests of others a second
 BEAT_S = 5.0
 AGAIN_AFTER_S = 0.5
@@ -61,6 +63,11 @@ async def slow_reader(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     writer.write(encode({"user_id": "1", "k": 500}, port))
     while await reader.read(200):
         await asyncio.sleep(BEAT_S)
+
+
+async def quick_reader(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+    writer.write(encode({"user_id": "1", "k": 500}, port))
+    await reader.read()
 
 
 Attack = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
@@ -125,14 +132,23 @@ def attacked(port: int, kind: str, count: int, seconds: float) -> dict[str, Any]
     command = ["nice", "-n", "10", sys.executable, "-m", "benchmarks.hostile", "--hold", str(port), kind]
     command += ["--connections", str(count), "--seconds", str(seconds + COME_WITHIN_S + 5)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attackers:
-        time.sleep(COME_WITHIN_S + 2.0)
+        coming = asyncio.run(others(port, COME_WITHIN_S + 2.0))
         during = asyncio.run(others(port, seconds))
         assert attackers.stdout is not None
         found = json.loads(attackers.stdout.read())
     time.sleep(2.0)
     after = asyncio.run(others(port, quiet_s))
-    ratio = during["p95_ms"] / ((before["p95_ms"] + after["p95_ms"]) / 2)
-    return {**found, "before": before, "during": during, "after": after, "p95_ratio": round(ratio, 2)}
+    quiet_ms = (before["p95_ms"] + after["p95_ms"]) / 2
+    return {
+        **found,
+        "before": before,
+        "coming": coming,
+        "during": during,
+        "after": after,
+        "p95_ratio_coming": round(coming["p95_ms"] / quiet_ms, 2),
+        "p95_ratio": round(during["p95_ms"] / quiet_ms, 2),
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 def main() -> None:

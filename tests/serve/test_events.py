@@ -360,6 +360,19 @@ def test_events_that_are_sent_again_count_once(services: tuple[FusedService, Fus
     assert [told.event_id for told in listener.told] == ["e1", "e2", None, None]
 
 
+def test_a_request_that_is_sent_again_counts_once(clients: tuple[Client, Client]) -> None:
+    events = [{"user_id": 103, "item_id": "i1"}, {"user_id": 103, "item_id": "i1", "event_id": "e1"}]
+
+    def send(client: Client, key: bytes) -> Any:
+        headers = [*JSON_TYPE, (b"idempotency-key", key)]
+        return client.post({"events": events}, headers, path="/events").json
+
+    one, other = clients
+    counted = send(one, b"k"), send(other, b"k"), send(one, b"another")
+    assert [(answer["accepted"], answer["repeated"]) for answer in counted] == [(2, 0), (0, 2), (1, 1)]
+    assert "idempotency-key" in send(one, b"k" * 201)["message"]
+
+
 @pytest.mark.parametrize("event_id", ["", "x" * 201, 7])
 def test_event_ids_that_are_none_are_refused(clients: tuple[Client, Client], event_id: Any) -> None:
     answer = clients[0].post({"events": [{"item_id": "i1", "event_id": event_id}]}, path="/events")

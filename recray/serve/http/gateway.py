@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
@@ -196,9 +196,14 @@ def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics) -> None:
         return _reply(request.scope, answer, 202)
 
     @app.post("/events", status_code=202, openapi_extra=_body_of(EventsRequest), responses=answered)
-    async def events(request: Request) -> Response:
+    async def events(
+        request: Request,
+        idempotency_key: Annotated[
+            str | None, Header(max_length=200, description="a request with the same key counts once")
+        ] = None,
+    ) -> Response:
         """What users did since: histories, seen items and counts go by it from the next second on."""
-        told = parse(await _json_body(request), EventsRequest).told()
+        told = parse(await _json_body(request), EventsRequest).told(idempotency_key)
         return heard(request, await service.tell(told))
 
     @app.put(

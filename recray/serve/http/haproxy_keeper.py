@@ -6,8 +6,10 @@ yet with 404, and a killed HAProxy is missed for half a minute.
 
 Ray runs ``haproxy_keeper.py FOLDER HAPROXY ... -f CONFIG ...`` (``haproxy.use_haproxy`` arranges it), and
 this process becomes HAProxy. Its watcher starts a deputy within a moment of its death, without the socket
-by which Ray asks how it is: Ray misses it, and starts another, who takes over from the deputy. Standard
-library only, so that it starts at once.
+by which Ray asks how it is: Ray misses it, and starts another, who takes over from the deputy. Whoever
+connects meanwhile waits: the watcher holds a second socket at HAProxy's address (SO_REUSEPORT), which it
+listens on from the moment of the death, and hands to the deputy. Standard library only, so that it starts at
+once.
 """
 
 import json
@@ -16,6 +18,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,11 +32,13 @@ ROUTED = "routed.cfg"  # the last configuration that had routes
 ENDING = "ending"  # in the folder: no more deputies
 ADMISSION = "admission.json"  # in the folder: ``Admission``
 FRONTEND = "frontend http_frontend\n"
-# Who sends slowly holds no place in a replica (up to HAProxy's 16 KiB). Events told twice count twice.
+# Who sends slowly holds no place in a replica (up to HAProxy's 16 KiB). What a lost replica was told is told
+# another one under the same key, so that it counts once.
 FRONT = """\
     option http-buffer-request
     timeout http-request 10s
-    http-request disable-l7-retry if { path_end /events }
+    acl has_key req.hdr(idempotency-key) -m found
+    http-request set-header idempotency-key %[uuid] if { path_end /events } !has_key
 """
 ALWAYS_ADMITTED = ("/health", "/live", "/ready", "/metrics")
 OWN_ANSWERS = {  # of HAProxy, which would write HTML: (status, error, message) by the status it knows
@@ -45,6 +50,8 @@ OWN_ANSWERS = {  # of HAProxy, which would write HTML: (status, error, message) 
 NEAR = "127.0.0.0/8 ::1"  # who stands there may speak for others
 COUNTED_S = 10  # requests of a client are counted over so many seconds
 SUCCESSOR_WITHIN_S = 60.0  # a HAProxy without Ray ends after that
+BIND = re.compile(rf"({FRONTEND}(?: .*\n)*? *bind )(\S*):(\d+)")
+MOST_WAITING = 4_096  # connections, for a deputy
 
 
 class Admission(NamedTuple):
@@ -163,7 +170,8 @@ def prepared(args: Sequence[str], admission: Path) -> list[str]:
     own.write_text(config)
     serves = serving(file.parent)
     handed_over = ["-sf", str(serves)] if serves and "-sf" not in args else []
-    return [*args[:at], str(own), *args[at + 1 :], *handed_over]
+    command = [*args[:at], str(own), *args[at + 1 :], *handed_over]
+    return [arg for arg in command if arg != "-dR"]  # a second socket at the same address is wanted
 
 
 def serving(folder: Path) -> int | None:
@@ -175,34 +183,71 @@ def serving(folder: Path) -> int | None:
     return None
 
 
-def watch(watched: int, haproxy: str, folder: Path, ending: Path) -> None:
+def spare_socket(config: str) -> socket.socket | None:
+    """Beside the one that HAProxy listens on; connections come to it once it listens too."""
+    if (bind := BIND.search(config)) is None:
+        return None
+    host = bind[2].strip("[]*")
+    spare = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        spare.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        spare.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        spare.bind((host, int(bind[3])))
+    except OSError:  # then connections are refused until the deputy is there
+        spare.close()
+        return None
+    return spare
+
+
+def start_deputy(haproxy: str, folder: Path, spare: socket.socket | None) -> "subprocess.Popen[bytes]":
+    """On the spare socket, which it alone has from now on."""
+    file = folder / "deputy.cfg"
+    config = re.sub(r"(?m)^ *stats socket .*\n", "", (folder / ROUTED).read_text())
+    if spare is None:
+        file.write_text(config)
+        return subprocess.Popen([haproxy, "-db", "-f", str(file)])
+    with spare:
+        file.write_text(BIND.sub(rf"\g<1>fd@{spare.fileno()}", config))
+        return subprocess.Popen([haproxy, "-db", "-f", str(file)], pass_fds=[spare.fileno()])
+
+
+class Watched(NamedTuple):
+    """A HAProxy, from before it is one: its watcher may come late."""
+
+    pid: int
+    handle: int
+    """Its file descriptor (pidfd)."""
+    config: str
+    spare: socket.socket | None
+
+
+def watch(watched: Watched, haproxy: str, folder: Path, ending: Path) -> None:
     """Waits for the end of a HAProxy; if it is neither replaced nor meant to end, runs deputies."""
-    current = folder / CURRENT
+    current, spare = folder / CURRENT, watched.spare
     if not ended(watched):
         with suppress(ProcessLookupError):
-            os.kill(watched, signal.SIGTERM)  # nobody else ever would
+            os.kill(watched.pid, signal.SIGTERM)  # nobody else ever would
         return
-    config = folder / "deputy.cfg"
-    served, deputy, deadline = watched, None, time.monotonic() + SUCCESSOR_WITHIN_S
+    served, deputy, deadline = watched.pid, None, time.monotonic() + SUCCESSOR_WITHIN_S
     while folder.exists() and not ending.exists() and time.monotonic() < deadline:
         if deputy is None or deputy.poll() is not None:
             if int(current.read_text()) != served:  # a successor, from Ray
                 return
-            config.write_text(re.sub(r"(?m)^ *stats socket .*\n", "", (folder / ROUTED).read_text()))
-            deputy = subprocess.Popen([haproxy, "-db", "-dR", "-f", str(config)])
-            served = deputy.pid
+            if spare:
+                spare.listen(MOST_WAITING)
+            deputy = start_deputy(haproxy, folder, spare)
+            served, spare = deputy.pid, spare_socket(watched.config)
             current.write_text(str(served))
         time.sleep(0.05)
     if deputy is not None:
         deputy.send_signal(signal.SIGUSR1)
 
 
-def ended(pid: int) -> bool:
-    """Returns when a process ends, or, false, when its parent has been gone for long."""
-    handle = os.pidfd_open(pid)
-    parent, parted = parent_of(pid), 0.0
-    while not select.select([handle], [], [], 1.0)[0]:
-        parted = 0.0 if parent_of(pid) == parent else parted + 1.0
+def ended(watched: Watched) -> bool:
+    """Returns when a HAProxy ends, or, false, when its parent has been gone for long."""
+    parent, parted = parent_of(watched.pid), 0.0
+    while not select.select([watched.handle], [], [], 1.0)[0]:
+        parted = 0.0 if parent_of(watched.pid) == parent else parted + 1.0
         if parted > SUCCESSOR_WITHIN_S:
             return False
     return True
@@ -218,13 +263,16 @@ def parent_of(pid: int) -> int:
 def main(own_folder: str, haproxy: str, *args: str) -> None:
     ending, folder = Path(own_folder) / ENDING, Path(args[args.index("-f") + 1]).parent
     command = prepared(args, Path(own_folder) / ADMISSION)
-    (folder / CURRENT).write_text(str(os.getpid()))
-    watched = os.getpid()
-    if hasattr(os, "pidfd_open") and os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:  # nobody's child: neither Ray nor HAProxy looks after it
-            watch(watched, haproxy, folder, ending)
-        os._exit(0)
+    pid = os.getpid()
+    (folder / CURRENT).write_text(str(pid))
+    if hasattr(os, "pidfd_open"):
+        config = Path(command[command.index("-f") + 1]).read_text()
+        watched = Watched(pid, os.pidfd_open(pid), config, spare_socket(config))
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:  # nobody's child: neither Ray nor HAProxy looks after it
+                watch(watched, haproxy, folder, ending)
+            os._exit(0)
     os.execv(haproxy, [haproxy, *command])
 
 

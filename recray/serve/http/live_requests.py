@@ -39,8 +39,10 @@ class EventsRequest(BaseModel):
 
     events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST_EVENTS)]
 
-    def told(self) -> list[Event]:
+    def told(self, key: str | None = None) -> list[Event]:
         """
+        Args:
+            key: of the request: under it, events that have no id of their own count once.
         Raises:
             RequestError: 422, an event of the future.
         """
@@ -51,8 +53,9 @@ class EventsRequest(BaseModel):
                 message = f"events[{place}].time: {at} is in the future, it is {now}"
                 raise RequestError(422, "invalid_request", message)
             user = None if event.user_id is None else str(event.user_id)
+            known_by = event.event_id or (f"{key}:{place}" if key else None)
             # By a clock that is ahead of ours: it happened now.
-            told.append(Event(user, str(event.item_id), float(event.rating), min(at, now), event.event_id))
+            told.append(Event(user, str(event.item_id), float(event.rating), min(at, now), known_by))
         return told
 
 

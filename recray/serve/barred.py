@@ -6,29 +6,86 @@ from typing import NamedTuple
 import numpy as np
 
 from recray.arrays import Bools, Int64s
+from recray.serve.query import Context
+
+MADE = 64  # contexts whose items are kept
 
 
 class BarredNow(NamedTuple):
     mask_I: Bools
     ids: Int64s
+    denied_ids: Int64s  # those of them that are not allowed, whether they can be had or not
+
+
+class Allowed(NamedTuple):
+    """Items that a field of the request's context allows: ``of[value]``; of another value, none."""
+
+    field: str
+    of: Mapping[str, Bools]
 
 
 class Barred:
-    """May be changed by one thread while others read ``now``."""
+    """May be changed by one thread while others read ``now`` and ``of``.
+
+    What is denied stays so, whatever is told of availability.
+    """
 
     def __init__(self, num_items: int) -> None:
-        self.now = BarredNow(np.zeros(num_items, bool), np.empty(0, np.int64))
+        nothing_I = np.zeros(num_items, bool)
+        self._unavailable_I, self._denied_I = nothing_I, nothing_I
+        self._allowed: tuple[Allowed, ...] = ()
+        self._set()
 
     def bar(self, mask_I: Bools) -> None:
-        """These items too."""
-        self._set(self.now.mask_I | mask_I)
+        """These items cannot be had either, until something else is told."""
+        self._unavailable_I = self._unavailable_I | mask_I
+        self._set()
+
+    def deny(self, mask_I: Bools, allowed: tuple[Allowed, ...] = ()) -> None:
+        """These items never, and those that a request's context does not allow.
+
+        Args:
+            allowed: where a request's context has the field.
+        """
+        self._denied_I, self._allowed = mask_I, allowed
+        self._set()
 
     def change(self, available: Mapping[int, bool]) -> None:
         """Whether each of some items can be had now, by its row."""
-        mask_I = self.now.mask_I.copy()
+        mask_I = self._unavailable_I.copy()
         for row, can_be_had in available.items():
             mask_I[row] = not can_be_had
-        self._set(mask_I)
+        self._unavailable_I = mask_I
+        self._set()
 
-    def _set(self, mask_I: Bools) -> None:
-        self.now = BarredNow(mask_I, np.flatnonzero(mask_I))
+    def of(self, context: Context) -> BarredNow:
+        """For a request."""
+        now, made = self._made
+        asked = tuple(as_text(context[one.field]) if one.field in context else None for one in self._allowed)
+        if not any(value is not None for value in asked):
+            return now
+        if (found := made.get(asked)) is not None:
+            return found
+        denied_I = self._denied_I
+        for one, value in zip(self._allowed, asked, strict=True):
+            if value is not None:
+                denied_I = denied_I | ~one.of[value] if value in one.of else np.ones_like(denied_I)
+        found = _barred(now.mask_I, denied_I)
+        if len(made) < MADE:
+            made[asked] = found
+        return found
+
+    def _set(self) -> None:
+        made: dict[tuple[str | None, ...], BarredNow] = {}
+        self.now = _barred(self._unavailable_I, self._denied_I)
+        self._made = self.now, made
+
+
+def _barred(unavailable_I: Bools, denied_I: Bools) -> BarredNow:
+    mask_I = unavailable_I | denied_I
+    return BarredNow(mask_I, np.flatnonzero(mask_I), np.flatnonzero(denied_I))
+
+
+def as_text(value: bool | float | str) -> str:
+    """Of a context's field, as values of columns are compared with it: ``true``, ``7``, ``de``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from recray.arrays import Int64s
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
 from recray.serve.clock import StageClock
@@ -20,7 +22,7 @@ from recray.serve.stages.listed import (
     run,
 )
 from recray.serve.stages.stand_in import FirstStage
-from recray.serve.state import Explanation, RequestState
+from recray.serve.state import PINNED, Explanation, RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def answer(
         for item, chance in zip(items, state.propensities_S.tolist(), strict=True):
             item["propensity"] = chance
     if state.explanation:
-        _explain(result, state.explanation, state.candidates, catalogue)
+        _explain(result, state, state.explanation, catalogue)
     state.clock.lap("answer")
     result["timings_ms"] = state.clock.stop()
     return result
@@ -77,6 +79,8 @@ def _add_details(
 
 def _source(mask: int, by_vector: str) -> str:
     """The one source that is shown of those in a mask."""
+    if mask & PINNED:
+        return "pinned"
     if mask & RETRIEVER:
         return by_vector
     if mask & COLD:
@@ -85,12 +89,13 @@ def _source(mask: int, by_vector: str) -> str:
 
 
 def _explain(
-    result: answers.Recommendations, explanation: Explanation, candidates: Candidates, catalogue: Catalogue
+    result: answers.Recommendations, state: RequestState, explanation: Explanation, catalogue: Catalogue
 ) -> None:
     """Adds features and reasons to the items, and what a replay needs."""
-    names = explanation.feature_names
+    names, candidates = explanation.feature_names, state.candidates
+    ranked = [result["items"][place] for place in np.flatnonzero(state.order_S < state.num_ranked)]
     rows = zip(explanation.features_SF.tolist(), explanation.contributions_SF.tolist(), strict=True)
-    for item, (values, contributions) in zip(result["items"], rows, strict=False):  # ranked ones come first
+    for item, (values, contributions) in zip(ranked, rows, strict=True):
         item["features"] = dict(zip(names, values, strict=True))
         strongest = sorted(range(len(values)), key=lambda f: -abs(contributions[f]))[:TOP_REASONS]
         item["why"] = [

@@ -7,6 +7,7 @@ from recray.contract import Scorer
 from recray.features.look_ups import LookUps
 from recray.features.ranking import RankingQuery, compute
 from recray.serve.query import UNKNOWN_USER
+from recray.serve.stages.retrieve import history_of
 from recray.serve.state import Explanation, RequestState, Skipped
 
 
@@ -43,6 +44,8 @@ class Rank:
         query = state.query
         known = query.user_id if query.user_id < self._log.num_users else UNKNOWN_USER
         history_ids, history_times = query.history_ids, query.history_times
+        if history_ids is None and query.told is not None:
+            history_ids, history_times = history_of(query, None)
         if query.past is not None and known == UNKNOWN_USER:
             history_ids, history_times = query.past
         return compute(

@@ -47,7 +47,7 @@ def main(config: EvaluateServed) -> None:
         ks=(config.k,),
         age_s=seconds(config.age),
     )
-    first, served = (Row(name, 0, row) for name, row in zip(("first stage", "served"), result, strict=True))
+    first, served = Row("first stage", 0, result.first_stage), Row("served", 0, result.served)
     show_evaluation([first, served])
     print(f"served: {result.served.card.served}")
     show_gain(served, first, f"ndcg@{config.k}")

@@ -173,9 +173,9 @@ class LiveLog:
     def check_user(self, user_id: int) -> None:
         self._log.check_user(user_id)
 
-    def seen_before(self, user_id: int, time: int) -> Int32s:
-        seen_H, late = self.events_before(user_id, time).item_ids_H, self._late.before(user_id, time)
-        return seen_H if late is None else np.concatenate([seen_H, late.item_ids_H])
+    def seen_before(self, user_id: int, time: int, since: float = 0) -> Int32s:
+        seen_H, late = self.events_before(user_id, time).since(since), self._late.before(user_id, time)
+        return seen_H if late is None else np.concatenate([seen_H, late.since(since)])
 
     def events_before(self, user_id: int, time: int) -> UserEvents:
         older, since = self._log.events_before(user_id, time), self._since

@@ -209,9 +209,9 @@ class EventLog:
         if not -1 <= user_id < self.num_users:
             raise DataError(f"user id {user_id} is not in the log (0..{self.num_users - 1}, or -1: unknown)")
 
-    def seen_before(self, user_id: int, time: int) -> Int32s:
+    def seen_before(self, user_id: int, time: int, since: float = 0) -> Int32s:
         """All items of a user's events strictly before ``time``, oldest first; none for a user of -1."""
-        return self.events_before(user_id, time).item_ids_H
+        return self.events_before(user_id, time).since(since)
 
     def events_before(self, user_id: int, time: int) -> UserEvents:
         """All of a user's events strictly before ``time``; none for a user of -1."""

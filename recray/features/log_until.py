@@ -35,8 +35,8 @@ class LogUntil:
     def check_user(self, user_id: int) -> None:
         self._log.check_user(user_id)
 
-    def seen_before(self, user_id: int, time: int) -> Int32s:
-        return self._log.seen_before(user_id, min(time, self.end))
+    def seen_before(self, user_id: int, time: int, since: float = 0) -> Int32s:
+        return self._log.seen_before(user_id, min(time, self.end), since)
 
     def events_before(self, user_id: int, time: int) -> UserEvents:
         return self._log.events_before(user_id, min(time, self.end))

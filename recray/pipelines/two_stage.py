@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from recray.arrays import Int64s
 from recray.batch import QueryBatch
 from recray.bundles.same_data import require_same_data
 from recray.config import ConfigError
@@ -23,13 +24,14 @@ from recray.data.events.dataset import Dataset
 from recray.data.events.examples import Target, eval_examples, item_counts
 from recray.data.events.splits import Split
 from recray.eval.ages import as_words
+from recray.eval.diversity import Diversity
 from recray.eval.evaluate import Evaluation
 from recray.eval.lists import evaluate_lists
 from recray.eval.metrics import check_ks
 from recray.features.log_until import LogUntil
 from recray.serve.clock import StageClock
 from recray.serve.place.config import ServiceConfig
-from recray.serve.query import History, Query
+from recray.serve.query import Context, History, Query
 from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
 from recray.serve.state import RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles, open_served
@@ -42,6 +44,7 @@ class ServedResult(NamedTuple):
 
     first_stage: Evaluation
     served: Evaluation
+    lists: list[Int64s]  # as they are shown, one per query
 
 
 def measure_served(
@@ -53,12 +56,14 @@ def measure_served(
     version: int | str | None = None,
     ks: Sequence[int] = (10,),
     age_s: int = 0,
+    context: Context | None = None,
 ) -> ServedResult:
     """Metrics of the first stage's order, and of the whole list with its rules, diversity and second source.
 
     Args:
         version: of the application, by number or name; None: the one that ``config.name`` points at.
         age_s: the log of each query ends where the query's history does, and it is asked so much later.
+        context: of every request.
     Raises:
         ConfigError: a bundle is not in the store, or was trained on other data or another split; or the part
             to measure on is what the ranker learned from.
@@ -78,7 +83,7 @@ def measure_served(
     for query in _queries(examples.queries, max(ks)):
         if isinstance(ending := opened.event_log, LogUntil):
             ending.end = query.time
-        query = replace(query, time=query.time + age_s)
+        query = replace(query, time=query.time + age_s, context=context or {})
         state = first(RequestState(query, StageClock()))
         found.append(state.item_ids_S[: query.k])
         shown.append(run(others, state).item_ids_S)
@@ -86,10 +91,14 @@ def measure_served(
     if age_s:
         what += f", asked {as_words(age_s)} later"
     log.info("%s: %d lists made", what, len(shown))
-    return ServedResult(
-        evaluate_lists(found, examples, replace(card, served=f"first stage of {what}"), counts_I, ks=ks),
-        evaluate_lists(shown, examples, replace(card, served=what), counts_I, ks=ks),
-    )
+    diversity = Diversity(opened.item_vectors())
+
+    def evaluated(lists: list[Int64s], served: str) -> Evaluation:
+        found = evaluate_lists(lists, examples, replace(card, served=served), counts_I, ks=ks)
+        unlike = {f"diversity@{k}": np.array([diversity.of(one[:k]) for one in lists]) for k in ks}
+        return replace(found, per_query=found.per_query | unlike)
+
+    return ServedResult(evaluated(found, f"first stage of {what}"), evaluated(shown, what), shown)
 
 
 def _queries(queries: QueryBatch, k: int) -> Iterator[Query]:

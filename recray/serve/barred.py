@@ -7,26 +7,52 @@ from typing import NamedTuple
 import numpy as np
 
 from recray.arrays import Bools, Int64s
+from recray.serve.query import Context
+
+MADE = 64  # contexts whose items are kept
 
 
 class BarredNow(NamedTuple):
     mask_I: Bools
     ids: Int64s
+    denied_ids: Int64s  # those of them that are not allowed, whether they can be had or not
+
+
+class Allowed(NamedTuple):
+    """Items that a field of the request's context allows: ``of[value]``; of another value, none."""
+
+    field: str
+    of: Mapping[str, Bools]
 
 
 class Barred:
-    """What a catalogue says cannot be had, but for those of which something else was told since, in whichever
-    order the two come. May be changed by several threads while others read ``now``."""
+    """What cannot be had or is not allowed. May be changed by several threads while others read ``now`` and
+    ``of``.
+
+    What is told of availability goes before what the catalogue says, in whichever order the two come; what is
+    denied stays so, whatever is told.
+    """
 
     def __init__(self, num_items: int) -> None:
-        self._mask_I, self._told = np.zeros(num_items, bool), dict[int, bool]()
-        self.now = BarredNow(self._mask_I, np.empty(0, np.int64))
+        self._unavailable_I = self._denied_I = np.zeros(num_items, bool)
+        self._told, self._allowed = dict[int, bool](), tuple[Allowed, ...]()
         self._lock = threading.Lock()
+        self._set()
 
     def bar(self, mask_I: Bools) -> None:
-        """These items too, by the catalogue."""
+        """These items cannot be had either, by the catalogue."""
         with self._lock:
-            self._mask_I = self._mask_I | mask_I
+            self._unavailable_I = self._unavailable_I | mask_I
+            self._set()
+
+    def deny(self, mask_I: Bools, allowed: tuple[Allowed, ...] = ()) -> None:
+        """These items never, and those that a request's context does not allow.
+
+        Args:
+            allowed: where a request's context has the field.
+        """
+        with self._lock:
+            self._denied_I, self._allowed = mask_I, allowed
             self._set()
 
     def change(self, available: Mapping[int, bool]) -> None:
@@ -35,8 +61,37 @@ class Barred:
             self._told |= available
             self._set()
 
+    def of(self, context: Context) -> BarredNow:
+        """For a request."""
+        now, made = self._made
+        asked = tuple(as_text(context[one.field]) if one.field in context else None for one in self._allowed)
+        if not any(value is not None for value in asked):
+            return now
+        if (found := made.get(asked)) is not None:
+            return found
+        denied_I = self._denied_I
+        for one, value in zip(self._allowed, asked, strict=True):
+            if value is not None:
+                denied_I = denied_I | ~one.of[value] if value in one.of else np.ones_like(denied_I)
+        found = _barred(now.mask_I, denied_I)
+        if len(made) < MADE:
+            made[asked] = found
+        return found
+
     def _set(self) -> None:
-        mask_I = self._mask_I.copy()
+        made: dict[tuple[str | None, ...], BarredNow] = {}
+        unavailable_I = self._unavailable_I.copy()
         for row, can_be_had in self._told.items():
-            mask_I[row] = not can_be_had
-        self.now = BarredNow(mask_I, np.flatnonzero(mask_I))
+            unavailable_I[row] = not can_be_had
+        self.now = _barred(unavailable_I, self._denied_I)
+        self._made = self.now, made
+
+
+def _barred(unavailable_I: Bools, denied_I: Bools) -> BarredNow:
+    mask_I = unavailable_I | denied_I
+    return BarredNow(mask_I, np.flatnonzero(mask_I), np.flatnonzero(denied_I))
+
+
+def as_text(value: bool | float | str) -> str:
+    """Of a context's field, as values of columns are compared with it: ``true``, ``7``, ``de``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,12 +1,17 @@
 """What is asked, in the words of the model. Shapes: N ids of one request, H events of a history."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 from recray.arrays import Int64s
 
 UNKNOWN_USER = -1
+MAX_HISTORY = 1_000  # events of a history that models look at
 MAX_K = 500  # items that one request may ask for
+
+Context: TypeAlias = Mapping[str, bool | int | float | str]
+"""What a client says of a request, by name: rules read it."""
 
 
 class History(NamedTuple):
@@ -21,7 +26,7 @@ class Query:
     """A request: row numbers and unix seconds."""
 
     user_id: int  # UNKNOWN_USER where the raw id is not known
-    history_ids: Int64s | None  # None: the client sent none or an empty one, the log's is used
+    history_ids: Int64s | None  # None: the client sent none or an empty one, what is known is used
     exclude_ids: Int64s
     time: int
     k: int
@@ -29,5 +34,6 @@ class Query:
     explain: bool = False
     budget_ms: float | None = None  # for the whole answer; what there is no time for is left out
     lenient: bool = False  # a stage that can be done without may fail
-    seen_ids: Int64s | None = None  # of a user whom the log does not know, besides the history
+    told: History | None = None  # what a user did whom the log does not know
     past: History | None = None  # what an evaluation's split says that the user did; None: what the log says
+    context: Context = field(default_factory=dict)

@@ -18,6 +18,8 @@ from recray.serve.query import Query
 StoodIn: TypeAlias = Fallback | Literal["recent"]
 """For an unknown user's vector; ``recent``: for the first stage, what it found for the user before."""
 
+PINNED = 16  # a bit of candidates' source masks beside those of ``features.candidates``: a rule put it there
+
 NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8))
 
 

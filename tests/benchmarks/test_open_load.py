@@ -55,7 +55,7 @@ def test_other_statuses_are_errors() -> None:
 def test_bisection_finds_the_highest_rate_in_time(limit: float) -> None:
     def probe(rate: float) -> OpenResult:
         late_ms = 1.0 if rate <= limit else 50.0
-        return OpenResult(rate, 100, 100, late_ms, late_ms, 0, 0.1)
+        return OpenResult(rate, 100, 100, late_ms, late_ms, late_ms, 0, 0.1)
 
     best = highest_in_time(probe)
     assert (best.rate if best else 0.0) == max((rate for rate in RATES if rate <= limit), default=0.0)

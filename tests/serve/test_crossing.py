@@ -8,7 +8,7 @@ import pytest
 from recray.features.candidates import Candidates
 from recray.serve.clock import StageClock
 from recray.serve.place.crossing import Crossing
-from recray.serve.query import Query
+from recray.serve.query import History, Query
 from recray.serve.state import Explanation, RequestState
 
 PUBLISHED = 10
@@ -44,10 +44,11 @@ def test_a_query_loses_what_is_not_known_where_it_arrives() -> None:
     assert nothing.history_times is None
     assert nothing.exclude_ids.tolist() == []
     assert RETRIEVAL.query_back(INGRESS.query_out(query(None, []))).history_ids is None
-    seen = INGRESS.query_out(replace(query(None, []), seen_ids=np.array([2, 11, 12])))
-    arrived = RETRIEVAL.query_back(seen)
-    assert arrived.seen_ids is not None
-    assert arrived.seen_ids.tolist() == [2, 10]
+    told = History(np.array([2, 11, 12]), np.array([5, 6, 7]))
+    arrived = RETRIEVAL.query_back(INGRESS.query_out(replace(query(None, []), told=told)))
+    assert arrived.told is not None
+    assert arrived.told.item_ids_H.tolist() == [2, 10]
+    assert arrived.told.times_H.tolist() == [5, 7]
 
 
 @pytest.mark.parametrize("explained", [False, True])

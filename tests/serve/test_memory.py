@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recray.config import ConfigError
+from recray.schema import DataError
 from recray.serve import memory
 from recray.serve.follower import Follower
 from recray.serve.memory import available_bytes, require_memory
@@ -69,5 +69,5 @@ def test_a_version_whose_scores_are_no_numbers_is_refused(
 
     bundles = open_served(own_store, APPLICATION, 2)
     monkeypatch.setattr(type(OpenedVersion(bundles).ranker), "score", not_numbers)
-    with pytest.raises(ConfigError, match="scores that are no numbers: it is damaged"):
+    with pytest.raises(DataError, match="scores that are no numbers: it is damaged"):
         Pipeline(bundles)

@@ -1,5 +1,6 @@
 """Business rules, each against what its words say."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,21 +10,25 @@ import pytest
 
 from recray.config import ConfigError
 from recray.features.candidates import Candidates
+from recray.serve.barred import Barred
 from recray.serve.clock import StageClock
-from recray.serve.http.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest, RequestError, parse
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.query import Query
+from recray.serve.rules.allowed import AllowedConfig
 from recray.serve.rules.diversify import Diversify, DiversityConfig
 from recray.serve.rules.explore import Explore, ExploreConfig
 from recray.serve.rules.fresh import DAY_S, Fresh, FreshConfig
 from recray.serve.rules.listed import Rules
+from recray.serve.rules.pinned import Pin, PinnedConfig
+from recray.serve.seen import DAY_S as SEEN_DAY_S
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.stages.retrieve import retrieved
 from recray.serve.stages.shorten import Shorten
 from recray.serve.state import RequestState
 from recray.serve.versions import open_served
 from recray.store import Store
-from tests.serve.world import APPLICATION, NOW
+from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, World
 
 
 def state_of(scores: Sequence[float], k: int, further: int = 0) -> RequestState:
@@ -209,3 +214,187 @@ def test_answers_say_how_likely_each_draw_was(published: Store) -> None:
 
 def replace_k(request: RecommendRequest, k: int) -> RecommendRequest:
     return request.model_copy(update={"k": k, "explain": False})
+
+
+# ------------------------------------------------------------------ what may be served
+
+USER = "103"  # row 3
+
+
+def opened(published: Store, rules: Rules | None = None, **options: Any) -> Pipeline:
+    return Pipeline(open_served(published, APPLICATION), StagesConfig(rules=rules or Rules(), **options))
+
+
+def shown(pipeline: Pipeline, k: int = 10, **fields: Any) -> list[str]:
+    fields.setdefault("user_id", USER)
+    answer = pipeline.recommend(RecommendRequest(k=k, request_time=NOW, **fields))
+    return [item["item_id"] for item in answer["items"]]
+
+
+def test_what_is_told_of_availability_never_lifts_a_deny() -> None:
+    barred = Barred(4)
+    barred.deny(np.array([True, False, False, False]))
+    barred.bar(np.array([False, True, False, False]))
+    barred.change({0: True, 1: True, 2: False})
+    assert barred.now.ids.tolist() == [0, 2]
+    assert barred.now.denied_ids.tolist() == [0]
+    barred.change({2: True})
+    assert barred.now.ids.tolist() == [0]
+
+
+@pytest.mark.parametrize("user", [USER, "a stranger"])
+def test_denied_items_are_gone_and_lists_stay_full(
+    published: Store, world: World, tmp_path: Any, user: str
+) -> None:
+    before = shown(opened(published), user_id=user)
+    (tmp_path / "deny.txt").write_text(f"{before[2]}\n\n{before[5]}\n")
+    denying = opened(
+        published, Rules(allowed=AllowedConfig(deny=(before[0],), deny_file=f"{tmp_path}/deny.txt"))
+    )
+    after = shown(denying, user_id=user)
+    assert len(after) == 10
+    assert not {before[0], before[2], before[5]} & set(after)
+    near = [item["item_id"] for item in opened(published).similar("i1", 5)["items"]]
+    rules = Rules(allowed=AllowedConfig(deny=(near[0],)))
+    assert [item["item_id"] for item in opened(published, rules).similar("i1", 5)["items"]][:4] == near[1:]
+
+
+@pytest.mark.parametrize("user", [USER, "a stranger"])
+def test_only_what_is_allowed_is_served(published: Store, world: World, user: str) -> None:
+    wars = {f"i{n}" for n, genres in enumerate(world.items["genres"].to_list()) if "war" in genres}
+    assert 20 < len(wars) < NUM_ITEMS
+    found = shown(
+        opened(published, Rules(allowed=AllowedConfig(only_where=("genres=war",)))), 20, user_id=user
+    )
+    assert len(found) == 20
+    assert set(found) <= wars
+    few = tuple(f"i{n}" for n in range(200, 240))
+    rules = Rules(allowed=AllowedConfig(only=few, deny_where=("genres=war",)))
+    found = shown(opened(published, rules), 50, user_id=user)
+    own = {f"i{n}" for n in world.seen(3)} if user == USER else set()
+    assert set(found) == set(few) - wars - own
+
+
+def test_what_is_allowed_depends_on_the_context(published: Store, world: World) -> None:
+    genres = [each[0] for each in world.items["genres"].to_list()]
+    rules = Rules(allowed=AllowedConfig(only_where=("genres=context.genre", "year=context.year")))
+    pipeline = opened(published, rules)
+    for genre in ("war", "comedy"):
+        found = shown(pipeline, 20, context={"genre": genre})
+        assert len(found) == 20
+        assert {genres[int(item[1:])] for item in found} == {genre}
+    assert shown(pipeline, 20) == shown(opened(published), 20), "no field, no rule"
+    assert shown(pipeline, context={"genre": "opera"}) == []
+    year = int(world.items["year"][250])
+    found = shown(pipeline, 5, context={"year": year, "unread": True})
+    assert found
+    assert {int(world.items["year"][int(item[1:])]) for item in found} == {year}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"only_where": ("genres",)}, "conditions like"),
+        ({"deny_where": ("genres=context.genre",)}, "cannot read the context"),
+    ],
+)
+def test_wrong_conditions_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        AllowedConfig(**options)
+
+
+def test_rules_that_allow_nothing_are_refused(published: Store) -> None:
+    for options, problem in (
+        ({"only_where": ("genre=war",)}, "no column 'genre'"),
+        ({"only_where": ("genres=opera",)}, "no item of .* may be served"),
+        ({"deny_file": "/nowhere"}, "deny_file /nowhere cannot be read"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            opened(published, Rules(allowed=AllowedConfig(**options)))  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ what was seen
+
+
+def test_seen_items_come_back_after_so_many_days(published: Store, world: World) -> None:
+    mine = world.log.user_ids_N == 3
+    ages_N = (NOW - world.log.timestamps_N[mine]) / SEEN_DAY_S
+    items_N, days = world.log.item_ids_N[mine], float(np.median(ages_N))
+    lately = {f"i{n}" for n in items_N[ages_N <= days]}
+    before = {f"i{n}" for n in items_N} - lately
+    found = set(shown(opened(published, seen="after", seen_after_days=days), 300))
+    assert lately
+    assert before
+    assert not lately & found
+    assert before <= found
+    everything = opened(published, seen="after", seen_after_days=0.0)
+    named, excluded = sorted(before)[:2]
+    found = set(shown(everything, 300, history=[named], exclude=[excluded]))
+    assert not {named, excluded} & found, "what a request names itself stays out"
+
+
+# ------------------------------------------------------------------ pins
+
+
+def test_pins_stand_at_their_places(published: Store, world: World) -> None:
+    free = [f"i{n}" for n in range(250, 300) if n not in world.seen(3)]
+    pins = PinnedConfig(items=(f"3={free[0]}", f"1={free[1]} if market=de", f"1={free[2]}"))
+    pipeline, plain = opened(published, Rules(pinned=pins)), shown(opened(published), 12)
+    others = [item for item in plain if item not in free[:3]]
+    assert shown(pipeline) == [free[2], others[0], free[0], *others[1:8]]
+    assert shown(pipeline, context={"market": "de"}) == [free[1], others[0], free[0], *others[1:8]]
+    assert shown(pipeline, exclude=[free[0]]) == [free[2], *others[:9]]
+    answer = pipeline.recommend(RecommendRequest(user_id=USER, request_time=NOW, explain=True))
+    assert [item["source"] == "pinned" for item in answer["items"][:4]] == [True, False, True, False]
+    of_plain = opened(published).recommend(RecommendRequest(user_id=USER, request_time=NOW, explain=True))
+    assert answer["items"][1]["features"] == of_plain["items"][0]["features"]
+    assert plain[4] not in shown(opened(published, Rules(pinned=pins)), exclude=[plain[4]])
+
+
+def test_pins_that_may_not_be_shown_are_not(published: Store, world: World) -> None:
+    seen, free = f"i{min(world.seen(3))}", f"i{max(set(range(NUM_ITEMS)) - world.seen(3))}"
+    pins = (f"1={seen}", f"2={free}", "3=unheard of")
+    deny = AllowedConfig(deny=(free,))
+    assert not {seen, free} & set(
+        shown(opened(published, Rules(pinned=PinnedConfig(items=pins), allowed=deny)))
+    )
+    again = PinnedConfig(items=pins, even_seen=True)
+    assert shown(opened(published, Rules(pinned=again)))[:2] == [seen, free]
+
+
+def test_lists_are_drawn_around_what_is_pinned(published: Store) -> None:
+    plain = shown(opened(published), 60)
+    pinned = PinnedConfig(items=(f"2={plain[1]}",))
+    explore = ExploreConfig(policy="plackett_luce", temperature=3.0, among=50, seed=1)
+    pipeline = opened(published, Rules(explore=explore, pinned=pinned))
+    order = [item for item in plain if item != plain[1]][:50]
+    for _ in range(20):
+        answer = pipeline.recommend(RecommendRequest(user_id=USER, request_time=NOW))
+        assert len(answer["items"]) == 10
+        left = {item: float(np.exp(-place / 3.0)) for place, item in enumerate(order)}
+        for place, item in enumerate(answer["items"]):
+            if place == 1:
+                assert (item["item_id"], item["propensity"]) == (plain[1], 1.0)
+                continue
+            total = sum(left.values())
+            assert item["propensity"] == pytest.approx(left.pop(item["item_id"]) / total)
+
+
+@pytest.mark.parametrize("text", ["i7", "0=i7", "501=i7", "1=", "1=i7 if market", "x=i7"])
+def test_wrong_pins_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="pinned: items holds pins like"):
+        Pin.parse(text)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [{"a b": 1}, {"a": None}, {"a": [1]}, {"a": "x" * 201}, {f"f{n}": n for n in range(21)}, {"": 1}, [1]],
+)
+def test_a_context_is_small_and_flat(context: Any) -> None:
+    with pytest.raises(RequestError, match="context"):
+        parse(json.dumps({"context": context}).encode(), RecommendRequest)
+
+
+def test_a_context_keeps_its_types() -> None:
+    body = b'{"context": {"market": "de", "first": true, "hour": 7, "share": 0.5}}'
+    assert parse(body, RecommendRequest).context == {"market": "de", "first": True, "hour": 7, "share": 0.5}

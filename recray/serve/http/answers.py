@@ -21,9 +21,8 @@ class Item(TypedDict):
     title: str | None
     details: NotRequired[dict[str, Any]]  # the columns that the application shows, such as category, price
     score: float | None  # the ranker's; else the retriever's (a decoder's: log probability); None: unranked
-    source: (
-        str  # the retriever's model, "history", "popular", "decoder", or "cold": generated, never trained on
-    )
+    # The retriever's model, "history", "popular", "decoder", "pinned"; "cold": generated, never trained on.
+    source: str
     arm: NotRequired[str]  # where two versions' lists are drawn from in turns: whose item this is
     propensity: NotRequired[float]  # where lists are drawn: the chance of this item, given those before it
     features: NotRequired[dict[str, float | None]]  # float32 values, exact
@@ -35,7 +34,7 @@ class Candidates(TypedDict):
 
     item_ids: list[str]
     retrieval_scores: list[float | None]
-    sources: list[int]  # bit mask: 1 retriever, 2 popular, 4 generative, 8 cold
+    sources: list[int]  # bit mask: 1 retriever, 2 popular, 4 generative, 8 cold, 16 pinned
 
 
 class Skipped(TypedDict):

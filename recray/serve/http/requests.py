@@ -17,11 +17,12 @@ from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from recray.arrays import Int64s
 from recray.config import nearest
-from recray.serve.query import MAX_K
+from recray.serve.query import MAX_HISTORY, MAX_K
 
 MAX_EXPLAINED = 50  # items whose reasons one request may ask for: of trees a millisecond or more each
-MAX_HISTORY = 1_000
 MAX_BUDGET_MS = 60_000
+MAX_CONTEXT = 20  # fields of a request's context
+MAX_CONTEXT_TEXT = 200
 MAX_BODY_BYTES = 256 * 1024
 MAX_ROWS = 1_000
 MAX_ROWS_BODY_BYTES = 4 * 1024 * 1024  # a thousand rows of Criteo's 39 columns have half a megabyte
@@ -33,6 +34,25 @@ RawId = (
 )
 RawIds = Annotated[list[RawId], Field(max_length=MAX_HISTORY)]
 UnixSeconds = Annotated[StrictInt, Field(ge=0, lt=LATEST_TIME)]
+FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=40)]
+
+
+class _ContextValue:
+    """Text, a finite number, true or false; one message for all of them."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.union_schema(
+            [
+                core_schema.str_schema(strict=True, max_length=MAX_CONTEXT_TEXT),
+                core_schema.bool_schema(strict=True),
+                core_schema.int_schema(strict=True, ge=-(2**63), lt=2**63),
+                core_schema.float_schema(strict=True, allow_inf_nan=False),
+            ],
+            custom_error_type="no_value",
+            custom_error_message="Input should be text (up to 200 letters), a finite number, true or false",
+            mode="left_to_right",
+        )
 
 
 class RecommendRequest(BaseModel):
@@ -59,6 +79,9 @@ class RecommendRequest(BaseModel):
     budget_ms: Annotated[StrictInt, Field(ge=1, le=MAX_BUDGET_MS)] | None = Field(
         None, description="for the whole answer; what there is no time for is left out, and said"
     )
+    context: Annotated[
+        dict[FieldName, Annotated[bool | int | float | str, _ContextValue]], Field(max_length=MAX_CONTEXT)
+    ] = Field({}, description="fields of this request by name, such as market or device: rules read them")
     strict: StrictBool = Field(
         False, description="refuse ids in history and exclude that are not known, instead of leaving them out"
     )

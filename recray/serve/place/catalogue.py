@@ -15,11 +15,10 @@ from recray.serve.events.live import LiveVersion
 from recray.serve.http import answers
 from recray.serve.http.requests import (
     MAX_EXPLAINED,
-    MAX_HISTORY,
     RecommendRequest,
     RequestError,
 )
-from recray.serve.query import UNKNOWN_USER, Query
+from recray.serve.query import UNKNOWN_USER, History, Query
 from recray.serve.versions import OpenedVersion
 
 SHOWN = ("category", "price")  # where the items have them and nothing else is asked for
@@ -107,15 +106,12 @@ class Catalogue:
             history_ids = history_times = None
         elif history_times is not None:
             history_times = history_times[is_known_N]
-        seen_ids: Int64s | None = None
+        told: History | None = None
         if request.user_id is not None:
             user_row = self.user_rows.get(str(request.user_id), UNKNOWN_USER)
             if user_row == UNKNOWN_USER and self.live is not None:
                 done = self.live.strangers.before(str(request.user_id), time)
-                seen_ids = None if done is None else np.unique(done.item_ids_H).astype(np.int64)
-                if done is not None and history_ids is None:
-                    history_ids = done.item_ids_H[-MAX_HISTORY:].astype(np.int64)
-                    history_times = done.times_H[-MAX_HISTORY:]
+                told = None if done is None else History(done.item_ids_H.astype(np.int64), done.times_H)
         query = Query(
             user_row,
             history_ids,
@@ -126,7 +122,8 @@ class Catalogue:
             request.explain,
             request.budget_ms or self.budget_ms or None,
             self.lenient,
-            seen_ids,
+            told,
+            context=request.context,
         )
         return Asked(query, unknown)
 

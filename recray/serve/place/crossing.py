@@ -15,7 +15,7 @@ import numpy as np
 
 from recray.arrays import Bools, Int64s
 from recray.features.candidates import Candidates
-from recray.serve.query import Query
+from recray.serve.query import History, Query
 from recray.serve.state import RequestState
 
 FIRST_NUMBER = 2**62  # above all rows
@@ -52,31 +52,31 @@ class Crossing:
         return rows_N
 
     def query_out(self, query: Query) -> Query:
-        exclude_ids, history_ids, seen_ids = self.out(query.exclude_ids), query.history_ids, query.seen_ids
+        exclude_ids, history_ids = self.out(query.exclude_ids), query.history_ids
         if history_ids is not None:
             history_ids = self.out(history_ids)
-        if seen_ids is not None:
-            seen_ids = self.out(seen_ids)
-        return replace(query, exclude_ids=exclude_ids, history_ids=history_ids, seen_ids=seen_ids)
+        told = query.told and query.told._replace(item_ids_H=self.out(query.told.item_ids_H))
+        return replace(query, exclude_ids=exclude_ids, history_ids=history_ids, told=told)
 
     def query_back(self, query: Query) -> Query:
         exclude_ids, history_ids = self.back(query.exclude_ids), query.history_ids
-        seen_ids, history_times = query.seen_ids, query.history_times
-        if seen_ids is not None:
-            seen_ids = self.back(seen_ids)
-            seen_ids = seen_ids[seen_ids >= 0]
+        history_times = query.history_times
         if history_ids is not None:
             history_ids = self.back(history_ids)
             is_known_H = history_ids >= 0
             history_ids = history_ids[is_known_H] if is_known_H.any() else None
             if history_times is not None:
                 history_times = None if history_ids is None else history_times[is_known_H]
+        told = query.told
+        if told is not None:
+            rows_H = self.back(told.item_ids_H)
+            told = History(rows_H[rows_H >= 0], told.times_H[rows_H >= 0])
         return replace(
             query,
             exclude_ids=exclude_ids[exclude_ids >= 0],
             history_ids=history_ids,
             history_times=history_times,
-            seen_ids=seen_ids,
+            told=told,
         )
 
     def candidates_out(self, candidates: Candidates) -> Candidates:

@@ -1,9 +1,10 @@
 """One version of the application, loaded: its list of stages, and the answer that they give together."""
 
 import logging
-import math
 import time
 from collections.abc import Sequence
+
+import numpy as np
 
 from recray.arrays import Int64s
 from recray.config import ConfigError
@@ -22,7 +23,7 @@ from recray.serve.stages.listed import (
     run,
 )
 from recray.serve.stages.stand_in import FirstStage
-from recray.serve.state import Explanation, RequestState
+from recray.serve.state import PINNED, Explanation, RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def answer(
         for item, chance in zip(items, state.propensities_S.tolist(), strict=True):
             item["propensity"] = chance
     if state.explanation:
-        _explain(result, state.explanation, state.candidates, catalogue)
+        _explain(result, state, state.explanation, catalogue)
     state.clock.lap("answer")
     result["timings_ms"] = state.clock.stop()
     return result
@@ -79,6 +80,8 @@ def _add_details(
 
 def _source(mask: int, by_vector: str) -> str:
     """The one source that is shown of those in a mask."""
+    if mask & PINNED:
+        return "pinned"
     if mask & RETRIEVER:
         return by_vector
     if mask & COLD:
@@ -87,12 +90,13 @@ def _source(mask: int, by_vector: str) -> str:
 
 
 def _explain(
-    result: answers.Recommendations, explanation: Explanation, candidates: Candidates, catalogue: Catalogue
+    result: answers.Recommendations, state: RequestState, explanation: Explanation, catalogue: Catalogue
 ) -> None:
     """Adds features and reasons to the items, and what a replay needs."""
-    names = explanation.feature_names
+    names, candidates = explanation.feature_names, state.candidates
+    ranked = [result["items"][place] for place in np.flatnonzero(state.order_S < state.num_ranked)]
     rows = zip(explanation.features_SF.tolist(), explanation.contributions_SF.tolist(), strict=True)
-    for item, (values, contributions) in zip(result["items"], rows, strict=False):  # ranked ones come first
+    for item, (values, contributions) in zip(ranked, rows, strict=True):
         item["features"] = dict(zip(names, values, strict=True))
         strongest = sorted(range(len(values)), key=lambda f: -abs(contributions[f]))[:TOP_REASONS]
         item["why"] = [
@@ -152,8 +156,6 @@ class Pipeline:
         shown = [*known["items"], *stranger["items"]]
         if not shown and not version.barred.now.mask_I.all():
             raise ConfigError(f"{self.bundles.reference} recommends nothing, to users and to strangers")
-        if any(item["score"] is not None and math.isinf(item["score"]) for item in shown) or _is_nan(known):
-            raise ConfigError(f"{self.bundles.reference} gives scores that are no numbers: it is damaged")
 
     @property
     def known_until(self) -> int | None:
@@ -197,12 +199,6 @@ class Pipeline:
             item_id,
             self._retrieval.similar(self.catalogue.item_row(item_id), k),
         )
-
-
-def _is_nan(answer: answers.Recommendations) -> bool:
-    """Of the best item, which was scored."""
-    best = answer["items"][:1]
-    return bool(best) and answer["fallback"] is None and math.isnan(best[0]["score"] or 0.0)
 
 
 def _some_history(pipeline: Pipeline, version: OpenedVersion) -> list[str | int] | None:

@@ -8,7 +8,7 @@ from recray.arrays import Bools
 from recray.config import ConfigError
 from recray.features.columns import AVAILABILITY, availability
 from recray.serve.barred import Barred
-from recray.serve.state import RequestState, Stage
+from recray.serve.state import RequestState
 from recray.serve.versions import OpenedVersion
 
 
@@ -22,17 +22,11 @@ class AvailableConfig:
     """Column of the items, Boolean or a count (available where above 0); empty: `available` and `in_stock`,
     where they have them."""
 
-    def open(self, version: OpenedVersion) -> Stage | None:
-        """
+    def barred(self, version: OpenedVersion) -> Barred | None:
+        """What cannot be had, by a version's columns and by what is told later; None: the rule is off.
+
         Raises:
             ConfigError: the catalogue has no such column.
-        """
-        return Available(barred) if (barred := self.barred(version)) else None
-
-    def barred(self, version: OpenedVersion) -> Barred | None:
-        """What must not be served, by a version's columns and by what is told later; None: the rule is off.
-
-        First stages know it too: they find as many others, and what is similar is answered by them alone.
         """
         if not self.enforced:
             return None
@@ -56,15 +50,15 @@ class AvailableConfig:
         return barred_I
 
 
-class Available:
-    """Leaves the items that may be served."""
+class Servable:
+    """Leaves the items that can be had and are allowed."""
 
     def __init__(self, barred: Barred) -> None:
         self._barred = barred
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``available``, where there is something that cannot be had."""
-        barred = self._barred.now
+        barred = self._barred.of(state.query.context)
         if not len(barred.ids):
             return state
         state = state.keep(~barred.mask_I[state.item_ids_S])

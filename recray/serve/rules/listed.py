@@ -3,14 +3,17 @@
 A line in ``Rules`` gives a rule its options on the command line, in the YAML of Serve and in the measurement.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from recray.serve.rules.available import AvailableConfig
+from recray.serve.barred import Barred
+from recray.serve.rules.allowed import AllowedConfig
+from recray.serve.rules.available import AvailableConfig, Servable
 from recray.serve.rules.diversify import DiversityConfig
 from recray.serve.rules.explore import ExploreConfig
 from recray.serve.rules.fresh import FreshConfig
 from recray.serve.rules.per_category import PerCategoryConfig
+from recray.serve.rules.pinned import PinnedConfig
 from recray.serve.state import Stage
 from recray.serve.versions import OpenedVersion
 
@@ -28,11 +31,31 @@ class Rules:
     which holds wherever the items say what is available."""
 
     available: AvailableConfig = field(default_factory=AvailableConfig)
+    allowed: AllowedConfig = field(default_factory=AllowedConfig)
     per_category: PerCategoryConfig = field(default_factory=PerCategoryConfig)
     fresh: FreshConfig = field(default_factory=FreshConfig)
     diversity: DiversityConfig = field(default_factory=DiversityConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
+    pinned: PinnedConfig = field(default_factory=PinnedConfig)
+
+    def barred(self, version: OpenedVersion) -> Barred:
+        """What must not be served: what cannot be had, and what is not allowed.
+
+        First stages know it too: they find as many others, and what is similar is answered by them alone.
+
+        Raises:
+            ConfigError: the catalogue has no such column or item.
+        """
+        barred = self.available.barred(version) or Barred(len(version.catalogue[1]))
+        if self.allowed.is_on:
+            self.allowed.deny_in(version, barred)
+        return barred
 
     def open(self, version: OpenedVersion) -> list[Stage]:
-        rules: list[Rule] = [getattr(self, rule.name) for rule in fields(self)]
-        return [stage for rule in rules if (stage := rule.open(version))]
+        """The stages behind the ranking."""
+        barred = self.barred(version)
+        rules: list[Rule] = [self.per_category, self.fresh, self.diversity, self.explore]
+        stages: list[Stage] = [stage for rule in rules if (stage := rule.open(version))]
+        if pins := self.pinned.pins(version, barred):
+            stages = [pins.take_out, *stages, pins.put_in]
+        return [Servable(barred), *stages]

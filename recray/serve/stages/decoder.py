@@ -19,7 +19,8 @@ from recray.features.candidates import COLD, GENERATIVE, Candidates, popular_onl
 from recray.features.look_ups import LookUps
 from recray.serve.barred import Barred
 from recray.serve.query import UNKNOWN_USER, Query
-from recray.serve.stages.retrieve import asked_at, history_of, removed_for, retrieved
+from recray.serve.seen import REMOVED, Seen
+from recray.serve.stages.retrieve import asked_at, history_of, retrieved
 from recray.serve.state import NO_CANDIDATES, RequestState
 from recray.serve.versions import OpenedVersion
 from recray.store import Bundle
@@ -41,10 +42,9 @@ class DecoderRetrieve:
         version: OpenedVersion,
         cold_share: float,
         barred: Barred | None = None,
-        *,
-        keeps_seen: bool = False,
+        seen: Seen = REMOVED,
     ) -> None:
-        self._keeps_seen = keeps_seen
+        self._seen = seen
         counts_I = version.decoder_files.item_counts_I
         self._barred = barred or Barred(len(counts_I))
         self._log = version.event_log
@@ -56,8 +56,8 @@ class DecoderRetrieve:
     def __call__(self, state: RequestState) -> RequestState:
         """``query.k`` items, unless fewer of the catalogue are unseen. Books ``filter`` and ``generate``."""
         query, clock = state.query, state.clock
-        removed_ids = removed_for(query, self._log, keeps_seen=self._keeps_seen)
-        seen_ids = np.concatenate([removed_ids, self._barred.now.ids])
+        removed_ids = self._seen.removed(query, self._log)
+        seen_ids = np.concatenate([removed_ids, self._barred.of(query.context).ids])
         history = history_of(query, self._log)
         history_ids = history.item_ids_H
         clock.lap("filter")

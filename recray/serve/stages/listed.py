@@ -11,8 +11,8 @@ from recray.bundles.ranker import read_candidate_config
 from recray.bundles.searcher import Searcher
 from recray.config import ConfigError
 from recray.features.candidates import CandidateConfig
-from recray.serve.barred import Barred
 from recray.serve.rules.listed import Rules
+from recray.serve.seen import Seen
 from recray.serve.stages.decoder import DecoderRetrieve, load_source
 from recray.serve.stages.guard import Guarded
 from recray.serve.stages.rank import Explain, Rank
@@ -33,13 +33,19 @@ class StagesConfig:
     """Items that it proposes for each request."""
     cold_share: float = 0.0
     """Share of a decoder's items that is kept for items without training events."""
-    seen: Literal["measured", "remove", "keep"] = "measured"
-    """Items that a user has seen: remove them, keep them, or do as when the version was measured."""
+    seen: Literal["measured", "remove", "keep", "after"] = "measured"
+    """Items that a user has seen: remove them, keep them, let them come back after `seen_after_days`, or
+    do as when the version was measured."""
+    seen_after_days: float = 30.0
+    """Of `after`: an item comes back when it was last seen longer ago. What a request's own `history` and
+    `exclude` name does not."""
     rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
         if self.second_source_items < 1:
             raise ConfigError(f"second_source_items must be at least 1, got {self.second_source_items}")
+        if self.seen_after_days < 0:
+            raise ConfigError(f"seen_after_days must not be negative, got {self.seen_after_days}")
         if not 0.0 <= self.cold_share <= 1.0:
             raise ConfigError(f"cold_share must be between 0 and 1, got {self.cold_share}")
 
@@ -67,12 +73,11 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
         ConfigError: a decoder beside the retriever was trained on another catalogue, or is of no use.
     """
     bundles, second = version.bundles, None
-    barred = config.rules.available.barred(version)
-    keeps_seen = _keeps_seen(config, bundles)
+    barred, seen = config.rules.barred(version), _seen(config, bundles)
     if version.is_generative:
         if bundles.second_source:
             raise ConfigError(f"{bundles.retriever.reference} is a decoder: it needs no other one beside it")
-        return DecoderRetrieve(version, config.cold_share, barred, keeps_seen=keeps_seen)
+        return DecoderRetrieve(version, config.cold_share, barred, seen=seen)
     files = version.retriever_files
     if bundles.second_source:
         second = load_source(
@@ -85,15 +90,14 @@ def open_retrieval(config: StagesConfig, version: OpenedVersion) -> RetrievalSta
         )
     searcher = Searcher(files, version.retriever_model)
     first_I, log, candidates = version.popular_first_I, version.event_log, _candidates(bundles)
-    return Retrieve(searcher, first_I, log, candidates, second, barred, keeps_seen=keeps_seen)
+    return Retrieve(searcher, first_I, log, candidates, second, barred, seen=seen)
 
 
 def open_stand_in(config: StagesConfig, version: OpenedVersion) -> StandIn:
     """What takes the place of the first stage; of a retriever it reads the catalogue, and no vectors."""
     bundles, first_I = version.bundles, version.popular_first_I
-    barred = config.rules.available.barred(version) or Barred(len(first_I))
-    keeps_seen = _keeps_seen(config, bundles)
-    known = Known(first_I, version.event_log, barred, _candidates(bundles), keeps_seen)
+    barred, seen = config.rules.barred(version), _seen(config, bundles)
+    known = Known(first_I, version.event_log, barred, _candidates(bundles), seen)
     return StandIn(known, version.recent)
 
 
@@ -101,8 +105,10 @@ def _candidates(bundles: ServedBundles) -> CandidateConfig:
     return read_candidate_config(bundles.ranker) if bundles.ranker else CandidateConfig()
 
 
-def _keeps_seen(config: StagesConfig, bundles: ServedBundles) -> bool:
-    return bundles.keeps_seen if config.seen == "measured" else config.seen == "keep"
+def _seen(config: StagesConfig, bundles: ServedBundles) -> Seen:
+    if config.seen == "after":
+        return Seen(after_days=config.seen_after_days)
+    return Seen(keeps=bundles.keeps_seen if config.seen == "measured" else config.seen == "keep")
 
 
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:

@@ -6,7 +6,9 @@ from recray.arrays import Float32s
 from recray.contract import Scorer
 from recray.features.look_ups import LookUps
 from recray.features.ranking import RankingQuery, compute
+from recray.schema import DataError
 from recray.serve.query import UNKNOWN_USER
+from recray.serve.stages.retrieve import history_of
 from recray.serve.state import Explanation, RequestState, Skipped
 
 
@@ -21,7 +23,11 @@ class Rank:
         self._log, self._ranker, self._helps_until = log, ranker, helps_until
 
     def __call__(self, state: RequestState) -> RequestState:
-        """Books ``features`` and ``rank``."""
+        """Books ``features`` and ``rank``.
+
+        Raises:
+            DataError: a score is no number.
+        """
         item_ids_K = state.ranked.item_ids_K
         if not len(item_ids_K):
             return state
@@ -30,6 +36,8 @@ class Rank:
         features_KF = self._features(state)
         state.clock.lap("features")
         scores_K = self._ranker.score(features_KF, item_ids_K)
+        if np.isnan(scores_K).any():
+            raise DataError("the ranker gives scores that are no numbers: it is damaged")
         order_K = np.argsort(-scores_K, kind="stable")
         if further := len(state.candidates.item_ids_K) - state.num_ranked:
             scores_K = np.append(scores_K, np.full(further, np.nan, np.float32))
@@ -43,6 +51,8 @@ class Rank:
         query = state.query
         known = query.user_id if query.user_id < self._log.num_users else UNKNOWN_USER
         history_ids, history_times = query.history_ids, query.history_times
+        if history_ids is None and query.told is not None:
+            history_ids, history_times = history_of(query, None)
         if query.past is not None and known == UNKNOWN_USER:
             history_ids, history_times = query.past
         return compute(

@@ -4,10 +4,9 @@ Shapes: I items, D vector dim, K candidates.
 """
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from recray.arrays import Float32s, Int64s
 from recray.bundles.searcher import Searcher, single_query
@@ -16,7 +15,8 @@ from recray.features.look_ups import LookUps
 from recray.features.past import heard_until
 from recray.serve.barred import Barred, BarredNow
 from recray.serve.clock import StageClock
-from recray.serve.query import MAX_K, History, Query
+from recray.serve.query import MAX_HISTORY, MAX_K, History, Query
+from recray.serve.seen import REMOVED, Seen
 from recray.serve.stages.guard import Guard
 from recray.serve.state import NO_CANDIDATES, RequestState, Skipped, StoodIn
 
@@ -31,22 +31,6 @@ class Source(Protocol):
         """Unseen items of the retriever's catalogue with their source bits; may be none."""
 
 
-def removed_for(query: Query, log: LookUps | None, *, keeps_seen: bool) -> Int64s:
-    """Items that must not come back: excluded and, unless seen ones may, in the user's history or past."""
-    if keeps_seen:
-        return query.exclude_ids
-    seen: list[npt.NDArray[np.integer[Any]]] = [query.exclude_ids]
-    if query.history_ids is not None:
-        seen.append(query.history_ids)
-    if query.seen_ids is not None:
-        seen.append(query.seen_ids)
-    if query.past is not None:
-        seen.append(query.past.item_ids_H)
-    elif log is not None and query.user_id < log.num_users:
-        seen.append(log.seen_before(query.user_id, query.time))
-    return np.concatenate(seen, dtype=np.int64)
-
-
 def history_of(query: Query, log: LookUps | None) -> History:
     """The client's history, else what a known user did before; oldest first.
 
@@ -59,6 +43,8 @@ def history_of(query: Query, log: LookUps | None) -> History:
         return History(query.history_ids, times_H)
     if query.past is not None:
         return query.past
+    if query.told is not None:
+        return History(query.told.item_ids_H[-MAX_HISTORY:], query.told.times_H[-MAX_HISTORY:])
     if log is None or not 0 <= query.user_id < log.num_users:
         return NO_HISTORY
     events = log.events_before(query.user_id, query.time)
@@ -97,7 +83,7 @@ class Retrieve:
         second_source: its items are scored by the retriever like all others; late or failing, it is left out.
         barred: items that a rule will leave out: there are enough others among the candidates, and
             ``similar`` does not answer with them.
-        keeps_seen: what the user has seen may come back.
+        seen: what becomes of items that the user has seen.
     """
 
     without = "generate"
@@ -110,11 +96,10 @@ class Retrieve:
         config: CandidateConfig,
         second_source: Source | None = None,
         barred: Barred | None = None,
-        *,
-        keeps_seen: bool = False,
+        seen: Seen = REMOVED,
     ) -> None:
         self._barred = barred or Barred(len(popular_first_I))
-        self._keeps_seen = keeps_seen
+        self._seen = seen
         self._searcher, self._log, self._config, self._second = searcher, log, config, second_source
         self._second_guard = Guard("second_source")
         self._popular = Popular(popular_first_I, self._barred)
@@ -122,7 +107,9 @@ class Retrieve:
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``retrieve`` (model and search), ``filter`` and ``generate`` (one more source)."""
         query, clock = state.query, state.clock
-        seen_ids = removed_for(query, self._log, keeps_seen=self._keeps_seen)
+        barred = self._barred.of(query.context)
+        # What is denied is no candidate at all; of what cannot be had just now there is little.
+        seen_ids = np.concatenate([self._seen.removed(query, self._log), barred.denied_ids])
         clock.lap("filter")
         prepared = self._searcher.known_ahead(query.user_id)
         if prepared is None:
@@ -141,7 +128,6 @@ class Retrieve:
             else:
                 second = proposed
         candidates = self._gather(search, seen_ids, self._config, clock, second)
-        barred = self._barred.now
         missing = query.k - int(np.count_nonzero(~barred.mask_I[candidates.item_ids_K]))
         if missing <= 0:
             return retrieved(state, candidates, fallback, self._log)

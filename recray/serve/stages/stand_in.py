@@ -14,8 +14,9 @@ from recray.features.candidates import CandidateConfig, Candidates, popular_only
 from recray.features.look_ups import LookUps
 from recray.serve.barred import Barred
 from recray.serve.query import MAX_K
+from recray.serve.seen import Seen
 from recray.serve.stages.guard import Guard
-from recray.serve.stages.retrieve import Popular, further_of, removed_for, retrieved
+from recray.serve.stages.retrieve import Popular, further_of, retrieved
 from recray.serve.state import RequestState, RetrievalStage, Skipped
 
 
@@ -26,7 +27,7 @@ class Known(NamedTuple):
     log: LookUps | None  # what known users have seen
     barred: Barred
     config: CandidateConfig
-    keeps_seen: bool
+    seen: Seen
 
 
 class StandIn:
@@ -49,8 +50,8 @@ class StandIn:
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``filter``; the fallback is ``recent`` or ``popular``."""
         query, known = state.query, self._known
-        removed_ids = removed_for(query, known.log, keeps_seen=known.keeps_seen)
-        gone_ids = np.concatenate([removed_ids, known.barred.now.ids])
+        removed_ids = known.seen.removed(query, known.log)
+        gone_ids = np.concatenate([removed_ids, known.barred.of(query.context).ids])
         candidates = self._recent(query.user_id, gone_ids)
         fallback: Literal["recent", "popular"] = "recent" if len(candidates.item_ids_K) else "popular"
         popular = popular_only(self._popular.first_I, gone_ids, MAX_K + len(candidates.item_ids_K))

@@ -1,0 +1,147 @@
+"""A rule: which items may be served at all, and which to a request of this context."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from recray.arrays import Bools
+from recray.config import ConfigError, nearest
+from recray.serve.barred import Allowed, Barred
+from recray.serve.versions import OpenedVersion
+
+log = logging.getLogger(__name__)
+
+CONTEXT = "context."
+
+
+class Condition(NamedTuple):
+    """``column=value``, or ``column=context.field``: the value that a request's context has there."""
+
+    column: str
+    value: str
+
+    @staticmethod
+    def parse(option: str, text: str) -> "Condition":
+        """
+        Raises:
+            ConfigError: it is no condition.
+        """
+        column, found, value = text.partition("=")
+        if not (found and column and value and value != CONTEXT):
+            raise ConfigError(
+                f"allowed: {option} holds conditions like genres=drama or market=context.market, got {text!r}"
+            )
+        return Condition(column, value)
+
+    @property
+    def field(self) -> str | None:
+        """Of the context; None: the value stands here."""
+        return self.value.removeprefix(CONTEXT) if self.value.startswith(CONTEXT) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllowedConfig:
+    """Items that are never served, and the only ones that are. First stages know it: lists stay full.
+
+    A condition is `column=value`; of a column of lists, one of them is the value. Numbers and truth values
+    are as JSON has them: `year=1999`, `adult=false`. Items of which nothing is said have no value.
+    """
+
+    only: tuple[str, ...] = ()
+    """Ids of the only items that may be served; none: all."""
+    only_file: str = ""
+    """A file with more of them, one a line."""
+    only_where: tuple[str, ...] = ()
+    """Conditions: of each column that is named, one holds. `market=context.market` compares with what the
+    request's context says, where it has the field."""
+    deny: tuple[str, ...] = ()
+    """Ids of items that are never served."""
+    deny_file: str = ""
+    """A file with more of them, one a line."""
+    deny_where: tuple[str, ...] = ()
+    """Conditions: items of which one holds are never served."""
+
+    def __post_init__(self) -> None:
+        for option in ("only_where", "deny_where"):
+            for text in getattr(self, option):
+                condition = Condition.parse(option, text)
+                if option == "deny_where" and condition.field:
+                    raise ConfigError(f"allowed: deny_where cannot read the context ({text}); only_where can")
+
+    def deny_in(self, version: OpenedVersion, barred: Barred) -> None:
+        """
+        Raises:
+            ConfigError: a column or a file is not there, or nothing may be served.
+        """
+        items = version.catalogue[1]
+        denied_I = self._named(version, "deny", self.deny, self.deny_file)
+        for text in self.deny_where:
+            denied_I |= _holds(items, Condition.parse("deny_where", text))
+        if self.only or self.only_file:
+            denied_I |= ~self._named(version, "only", self.only, self.only_file)
+        columns: dict[str, Bools] = {}
+        allowed: list[Allowed] = []
+        for text in self.only_where:
+            condition = Condition.parse("only_where", text)
+            if condition.field:
+                allowed.append(Allowed(condition.field, _by_value(items, condition.column)))
+            else:
+                before_I = columns.get(condition.column, np.zeros(len(items), bool))
+                columns[condition.column] = before_I | _holds(items, condition)
+        for holds_I in columns.values():
+            denied_I |= ~holds_I
+        if denied_I.all():
+            raise ConfigError(
+                f"allowed: no item of {version.bundles.retriever.reference} may be served by these rules"
+            )
+        barred.deny(denied_I, tuple(allowed))
+
+    @property
+    def is_on(self) -> bool:
+        return self != AllowedConfig()
+
+    def _named(self, version: OpenedVersion, option: str, named: Sequence[str], file: str) -> Bools:
+        raw_ids = list(named)
+        if file:
+            try:
+                lines = Path(file).read_text("utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"allowed: {option}_file {file} cannot be read: {error}") from None
+            raw_ids += [line.strip() for line in lines if line.strip()]
+        mask_I = np.zeros(len(version.catalogue[1]), bool)
+        mask_I[list(rows_of(version, f"allowed: {option}", raw_ids).values())] = True
+        return mask_I
+
+
+def rows_of(version: OpenedVersion, what: str, raw_ids: Sequence[str]) -> dict[str, int]:
+    """Of the items that the catalogue has: the others may have left it, or are yet to be told of."""
+    rows = {raw: version.item_rows[raw] for raw in raw_ids if raw in version.item_rows}
+    if missing := [raw for raw in raw_ids if raw not in rows]:
+        reference = version.bundles.retriever.reference
+        log.warning("%s: %s has no item %r, nor %d more", what, reference, missing[0], len(missing) - 1)
+    return rows
+
+
+def _holds(items: pl.DataFrame, condition: Condition) -> Bools:
+    by_value = _by_value(items, condition.column)
+    return by_value.get(condition.value, np.zeros(len(items), bool))
+
+
+def _by_value(items: pl.DataFrame, column: str) -> dict[str, Bools]:
+    """The items of each value of a column, or of each value in its lists."""
+    if column not in items.columns:
+        raise ConfigError(f"allowed: the items have no column {column!r}{nearest(column, items.columns)}")
+    values = items.select(pl.col(column)).with_row_index("row")
+    if isinstance(items.schema[column], (pl.List, pl.Array)):
+        values = values.explode(column)
+    masks: dict[str, Bools] = {}
+    for value, rows in values.drop_nulls().group_by(pl.col(column).cast(pl.String)).agg("row").iter_rows():
+        mask_I = np.zeros(len(items), bool)
+        mask_I[rows] = True
+        masks[value] = mask_I
+    return masks

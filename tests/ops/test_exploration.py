@@ -88,3 +88,25 @@ def test_no_exploration_is_the_order_itself() -> None:
     assert places_k.tolist() == [0, 1, 2, 3]
     assert chances_k.tolist() == [1.0] * 4
     assert plackett_luce(np.array([1e3, 3e3, 2e3]), 2, rng).places_k.tolist() == [1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plackett_luce", "epsilon"])
+def test_a_million_draws_are_as_often_as_they_say(name: str) -> None:
+    """Pearson's chi-square over all 60 lists of three of five: within five sigmas of its 59 degrees."""
+    rng, draws = np.random.default_rng(7), 1_000_000
+    policy, slow = {
+        "plackett_luce": (by_scores(1.0), lambda places: slow_plackett_luce(places, 1.0)),
+        "epsilon": (lambda k, rng: epsilon_greedy(5, k, 0.3, rng), lambda p: slow_epsilon_greedy(p, 0.3)),
+    }[name]
+    counted = Counter(tuple(policy(3, rng).places_k.tolist()) for _ in range(draws))
+    lists = list(permutations(range(5), 3))
+    expected = draws * np.array([slow(places) for places in lists])
+    often = np.array([counted[places] for places in lists])
+    assert often.sum() == draws
+    chi_square = float(((often - expected) ** 2 / expected).sum())
+    sigmas = np.abs(often - expected) / np.sqrt(expected * (1 - expected / draws))
+    print(f"{name}: chi-square {chi_square:.1f} of 59 degrees, largest deviation {sigmas.max():.2f} sigmas")
+    freedom = len(lists) - 1
+    assert abs(chi_square - freedom) < 5 * np.sqrt(2 * freedom)
+    assert sigmas.max() < 5

@@ -18,12 +18,12 @@ from recray.serve.events.feed import Feed
 from recray.serve.events.hub import LocalHub
 from recray.serve.events.told import Availability, Event
 from recray.serve.http.gateway import create_app
-from recray.serve.place import kept_answers
+from recray.serve.kept import answer_store
+from recray.serve.kept.answer_store import KeptAnswer, LocalAnswers
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.deployments import RankingDeployment, RetrievalDeployment
 from recray.serve.place.fused import FusedService
 from recray.serve.place.hub_actor import REDIS_URL
-from recray.serve.place.kept_answers import KeptAnswer, LocalAnswers
 from recray.serve.place.spread import SpreadService
 from recray.serve.position import Position
 from recray.serve.rules.diversify import DiversityConfig
@@ -182,7 +182,7 @@ def test_answers_that_lack_something_are_not_kept(client: Client, monkeypatch: p
 
 def test_a_process_keeps_so_many_items(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
     answer = ask(client, k=10)
-    monkeypatch.setattr(kept_answers, "MOST_ITEMS", 100)
+    monkeypatch.setattr(answer_store, "MOST_ITEMS", 100)
     kept = LocalAnswers(KEEP_S)
 
     async def fill() -> int:

@@ -9,7 +9,7 @@ from recray.serve.events.live import LiveVersion, opened
 from recray.serve.follower import Loaded
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
-from recray.serve.place.answer_cache import Made
+from recray.serve.kept.answer_cache import Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.hearing import HearingService, feed_of

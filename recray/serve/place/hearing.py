@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from recray.config import ConfigError
+from recray.config import ConfigError, to_dict
 from recray.serve.events.feed import Feed
 from recray.serve.events.growing import MOST_ITEMS, Growing
 from recray.serve.events.hub import Hub, HubFullError
@@ -18,10 +19,12 @@ from recray.serve.http.admin import Change, Promotion, Rollback
 from recray.serve.http.live_requests import ItemRequest
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.item_content import Values, check
-from recray.serve.place.answer_cache import AnswerCache, Made
+from recray.serve.kept.answer_cache import AnswerCache, Made
+from recray.serve.kept.answer_store import AnswerStore, LocalAnswers
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import FollowingService, follow
+from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.traffic.administer import carry_out
 from recray.serve.traffic.arms import Arms
 from recray.serve.traffic.described import described
@@ -60,7 +63,7 @@ class HearingService(FollowingService, Generic[T]):
         self._serves: Follower[Growing[T]] = follow(config, load, self._arms)
         super().__init__(config, self._serves)
         self._hub, self._feed, self._desk = hub, feed, desk
-        self._cache = AnswerCache(config, feed) if config.cache_s else None
+        self._cache = cache_of(config, feed) if config.cache_s else None
         self._reporter = Reporter(desk) if desk else None
         self._router = Router(self._arms, self._reporter, self._answer) if self._reporter else None
 
@@ -214,3 +217,13 @@ def feed_of(hub: Hub) -> Feed:
     feed.look()
     feed.start()
     return feed
+
+
+def cache_of(config: ServiceConfig, feed: Feed) -> AnswerCache:
+    """In Redis where ``RECRAY_REDIS_URL`` names one, else in this process."""
+    store: AnswerStore = LocalAnswers(config.cache_s)
+    if url := os.environ.get(REDIS_URL):
+        from recray.serve.kept.redis_answers import RedisAnswers
+
+        store = RedisAnswers(url, config.application, config.cache_s)
+    return AnswerCache(store, feed, to_dict(config), keep_s=config.cache_s)

@@ -2,19 +2,16 @@
 told that they would miss."""
 
 import json
-import os
 import time
+from collections.abc import Mapping
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import recray
-from recray.config import to_dict
 from recray.serve.events.feed import Feed
 from recray.serve.http import answers
 from recray.serve.http.requests import RecommendRequest
-from recray.serve.place.config import ServiceConfig
-from recray.serve.place.hub_actor import REDIS_URL
-from recray.serve.place.kept_answers import AnswerStore, KeptAnswer, LocalAnswers
+from recray.serve.kept.answer_store import AnswerStore, KeptAnswer
 from recray.serve.position import Position
 from recray.serve.stages.guard import FAILED, LATE
 from recray.serve.versions import ServedBundles
@@ -25,15 +22,6 @@ class Made(NamedTuple):
 
     answer: answers.Recommendations
     heard: tuple[Position, ...] = ()  # of the other deployments that took part
-
-
-def store_of(config: ServiceConfig) -> AnswerStore:
-    """In Redis where ``RECRAY_REDIS_URL`` names one: all replicas share it."""
-    if url := os.environ.get(REDIS_URL):
-        from recray.serve.place.redis_answers import RedisAnswers
-
-        return RedisAnswers(url, config.application, config.cache_s)
-    return LocalAnswers(config.cache_s)
 
 
 class Question(NamedTuple):
@@ -49,12 +37,16 @@ class AnswerCache:
 
     Never kept are answers with reasons, at a time that the client named, from which something was left out
     for lack of time or by a fault, or that do not know yet what is known here.
+
+    Args:
+        options: all that the service is set to: with others it is another question.
+        keep_s: seconds for which an answer may be given again.
     """
 
-    def __init__(self, config: ServiceConfig, feed: Feed) -> None:
-        self._keep_s, self._store = config.cache_s, store_of(config)
+    def __init__(self, store: AnswerStore, feed: Feed, options: Mapping[str, Any], *, keep_s: float) -> None:
+        self._keep_s, self._store = keep_s, store
         self._feed, self._marks = feed, feed.marked()
-        self._options = json.dumps([recray.__version__, to_dict(config)], sort_keys=True)
+        self._options = json.dumps([recray.__version__, options], sort_keys=True)
 
     def question(
         self, request: RecommendRequest, bundles: ServedBundles, revision: int, arm: str = ""

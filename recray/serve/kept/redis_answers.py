@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from recray.serve.circuit import Circuit
-from recray.serve.place.kept_answers import KeptAnswer
+from recray.serve.kept.answer_store import KeptAnswer
 
 log = logging.getLogger(__name__)
 ANSWER_WITHIN_S = 0.05  # making an answer takes less than waiting for a kept one

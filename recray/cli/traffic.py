@@ -52,7 +52,7 @@ class Canary(Started):
     """A number, or a name such as candidate."""
     ramp: str = ""
     """Shares of users by time since the start, as in '1% 10m:10% 1h:50%'."""
-    guardrail: dict[str, float] = field(default_factory=dict)
+    guardrail: dict[str, float | None] = field(default_factory=dict)
     """Limits that are not the default ones, as in `--guardrail slowdown 1.2 least_users 500`."""
     report_only: bool = False
     """Say what follows, but neither promote nor roll back."""
@@ -83,7 +83,7 @@ class AB(Started):
     """Of all users."""
     group: str = "default"
     """Experiments of one group share no user."""
-    guardrail: dict[str, float] = field(default_factory=dict)
+    guardrail: dict[str, float | None] = field(default_factory=dict)
     """Limits that are not the default ones."""
 
     def __call__(self) -> Listing:

@@ -74,7 +74,7 @@ class Experiment:
     group: str = "default"  # experiments of one group share no user
     ramp: tuple[RampStep, ...] = AT_ONCE
     acts: bool = True  # verdicts are carried out, and not only shown
-    guardrails: dict[str, float] = field(default_factory=dict)  # limits that are not the default ones
+    guardrails: dict[str, float | None] = field(default_factory=dict)  # limits that are not the default ones
 
     def __post_init__(self) -> None:
         _require_name("an experiment", self.name)

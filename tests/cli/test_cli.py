@@ -10,6 +10,7 @@ import pytest
 from recray.cli import main
 from recray.schema import ProtocolCard
 from recray.store import Store
+from recray.store.ledger import TrafficLedger
 
 
 def rows(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, Any]]:
@@ -151,11 +152,14 @@ def test_experiments_are_started_listed_and_ended(
     published: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published.promote("tiny", 1, by="ada")
-    started = rows(capsys, "canary", "tiny", "2", "--ramp", "5% 1h:20%", "--guardrail", "slowdown", "1.5")
+    started = rows(
+        capsys, "canary", "tiny", "2", "--ramp", "5% 1h:20%", "--guardrail", "clicks_margin", "None"
+    )
     assert [row["arm"] for row in started] == [
         ["canary-2", "baseline, version 1", "5.0% of users"],
         ["canary-2", "canary, version 2", "5.0% of users"],
     ]
+    assert TrafficLedger(published, "tiny").now().running[0].experiment.guardrails == {"clicks_margin": None}
     assert rows(capsys, "shadow", "tiny", "2")[-1]["arm"][1] == "shadow, version 2"
     paused = rows(capsys, "pause", "tiny", "canary-2", "--why", "lunch")
     assert paused[0]["arm"][2] == "paused"

@@ -24,7 +24,7 @@ MAX_ADMIN_BODY_BYTES = 16 * 1024
 Text = Annotated[str, StringConstraints(max_length=1_000, strict=True)]
 Version: TypeAlias = StrictInt | Annotated[str, StringConstraints(min_length=1, max_length=100, strict=True)]
 Share = Annotated[StrictFloat | StrictInt, Field(gt=0, le=1, allow_inf_nan=False)]
-Limits = dict[Annotated[str, StringConstraints(max_length=100)], StrictFloat | StrictInt]
+Limits = dict[Annotated[str, StringConstraints(max_length=100)], StrictFloat | StrictInt | None]
 
 
 class Change(BaseModel):

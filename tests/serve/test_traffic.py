@@ -1,5 +1,6 @@
 """Experiments on live traffic, through the gateway: arms, interleaved lists, shadows, changes, outcomes."""
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,13 +11,16 @@ import pytest
 
 from recray.serve.http.admin import CHANGES, TOKEN
 from recray.serve.http.gateway import create_app
+from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.analysis import Analysis
+from recray.serve.traffic.exposures import Exposure
 from recray.serve.traffic.shadow import agreement
+from recray.serve.versions import open_served
 from recray.store import Store
-from recray.store.journal import JOURNAL_FILE
+from recray.store.journal import JOURNAL_FILE, Turn
 from tests.serve.asgi import JSON_TYPE, Answer, LoopClient
 from tests.serve.test_follower import eventually
 from tests.serve.world import APPLICATION, NUM_USERS
@@ -101,7 +105,8 @@ def test_a_canary_gets_its_share_and_says_so(shop: Shop) -> None:
         arm: shares[arm] for arm in ("baseline", "canary")
     }
     assert [arm["share"] for arm in experiment["arms"]] == [0.2, 0.2]
-    assert experiment["verdicts"]["canary"]["action"] == "hold" if experiment["verdicts"] else True
+    shop.desk.look()
+    assert shop.traffic()["experiments"][0]["verdicts"]["canary"]["action"] == "hold"
 
 
 def test_a_user_keeps_the_arm_over_pause_and_restart(shop: Shop) -> None:
@@ -154,9 +159,7 @@ def test_an_arm_that_fails_costs_its_users_nothing(shop: Shop, monkeypatch: pyte
 def test_interleaved_lists_draw_from_both_and_say_whose_each_item_is(shop: Shop) -> None:
     shop.begin("interleave", version=2, share=1.0)
     config = ServiceConfig(application=APPLICATION, store=str(shop.store.root))
-    old, new = (Pipeline(served(shop.store, version), config) for version in (1, 2))
-    from recray.serve.http.requests import RecommendRequest
-
+    old, new = (Pipeline(open_served(shop.store, APPLICATION, version), config) for version in (1, 2))
     for user in USERS[:20]:
         answer = shop.ask(user)
         alone = {
@@ -170,12 +173,6 @@ def test_interleaved_lists_draw_from_both_and_say_whose_each_item_is(shop: Shop)
             mine = [item["item_id"] for item in answer["items"] if item["arm"] == name]
             assert 4 <= len(mine) <= 6
             assert mine == [item for item in whole if item in mine], "in the order of its list"
-
-
-def served(store: Store, version: int) -> Any:
-    from recray.serve.versions import open_served
-
-    return open_served(store, APPLICATION, version)
 
 
 def test_clicks_on_interleaved_lists_are_credited_once(shop: Shop) -> None:
@@ -314,8 +311,6 @@ def test_a_worse_canary_is_rolled_back_by_itself(shop: Shop) -> None:
     shop.begin("canary", version=2, ramp="50%", guardrails={"window_s": 1})
     rng_users = [f"u{n}" for n in range(3_000)]
     salt = shop.service._arms.serving.running[0].experiment.salt
-    from recray.serve.traffic.exposures import Exposure
-
     now = time.time() - 30
     exposures = []
     for n, user in enumerate(rng_users):
@@ -333,6 +328,33 @@ def test_a_worse_canary_is_rolled_back_by_itself(shop: Shop) -> None:
     assert "by guardrails: The candidate has more errors" in refused[0]["why"]
     assert shop.change("canary", version=2).status == 409
     assert shop.store.names(APPLICATION)["production"] == 1
+
+
+def test_users_who_meet_faults_end_a_canary(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first request to the journal, by the desk's own clock: a version that fails one in five times."""
+    shop.desk.start()
+    shop.begin("canary", version=2, ramp="50%", guardrails={"errors": 0.01}, by="ada")
+    (key,) = [key for key in shop.service._arms.serving.loaded if key[1] == "canary"]
+    canary, real = shop.service._arms.serving.loaded[key].content.now, Pipeline.recommend
+    asked = itertools.count()
+
+    def fails(self: Pipeline, request: Any) -> Any:
+        if self is canary and next(asked) % 5 == 0:
+            raise ZeroDivisionError("a fault of the new version")
+        return real(self, request)
+
+    monkeypatch.setattr(Pipeline, "recommend", fails)
+    users, deadline = itertools.count(), time.monotonic() + 60
+    while shop.service._arms.serving.running:
+        assert time.monotonic() < deadline
+        assert shop.ask(f"u{next(users)}")["items"], "nobody goes without"
+    ended = shop.store.journal(APPLICATION)[-1]
+    assert isinstance(ended, Turn)
+    assert (ended.action, ended.by) == ("refuse", "guardrails")
+    assert "more errors" in ended.why
+    assert shop.change("canary", version=2).status == 409
+    assert all(shop.arm(user) is None for user in USERS[:50])
+    shop.desk.stop()
 
 
 def test_evidence_outlives_the_desk(shop: Shop) -> None:

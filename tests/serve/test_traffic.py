@@ -331,7 +331,7 @@ def test_a_worse_canary_is_rolled_back_by_itself(shop: Shop) -> None:
 
 
 def test_users_who_meet_faults_end_a_canary(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first request to the journal, by the desk's own clock: a version that fails one in five times."""
+    """From the first request to the journal, by the clock of the desk: a version that fails one in five."""
     shop.desk.start()
     shop.begin("canary", version=2, ramp="50%", guardrails={"errors": 0.01}, by="ada")
     (key,) = [key for key in shop.service._arms.serving.loaded if key[1] == "canary"]

@@ -95,10 +95,11 @@ def test_no_exploration_is_the_order_itself() -> None:
 def test_a_million_draws_are_as_often_as_they_say(name: str) -> None:
     """Pearson's chi-square over all 60 lists of three of five: within five sigmas of its 59 degrees."""
     rng, draws = np.random.default_rng(7), 1_000_000
-    policy, slow = {
+    policies: dict[str, tuple[Policy, Callable[[tuple[int, ...]], float]]] = {
         "plackett_luce": (by_scores(1.0), lambda places: slow_plackett_luce(places, 1.0)),
         "epsilon": (lambda k, rng: epsilon_greedy(5, k, 0.3, rng), lambda p: slow_epsilon_greedy(p, 0.3)),
-    }[name]
+    }
+    policy, slow = policies[name]
     counted = Counter(tuple(policy(3, rng).places_k.tolist()) for _ in range(draws))
     lists = list(permutations(range(5), 3))
     expected = draws * np.array([slow(places) for places in lists])

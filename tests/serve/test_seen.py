@@ -1,0 +1,41 @@
+"""What a user has seen, wherever it is known from, and what becomes of it."""
+
+import numpy as np
+import pytest
+
+from recray.serve.query import History, Query
+from recray.serve.seen import DAY_S, Seen
+from tests.serve.world import NOW, World
+
+NOTHING = np.empty(0, np.int64)
+DONE = History(np.array([1, 2, 3, 1]), np.array([NOW - 9 * DAY_S, NOW - 8 * DAY_S, NOW - 7 * DAY_S, NOW - 1]))
+
+
+def test_of_a_stranger_who_was_told_of() -> None:
+    query = Query(-1, None, np.array([7]), NOW, 10, told=DONE)
+    assert Seen().removed(query, None).tolist() == [7, 1, 2, 3, 1]
+    assert Seen(after_days=7).removed(query, None).tolist() == [7, 3, 1], "seven days ago is not longer ago"
+    assert Seen(after_days=6.9).removed(query, None).tolist() == [7, 1], "seen again lately"
+    assert Seen(keeps=True).removed(query, None).tolist() == [7]
+
+
+def test_what_the_request_names_stays_out() -> None:
+    query = Query(-1, np.array([5]), np.array([7]), NOW, 10, np.array([NOW - 99 * DAY_S]), told=DONE)
+    assert Seen(after_days=1).removed(query, None).tolist() == [7, 5, 1]
+
+
+def test_of_a_split() -> None:
+    query = Query(3, None, NOTHING, NOW, 10, past=DONE)
+    assert Seen(after_days=8).removed(query, None).tolist() == [2, 3, 1]
+
+
+@pytest.mark.parametrize("days", [0.0, 20.0, 1_000.0])
+def test_of_a_log(world: World, days: float) -> None:
+    log, query = world.log, Query(3, None, NOTHING, NOW, 10)
+    own = [
+        int(item)
+        for user, item, time in zip(log.user_ids_N, log.item_ids_N, log.timestamps_N, strict=True)
+        if user == 3 and NOW - days * DAY_S <= time < NOW
+    ]
+    assert Seen(after_days=days).removed(query, log).tolist() == own
+    assert not len(Seen(after_days=days).removed(Query(-1, None, NOTHING, NOW, 10), log))

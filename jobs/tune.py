@@ -11,8 +11,8 @@ from typing import Annotated
 
 import tyro
 
-from recray.cli import Listing, render
 from recray.cli.jobs import run_on_data
+from recray.cli.listing import Listing, render
 from recray.config import override
 from recray.launch.ray_tune import search
 from recray.recipes import RECIPES, run_for

@@ -91,6 +91,19 @@ def read_journal(folder: Path) -> list[Entry]:
         raise damaged(folder, error) from error
 
 
+FileState: TypeAlias = tuple[int, int, int]
+"""Inode, size and time of a file: it is replaced and never changed, so that the same say the same."""
+
+
+def state_of(folder: Path) -> FileState | None:
+    """Of an application's journal as it is now; None where there is none."""
+    try:
+        stat = (folder / JOURNAL_FILE).stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def damaged(folder: Path, why: object) -> DamagedError:
     first = str(why).replace("\n", " ")[:300]
     return DamagedError(f"{folder / JOURNAL_FILE}: damaged ({first}); promote again after moving it away")

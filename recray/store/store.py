@@ -18,7 +18,18 @@ from recray.config import nearest
 from recray.folders import fsync, put
 from recray.schema import ProtocolCard, Schema
 from recray.store.bundle import Bundle, open_folder
-from recray.store.journal import Entry, Move, damaged, locked, now, read_journal, whoever, write_journal
+from recray.store.journal import (
+    Entry,
+    FileState,
+    Move,
+    damaged,
+    locked,
+    now,
+    read_journal,
+    state_of,
+    whoever,
+    write_journal,
+)
 from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
 from recray.store.names import PRODUCTION, check_name, stacks
 from recray.store.shared import share
@@ -35,6 +46,7 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or paths.store_dir()
+        self._read: dict[str, tuple[FileState, list[Entry]]] = {}  # journals, by application
 
     def publish(
         self,
@@ -161,12 +173,19 @@ class Store:
             DamagedError: it cannot be read, or its entries cannot follow each other.
         """
         folder = self._application_folder(name)
+        # Whoever follows looks once a second: what did not change is not read again.
+        state = state_of(folder)
+        known = self._read.get(name)
+        if state is not None and known is not None and known[0] == state:
+            return known[1]
         entries = read_journal(folder)
         try:
             stacks(entries)
             traffic_of(entries)
         except (LookupError, ValueError) as error:
             raise damaged(folder, error) from error
+        if state is not None:
+            self._read[name] = state, entries
         return entries
 
     def change(self, name: str, make: Callable[[list[Entry]], list[Entry]]) -> None:

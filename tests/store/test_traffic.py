@@ -13,8 +13,9 @@ import pytest
 
 from recray.config import ConfigError
 from recray.store import Reference, Store, StoreError
+from recray.store import store as store_module
 from recray.store.experiments import Arm, Experiment, RampStep, Running, Traffic, place
-from recray.store.journal import JOURNAL_FILE, Started, TurnAction, read_journal
+from recray.store.journal import JOURNAL_FILE, Entry, Started, TurnAction, read_journal
 from recray.store.ledger import TrafficLedger
 from recray.store.manifest import DamagedError
 
@@ -286,3 +287,25 @@ def test_the_journal_says_who_did_what_and_why(store: Store) -> None:
     assert isinstance(started, Started)
     assert (stopped.by, stopped.why, stopped.action) == ("ada", "a test", "stop")
     assert move.by, "whoever ran the process"
+
+
+def test_a_journal_that_did_not_change_is_not_read_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+
+    def counted(folder: Path) -> list[Entry]:
+        reads.append(folder)
+        return read_journal(folder)
+
+    monkeypatch.setattr(store_module, "read_journal", counted)
+    follower, ledger = Store(store.root), TrafficLedger(store, APP)
+    for _ in range(5):
+        assert follower.names(APP) == {"production": 1}
+    assert len(reads) == 1
+    begin(store, ledger)
+    store.promote(APP, 3)
+    reads.clear()
+    assert [follower.names(APP)["production"] for _ in range(5)] == [3] * 5
+    assert TrafficLedger(follower, APP).now().running == ()
+    assert len(reads) == 1

@@ -195,7 +195,7 @@ class Judge:
                 if place
             },
             "sample_ratio": {"log_e": log_e, "level": self._level, "crossed": log_e >= self._level},
-            "age_s": 0.0 if self._began is None else now - self._began,
+            "age_s": 0.0 if self._began is None else max(0.0, now - self._began),
             "users": len(self._users),
             "requests_of_moved_users": self._moved,
             "requests_of_users_left_out": self._left_out,
@@ -300,7 +300,7 @@ class Judge:
     def _missing(self, place: int, now: float, ramped: bool) -> list[str]:
         """What a candidate against which nothing speaks waits for."""
         users = min(self._counts[each].closed for each in (0, place))
-        age_s = 0.0 if self._began is None else now - self._began
+        age_s = 0.0 if self._began is None else max(0.0, now - self._began)
         return still_missing(
             self.guardrails,
             users,

@@ -1,6 +1,7 @@
 """Experiments on live traffic, through the gateway: arms, interleaved lists, shadows, changes, outcomes."""
 
 import itertools
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from recray.folders import write_whole
 from recray.serve.http.admin import CHANGES, TOKEN
 from recray.serve.http.gateway import create_app
 from recray.serve.http.requests import RecommendRequest
@@ -16,7 +18,9 @@ from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.analysis import Analysis
+from recray.serve.traffic.arms import Arms
 from recray.serve.traffic.exposures import Exposure
+from recray.serve.traffic.operations import Operations
 from recray.serve.traffic.shadow import agreement
 from recray.serve.versions import open_served
 from recray.store import Store
@@ -24,6 +28,7 @@ from recray.store.journal import JOURNAL_FILE, Turn
 from tests.serve.asgi import JSON_TYPE, Answer, LoopClient
 from tests.serve.test_follower import eventually
 from tests.serve.world import APPLICATION, NUM_USERS
+from tests.store.test_traffic import damaged
 
 USERS = [f"visitor-{n}" for n in range(400)]
 GOOD = (b"authorization", b"Bearer a-token")
@@ -434,6 +439,31 @@ def test_a_damaged_journal_leaves_the_experiment_and_ready_says_so(shop: Shop) -
     assert {user: shop.arm(user) for user in before} == before
     path.write_bytes(whole)
     eventually(lambda: shop.client.get("/ready").json["problem"] is None)
+
+
+def test_whatever_the_damage_the_arms_stay_as_they_were(own_store: Store) -> None:
+    Operations(own_store, APPLICATION).canary(2, ramp="30%", force=True)
+    arms = Arms(own_store, APPLICATION, lambda bundles: bundles)
+    arms.poll()
+    before, path, rng = arms.serving.running, own_store.root / APPLICATION / JOURNAL_FILE, random.Random(0)
+    whole, said = path.read_bytes(), 0
+    for _ in range(1_000):
+        write_whole(path, damaged(whole, rng))
+        arms.poll()
+        if arms.problem:
+            said += 1
+            assert "names.json: damaged" in arms.problem
+            assert arms.serving.running == before
+    assert said > 900, "the rest says the same in another way, or that nothing runs"
+    write_whole(path, whole)
+    arms.poll()
+    assert (arms.problem, arms.serving.running) == (None, before)
+
+
+@pytest.mark.parametrize("action", CHANGES)
+def test_with_the_token_each_change_is_looked_at(shop: Shop, action: str) -> None:
+    answer = shop.change(action, what="is this?")
+    assert answer.status == 422, "not refused for want of a right to ask"
 
 
 def test_known_users_are_in_experiments_too(shop: Shop) -> None:

@@ -1,10 +1,12 @@
 """The journal of an application: each promotion, rollback and experiment, oldest first, with who and why.
 
 Where names point and what runs on live traffic follow from it, so history and state cannot disagree. The
-file is replaced in one rename: a reader sees all of it or the one before.
+file is replaced in one rename: a reader sees all of it or the one before; a digest tells what was not written
+like that.
 """
 
 import getpass
+import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +73,7 @@ Entry: TypeAlias = Move | Started | Turn
 @dataclass(frozen=True, kw_only=True)
 class _Journal:
     moves: list[Annotated[Entry, Field(discriminator="action")]]
+    sha256: str = ""  # of the moves; journals of before 0.9 have none
 
 
 _FORMAT = TypeAdapter(_Journal)
@@ -84,7 +87,10 @@ def read_journal(folder: Path) -> list[Entry]:
     """
     path = folder / JOURNAL_FILE
     try:
-        return _FORMAT.validate_json(path.read_bytes()).moves
+        journal = _FORMAT.validate_json(path.read_bytes())
+        if journal.sha256 not in ("", _sha256(journal.moves)):
+            raise ValueError("it is not what was written")
+        return journal.moves
     except FileNotFoundError:
         return []
     except Exception as error:  # whatever the bytes hold, they are no entries
@@ -111,7 +117,12 @@ def damaged(folder: Path, why: object) -> DamagedError:
 
 def write_journal(folder: Path, entries: list[Entry]) -> None:
     """Replaces the file in one step. The caller holds ``locked(folder)``."""
-    write_whole(folder / JOURNAL_FILE, _FORMAT.dump_json(_Journal(moves=entries), indent=1))
+    journal = _Journal(moves=entries, sha256=_sha256(entries))
+    write_whole(folder / JOURNAL_FILE, _FORMAT.dump_json(journal, indent=1))
+
+
+def _sha256(entries: list[Entry]) -> str:
+    return hashlib.sha256(_FORMAT.dump_json(_Journal(moves=entries))).hexdigest()
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:

@@ -453,8 +453,8 @@ def test_whatever_the_damage_the_arms_stay_as_they_were(own_store: Store) -> Non
         if arms.problem:
             said += 1
             assert "names.json: damaged" in arms.problem
-            assert arms.serving.running == before
-    assert said > 900, "the rest says the same in another way, or that nothing runs"
+        assert arms.serving.running == before
+    assert said > 800, "the rest say the same in another way"
     write_whole(path, whole)
     arms.poll()
     assert (arms.problem, arms.serving.running) == (None, before)

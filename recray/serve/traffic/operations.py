@@ -6,6 +6,7 @@ from typing import Any
 
 from recray.bundles.promotion import check, promote
 from recray.config import ConfigError, override
+from recray.serve.http.traffic_answers import ArmNow, ExperimentNow, Traffic
 from recray.serve.traffic.guardrails import Guardrails
 from recray.store import Reference, Store
 from recray.store.experiments import AT_ONCE, Arm, Experiment, RampStep
@@ -189,7 +190,7 @@ class Operations:
         return self._ledger.start(experiment, by=self._by, why=why, force=force)
 
 
-def described(store: Store, application: str, now: float, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def described(store: Store, application: str, now: float, numbers: Mapping[str, Any]) -> Traffic:
     """What runs, as the journal says, with what is known of it.
 
     Args:
@@ -197,10 +198,10 @@ def described(store: Store, application: str, now: float, numbers: Mapping[str, 
     """
     traffic = TrafficLedger(store, application).now()
     known: Mapping[str, Any] = numbers.get("experiments", {})
-    experiments = []
+    experiments: list[ExperimentNow] = []
     for one in traffic.running:
         experiment, part = one.experiment, one.part(now)
-        arms = [
+        arms: list[ArmNow] = [
             {
                 "name": arm.name,
                 "version": arm.reference.version,
@@ -222,7 +223,8 @@ def described(store: Store, application: str, now: float, numbers: Mapping[str, 
                 "acts": experiment.acts,
                 "by": one.by,
                 "guardrails": {**vars(override(Guardrails(), experiment.guardrails))},
-                **known.get(experiment.name, {"numbers": None, "verdicts": {}}),
+                "numbers": known.get(experiment.name, {}).get("numbers"),
+                "verdicts": known.get(experiment.name, {}).get("verdicts", {}),
             }
         )
     return {

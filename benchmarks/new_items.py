@@ -1,23 +1,26 @@
 """What it is worth to tell a server of new items: whoever had to do with them finds them at once.
 
-python -m benchmarks.new_items [--dataset ml-100k] [--share 0.05] [--seeds 3] [--models two_tower item_knn]
+python -m benchmarks.new_items [--datasets ml-100k] [--share 0.05] [--seeds 3] [--models two_tower item_knn]
 
 A share of the items that have genres is taken out of the data, with all that anybody did with them. Each
 model is trained and published on the rest and served; then the server is told of the items by ``PUT
 /items/{id}``, with nothing but what the catalogue says of them. Users who had to do with them are asked for.
 ``among_new``: in which order the new ones come when all others are barred, recall@10 and @20 of a user's new
 items, and their mean rank as a share of the list (0.5 by chance). ``in_list``: recall@20 and @100 in the
-whole list, among all items. Peers, on the same users: ``random``; ``content``, which orders by TF-IDF cosines
-with the user's history and learns nothing; ``hindsight``, the popularity that the new items turned out to
-have. The last line is one JSON object.
+whole list, among all items. ``ranked``: with trees behind the model that have learnt to order its candidates
+and have never seen an item without events. Peers, on the same users: ``random``; ``content``, which orders by
+TF-IDF cosines with the user's history and learns nothing; ``hindsight``, the popularity that the new items
+turned out to have. The last line is one JSON object.
 """
 
 import argparse
 import asyncio
+import contextlib
 import datetime
 import json
+import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +42,7 @@ from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.query import MAX_K
-from recray.store import Store
+from recray.store import Reference, Store
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 
@@ -47,6 +50,9 @@ RESULT = Path(__file__).parent / "results" / "new_items.json"
 LOCAL = LaunchConfig(where="local")
 Order = Callable[[str], Sequence[str]]
 """Of a user's raw id: the raw ids of new items, best first; those that are not found are left out."""
+
+Found = dict[str, dict[str, float]]
+"""Metrics, by ``among_new`` and ``in_list``."""
 
 
 class Held(NamedTuple):
@@ -111,32 +117,47 @@ def told_of(service: FusedService, held: Held) -> None:
         service._feed.look()
 
 
-def served(name: str, held: Held, seed: int, changes: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """One model, trained without the new items, served, and told of them."""
-    recipe = RECIPES[name]
+def published(name: str, held: Held, seed: int, changes: Mapping[str, Any]) -> Reference:
+    """One model, trained without the new items, in production."""
+    recipe, store = RECIPES[name], Store()
     run = override(run_for(recipe, held.table), {"seed": seed, **changes})
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        bundle = train(recipe, run, LOCAL, store).bundle
-        assert bundle is not None
-        application = bundle.manifest.name
-        store.promote(application, bundle.manifest.version)
-        hub = LocalHub()
-        service = FusedService(ServiceConfig(application=application, store=folder), hub)
-        known = list(service.catalogue.item_rows)
-        told_of(service, held)
+    bundle = train(recipe, run, LOCAL, store).bundle
+    store.promote(bundle.reference.name, bundle.reference.version)
+    return bundle.reference
 
-        def shown(user: str, k: int) -> list[str]:
-            answer = service.growing.now.recommend(RecommendRequest(user_id=user, k=k))
-            return [item["item_id"] for item in answer["items"]]
 
-        whole = {user: shown(user, 100) for user in held.wanted}
-        in_list = {f"recall@{k}": recall(lambda user: whole[user], held, k) for k in (20, 100)}
-        hub.append([Availability(item, available=False) for item in known])
-        service._feed.look()
-        among = among_new(lambda user: shown(user, min(len(held.new), MAX_K)), held)
-        service.stop()
+def served(application: str, held: Held) -> Found:
+    """What its server shows once it was told of the new items."""
+    hub = LocalHub()
+    service = FusedService(ServiceConfig(application=application), hub)
+    known = list(service.catalogue.item_rows)
+    told_of(service, held)
+
+    def shown(user: str, k: int) -> list[str]:
+        answer = service.growing.now.recommend(RecommendRequest(user_id=user, k=k))
+        return [item["item_id"] for item in answer["items"]]
+
+    whole = {user: shown(user, 100) for user in held.wanted}
+    in_list = {f"recall@{k}": recall(lambda user: whole[user], held, k) for k in (20, 100)}
+    hub.append([Availability(item, available=False) for item in known])
+    service._feed.look()
+    among = among_new(lambda user: shown(user, min(len(held.new), MAX_K)), held)
+    service.stop()
     return {"among_new": among, "in_list": in_list}
+
+
+def models_of(models: Sequence[str], held: Held, seed: int) -> Iterator[tuple[str, Found]]:
+    """Each model alone and with a ranker behind it; the two-tower also without what it says of side features:
+    known by the most alike."""
+    for name in models:
+        retriever = published(name, held, seed, {})
+        yield name, served(retriever.name, held)
+        behind = {"retriever": retriever.name, "retriever_version": str(retriever.version)}
+        ranker = published("gbdt_ranker", held, seed, behind)
+        yield f"{name}, ranked", served(ranker.name, held)
+    if "two_tower" in models:
+        alike = published("two_tower", held, seed, {"model.side_features": False})
+        yield "two_tower, by likeness", served(alike.name, held)
 
 
 def recall(order: Order, held: Held, k: int) -> float:
@@ -192,40 +213,43 @@ def averaged(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dic
     }
 
 
-def variants(models: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Models by name, and the two-tower without what it says of side features: known by the most alike."""
-    found: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in models}
-    if "two_tower" in models:
-        found["two_tower, by likeness"] = "two_tower", {"model.side_features": False}
-    return found
+def measure(dataset: str, share: float, seeds: int, models: Sequence[str]) -> dict[str, Any]:
+    data = load_or_prepare(dataset)
+    runs: dict[str, list[Any]] = {}
+    for seed in range(seeds):
+        with home_of_its_own():
+            held = held_out(data, share, seed)
+            for name, found in [*peers(held, seed).items(), *models_of(models, held, seed)]:
+                runs.setdefault(name, []).append(found)
+    sizes = {"new_items": int(share * data.num_items), "items": data.num_items, "seeds": seeds}
+    return {**sizes, **{name: averaged(each) for name, each in runs.items()}}
+
+
+@contextlib.contextmanager
+def home_of_its_own() -> Iterator[None]:
+    """A ranker finds its retriever in the store under RECRAY_HOME; the one that there is stays as it is."""
+    before = os.environ.get("RECRAY_HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["RECRAY_HOME"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("RECRAY_HOME")
+            if before is not None:
+                os.environ["RECRAY_HOME"] = before
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument("--datasets", nargs="+", default=["ml-100k"])
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["two_tower", "item_knn"])
     args = parser.parse_args()
     setup_logging()
-    data = load_or_prepare(args.dataset)
-    runs: dict[str, list[Any]] = {}
-    for seed in range(args.seeds):
-        held = held_out(data, args.share, seed)
-        found = peers(held, seed)
-        for variant, (name, changes) in variants(args.models).items():
-            found[variant] = served(name, held, seed, changes)
-        for name, each in found.items():
-            runs.setdefault(name, []).append(each)
-    result = {
-        "dataset": args.dataset,
-        "new_items": int(args.share * data.num_items),
-        "items": data.num_items,
-        "seeds": args.seeds,
-        **{name: averaged(each) for name, each in runs.items()},
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    result = {name: measure(name, args.share, args.seeds, args.models) for name in args.datasets}
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps({**known, **result}, indent=1) + "\n")
     print(json.dumps(result))
 
 

@@ -1,6 +1,7 @@
 """Commands for live traffic: what runs, and how to change it. Applications follow within a second or two."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -196,7 +197,7 @@ def arms(name: str) -> list[dict[str, Any]]:
     return [row for one in described(store, name, now, desk.numbers())["experiments"] for row in _rows(one)]
 
 
-def _rows(experiment: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
     numbers, name = experiment["numbers"] or {}, experiment["name"]
     rows = []
     for arm in experiment["arms"]:

@@ -112,14 +112,40 @@ def test_openapi_describes_request_and_answers(client: Client) -> None:
     assert "events[].item_id" in client.get("/docs").body.decode()
 
 
+def test_every_field_of_every_answer_has_words(client: Client) -> None:
+    schemas = client.get("/openapi.json").json["components"]["schemas"]
+    assert {"Recommendations", "Traffic", "Heard", "Health", "Done", "Problem"} <= schemas.keys()
+    fields = {
+        f"{name}.{field}": said.get("description", "")
+        for name, schema in schemas.items()
+        for field, said in schema.get("properties", {}).items()
+    }
+    assert [name for name, words in fields.items() if len(words) < 3] == []
+
+
+def test_the_api_page_orders_statuses(client: Client) -> None:
+    calls = client.get("/docs").body.decode().split("<h2>")[1:]
+    for call in calls:
+        statuses = re.findall(r"<code>(\d{3})</code>", call)
+        assert len(statuses) > 1
+        assert statuses == sorted(statuses)
+
+
 def test_the_api_page_needs_nothing_from_elsewhere(client: Client) -> None:
     answer = client.get("/docs")
     page = answer.body.decode()
     assert answer.headers["content-type"].startswith("text/html")
     assert not re.search(r"https?://|<script|src=", page)
-    for said in ("POST /recommend", "history_times", "unix seconds", "413", "not application/json"):
+    for said in ("POST /recommend", "history_times", "Unix seconds", "413", "not application/json"):
         assert said in page
-    for answered in ("items[].title", "version.*.digest", "skipped[].reason", "timings_ms.*", "known_until"):
+    for answered in (
+        "items[].title",
+        "version.*.digest",
+        "skipped[].reason",
+        "timings_ms.*",
+        "known_until",
+        "experiments[].numbers.checks.*[].e",
+    ):
         assert f"<code>{answered}</code>" in page
     assert re.search(r"<code>k</code><td>integer, 1 to 500; 10 where left out", page)
     assert re.search(r"<code>events\[\].item_id</code><td>string or integer; required", page)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import os
-from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -16,6 +16,7 @@ from recray.serve.http.metrics import GatewayMetrics
 from recray.serve.http.raw import header, request_id_of
 from recray.serve.http.replies import OF_A_BODY, PlainRoute, body_of, json_body, problems, reply
 from recray.serve.http.requests import RequestError, parse
+from recray.serve.http.traffic_answers import Traffic
 from recray.store.journal import TurnAction
 
 TOKEN = "RECRAY_ADMIN_TOKEN"
@@ -139,14 +140,14 @@ _TOKEN_HEADER = {
 class Administered(Protocol):
     """A service whose traffic can be looked at and changed."""
 
-    def traffic(self) -> dict[str, Any]: ...
+    def traffic(self) -> Traffic: ...
 
     def administer(self, change: Change) -> None:
         """Raises ``ConfigError`` where it cannot be done; nothing has changed then."""
 
 
 def add_traffic(app: FastAPI, service: Administered, metrics: GatewayMetrics) -> None:
-    @app.get("/traffic", responses=problems(503))
+    @app.get("/traffic", responses={200: {"model": Traffic}, **problems(503)})
     async def traffic(request: Request) -> Response:
         """Experiments: arms, shares, counts, and what they show so far."""
         return reply(request.scope, await asyncio.to_thread(service.traffic))

@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 _STYLE = """body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse}td{padding:.2em 1em .2em 0;vertical-align:top}code{background:#eee}"""
+table{border-collapse:collapse}td{padding:.2em 1em .2em 0;vertical-align:top}code{background:#eee}
+@media(max-width:40em){td{display:block;padding:0}td:last-child{padding:0 0 .6em 1em}}"""
 
 
 def add_page(app: FastAPI) -> None:
@@ -30,14 +31,16 @@ def page(described: Mapping[str, Any]) -> str:
         for method, call in methods.items()
     )
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1><p>For programs: <a href=openapi.json>openapi.json</a></p>{''.join(calls)}</html>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>"
+        f"<p>For programs: <a href=openapi.json>openapi.json</a></p>{''.join(calls)}</html>"
     )
 
 
 def _call(method: str, path: str, call: Mapping[str, Any], schemas: "_Schemas") -> str:
-    answers = ((status, escape(answer["description"])) for status, answer in call["responses"].items())
-    answered = next((_json(answer) for status, answer in call["responses"].items() if status[0] == "2"), {})
+    responses = sorted(call["responses"].items())
+    answers = ((status, escape(answer["description"])) for status, answer in responses)
+    answered = next((_json(answer) for status, answer in responses if status[0] == "2"), {})
     return (
         f"<h2><code>{method} {escape(path)}</code></h2><p>{escape(call.get('description', ''))}</p>"
         f"{_table(schemas.asked(call))}<h3>Answers</h3>{_table(answers)}"
@@ -70,6 +73,8 @@ class _Schemas:
         self, before: str, schema: Mapping[str, Any], *, ask: bool = False
     ) -> Iterator[tuple[str, str]]:
         """Those of an object, and of the objects that its arrays and it itself hold."""
+        for one in schema.get("anyOf", ()):
+            yield from self.within(before, one, ask=ask)
         schema = self._found(schema)
         fields = dict(schema.get("properties", {}))
         if isinstance(others := schema.get("additionalProperties"), dict):
@@ -90,7 +95,7 @@ class _Schemas:
         if "default" in schema:
             said += f"; {escape(json.dumps(schema['default']))} where left out"
         description = escape(schema.get("description", ""))
-        return f"{said}{'. ' if description else ''}{description}"
+        return f"{said}. {description[0].upper()}{description[1:]}" if description else said
 
     def _kinds(self, schema: Mapping[str, Any]) -> str:
         return " or ".join(filter(None, (self._kind(one) for one in schema.get("anyOf", [schema]))))

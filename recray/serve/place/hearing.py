@@ -6,7 +6,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from recray.config import ConfigError, to_dict
 from recray.serve.events.feed import Feed
@@ -18,6 +18,7 @@ from recray.serve.http import answers
 from recray.serve.http.admin import Change, Promotion, Rollback
 from recray.serve.http.live_requests import ItemRequest
 from recray.serve.http.requests import RecommendRequest, RequestError
+from recray.serve.http.traffic_answers import Traffic
 from recray.serve.item_content import Values, check
 from recray.serve.kept.answer_cache import AnswerCache, Made
 from recray.serve.kept.answer_store import AnswerStore, LocalAnswers
@@ -179,7 +180,7 @@ class HearingService(FollowingService, Generic[T]):
             "request_id": "",
         }
 
-    def traffic(self) -> dict[str, Any]:
+    def traffic(self) -> Traffic:
         """What runs on live traffic, and what is known of it."""
         numbers = self._desk.numbers() if self._desk else {}
         return described(self._config.open_store(), self._config.application, time.time(), numbers)

@@ -70,8 +70,10 @@ class Popular:
         now, first_I = self._made
         if now is not self._barred.now:
             now = self._barred.now
-            is_barred_I = now.mask_I[self._all_I]
-            first_I = np.concatenate([self._all_I[~is_barred_I], self._all_I[is_barred_I]])
+            first_I = self._all_I
+            if len(now.ids):
+                is_barred_I = now.mask_I[first_I]
+                first_I = np.concatenate([first_I[~is_barred_I], first_I[is_barred_I]])
             self._made = now, first_I
         return first_I
 

@@ -5,12 +5,13 @@ from dataclasses import asdict
 from typing import Any
 
 from recray.config import override
+from recray.serve.http.traffic_answers import ArmNow, ExperimentNow, Traffic
 from recray.serve.traffic.guardrails import Guardrails
 from recray.store import Store
 from recray.store.ledger import TrafficLedger
 
 
-def described(store: Store, application: str, now: float, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def described(store: Store, application: str, now: float, numbers: Mapping[str, Any]) -> Traffic:
     """As the journal says.
 
     Args:
@@ -18,10 +19,10 @@ def described(store: Store, application: str, now: float, numbers: Mapping[str, 
     """
     traffic = TrafficLedger(store, application).now()
     known: Mapping[str, Any] = numbers.get("experiments", {})
-    experiments = []
+    experiments: list[ExperimentNow] = []
     for one in traffic.running:
         experiment, part = one.experiment, one.part(now)
-        arms = [
+        arms: list[ArmNow] = [
             {
                 "name": arm.name,
                 "version": arm.reference.version,
@@ -43,7 +44,8 @@ def described(store: Store, application: str, now: float, numbers: Mapping[str, 
                 "acts": experiment.acts,
                 "by": one.by,
                 "guardrails": asdict(override(Guardrails(), experiment.guardrails)),
-                **known.get(experiment.name, {"numbers": None, "verdicts": {}}),
+                "numbers": known.get(experiment.name, {}).get("numbers"),
+                "verdicts": known.get(experiment.name, {}).get("verdicts", {}),
             }
         )
     return {

@@ -19,10 +19,15 @@ class BarredNow(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """Items that a field of the request's context allows: ``of[value]``; of another value, none."""
+    """Items that a field of the request's context allows: rows ``of[value]``; of another value, none."""
 
     field: str
-    of: Mapping[str, Bools]
+    of: Mapping[str, Int64s]
+
+    def denied(self, value: str, num_items: int) -> Bools:
+        denied_I = np.ones(num_items, bool)
+        denied_I[self.of.get(value, [])] = False
+        return denied_I
 
 
 class Barred:
@@ -72,7 +77,7 @@ class Barred:
         denied_I = self._denied_I
         for one, value in zip(self._allowed, asked, strict=True):
             if value is not None:
-                denied_I = denied_I | ~one.of[value] if value in one.of else np.ones_like(denied_I)
+                denied_I = denied_I | one.denied(value, len(denied_I))
         found = _barred(now.mask_I, denied_I)
         if len(made) < MADE:
             made[asked] = found

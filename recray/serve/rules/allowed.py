@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from recray.arrays import Bools
+from recray.arrays import Bools, Int64s
 from recray.config import ConfigError, nearest
 from recray.serve.barred import Allowed, Barred
 from recray.serve.versions import OpenedVersion
@@ -128,20 +128,17 @@ def rows_of(version: OpenedVersion, what: str, raw_ids: Sequence[str]) -> dict[s
 
 
 def _holds(items: pl.DataFrame, condition: Condition) -> Bools:
-    by_value = _by_value(items, condition.column)
-    return by_value.get(condition.value, np.zeros(len(items), bool))
+    holds_I = np.zeros(len(items), bool)
+    holds_I[_by_value(items, condition.column).get(condition.value, [])] = True
+    return holds_I
 
 
-def _by_value(items: pl.DataFrame, column: str) -> dict[str, Bools]:
-    """The items of each value of a column, or of each value in its lists."""
+def _by_value(items: pl.DataFrame, column: str) -> dict[str, Int64s]:
+    """The rows of each value of a column, or of each value in its lists."""
     if column not in items.columns:
         raise ConfigError(f"allowed: the items have no column {column!r}{nearest(column, items.columns)}")
     values = items.select(pl.col(column)).with_row_index("row")
     if isinstance(items.schema[column], (pl.List, pl.Array)):
         values = values.explode(column)
-    masks: dict[str, Bools] = {}
-    for value, rows in values.drop_nulls().group_by(pl.col(column).cast(pl.String)).agg("row").iter_rows():
-        mask_I = np.zeros(len(items), bool)
-        mask_I[rows] = True
-        masks[value] = mask_I
-    return masks
+    by_value = values.drop_nulls().group_by(pl.col(column).cast(pl.String)).agg("row")
+    return {value: np.array(rows, np.int64) for value, rows in by_value.iter_rows()}

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from recray.folders import write_whole
 from recray.serve.http.admin import CHANGES, TOKEN
 from recray.serve.http.gateway import create_app
 from recray.serve.http.requests import RecommendRequest
+from recray.serve.http.traffic_answers import Traffic
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
@@ -31,6 +33,7 @@ from tests.serve.world import APPLICATION, NUM_USERS
 from tests.store.test_traffic import damaged
 
 USERS = [f"visitor-{n}" for n in range(400)]
+TRAFFIC = TypeAdapter(Traffic)
 GOOD = (b"authorization", b"Bearer a-token")
 
 
@@ -66,7 +69,9 @@ class Shop:
 
     def traffic(self) -> Any:
         self.service._reporter.send()  # type: ignore[union-attr]  # it has a desk
-        return self.client.get("/traffic").json
+        answer = self.client.get("/traffic").json
+        assert TRAFFIC.validate_python(answer) == answer, "a field that its type does not know is left out"
+        return answer
 
     def tell(self, **event: Any) -> None:
         answer = self.client.post({"events": [event]}, path="/events")

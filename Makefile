@@ -85,7 +85,7 @@ gpu-check: setup ## tests and benchmarks that need a CUDA device
 torchrec: .venv/torchrec ## add TorchRec, the other backend of embedding tables
 
 bench: setup torchrec ## run every benchmark; each ends in one JSON line
-	for module in prepare evaluation training serving overload kills hostile updates rollouts dlrm streaming click_quality semantic_ids generative sequence refit guardrails; do python -m benchmarks.$$module || exit 1; done
+	for module in prepare evaluation training serving overload kills hostile replicas rollouts rules dlrm streaming click_quality semantic_ids generative sequence refit guardrails new_items; do python -m benchmarks.$$module || exit 1; done
 
 clean: ## remove what was installed and cached
 	rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache *.egg-info

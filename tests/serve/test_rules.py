@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,8 +157,8 @@ def test_lists_are_drawn_with_the_chances_that_they_say(policy: Any) -> None:
     rule = Explore(ExploreConfig(policy=policy, epsilon=0.5, temperature=1.5, among=4, seed=1))
     asked = state_of([0.4, 0.3, 0.2, 0.1, 0.0], 2)
     counts: dict[tuple[int, ...], list[float]] = {}
-    for _ in range(DRAWS):
-        state = Shorten()(rule(asked))
+    for second in range(DRAWS):
+        state = Shorten()(rule(asked._replace(query=replace(asked.query, time=second))))
         assert state.propensities_S is not None
         said = counts.setdefault(tuple(state.item_ids_S.tolist()), [0.0, float(state.propensities_S.prod())])
         said[0] += 1 / DRAWS
@@ -184,6 +185,7 @@ def test_what_fills_a_list_is_not_drawn() -> None:
         {"temperature": 1e-320},
         {"temperature": math.nan},
         {"among": 0},
+        {"seed": -1},
     ],
 )
 def test_wrong_options_of_exploration_are_refused(options: dict[str, Any]) -> None:
@@ -192,7 +194,7 @@ def test_wrong_options_of_exploration_are_refused(options: dict[str, Any]) -> No
 
 
 def test_answers_say_how_likely_each_draw_was(published: Store) -> None:
-    rules = Rules(explore=ExploreConfig(policy="plackett_luce", temperature=3.0, seed=5))
+    rules = Rules(explore=ExploreConfig(policy="plackett_luce", temperature=3.0))
     plain, explored = (
         Pipeline(open_served(published, APPLICATION), StagesConfig(rules=r)) for r in (Rules(), rules)
     )
@@ -365,7 +367,7 @@ def test_pins_that_may_not_be_shown_are_not(published: Store, world: World) -> N
 def test_lists_are_drawn_around_what_is_pinned(published: Store) -> None:
     plain = shown(opened(published), 60)
     pinned = PinnedConfig(items=(f"2={plain[1]}",))
-    explore = ExploreConfig(policy="plackett_luce", temperature=3.0, among=50, seed=1)
+    explore = ExploreConfig(policy="plackett_luce", temperature=3.0, among=50)
     pipeline = opened(published, Rules(explore=explore, pinned=pinned))
     order = [item for item in plain if item != plain[1]][:50]
     for _ in range(20):

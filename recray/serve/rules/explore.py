@@ -7,6 +7,7 @@ import numpy as np
 
 from recray.config import ConfigError
 from recray.ops.exploration import Drawn, epsilon_greedy, plackett_luce
+from recray.serve.query import Query
 from recray.serve.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
@@ -26,13 +27,16 @@ class ExploreConfig:
     among: int = 50
     """Items that are drawn from: the first so many of the order, and no fewer than are asked for."""
     seed: int | None = None
-    """For draws that can be repeated, as in a measurement; none: other ones each time."""
+    """Draws follow from it, the user and the request's second: they can be repeated, as a measurement does;
+    none: other ones each time."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.epsilon <= 1.0:
             raise ConfigError(f"explore: epsilon must be between 0 and 1, got {self.epsilon}")
         if not self.temperature >= LEAST_TEMPERATURE:
             raise ConfigError(f"explore: temperature must be at least 0.001, got {self.temperature}")
+        if self.seed is not None and self.seed < 0:
+            raise ConfigError(f"explore: seed must be 0 or more, got {self.seed}")
         if self.among < 1:
             raise ConfigError(f"explore: among must be at least 1, got {self.among}")
 
@@ -44,18 +48,18 @@ class Explore:
     """Draws a list of ``query.k`` items: the last rule, for what comes after it would change the chances.
 
     It goes by places and not by scores, so that what other rules said of the order holds. What fills a long
-    list follows undrawn. Belongs to one thread: draws follow each other.
+    list follows undrawn. Belongs to one thread.
     """
 
     def __init__(self, config: ExploreConfig) -> None:
         self._config = config
-        self._rng = np.random.default_rng(config.seed)
+        self._rng = np.random.default_rng()
 
     def __call__(self, state: RequestState) -> RequestState:
         """Books ``explore``."""
         k, is_ranked_S = state.query.k, state.order_S < state.num_ranked
         among_S = state.order_S[is_ranked_S][: max(self._config.among, k)]
-        places_S, chances_S = self._drawn(len(among_S), k)
+        places_S, chances_S = self._drawn(len(among_S), k, self._rng_of(state.query))
         filled_S = state.order_S[~is_ranked_S][: k - len(places_S)]
         state.clock.lap("explore")
         return state._replace(
@@ -63,7 +67,11 @@ class Explore:
             propensities_S=np.append(chances_S, np.ones(len(filled_S))),
         )
 
-    def _drawn(self, num_items: int, k: int) -> Drawn:
+    def _rng_of(self, query: Query) -> np.random.Generator:
+        seed = self._config.seed
+        return self._rng if seed is None else np.random.default_rng([seed, query.user_id + 1, query.time])
+
+    def _drawn(self, num_items: int, k: int, rng: np.random.Generator) -> Drawn:
         if self._config.policy == "epsilon":
-            return epsilon_greedy(num_items, k, self._config.epsilon, self._rng)
-        return plackett_luce(-np.arange(num_items) / self._config.temperature, k, self._rng)
+            return epsilon_greedy(num_items, k, self._config.epsilon, rng)
+        return plackett_luce(-np.arange(num_items) / self._config.temperature, k, rng)

@@ -26,6 +26,8 @@ def traffic_of(entries: Sequence[Entry]) -> Traffic:
                 raise ValueError(f"{one.name} runs already")
             left = room_for(one, tuple(running.values()))
             running[one.name] = Running(one, left, unix_seconds(entry.at), entry.by)
+            if one.is_shown:  # by force, if it was refused: then it may also be promoted
+                refused.pop(one.candidate.reference.digest, None)
         elif isinstance(entry, Turn):
             _turn(running, refused, entry)
         elif entry.name == PRODUCTION:

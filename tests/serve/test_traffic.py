@@ -19,7 +19,7 @@ from recray.serve.http.traffic_answers import Traffic
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
-from recray.serve.traffic.analysis import Analysis
+from recray.serve.traffic.analysis import FOLDER, Analysis
 from recray.serve.traffic.arms import Arms
 from recray.serve.traffic.exposures import Exposure
 from recray.serve.traffic.operations import Operations
@@ -251,6 +251,7 @@ def test_a_shadow_is_asked_and_never_shown(shop: Shop) -> None:
     shop.begin("shadow", version=2)
     answers = [shop.ask(user) for user in USERS[:60]]
     assert all("arm" not in answer for answer in answers)
+    shop.ask(USERS[0], explain=True)  # is somebody's look at one answer, and takes the place of such
     assert {answer["version"]["ranker"]["version"] for answer in answers} == {1}
     eventually(lambda: asked(shop) >= 40)
     numbers = shop.traffic()["experiments"][0]["numbers"]
@@ -377,6 +378,10 @@ def test_evidence_outlives_the_desk(shop: Shop) -> None:
     other.look()
     after = other.numbers()["experiments"]["ab-2"]["numbers"]["arms"]
     assert after == before
+    shop.do("stop", experiment="ab-2")
+    other.look()
+    other.save()
+    assert list((shop.store.root / APPLICATION / FOLDER).iterdir()) == []
 
 
 @pytest.mark.parametrize("action", CHANGES)

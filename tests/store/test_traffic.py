@@ -121,6 +121,8 @@ def test_what_was_rolled_back_returns_only_by_force(store: Store) -> None:
     with pytest.raises(StoreError, match="by ada: clicks fell"):
         store.promote(APP, 2)
     begin(store, ledger, force=True)
+    assert not ledger.now().refused, "whoever tries it again may find it good"
+    store.promote(APP, 2)
 
 
 @pytest.mark.parametrize(

@@ -147,12 +147,15 @@ class Analysis:
             log.warning("%s is promoted: %s", experiment.candidate.reference, verdict.reason)
 
     def save(self) -> None:
-        """Writes down what is known, each experiment in one step."""
+        """Writes down what is known, each experiment in one step; what ended stands in the journal alone."""
         with self._lock:
             told = {salt: json.dumps(case.to_json()).encode() for salt, case in self._cases.items()}
         self._folder.mkdir(exist_ok=True)
         for salt, content in told.items():
             write_whole(self._folder / f"{salt}.json", content)
+        for path in self._folder.glob("*.json"):
+            if path.stem not in told:
+                path.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
     def numbers(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Router(Generic[T]):
             answer = await self._interleaved(request, request_id, serving, route, production)
         else:
             answer = await self._of_arm(request, request_id, route, production)
-        for shadow in serving.shadows(user, now):
+        for shadow in serving.shadows(user, now) if is_counted(request) else ():
             self._shadows.offer(shadow, request, answer)
         return answer
 

@@ -400,6 +400,37 @@ def test_new_items_are_known_to_both_placements(server: Server) -> None:
         assert "new-2" in shown(placement, user_id=103)
 
 
+def test_a_canary_is_shown_judged_and_ended(server: Server, placement: str) -> None:
+    """All replicas send the same users to the same arms, and one desk knows what came of it."""
+    promote(server, 1)
+    path, on = PATHS[placement], Operations(server.store, APPLICATION)
+    on.canary(2, ramp="30%", force=True)
+    users = [f"visitor-{placement}-{n}" for n in range(60)]
+
+    def arms() -> dict[str, str]:
+        found = {}
+        for user in users:
+            answer = server.json(f"{path}/recommend", user_id=user)
+            arm = found[user] = answer.get("arm", {}).get("arm", "production")
+            assert answer["version"]["ranker"]["version"] == (2 if arm == "canary" else 1)
+        return found
+
+    eventually(lambda: len(set(arms().values())) == 3)
+    first = arms()
+    assert arms() == first
+    clicked = next(user for user in users if first[user] == "canary")
+    answer = server.json(f"{path}/recommend", user_id=clicked)
+    click = {"user_id": clicked, "item_id": answer["items"][0]["item_id"], "request_id": answer["request_id"]}
+    status, _ = server.ask(f"{path}/events", json.dumps({"events": [click]}).encode())
+    assert status == 202
+    eventually(lambda: server.json(f"{path}/traffic")["outcomes"].get("claimed", 0) >= 1)
+    of_arms = server.json(f"{path}/traffic")["experiments"][0]["numbers"]["arms"]
+    assert of_arms["canary"]["requests"] >= 2 * list(first.values()).count("canary")
+    on.promote(2, force=True)
+    eventually(lambda: server.json(f"{path}/health")["serving"]["ranker"]["version"] == 2)
+    eventually(lambda: server.json(f"{path}/traffic")["experiments"] == [])
+
+
 def test_start_says_what_is_missing(ray_cluster: None, tmp_path: Path) -> None:
     from recray.serve.place.deployments import start
 
@@ -432,34 +463,3 @@ def test_the_config_files_are_valid(name: str) -> None:
     application = content["applications"][0]
     assert application["import_path"] == "serve_apps.two_stage:build"
     build(application["args"])
-
-
-def test_a_canary_is_shown_judged_and_ended(server: Server, placement: str) -> None:
-    """All replicas send the same users to the same arms, and one desk knows what came of it."""
-    promote(server, 1)
-    path, on = PATHS[placement], Operations(server.store, APPLICATION)
-    on.canary(2, ramp="30%", force=True)
-    users = [f"visitor-{placement}-{n}" for n in range(60)]
-
-    def arms() -> dict[str, str]:
-        found = {}
-        for user in users:
-            answer = server.json(f"{path}/recommend", user_id=user)
-            arm = found[user] = answer.get("arm", {}).get("arm", "production")
-            assert answer["version"]["ranker"]["version"] == (2 if arm == "canary" else 1)
-        return found
-
-    eventually(lambda: len(set(arms().values())) == 3)
-    first = arms()
-    assert arms() == first
-    clicked = next(user for user in users if first[user] == "canary")
-    answer = server.json(f"{path}/recommend", user_id=clicked)
-    click = {"user_id": clicked, "item_id": answer["items"][0]["item_id"], "request_id": answer["request_id"]}
-    status, _ = server.ask(f"{path}/events", json.dumps({"events": [click]}).encode())
-    assert status == 202
-    eventually(lambda: server.json(f"{path}/traffic")["outcomes"].get("claimed", 0) >= 1)
-    of_arms = server.json(f"{path}/traffic")["experiments"][0]["numbers"]["arms"]
-    assert of_arms["canary"]["requests"] >= 2 * list(first.values()).count("canary")
-    on.promote(2, force=True)
-    eventually(lambda: server.json(f"{path}/health")["serving"]["ranker"]["version"] == 2)
-    eventually(lambda: server.json(f"{path}/traffic")["experiments"] == [])

@@ -21,6 +21,7 @@ from recray.store import Store
 from recray.train.context import LaunchConfig
 from recray.train.loop import LoopConfig
 from tests.conftest import raw_file
+from tests.serve.test_events import eventually
 
 LOCAL = LaunchConfig(where="local")
 STRANGERS = [f"stranger {n}" for n in range(50)]
@@ -54,7 +55,7 @@ def test_no_user_is_shown_what_was_seen_or_is_gone(tmp_path: Path, monkeypatch: 
     hub.append(
         [Content("new 40", {"genres": ["Drama"], "year": 1998})]
     )  # all of it is known over longer rows
-    service._feed.look()
+    eventually(lambda: "new 40" in service.catalogue.item_rows)  # a pause follows what was taken in
     pipeline, shown_to = service.growing.now, dict[str, int]()
     assert len(pipeline.catalogue.item_rows) == 1682 + 41
     for user, met in since.items():

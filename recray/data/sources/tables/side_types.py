@@ -34,16 +34,8 @@ _PRICES = ("price", "cost", "amount", "preis", "listprice", "saleprice", "msrp")
 _CODE = re.compile(r"(?:id|code|zip|ean|isbn|sku)$")
 _CURRENCY = r"(?i)[€$£¥₹]|\b(?:EUR|USD|GBP|CHF|JPY)\b"
 _PATH_MARK = r"\s*>\s*"
-_PLAIN_TRUTH = {
-    "true": True,
-    "yes": True,
-    "ja": True,
-    "wahr": True,
-    "false": False,
-    "no": False,
-    "nein": False,
-    "falsch": False,
-}
+_WORDS = {True: ("true", "yes", "ja", "wahr"), False: ("false", "no", "nein", "falsch")}
+_PLAIN_TRUTH = {word: is_true for is_true, words in _WORDS.items() for word in words}
 TRUTH = {**_PLAIN_TRUTH, "1": True, "0": False, "y": True, "n": False, "t": True, "f": False}
 """Words in small letters; the short ones where nothing else can be meant."""
 _FLAG = re.compile(r"(?i)(?:available|in[_ -]?stock|(?:is|has)[_ -].*)$")  # columns where those are meant

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from recray import folders
 from recray.folders import write_whole
 from recray.store.experiments import Experiment
-from recray.store.manifest import DamagedError
+from recray.store.manifest import DamagedError, StoreError
 
 JOURNAL_FILE = "names.json"
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -116,9 +116,18 @@ def damaged(folder: Path, why: object) -> DamagedError:
 
 
 def write_journal(folder: Path, entries: list[Entry]) -> None:
-    """Replaces the file in one step. The caller holds ``locked(folder)``."""
+    """Replaces the file in one step. The caller holds ``locked(folder)``.
+
+    Raises:
+        StoreError: it could not be read again.
+    """
     journal = _Journal(moves=entries, sha256=_sha256(entries))
-    write_whole(folder / JOURNAL_FILE, _FORMAT.dump_json(journal, indent=1))
+    content = _FORMAT.dump_json(journal, indent=1)
+    try:
+        _FORMAT.validate_json(content)
+    except ValidationError as error:
+        raise StoreError(f"this cannot be kept: {error.errors()[0]['msg']}") from None
+    write_whole(folder / JOURNAL_FILE, content)
 
 
 def _sha256(entries: list[Entry]) -> str:

@@ -43,9 +43,9 @@ class TrafficLedger:
             traffic = traffic_of(entries)
             if traffic.find(experiment.name):
                 raise StoreError(f"experiment {experiment.name!r} runs already: stop it first")
-            why_not = traffic.refused.get(experiment.candidate.reference.digest)
-            if why_not and experiment.is_shown and not force:
-                raise refused(experiment.candidate.reference, why_not)
+            for arm in experiment.arms if experiment.is_shown and not force else ():
+                if why_not := traffic.refused.get(arm.reference.digest):
+                    raise refused(arm.reference, why_not)
             try:
                 room_for(experiment, traffic.running)
             except ValueError as error:

@@ -215,7 +215,7 @@ def test_an_answer_of_which_much_is_clicked_is_one_that_was(shop: Shop) -> None:
     shown = shop.traffic()
     assert shown["outcomes"] == {"claimed": 5}
     arms = shown["experiments"][0]["numbers"]["arms"]
-    assert arms[answer["arm"]["arm"]]["outcomes"] == {"click": 1}
+    assert arms[answer["arm"]["arm"]]["outcomes"] == {"click": 4, "purchase": 1}
 
 
 def test_outcomes_that_belong_to_no_answer_count_for_nothing(shop: Shop) -> None:
@@ -480,3 +480,76 @@ def test_known_users_are_in_experiments_too(shop: Shop) -> None:
     shop.begin("ab", versions={"old": 1, "new": 2})
     arms = Counter(shop.arm(str(100 + n)) for n in range(NUM_USERS))
     assert set(arms) == {"old", "new"}
+
+
+def test_limits_that_are_whole_numbers_come_back_from_the_journal(shop: Shop) -> None:
+    shop.begin("canary", version=2, ramp="10%", guardrails={"least_users": 500, "window_s": 30})
+    shop.desk.look()
+    assert shop.desk.problem is None
+    limits = shop.traffic()["experiments"][0]["guardrails"]
+    assert (limits["least_users"], limits["window_s"]) == (500, 30)
+
+
+def test_a_limit_beyond_all_numbers_is_refused(shop: Shop) -> None:
+    body = b'{"version": 2, "guardrails": {"least_s": 1' + b"0" * 400 + b"}}"
+    answer = shop.client.send("POST", "/admin/canary", body, [*JSON_TYPE, GOOD])
+    assert answer.status == 422
+    assert shop.store.journal(APPLICATION)
+
+
+def test_damaged_evidence_is_set_aside_and_the_others_go_on(shop: Shop) -> None:
+    shop.begin("ab", versions={"old": 1, "new": 2}, share=0.5)
+    shop.do("ab", versions={"old": 1, "new": 2}, share=0.5, name="other")
+    shop.desk.look()
+    shop.desk.save()
+    first, other = (one.experiment.salt for one in shop.desk._running)
+    folder = shop.store.root / APPLICATION / FOLDER
+    (folder / f"{first}.json").write_bytes(b"{half")
+    desk = Analysis(shop.store, APPLICATION)
+    desk.save()  # before it has looked it knows nothing, and removes nothing
+    assert {path.name for path in folder.glob("*.json")} == {f"{first}.json", f"{other}.json"}
+    desk.look()
+    assert desk.problem is None
+    assert set(desk.numbers()["experiments"]) == {"ab-2", "other"}
+    assert (folder / f"{first}.damaged").exists()
+
+
+def test_a_refused_version_comes_back_in_no_arm(shop: Shop) -> None:
+    shop.do("canary", version=2, ramp="10%")
+    shop.do("refuse", experiment="canary-2", why="slow")
+    for versions in ({"old": 1, "new": 2}, {"new": 2, "old": 1}):
+        answer = shop.change("ab", versions=versions)
+        assert answer.status == 409
+        assert "was rolled back at" in answer.json["message"]
+
+
+def test_a_token_out_of_a_file_may_end_in_a_newline(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN, "a-token\n")
+    shop.do("shadow", version=2)
+
+
+def test_traffic_is_told_while_the_desk_is_away(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.begin("canary", version=2, ramp="10%")
+
+    def away() -> dict[str, Any]:
+        raise TimeoutError("no answer within 10 s")
+
+    monkeypatch.setattr(shop.desk, "numbers", away)
+    answer = shop.client.get("/traffic").json
+    assert [one["name"] for one in answer["experiments"]] == ["canary-2"]
+    assert "out of reach" in answer["problem"]
+    path = shop.store.root / APPLICATION / JOURNAL_FILE
+    path.write_bytes(b"{")
+    damaged_answer = shop.client.get("/traffic")
+    assert (damaged_answer.status, damaged_answer.json["error"]) == (503, "store_unreadable")
+
+
+def test_a_list_is_counted_once_however_late_its_clicks_are_told(shop: Shop) -> None:
+    shop.begin("interleave", version=2, share=1.0)
+    answer = shop.ask(USERS[0])
+    mine = [item["item_id"] for item in answer["items"] if item["arm"] == "candidate"]
+    for item in mine[:2]:
+        shop.tell(user_id=USERS[0], item_id=item, request_id=answer["request_id"])
+        shop.traffic()
+        shop.desk.look(time.time() + 120)
+    assert shop.traffic()["experiments"][0]["numbers"]["lists_with_a_winner"] == 1

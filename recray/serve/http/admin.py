@@ -25,7 +25,8 @@ MAX_ADMIN_BODY_BYTES = 16 * 1024
 Text = Annotated[str, StringConstraints(max_length=1_000, strict=True)]
 Version: TypeAlias = StrictInt | Annotated[str, StringConstraints(min_length=1, max_length=100, strict=True)]
 Share = Annotated[StrictFloat | StrictInt, Field(gt=0, le=1, allow_inf_nan=False)]
-Limits = dict[Annotated[str, StringConstraints(max_length=100)], StrictFloat | StrictInt | None]
+Limit = Annotated[StrictFloat | StrictInt, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+Limits = dict[Annotated[str, StringConstraints(max_length=100)], Limit | None]
 
 
 class Change(BaseModel):
@@ -186,16 +187,16 @@ def require_token(authorization: str) -> None:
     Raises:
         RequestError: 403, changes are off; 401, another token was sent, or none.
     """
-    token = os.environ.get(TOKEN, "")
+    token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise RequestError(403, "admin_off", f"changes over HTTP are off: start the server with {TOKEN} set")
     scheme, _, sent = authorization.partition(" ")
     # Digests are of one length, and compared in a time that tells nothing of where they differ.
-    is_good = hmac.compare_digest(_digest(sent.strip()), _digest(token))
+    is_good = hmac.compare_digest(_digest(sent.strip().encode("latin-1")), _digest(token.encode()))
     if scheme.lower() != "bearer" or not is_good:
         message = f"send the header authorization: Bearer and the token that {TOKEN} has at the server"
         raise RequestError(401, "unauthorized", message, {"www-authenticate": "Bearer"})
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()

@@ -33,6 +33,7 @@ from recray.serve.traffic.exposures import Desk, Reporter
 from recray.serve.traffic.operations import Operations
 from recray.serve.traffic.router import PRODUCTION, Router
 from recray.serve.versions import ServedBundles
+from recray.store import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -182,8 +183,14 @@ class HearingService(FollowingService, Generic[T]):
 
     def traffic(self) -> Traffic:
         """What runs on live traffic, and what is known of it."""
-        numbers = self._desk.numbers() if self._desk else {}
-        return described(self._config.open_store(), self._config.application, time.time(), numbers)
+        try:
+            numbers = self._desk.numbers() if self._desk else {}
+        except Exception as error:  # of whatever kind a desk elsewhere has
+            numbers = {"problem": f"what is known is out of reach: {type(error).__name__}: {error}"[:1000]}
+        try:
+            return described(self._config.open_store(), self._config.application, time.time(), numbers)
+        except StoreError as error:
+            raise RequestError(503, "store_unreadable", str(error)) from None
 
     def administer(self, change: Change) -> None:
         """

@@ -50,6 +50,8 @@ class StageVersions(Generic[T]):
         current = self._follower.current
         if current.reference.digest == reference.digest:
             return self._keep(reference.digest, current.content)
+        if kept := self._kept.get(reference.digest):  # and is not kept waiting by another one's load
+            return self._keep(reference.digest, kept[0])
         async with self._lock:  # requests for one new version load it once
             kept = self._kept.get(reference.digest)
             content = kept[0] if kept else await asyncio.to_thread(self._load_exactly, reference)

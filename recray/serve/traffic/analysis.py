@@ -1,5 +1,6 @@
 """One desk for all replicas: takes in what they noted, judges what runs, and does what follows from it."""
 
+import contextlib
 import json
 import logging
 import threading
@@ -14,7 +15,7 @@ from recray.serve.traffic.claims import Claims
 from recray.serve.traffic.exposures import Exposure, Noted
 from recray.serve.traffic.judge import Verdict
 from recray.store import Store
-from recray.store.experiments import Running
+from recray.store.experiments import Experiment, Running
 from recray.store.ledger import TrafficLedger
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Analysis:
         self._running: tuple[Running, ...] = ()
         self._verdicts: dict[str, dict[str, Verdict]] = {}
         self._claims = Claims()
-        self._dropped = 0
+        self._dropped, self._has_looked = 0, False
         self.problem: str | None = None
         self._saved = time.monotonic()
         self._lock = threading.Lock()
@@ -54,7 +55,11 @@ class Analysis:
         with self._lock:
             self._dropped += dropped
             for one in noted:
-                self._take(one)
+                try:
+                    self._take(one)
+                except Exception:  # of one: a batch that came half would come again as a whole
+                    self._dropped += 1
+                    log.debug("taking %s", one, exc_info=True)
             for claim in self._claims.waited():
                 if case := self._cases.get(claim.exposure.experiment):
                     case.happened(claim)
@@ -85,7 +90,19 @@ class Analysis:
         self._cases = {salt: case for salt, case in self._cases.items() if salt in salts}
         for one in self._running:
             if one.experiment.salt not in self._cases:
-                self._cases[one.experiment.salt] = open_case(one.experiment, self._read(one.experiment.salt))
+                self._cases[one.experiment.salt] = self._open(one.experiment)
+        self._has_looked = True
+
+    def _open(self, experiment: Experiment) -> Case:
+        """With what was written down of it; what cannot be read of that is set aside, and it begins anew."""
+        try:
+            return open_case(experiment, self._read(experiment.salt))
+        except Exception as error:  # whatever the file holds, the other experiments must go on
+            path = self._folder / f"{experiment.salt}.json"
+            log.error("what is known of %s is damaged and set aside: %s", experiment.name, error)
+            with contextlib.suppress(OSError):
+                path.rename(path.with_suffix(".damaged"))
+            return open_case(experiment)
 
     def _read(self, salt: str) -> dict[str, Any] | None:
         try:
@@ -104,9 +121,8 @@ class Analysis:
             self.judge(time.time() if now is None else now)
             if time.monotonic() - self._saved > SAVE_EVERY_S:
                 self.save()
-            for one in self._running:
-                self._act(one, self._verdicts.get(one.experiment.salt, {}))
-            self.problem = None
+            problems = [self._attempt(one) for one in self._running]
+            self.problem = next((problem for problem in problems if problem), None)
         except (
             Exception
         ) as error:  # of the store, or of evidence that is damaged: the next look may see it whole
@@ -132,12 +148,25 @@ class Analysis:
         case = self._cases[one.experiment.salt]
         return case.verdicts(now - SETTLES_S, ramped=one.has_ramped(now))
 
+    def _attempt(self, one: Running) -> str | None:
+        """Acts; why that cannot be done does not keep the others from it."""
+        try:
+            self._act(one, self._verdicts.get(one.experiment.salt, {}))
+        except Exception as error:
+            problem = f"the verdict on {one.experiment.name} cannot be carried out: {error}"[:1000]
+            log.error("%s", problem)
+            return problem
+        return None
+
     def _act(self, one: Running, verdicts: dict[str, Verdict]) -> None:
         """Of one candidate: which of several is to be promoted is for people to say."""
         experiment = one.experiment
         verdict = verdicts.get(experiment.candidate.name)
-        if verdict is None or not experiment.acts:
+        if verdict is None or not experiment.acts or verdict.action == "hold":
             return
+        still = self._ledger.now().find(experiment.name)
+        if still is None or still.experiment.salt != experiment.salt or still.paused is not None:
+            return  # somebody, or the verdict before, was faster
         if verdict.action == "roll back":
             self._ledger.turn("refuse", experiment.name, by=BY, why=verdict.reason)
             log.warning("%s is rolled back: %s", experiment.candidate.reference, verdict.reason)
@@ -153,8 +182,9 @@ class Analysis:
         self._folder.mkdir(exist_ok=True)
         for salt, content in told.items():
             write_whole(self._folder / f"{salt}.json", content)
-        for path in self._folder.glob("*.json"):
-            if path.stem not in told:
+        running = {one.experiment.salt for one in self._running}
+        for path in self._folder.glob("*.json") if self._has_looked else ():
+            if path.stem not in running:
                 path.unlink(missing_ok=True)
         self._saved = time.monotonic()
 

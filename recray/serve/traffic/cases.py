@@ -7,12 +7,11 @@ from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from recray.config import override
 from recray.monitor.quantiles import LogHistogram
 from recray.monitor.sequential import Preference
 from recray.serve.traffic.claims import MOST_REMEMBERED, REMEMBERED_S, Claim
 from recray.serve.traffic.exposures import Exposure, LeftOut, Shadowed
-from recray.serve.traffic.guardrails import Guardrails
+from recray.serve.traffic.guardrails import guardrails_of
 from recray.serve.traffic.judge import Judge, Verdict
 from recray.store.experiments import Experiment
 
@@ -38,7 +37,7 @@ class ComparedCase:
     """Users of arms: a canary, or versions against each other."""
 
     def __init__(self, experiment: Experiment, told: Mapping[str, Any] | None = None) -> None:
-        rails = override(Guardrails(), experiment.guardrails)
+        rails = guardrails_of(experiment.guardrails)
         shares = {arm.name: arm.share for arm in experiment.arms}
         self._judge = Judge.from_json(told) if told else Judge(shares, rails)
         self._candidates = [arm.name for arm in experiment.arms[1:]]
@@ -59,11 +58,10 @@ class ComparedCase:
     def happened(self, claim: Claim) -> None:
         """However much of an answer is clicked, it is one answer that was."""
         exposure, outcome = claim
+        again = exposure.request_id in self._clicked
         if outcome.kind in self._successes:
-            if exposure.request_id in self._clicked:
-                return
             self._clicked[exposure.request_id] = None
-        self._judge.outcome(exposure.user, outcome.kind, outcome.at)
+        self._judge.outcome(exposure.user, outcome.kind, outcome.at, again=again)
 
     def shadowed(self, one: Shadowed | LeftOut) -> None:
         """Nobody shadows it."""
@@ -86,9 +84,10 @@ class InterleavedCase:
 
     def __init__(self, experiment: Experiment, told: Mapping[str, Any] | None = None) -> None:
         told = told or {}
-        self._rails = override(Guardrails(), experiment.guardrails)
+        self._rails = guardrails_of(experiment.guardrails)
         self._names = tuple(arm.name for arm in experiment.arms)
         self._counts = Counter[str](told.get("counts", {}))
+        self._settled: TTLCache[str, None] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)  # lists, by request id
         self._preference = Preference.from_json(told["preference"]) if told else Preference()
         self._open: dict[str, tuple[float, int, int]] = {
             request: (closes_at, candidate, baseline)
@@ -104,6 +103,8 @@ class InterleavedCase:
         (exposure, outcome), rails = claim, self._rails
         closes_at = exposure.at + rails.window_s
         if outcome.kind not in rails.outcomes or not exposure.teams or outcome.at > closes_at:
+            return
+        if exposure.request_id in self._settled:
             return
         team = exposure.teams[exposure.items.index(outcome.item_id)]
         _, candidate, baseline = self._open.get(exposure.request_id, (0.0, 0, 0))
@@ -132,6 +133,7 @@ class InterleavedCase:
     def _settle(self, now: float) -> None:
         for request in [one for one, (closes_at, *_) in self._open.items() if closes_at <= now]:
             _, candidate, baseline = self._open.pop(request)
+            self._settled[request] = None
             self._preference.add(candidate, baseline)
 
     def numbers(self, now: float) -> dict[str, Any]:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from recray.config import override
 from recray.serve.http.traffic_answers import ArmNow, ExperimentNow, Traffic
-from recray.serve.traffic.guardrails import Guardrails
+from recray.serve.traffic.guardrails import guardrails_of
 from recray.store import Store
 from recray.store.ledger import TrafficLedger
 
@@ -43,7 +42,7 @@ def described(store: Store, application: str, now: float, numbers: Mapping[str, 
                 "ramped": one.has_ramped(now),
                 "acts": experiment.acts,
                 "by": one.by,
-                "guardrails": asdict(override(Guardrails(), experiment.guardrails)),
+                "guardrails": asdict(guardrails_of(experiment.guardrails)),
                 "numbers": known.get(experiment.name, {}).get("numbers"),
                 "verdicts": known.get(experiment.name, {}).get("verdicts", {}),
             }

@@ -1,9 +1,10 @@
 """What a candidate must not do worse than the baseline, by how much, and how sure one wants to be."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recray.config import ConfigError
+from recray.config import ConfigError, override
 
 FAILURES = ("errors", "empty", "fallbacks")
 QUANTILES = {"p75": 0.75, "p95": 0.95}
@@ -67,3 +68,19 @@ class Guardrails:
     def level(self, candidates: int) -> float:
         """Logarithm of the e-value at which one check has spoken."""
         return math.log((len(CHECKS) * candidates + 1) / self.alpha)
+
+
+WHOLE = ("least_users", "most_users")
+
+
+def guardrails_of(limits: Mapping[str, float | None]) -> Guardrails:
+    """The default limits, but for these; numbers that are whole come as either kind, as journals keep them.
+
+    Raises:
+        ConfigError: one is none, or cannot have that value.
+    """
+    numbers = {
+        name: int(value) if name in WHOLE and value is not None and value == int(value) else value
+        for name, value in limits.items()
+    }
+    return override(Guardrails(), numbers)

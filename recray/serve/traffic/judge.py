@@ -138,13 +138,14 @@ class Judge:
             window.answered(took_ms / self.guardrails.slowdown if place else took_ms)
         self._failed(key, known, met)
 
-    def outcome(self, user: str, kind: str, at: float) -> None:
+    def outcome(self, user: str, kind: str, at: float, *, again: bool = False) -> None:
         """A click or a purchase. It counts in the arm that the user was first seen in.
 
         Args:
             user: as in ``exposed``; whoever was never exposed counts for nothing.
             kind: ``Guardrails.outcomes`` says which are clicks.
             at: seconds; when it happened.
+            again: of an answer that was clicked before: it is shown among the counts alone.
         """
         key = key_of(user)
         known = self._users.get(key)
@@ -153,7 +154,7 @@ class Judge:
         told = self._counts[known.arm].outcomes
         told[kind] = told.get(kind, 0) + 1
         window = self._users.window(key, at)
-        if window and kind in self.guardrails.outcomes:
+        if window and not again and kind in self.guardrails.outcomes:
             window.clicks += 1
 
     def verdict(self, now: float, *, arm: str | None = None, ramped: bool = True) -> Verdict:

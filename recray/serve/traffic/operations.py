@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from recray.bundles.promotion import check, promote
-from recray.config import ConfigError, override
-from recray.serve.traffic.guardrails import Guardrails
+from recray.config import ConfigError
+from recray.serve.traffic.guardrails import guardrails_of
 from recray.serve.traffic.ramp import CANARY_RAMP, Ramp
 from recray.store import Reference, Store
 from recray.store.experiments import AT_ONCE, Arm, Experiment, Kind, RampStep
@@ -118,7 +118,7 @@ class Operations:
         name: str = "",
         group: str = "default",
     ) -> Experiment:
-        override(Guardrails(), guardrails or {})  # says what is wrong with them
+        guardrails_of(guardrails or {})  # says what is wrong with them
         number = arms[-1].reference.version if arms else 0
         experiment = Experiment(
             name=name or f"{kind}-{number}",

@@ -148,8 +148,10 @@ def _drawn(
     drawn: list[answers.Item] = []
     for item_id, team in zip(draft.items, draft.teams, strict=True):
         item = by_id[item_id].copy()
+        item.pop("propensity", None)  # it was that of its own list
         item["arm"] = experiment.arms[team].name if team != NOBODY else ""
         drawn.append(item)
     timings = {"first": both[0]["timings_ms"]["total"], "second": both[1]["timings_ms"]["total"]}
     timings["total"] = sum(timings.values())
-    return {**both[0], "items": drawn, "timings_ms": timings}
+    skipped = [*both[0]["skipped"], *(one for one in both[1]["skipped"] if one not in both[0]["skipped"])]
+    return {**both[0], "items": drawn, "skipped": skipped, "timings_ms": timings}

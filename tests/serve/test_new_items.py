@@ -240,6 +240,13 @@ def test_what_is_said_of_a_known_item_is_shown_and_the_rest_of_it_stays(
     eventually(lambda: now()["details"]["price"] is None)
     put(one, item, in_stock=False)
     eventually(lambda: item not in ids_of(other, user_id=100 + USER, k=NUM_ITEMS))
+    # Whichever word is used, the later one counts.
+    put(one, item, available=True)
+    eventually(lambda: item in ids_of(other, user_id=100 + USER, k=NUM_ITEMS))
+    put(one, item, in_stock=False)
+    eventually(lambda: item not in ids_of(other, user_id=100 + USER, k=NUM_ITEMS))
+    put(one, item, in_stock=True)
+    eventually(lambda: item in ids_of(other, user_id=100 + USER, k=NUM_ITEMS))
 
 
 def test_a_later_version_is_told_again(own_store: Store, made: list[FusedService]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError, to_dict
+from recray.features.columns import AVAILABILITY
 from recray.serve.events.feed import Feed
 from recray.serve.events.growing import MOST_ITEMS, Growing
 from recray.serve.events.hub import Hub, HubFullError
@@ -127,11 +128,20 @@ class HearingService(FollowingService, Generic[T]):
         if request.content:
             self._check_content(item_id, request.content)
             told.append(Content(item_id, request.content))
-        if request.available is not None:
-            told.append(Availability(item_id, request.available))
+        available = self._said_of_stock(request.content) if request.available is None else request.available
+        if available is not None:
+            told.append(Availability(item_id, available))
         if not told:
             raise RequestError(422, "invalid_request", "body: say something of the item, such as available")
         return await self.tell(told)
+
+    def _said_of_stock(self, content: Values) -> bool | None:
+        """Whether an item can be had, by the columns that say so: what is told of them later counts too."""
+        rule = self._config.rules.available
+        names = (rule.column,) if rule.column else AVAILABILITY
+        said = [content[name] for name in names if name in content] if rule.enforced else []
+        numbers = [value for value in said if isinstance(value, bool | int | float)]
+        return all(value > 0 for value in numbers) if numbers else None
 
     def _check_content(self, item_id: str, content: Values) -> None:
         bundles = self._follower.current.bundles

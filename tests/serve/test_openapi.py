@@ -41,7 +41,7 @@ ADMIN = {f"/admin/{action}" for action in admin.CHANGES}
 
 
 def any_token(authorization: str) -> None:
-    """What is sent is right, whatever it is (test_traffic sends wrong ones too); where none is, that is told."""
+    """Whatever is sent is right (test_traffic sends wrong ones too); where none is, that is told."""
     if not authorization:
         require_token(authorization)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, tyro.conf.arg(help="Print JSON instead of a table.")]
 Name = tyro.conf.Positional[str]
+Limits = Annotated[dict[str, float | None], tyro.conf.UseAppendAction]  # one does not replace another
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Canary(Started):
     """A number, or a name such as candidate."""
     ramp: str = ""
     """Shares of users by time since the start, as in '1% 10m:10% 1h:50%'."""
-    guardrail: dict[str, float | None] = field(default_factory=dict)
-    """Limits that are not the default ones, as in `--guardrail slowdown 1.2 least_users 500`."""
+    guardrail: Limits = field(default_factory=dict)
+    """Limits that are not the default ones, as in `--guardrail slowdown 1.2 --guardrail least_users 500`."""
     report_only: bool = False
     """Say what follows, but neither promote nor roll back."""
 
@@ -84,7 +85,7 @@ class AB(Started):
     """Of all users."""
     group: str = "default"
     """Experiments of one group share no user."""
-    guardrail: dict[str, float | None] = field(default_factory=dict)
+    guardrail: Limits = field(default_factory=dict)
     """Limits that are not the default ones."""
 
     def __call__(self) -> Listing:

@@ -152,14 +152,14 @@ def test_experiments_are_started_listed_and_ended(
     published: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published.promote("tiny", 1, by="ada")
-    started = rows(
-        capsys, "canary", "tiny", "2", "--ramp", "5% 1h:20%", "--guardrail", "clicks_margin", "None"
-    )
+    asked = ["--guardrail", "clicks_margin", "None", "--guardrail", "alpha", "0.1"]
+    started = rows(capsys, "canary", "tiny", "2", "--ramp", "5% 1h:20%", *asked)
     assert [row["arm"] for row in started] == [
         ["canary-2", "baseline, version 1", "5.0% of users"],
         ["canary-2", "canary, version 2", "5.0% of users"],
     ]
-    assert TrafficLedger(published, "tiny").now().running[0].experiment.guardrails == {"clicks_margin": None}
+    limits = TrafficLedger(published, "tiny").now().running[0].experiment.guardrails
+    assert limits == {"clicks_margin": None, "alpha": 0.1}
     assert rows(capsys, "shadow", "tiny", "2")[-1]["arm"][1] == "shadow, version 2"
     paused = rows(capsys, "pause", "tiny", "canary-2", "--why", "lunch")
     assert paused[0]["arm"][2] == "paused"

@@ -1,7 +1,7 @@
 """Where things live: one home folder, and the folders in which raw files are looked for.
 
-``RECRAY_HOME`` (default ``~/.recray``) holds data sets, runs and the store; on a cluster it must be
-storage that every node sees. ``RECRAY_RAW_DIR`` names the folder of raw downloads.
+``RECRAY_HOME`` (default ``~/.recray``) holds data sets, runs, the store and logs of events; on a cluster
+it must be storage that every node sees. ``RECRAY_RAW_DIR`` names the folder of raw downloads.
 """
 
 import os
@@ -22,6 +22,10 @@ def runs_dir() -> Path:
 
 def store_dir() -> Path:
     return home() / "store"
+
+
+def events_dir() -> Path:
+    return home() / "events"
 
 
 def raw_dirs() -> list[Path]:

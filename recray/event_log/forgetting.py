@@ -1,0 +1,63 @@
+"""Deletes what names one user, down to the last byte.
+
+Events go before answers: until the last event is gone that claims an answer of the user, the answer says
+whose it was.
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from recray.event_log.compaction import Writes, partitions_locked
+from recray.event_log.forgotten import Forgotten
+from recray.event_log.live import Table
+from recray.event_log.partitions import TABLES, partitions, replace
+
+
+def forget(log: Writes, user_id: str) -> None:
+    """In the live file of this node, and in the partitions of all: what others have not compacted, each
+    forgets itself.
+
+    Raises:
+        DataError: a file is damaged or the disk is full; it goes on when a log of the folder is next opened.
+    """
+    forgotten = Forgotten(log.folder)
+    forgotten.begin(user_id)
+    with partitions_locked(log.folder):
+        answers = _found(log.folder, "shown", pl.col("user_id") == user_id, "request_id")
+        answers += log.do(lambda live: live.answers_of(user_id))
+        of_user = pl.col("user_id").eq_missing(user_id)
+        events = of_user | pl.col("request_id").is_in(answers).fill_null(value=False)
+        event_ids = _found(log.folder, "events", events, "event_id")
+        log.do(lambda live: live.forget_events(user_id, answers, event_ids))
+        _remove(log.folder, "events", events)
+        _remove(log.folder, "shown", of_user)
+        log.do(lambda live: live.forget_answers(user_id))
+        log.do(lambda live: live.tidy(), alone=True)
+    forgotten.end(user_id)
+
+
+def go_on(log: Writes) -> None:
+    """Ends the deletions that were interrupted."""
+    forgotten = Forgotten(log.folder)
+    for user_id in forgotten.unfinished(log.do(lambda live: live.users()) | _users(log.folder)):
+        forget(log, user_id)
+
+
+def _found(folder: Path, table: Table, which: pl.Expr, column: str) -> list[str]:
+    """The values of a column in some rows of all partitions."""
+    found: list[str] = []
+    for file in partitions(folder, table):
+        rows = pl.scan_parquet(file.path, hive_partitioning=False).filter(which)
+        found += rows.select(pl.col(column).drop_nulls().unique()).collect()[column].to_list()
+    return found
+
+
+def _users(folder: Path) -> set[str]:
+    return {user for table in TABLES for user in _found(folder, table, pl.lit(value=True), "user_id")}
+
+
+def _remove(folder: Path, table: Table, which: pl.Expr) -> None:
+    for file in partitions(folder, table):
+        if pl.scan_parquet(file.path, hive_partitioning=False).select(which.any()).collect().item():
+            replace(file.path, pl.read_parquet(file.path, hive_partitioning=False).filter(~which))

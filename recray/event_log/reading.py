@@ -1,0 +1,72 @@
+"""Reads a log while it is written and compacted: each row once."""
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from recray.event_log.live import LIVE, LiveRows, Table
+from recray.event_log.partitions import Partition, last_row, partitions
+from recray.event_log.tables import SHOWN, events_table, shown_table
+from recray.schema import DataError
+
+TRIES = 20
+
+
+class Log(NamedTuple):
+    """The tables of ``tables``, of all nodes, in the order in which each node wrote them."""
+
+    shown: pl.DataFrame  # one row per shown item, and a column per feature
+    events: pl.DataFrame
+
+
+def read(folder: Path, since: float | None = None, until: float | None = None) -> Log:
+    """What the log of an application holds at one moment.
+
+    Args:
+        since, until: unix seconds, of when an answer was given and of when an event came: from the one, up to
+            and without the other.
+    Raises:
+        DataError: there is no log, or a file is damaged.
+    """
+    if not (folder / LIVE).is_dir():
+        raise DataError(f"there is no log in {folder}: serve the application, and ask it")
+    for _ in range(TRIES):
+        try:
+            return Log(_table(folder, "shown", since, until), _table(folder, "events", since, until))
+        except FileNotFoundError:  # it was merged into another one meanwhile
+            continue
+    raise DataError(f"{folder} changes faster than it can be read")
+
+
+def _table(folder: Path, table: Table, since: float | None, until: float | None) -> pl.DataFrame:
+    """Rows that move from a live file to a partition meanwhile are in both, and none is in neither: what is
+    live is looked at first."""
+    time = "received" if table == "events" else "at"
+    within = pl.lit(value=True)
+    if since is not None:
+        within &= pl.col(time) >= since
+    if until is not None:
+        within &= pl.col(time) < until
+    with ExitStack() as stack:
+        live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in _live_files(folder)}
+        files = partitions(folder, table)
+        parts = [_partition(file, within) for file in files]
+        for node, rows in live.items():
+            after = rows.rows(table, last_row(files, node))
+            frame = events_table(after, node) if table == "events" else shown_table(after, node)
+            parts.append(frame.filter(within))
+    found = pl.concat(parts, how="diagonal")
+    return found if table == "events" else found.select(*SHOWN, *sorted(set(found.columns) - set(SHOWN)))
+
+
+def _live_files(folder: Path) -> list[Path]:
+    return sorted((folder / LIVE).glob("*.sqlite"))
+
+
+def _partition(file: Partition, within: pl.Expr) -> pl.DataFrame:
+    try:
+        return pl.scan_parquet(file.path, hive_partitioning=False).filter(within).collect()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{file.path} cannot be read: {error}") from error

@@ -1,0 +1,97 @@
+"""Nothing of a user is left in any byte of the folder; all that others did is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recray.event_log import partitions
+from recray.event_log.forgotten import Forgotten
+from recray.event_log.live import LiveFile
+from recray.event_log.reading import read
+from recray.event_log.tables import encoded
+from recray.event_log.writer import EventLog
+from recray.schema import DataError
+from tests.event_log.logged import AT, answer, event, exposure
+
+ANN = "ann-who-wants-to-be-forgotten"
+
+
+def written(folder: Path) -> EventLog:
+    """Of Ann and Bob, in partitions and in the live file."""
+    log = EventLog(folder)
+    for half in range(2):
+        numbers = range(half * 10, half * 10 + 10)
+        log.expose([answer(n, ANN if n % 2 else "bob") for n in numbers])
+        log.record([event(n, ANN if n % 2 else "bob", f"r{n}") for n in numbers])
+        log.record([event(100 + n, None, f"r{n}") for n in numbers])
+        log.record([event(200 + n, ANN)._replace(event_id=f"{ANN}-{n}") for n in numbers])
+        if not half:
+            log.compact()
+    return log
+
+
+def found_in(folder: Path, text: str) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def test_not_a_byte_is_left(tmp_path: Path) -> None:
+    log = written(tmp_path)
+    assert len(found_in(tmp_path, ANN)) >= 3
+    log.forget(ANN)
+    assert not found_in(tmp_path, ANN)
+    left = read(tmp_path)
+    assert left.shown["user_id"].unique().to_list() == ["bob"]
+    assert left.shown["request_id"].n_unique() == 10
+    kept = [event for n in range(0, 20, 2) for event in (f"e{n}", f"e{100 + n}")]
+    assert sorted(left.events["event_id"]) == sorted(kept)
+    assert log.record([event(0)]) == (0, 1)
+    assert log.record([event(1, "bob")]) == (1, 0)  # nothing is known of what Ann did
+    log.compact()
+    log.close()
+    assert not found_in(tmp_path, ANN)
+    assert read(tmp_path).events.height == 21
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_it_goes_on_where_it_was_interrupted(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, steps = written(tmp_path), iter(range(100))
+
+    def stop() -> None:
+        if next(steps) == step:
+            raise DataError("the power is gone")
+
+    def put(path: Path, frame: pl.DataFrame) -> None:
+        stop()
+        partitions.replace(path, frame)
+
+    def do(work: Callable[[LiveFile], object], size: int = 0, *, alone: bool = False) -> object:
+        stop()
+        return EventLog.do(log, work, size, alone=alone)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recray.event_log.forgetting.replace", put)
+        patch.setattr(log, "do", do)
+        with pytest.raises(DataError, match="the power is gone"):
+            log.forget(ANN)
+    log.close()
+    again = EventLog(tmp_path)
+    again.go_on()
+    again.close()
+    assert not found_in(tmp_path, ANN)
+    assert read(tmp_path).events.height == 20
+
+
+def test_other_data_is_without_those_who_asked_before_it_ended(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.expose([encoded(replace(exposure(1), user_id="7"))])
+    log.forget("7")
+    log.close()
+    base = pl.DataFrame({"user": [7, 8, 7, 9], "time": [AT, AT, 4e9, AT], "item": [1, 2, 3, 4]})
+    left = Forgotten(tmp_path).without(base, "user", "time")
+    assert left["item"].to_list() == [2, 3, 4]  # the third is of later than the request
+    assert Forgotten(tmp_path / "none").without(base, "user", "time").equals(base)

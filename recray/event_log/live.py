@@ -8,6 +8,7 @@ import fcntl
 import json
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,9 @@ LIVE = "live"
 
 _SCHEMA = """
 create table if not exists events (
-    seq integer primary key autoincrement, hour integer not null, event_id text not null, kind text not null,
-    user_id text, item_id text not null, value real not null, at real not null, received real not null,
-    request_id text);
+    seq integer primary key autoincrement, hour integer not null, user_id text, item_id text not null,
+    value real not null, at real not null, event_id text not null, kind text not null, request_id text,
+    received real not null);
 create table if not exists shown (
     seq integer primary key autoincrement, hour integer not null, request_id text not null, at real not null,
     user_id text, body blob not null, feature_names text not null, features blob not null);
@@ -45,12 +46,16 @@ def live_file(folder: Path, node: str) -> Path:
     return folder / LIVE / f"{node}.sqlite"
 
 
+class HeldError(DataError):
+    """Another process writes this node's log."""
+
+
 @contextmanager
 def held(folder: Path, node: str) -> Iterator[None]:
     """The right to write a node's file, until the end or the death of this process.
 
     Raises:
-        DataError: another process has it.
+        HeldError: another process has it.
     """
     file = live_file(folder, node)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +63,7 @@ def held(folder: Path, node: str) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"{file} is being written by another process: a node has one writer") from None
+            raise HeldError(f"{file} is being written by another process: a node has one writer") from None
         yield
 
 
@@ -104,8 +109,11 @@ class LiveFile:
         """Those whose id is not known; returns how many they were."""
         run, taken, now = self._connection.execute, 0, time.time()
         for event in events:
-            known = run("insert or ignore into ids values (?, ?)", (event.event_id, now))
-            if known.rowcount:
+            if event.event_id:
+                is_new = run("insert or ignore into ids values (?, ?)", (event.event_id, now)).rowcount > 0
+            else:
+                is_new, event = True, event._replace(event_id=uuid.uuid4().hex)
+            if is_new:
                 run(_INSERT["events"], (int(now // HOUR_S), *event))
                 taken += 1
         return taken
@@ -117,10 +125,6 @@ class LiveFile:
     def put_fact(self, key: str, at: float, body: str) -> None:
         """What is so until another one of its key is put."""
         self._connection.execute("insert or replace into facts values (?, ?, ?)", (key, at, body))
-
-    def facts(self) -> list[tuple[str, float, str]]:
-        """Key, time and body, oldest first."""
-        return self._connection.execute("select key, at, body from facts order by at").fetchall()
 
     def cut(self, table: Table) -> int:
         """The last row that was taken out because a partition has it."""
@@ -213,6 +217,10 @@ class LiveRows:
         return self._read(
             f"select {columns} from {table} where seq between ? and ? order by seq", (first, last)
         )
+
+    def facts(self) -> list[tuple[str, float, str]]:
+        """Key, time and body, oldest first."""
+        return self._read("select key, at, body from facts order by at", ())
 
     def _read(self, text: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:

@@ -1,17 +1,21 @@
 """Reads a log while it is written and compacted: each row once."""
 
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 
 from recray.event_log.live import LIVE, LiveRows, Table
 from recray.event_log.partitions import Partition, last_row, partitions
+from recray.event_log.records import Event, Fact
 from recray.event_log.tables import SHOWN, events_table, shown_table
 from recray.schema import DataError
 
 TRIES = 20
+
+T = TypeVar("T")
 
 
 class Log(NamedTuple):
@@ -32,15 +36,44 @@ def read(folder: Path, since: float | None = None, until: float | None = None) -
     """
     if not (folder / LIVE).is_dir():
         raise DataError(f"there is no log in {folder}: serve the application, and ask it")
-    for _ in range(TRIES):
-        try:
-            return Log(_table(folder, "shown", since, until), _table(folder, "events", since, until))
-        except FileNotFoundError:  # it was merged into another one meanwhile
-            continue
-    raise DataError(f"{folder} changes faster than it can be read")
+    return _again(lambda: Log(*(_table(folder, table, since, until) for table in ("shown", "events"))))
 
 
-def _table(folder: Path, table: Table, since: float | None, until: float | None) -> pl.DataFrame:
+def newest_events(folder: Path, most: int) -> list[Event]:
+    """In the order in which they came, of all nodes; none where there is no log.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    if not (folder / LIVE).is_dir():
+        return []
+    table = _again(lambda: _table(folder, "events", None, None, most=most))
+    newest = table.sort("received", "node", "seq").tail(most)
+    return [Event(*row) for row in newest.select(*Event._fields).iter_rows()]
+
+
+def read_facts(folder: Path) -> list[Fact]:
+    """The last one of each key, oldest first; none where there is no log."""
+    facts: dict[str, Fact] = {}
+    for file in _live_files(folder):
+        with closing(LiveRows(file)) as rows:
+            for fact in map(Fact._make, rows.facts()):
+                if fact.key not in facts or facts[fact.key].at <= fact.at:
+                    facts[fact.key] = fact
+    return sorted(facts.values(), key=lambda fact: fact.at)
+
+
+def _again(look: Callable[[], T]) -> T:
+    """Until no file went away meanwhile, which was merged into another one."""
+    for _ in range(TRIES - 1):
+        with suppress(FileNotFoundError):
+            return look()
+    return look()
+
+
+def _table(
+    folder: Path, table: Table, since: float | None, until: float | None, most: int | None = None
+) -> pl.DataFrame:
     """Rows that move from a live file to a partition meanwhile are in both, and none is in neither: what is
     live is looked at first."""
     time = "received" if table == "events" else "at"
@@ -52,13 +85,25 @@ def _table(folder: Path, table: Table, since: float | None, until: float | None)
     with ExitStack() as stack:
         live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in _live_files(folder)}
         files = partitions(folder, table)
-        parts = [_partition(file, within) for file in files]
+        parts = [_partition(file, within) for file in _newest(files, most)]
         for node, rows in live.items():
             after = rows.rows(table, last_row(files, node))
             frame = events_table(after, node) if table == "events" else shown_table(after, node)
             parts.append(frame.filter(within))
     found = pl.concat(parts, how="diagonal")
     return found if table == "events" else found.select(*SHOWN, *sorted(set(found.columns) - set(SHOWN)))
+
+
+def _newest(files: list[Partition], most: int | None) -> list[Partition]:
+    """Those that hold the last so many rows, and perhaps more; None: all."""
+    if most is None:
+        return files
+    rows = 0
+    for place in reversed(range(len(files))):
+        rows += files[place].last - files[place].first + 1
+        if rows >= most:
+            return files[place:]
+    return files
 
 
 def _live_files(folder: Path) -> list[Path]:

@@ -20,14 +20,14 @@ Value: TypeAlias = bool | int | float | str
 class Event(NamedTuple):
     """Somebody had to do with an item."""
 
-    event_id: str  # whoever sends it again says the same
-    kind: Kind
     user_id: str | None  # None: nobody in particular
     item_id: str
     value: float  # a rating, a price paid, a number of pieces; 1 where nothing was said
     at: float  # when it happened, as its sender says
-    received: float  # when it came
+    event_id: str = ""  # whoever sends it again says the same; empty: it is another one each time
+    kind: Kind = "click"
     request_id: str | None = None  # of the answer that it claims to follow
+    received: float = 0.0  # when it came
 
 
 class Drawn(NamedTuple):
@@ -60,6 +60,14 @@ class Exposure:
     took_ms: float = 0.0
     feature_names: tuple[str, ...] = ()  # of the F columns
     features_KF: Float32s | None = None  # what the ranker went by; rows of NaN: not ranked; None: no ranker
+
+
+class Fact(NamedTuple):
+    """What is so until another one of its key is told."""
+
+    key: str
+    at: float  # unix seconds
+    body: str
 
 
 class Recorded(NamedTuple):

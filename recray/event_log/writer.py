@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from recray.event_log.compaction import compact
 from recray.event_log.forgetting import forget, go_on
 from recray.event_log.live import LiveFile, held
-from recray.event_log.records import Event, Recorded
+from recray.event_log.records import Event, Fact, Recorded
 from recray.event_log.tables import Answer
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,6 @@ class LogBusyError(Exception):
 
 class LogFailedError(Exception):
     """The disk did not take it, such as a full one: nothing of it was kept."""
-
-
-class Fact(NamedTuple):
-    """What is so until another one of its key is told."""
-
-    key: str
-    at: float  # unix seconds
-    body: str
 
 
 class LogNumbers(NamedTuple):
@@ -65,7 +57,7 @@ class _Task(NamedTuple):
     done: Future[Any]
 
 
-class EventLog:
+class LogWriter:
     """The log of one node. Thread-safe; one process at a time.
 
     Args:
@@ -86,7 +78,8 @@ class EventLog:
     ) -> None:
         """
         Raises:
-            DataError: another process writes this node's log, or what there is of it is damaged.
+            HeldError: another process writes this node's log.
+            DataError: what there is of it is damaged.
         """
         self.folder, self.node = folder, node
         self._keep_days, self._every_s, self._most = keep_days, compact_every_s, most_waiting
@@ -132,10 +125,6 @@ class EventLog:
         self.do(lambda live: live.add_answers(answers), len(answers))
         with self._come:
             self._answers += len(answers)
-
-    def facts(self) -> list[Fact]:
-        """The last one of each key, oldest first."""
-        return [Fact(*row) for row in self.do(lambda live: live.facts())]
 
     def compact(self) -> int:
         """Moves what is live into partitions; returns how many rows.

@@ -54,7 +54,10 @@ class RequestState(NamedTuple):
     order_S: Int64s = NO_CANDIDATES.item_ids_K
     propensities_S: Float64s | None = None  # of each draw, given those before it; None: nothing was drawn
     fallback: StoodIn | None = None  # None: candidates as the retriever was trained to find them
-    features_KF: Float32s | None = None  # of what was ranked, where an explanation is asked for
+    feature_names: tuple[str, ...] = ()  # of the F columns
+    features_KF: Float32s | None = None  # of what was ranked
+    features_SF: Float32s | None = None  # of the items to show; rows of NaN: not ranked
+    rules: tuple[str, ...] = ()  # that changed what is shown, in the order in which they acted
     explanation: Explanation | None = None
     skipped: tuple[Skipped, ...] = ()
     heard: tuple[Position, ...] = ()  # of the deployments that it went through, before they began
@@ -80,9 +83,11 @@ class RequestState(NamedTuple):
 
     def keep(self, mask_S: Bools) -> "RequestState":
         """Without the items to show at which the mask is False."""
-        drawn_S = self.propensities_S
+        drawn_S, features_SF = self.propensities_S, self.features_SF
         return self._replace(
-            order_S=self.order_S[mask_S], propensities_S=None if drawn_S is None else drawn_S[mask_S]
+            order_S=self.order_S[mask_S],
+            propensities_S=None if drawn_S is None else drawn_S[mask_S],
+            features_SF=None if features_SF is None else features_SF[mask_S],
         )
 
 

@@ -9,9 +9,8 @@ AT = 1_700_000_000.0
 
 
 def event(number: int, user_id: str | None = "ann", request_id: str | None = None) -> Event:
-    return Event(
-        f"e{number}", "click", user_id, f"item-{number % 7}", 1.0, AT + number, AT + number, request_id
-    )
+    at = AT + number
+    return Event(user_id, f"item-{number % 7}", 1.0, at, f"e{number}", "click", request_id, at)
 
 
 def exposure(number: int, user_id: str | None = "ann", *, features: bool = True) -> Exposure:

@@ -8,22 +8,22 @@ import pytest
 from recray.event_log.claims import MARKS, marked
 from recray.event_log.reading import read
 from recray.event_log.records import Event
-from recray.event_log.writer import EventLog
+from recray.event_log.writer import LogWriter
 from tests.event_log.logged import AT, answer
 
 CASES = {
-    "free": Event("free", "click", "ann", "item-1", 1, AT + 5, AT + 5, None),
-    "claimed": Event("claimed", "click", "ann", "item-1", 1, AT + 6, AT + 6, "r0"),
-    "of nobody": Event("of nobody", "cart", None, "item-1", 1, AT + 6, AT + 6, "r0"),
-    "again": Event("again", "click", "ann", "item-1", 1, AT + 7, AT + 7, "r0"),
-    "another kind": Event("another kind", "purchase", "ann", "item-1", 1, AT + 8, AT + 8, "r0"),
-    "unknown": Event("unknown", "click", "ann", "item-1", 1, AT + 6, AT + 6, "r9"),
-    "not shown": Event("not shown", "click", "ann", "item-9", 1, AT + 6, AT + 6, "r0"),
-    "bob": Event("bob", "click", "bob", "item-2", 1, AT + 6, AT + 6, "r0"),
-    "in time": Event("in time", "click", "ann", "item-2", 1, AT + 60, AT + 600, "r0"),
-    "late": Event("late", "purchase", "ann", "item-2", 1, AT + 61, AT + 61, "r0"),
-    "a clock behind": Event("a clock behind", "click", "ann", "item-0", 1, AT - 60, AT + 1, "r0"),
-    "before": Event("before", "cart", "ann", "item-0", 1, AT - 61, AT + 1, "r0"),
+    "free": Event("ann", "item-1", 1.0, AT + 5, "free", "click", None, AT + 5),
+    "claimed": Event("ann", "item-1", 1.0, AT + 6, "claimed", "click", "r0", AT + 6),
+    "of nobody": Event(None, "item-1", 1.0, AT + 6, "of nobody", "cart", "r0", AT + 6),
+    "again": Event("ann", "item-1", 1.0, AT + 7, "again", "click", "r0", AT + 7),
+    "another kind": Event("ann", "item-1", 1.0, AT + 8, "another kind", "purchase", "r0", AT + 8),
+    "unknown": Event("ann", "item-1", 1.0, AT + 6, "unknown", "click", "r9", AT + 6),
+    "not shown": Event("ann", "item-9", 1.0, AT + 6, "not shown", "click", "r0", AT + 6),
+    "bob": Event("bob", "item-2", 1.0, AT + 6, "bob", "click", "r0", AT + 6),
+    "in time": Event("ann", "item-2", 1.0, AT + 60, "in time", "click", "r0", AT + 600),
+    "late": Event("ann", "item-2", 1.0, AT + 61, "late", "purchase", "r0", AT + 61),
+    "a clock behind": Event("ann", "item-0", 1.0, AT - 60, "a clock behind", "click", "r0", AT + 1),
+    "before": Event("ann", "item-0", 1.0, AT - 61, "before", "cart", "r0", AT + 1),
 }
 WANTED = {
     "free": "free",
@@ -40,7 +40,7 @@ WANTED = {
 def test_every_mark_in_any_order(tmp_path: Path, answer_comes: str) -> None:
     for number, order in enumerate(itertools.islice(itertools.permutations(CASES), 0, 10_000_000, 3_000_000)):
         folder = tmp_path / str(number)
-        log = EventLog(folder)
+        log = LogWriter(folder)
         if answer_comes == "first":
             log.expose([answer(0)])
         for name in order:

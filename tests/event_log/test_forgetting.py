@@ -12,16 +12,16 @@ from recray.event_log.forgotten import Forgotten
 from recray.event_log.live import LiveFile
 from recray.event_log.reading import read
 from recray.event_log.tables import encoded
-from recray.event_log.writer import EventLog
+from recray.event_log.writer import LogWriter
 from recray.schema import DataError
 from tests.event_log.logged import AT, answer, event, exposure
 
 ANN = "ann-who-wants-to-be-forgotten"
 
 
-def written(folder: Path) -> EventLog:
+def written(folder: Path) -> LogWriter:
     """Of Ann and Bob, in partitions and in the live file."""
-    log = EventLog(folder)
+    log = LogWriter(folder)
     for half in range(2):
         numbers = range(half * 10, half * 10 + 10)
         log.expose([answer(n, ANN if n % 2 else "bob") for n in numbers])
@@ -71,7 +71,7 @@ def test_it_goes_on_where_it_was_interrupted(
 
     def do(work: Callable[[LiveFile], object], size: int = 0, *, alone: bool = False) -> object:
         stop()
-        return EventLog.do(log, work, size, alone=alone)
+        return LogWriter.do(log, work, size, alone=alone)
 
     with monkeypatch.context() as patch:
         patch.setattr("recray.event_log.forgetting.replace", put)
@@ -79,7 +79,7 @@ def test_it_goes_on_where_it_was_interrupted(
         with pytest.raises(DataError, match="the power is gone"):
             log.forget(ANN)
     log.close()
-    again = EventLog(tmp_path)
+    again = LogWriter(tmp_path)
     again.go_on()
     again.close()
     assert not found_in(tmp_path, ANN)
@@ -87,7 +87,7 @@ def test_it_goes_on_where_it_was_interrupted(
 
 
 def test_other_data_is_without_those_who_asked_before_it_ended(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     log.expose([encoded(replace(exposure(1), user_id="7"))])
     log.forget("7")
     log.close()

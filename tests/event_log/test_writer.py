@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from recray.event_log.live import LiveFile
-from recray.event_log.reading import read
+from recray.event_log.reading import newest_events, read, read_facts
+from recray.event_log.records import Fact
 from recray.event_log.tables import encoded
-from recray.event_log.writer import EventLog, Fact, LogBusyError, LogFailedError
+from recray.event_log.writer import LogBusyError, LogFailedError, LogWriter
 from recray.schema import DataError
 from tests.event_log.logged import AT, answer, event, exposure
 
@@ -20,7 +21,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def test_what_was_written_is_read_from_the_live_file_and_from_partitions(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     assert log.record([event(1), event(2)]) == (2, 0)
     log.expose([answer(1), answer(2, None, features=False)])
     live = read(tmp_path)
@@ -42,12 +43,12 @@ def test_what_was_written_is_read_from_the_live_file_and_from_partitions(tmp_pat
 
 
 def test_an_event_that_is_told_again_is_known_also_when_it_was_compacted(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     assert log.record([event(1), event(1), event(2)]) == (2, 1)
     log.compact()
     assert log.record([event(2), event(3)]) == (1, 1)
     log.close()
-    again = EventLog(tmp_path)
+    again = LogWriter(tmp_path)
     assert again.record([event(1)]) == (0, 1)
     assert again.numbers()[:2] == (0, 1)
     again.close()
@@ -55,7 +56,7 @@ def test_an_event_that_is_told_again_is_known_also_when_it_was_compacted(tmp_pat
 
 
 def test_an_answer_without_items_is_a_row_of_rank_0(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     log.expose([answer(1), encoded(replace(exposure(2), items=()))])
     log.close()
     shown = read(tmp_path).shown
@@ -64,22 +65,22 @@ def test_an_answer_without_items_is_a_row_of_rank_0(tmp_path: Path) -> None:
 
 
 def test_a_node_has_one_writer(tmp_path: Path) -> None:
-    log = EventLog(tmp_path, "a")
+    log = LogWriter(tmp_path, "a")
     with pytest.raises(DataError, match="written by another process"):
-        EventLog(tmp_path, "a")
-    other = EventLog(tmp_path, "b")
+        LogWriter(tmp_path, "a")
+    other = LogWriter(tmp_path, "b")
     log.record([event(1)])
     other.record([event(2)])
     log.close()
     other.close()
-    EventLog(tmp_path, "a").close()
+    LogWriter(tmp_path, "a").close()
     assert ids(tmp_path) == ["e1", "e2"]
 
 
 def test_more_than_may_wait_is_refused_at_once_and_taken_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, goes_on = EventLog(tmp_path, most_waiting=2), threading.Event()
+    log, goes_on = LogWriter(tmp_path, most_waiting=2), threading.Event()
     slow = LiveFile.add_events
 
     def add_slowly(self: LiveFile, events: list[object]) -> int:
@@ -103,7 +104,7 @@ def test_more_than_may_wait_is_refused_at_once_and_taken_later(
 
 
 def test_what_the_disk_does_not_take_is_not_acknowledged_and_later_ones_are(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     log.record([event(1)])
     pages = log.do(lambda live: live._connection.execute("pragma page_count").fetchone()[0])
     log.do(lambda live: live._connection.execute(f"pragma max_page_count = {pages}").fetchone())
@@ -118,7 +119,7 @@ def test_what_the_disk_does_not_take_is_not_acknowledged_and_later_ones_are(tmp_
 
 
 def test_one_that_cannot_be_kept_is_no_fault_of_those_in_the_same_commit(tmp_path: Path) -> None:
-    log, begin = EventLog(tmp_path), threading.Barrier(9)
+    log, begin = LogWriter(tmp_path), threading.Barrier(9)
     failed = list[int]()
 
     def record(number: int) -> None:
@@ -140,15 +141,15 @@ def test_one_that_cannot_be_kept_is_no_fault_of_those_in_the_same_commit(tmp_pat
 
 
 def test_facts_hold_until_others_are_told(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     log.record([], [Fact("available:1", AT, "false"), Fact("available:2", AT + 1, "false")])
     log.record([event(1)], [Fact("available:1", AT + 2, "true")])
-    assert log.facts() == [("available:2", AT + 1, "false"), ("available:1", AT + 2, "true")]
+    assert read_facts(tmp_path) == [("available:2", AT + 1, "false"), ("available:1", AT + 2, "true")]
     log.close()
 
 
 def test_a_part_of_the_time(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     log.record([event(n) for n in range(10)])
     log.compact()
     log.record([event(n) for n in range(10, 20)])
@@ -163,7 +164,7 @@ def test_no_log_is_said(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     log.record([event(1)])
     log.compact()
     log.close()
@@ -172,11 +173,25 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
         read(tmp_path)
     (tmp_path / "live" / "local.sqlite").write_bytes(b"nothing of the kind" * 500)
     with pytest.raises(DataError, match="cannot be opened"):
-        EventLog(tmp_path)
+        LogWriter(tmp_path)
 
 
 def test_a_polars_table_has_the_types_that_are_told(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+    log = LogWriter(tmp_path)
     log.expose([answer(1)])
     log.close()
     assert read(tmp_path).shown.schema["skipped"] == pl.List(pl.String)
+
+
+def test_the_newest_events_of_all_nodes_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    assert newest_events(tmp_path, 3) == []
+    one, other = LogWriter(tmp_path, "a"), LogWriter(tmp_path, "b")
+    for number in range(6):
+        (one if number % 2 else other).record([event(number)])
+        if number == 2:
+            one.compact()
+            other.compact()
+    one.close()
+    other.close()
+    assert newest_events(tmp_path, 3) == [event(3), event(4), event(5)]
+    assert newest_events(tmp_path, 9) == [event(number) for number in range(6)]

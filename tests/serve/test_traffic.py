@@ -149,14 +149,14 @@ def test_an_arm_that_fails_costs_its_users_nothing(shop: Shop, monkeypatch: pyte
     new = shop.service._arms.serving.loaded[
         shop.service._arms.serving.running[0].experiment.salt, "new"
     ].content.now
-    real = Pipeline.recommend
+    real = Pipeline.made
 
     def fails(self: Pipeline, request: Any) -> Any:
         if self is new:
             raise ZeroDivisionError("a fault of the new version")
         return real(self, request)
 
-    monkeypatch.setattr(Pipeline, "recommend", fails)
+    monkeypatch.setattr(Pipeline, "made", fails)
     answers = [shop.ask(user) for user in USERS[:60]]
     of_new = [answer for answer in answers if answer["arm"]["arm"] == "new"]
     assert of_new
@@ -270,14 +270,14 @@ def test_a_shadow_that_fails_is_counted_and_nobody_notices(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.begin("shadow", version=2)
-    production, real = shop.service.growing.now, Pipeline.recommend
+    production, real = shop.service.growing.now, Pipeline.made
 
     def fails(self: Pipeline, request: Any) -> Any:
         if self is not production:
             raise ZeroDivisionError
         return real(self, request)
 
-    monkeypatch.setattr(Pipeline, "recommend", fails)
+    monkeypatch.setattr(Pipeline, "made", fails)
     assert all(shop.ask(user)["items"] for user in USERS[:5])
     eventually(lambda: shop.traffic()["experiments"][0]["numbers"]["failed"] == 5)
 
@@ -346,7 +346,7 @@ def test_users_who_meet_faults_end_a_canary(shop: Shop, monkeypatch: pytest.Monk
     shop.desk.start()
     shop.begin("canary", version=2, ramp="50%", guardrails={"errors": 0.01}, by="ada")
     (key,) = [key for key in shop.service._arms.serving.loaded if key[1] == "canary"]
-    canary, real = shop.service._arms.serving.loaded[key].content.now, Pipeline.recommend
+    canary, real = shop.service._arms.serving.loaded[key].content.now, Pipeline.made
     asked = itertools.count()
 
     def fails(self: Pipeline, request: Any) -> Any:
@@ -354,7 +354,7 @@ def test_users_who_meet_faults_end_a_canary(shop: Shop, monkeypatch: pytest.Monk
             raise ZeroDivisionError("a fault of the new version")
         return real(self, request)
 
-    monkeypatch.setattr(Pipeline, "recommend", fails)
+    monkeypatch.setattr(Pipeline, "made", fails)
     users, deadline = itertools.count(), time.monotonic() + 60
     while shop.service._arms.serving.running:
         assert time.monotonic() < deadline

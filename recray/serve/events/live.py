@@ -52,7 +52,7 @@ class LiveVersion:
         of_strangers: dict[str, list[tuple[int, int]]] = {}
         for event in events:
             if event.user_id is not None and event.user_id not in self._user_rows:
-                done = self._item_rows[event.item_id], event.time
+                done = self._item_rows[event.item_id], int(event.at)
                 of_strangers.setdefault(event.user_id, []).append(done)
         self.strangers.add(of_strangers)
 
@@ -70,7 +70,7 @@ class LiveVersion:
 
     def _in_rows(self, event: Event) -> LiveEvent:
         user = UNKNOWN_USER if event.user_id is None else self._user_rows.get(event.user_id, UNKNOWN_USER)
-        return LiveEvent(user, self._item_rows[event.item_id], event.rating, event.time)
+        return LiveEvent(user, self._item_rows[event.item_id], event.value, int(event.at))
 
 
 def opened(bundles: ServedBundles, feed: Feed | None) -> OpenedVersion:

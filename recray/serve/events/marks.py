@@ -33,7 +33,7 @@ class Marks:
                 self._items = _after(self._items, one)
             elif one.user_id is not None:
                 digest, newest = self._users.get(one.user_id, NEVER)
-                self._users[one.user_id] = OfUser(_after(digest, one), max(newest, one.time))
+                self._users[one.user_id] = OfUser(_after(digest, one), max(newest, int(one.at)))
 
     def of(self, user_id: str | None) -> OfUser:
         """The user's digest and that of items in one."""

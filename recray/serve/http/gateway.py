@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 import recray
-from recray.serve.events.told import Outcome, Told
+from recray.serve.events.told import Told
 from recray.serve.follower import NothingServedError
 from recray.serve.http import answers, page, probes
 from recray.serve.http.admin import Administered, add_traffic
@@ -63,7 +63,7 @@ class Recommends(Service, Protocol):
 class Hears(Service, Protocol):
     """An application that is told what happens."""
 
-    async def tell(self, told: Sequence[Told], outcomes: Sequence[Outcome] = ()) -> answers.Heard:
+    async def tell(self, told: Sequence[Told]) -> answers.Heard:
         """Raises ``RequestError`` where no more is taken in."""
 
     async def tell_of_item(self, item_id: str, request: ItemRequest) -> answers.Heard:
@@ -171,8 +171,8 @@ def _add_hearing(app: FastAPI, service: Hears, metrics: GatewayMetrics) -> None:
         ] = None,
     ) -> Response:
         """What users did since: histories, seen items and counts go by it from the next second on."""
-        told, outcomes = parse(await json_body(request), EventsRequest).told(idempotency_key)
-        return heard(request, await service.tell(told, outcomes))
+        told = parse(await json_body(request), EventsRequest).told(idempotency_key)
+        return heard(request, await service.tell(told))
 
     @app.put("/items/{item_id:path}", status_code=202, openapi_extra=body_of(ItemRequest), responses=answered)
     async def item(request: Request, item_id: Annotated[str, Path(max_length=200)]) -> Response:

@@ -1,12 +1,12 @@
 """What a serving application may be told: events, what items are, and what can be had."""
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.types import StrictBool, StrictFloat, StrictInt
 
-from recray.serve.events.told import Event, Outcome
+from recray.event_log.records import WANTED, Event, Kind
 from recray.serve.http.requests import RawId, RequestError, UnixSeconds
 from recray.serve.item_content import Values
 
@@ -16,6 +16,9 @@ MOST_RATING = 2.0**16  # of as many events as a hub keeps, they still add up exa
 CLOCKS_MAY_DIFFER_S = 60
 
 
+Number = Annotated[StrictFloat | StrictInt, Field(ge=-MOST_RATING, le=MOST_RATING, allow_inf_nan=False)]
+
+
 class EventBody(BaseModel):
     """A user had to do with an item."""
 
@@ -23,15 +26,15 @@ class EventBody(BaseModel):
 
     user_id: RawId | None = Field(None, description="absent: it counts for the item alone")
     item_id: RawId
-    rating: Annotated[
-        StrictFloat | StrictInt, Field(ge=-MOST_RATING, le=MOST_RATING, allow_inf_nan=False)
-    ] = 1.0
+    rating: Number | None = Field(None, description="how much it liked the item; 1 where nothing is said")
+    value: Number | None = Field(None, description="a price paid, a number of pieces, in place of a rating")
     time: UnixSeconds | None = Field(None, description="unix seconds; absent: now")
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)] | None = Field(
         None, description="an event with an id that was told before is not counted again"
     )
-    kind: Literal["click", "purchase", "impression"] = Field(
-        "click", description="an impression is no part of histories and counts"
+    kind: Kind = Field(
+        "click",
+        description=f"{', '.join(sorted(WANTED))} are part of histories and counts; others are taken down",
     )
     request_id: Annotated[str, StringConstraints(min_length=1, max_length=100, strict=True)] | None = Field(
         None, description="of the answer that showed the item: experiments go by it"
@@ -45,29 +48,34 @@ class EventsRequest(BaseModel):
 
     events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST_EVENTS)]
 
-    def told(self, key: str | None = None) -> tuple[list[Event], list[Outcome]]:
-        """What versions are told, and what experiments are.
-
+    def told(self, key: str | None = None) -> list[Event]:
+        """
         Args:
             key: of the request: under it, events that have no id of their own count once.
         Raises:
-            RequestError: 422, an event of the future.
+            RequestError: 422, an event of the future, or one with two numbers.
         """
-        now = int(time.time())
-        told, outcomes = list[Event](), list[Outcome]()
-        for place, event in enumerate(self.events):
-            at = now if event.time is None else event.time
-            if at > now + CLOCKS_MAY_DIFFER_S:
-                message = f"events[{place}].time: {at} is in the future, it is {now}"
-                raise RequestError(422, "invalid_request", message)
-            user = None if event.user_id is None else str(event.user_id)
-            item_id, known_by = str(event.item_id), event.event_id or (f"{key}:{place}" if key else None)
-            at = min(at, now)  # by a clock that is ahead of ours: it happened now
-            if event.kind != "impression":
-                told.append(Event(user, item_id, float(event.rating), at, known_by))
-            if event.request_id is not None:
-                outcomes.append(Outcome(event.request_id, item_id, event.kind, float(at)))
-        return told, outcomes
+        now = time.time()
+        return [self._told(place, body, key, now) for place, body in enumerate(self.events)]
+
+    def _told(self, place: int, body: EventBody, key: str | None, now: float) -> Event:
+        at = int(now) if body.time is None else body.time
+        if at > now + CLOCKS_MAY_DIFFER_S:
+            message = f"events[{place}].time: {at} is in the future, it is {int(now)}"
+            raise RequestError(422, "invalid_request", message)
+        if body.rating is not None and body.value is not None:
+            raise RequestError(422, "invalid_request", f"events[{place}]: send a rating or a value, not both")
+        value = body.value if body.rating is None else body.rating
+        return Event(
+            user_id=None if body.user_id is None else str(body.user_id),
+            item_id=str(body.item_id),
+            value=1.0 if value is None else float(value),
+            at=float(min(at, int(now))),  # by a clock that is ahead of ours: it happened now
+            event_id=body.event_id or (f"{key}:{place}" if key else ""),
+            kind=body.kind,
+            request_id=body.request_id,
+            received=now,
+        )
 
 
 class ItemRequest(BaseModel):

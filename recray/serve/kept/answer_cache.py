@@ -10,18 +10,12 @@ from typing import Any, NamedTuple
 import recray
 from recray.serve.events.feed import Feed
 from recray.serve.http import answers
+from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.kept.answer_store import AnswerStore, KeptAnswer
 from recray.serve.position import Position
 from recray.serve.stages.guard import FAILED, LATE
 from recray.serve.versions import ServedBundles
-
-
-class Made(NamedTuple):
-    """An answer of its own."""
-
-    answer: answers.Recommendations
-    heard: tuple[Position, ...] = ()  # of the other deployments that took part
 
 
 class Question(NamedTuple):

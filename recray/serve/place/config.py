@@ -32,17 +32,28 @@ class ServiceConfig(StagesConfig):
     cache_s: float = 0.0
     """Seconds for which an answer may be given again to the same question, unless something was told that it
     would miss; 0: each is made anew."""
+    record: bool = True
+    """Take down what production shows and what users do with it (docs/events.md)."""
+    keep_events_days: int = 0
+    """Days after which what was taken down is deleted; 0: it is kept."""
     poll_s: float = 1.0
     """Seconds between two looks at where the name points."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("budget_ms", "cache_s"):
+        for name in ("budget_ms", "cache_s", "keep_events_days"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative or without end, got {getattr(self, name)}")
         for name in ("poll_s", "stage_within_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def log_folder(self) -> Path | None:
+        """Of what is shown and done, beside the store; None: it is not taken down."""
+        if not self.record or self.name != "production":
+            return None
+        return log_folder(self.open_store(), self.application)
 
     def open_store(self) -> Store:
         return Store(Path(self.store) if self.store else None)
@@ -61,6 +72,11 @@ class ServiceConfig(StagesConfig):
                 "nothing: leave that out"
             )
         return bundles
+
+
+def log_folder(store: Store, application: str) -> Path:
+    """Where what an application shows and is told is taken down."""
+    return store.root.parent / "events" / application
 
 
 TWO_REPLICAS_FROM_CORES = 4

@@ -26,6 +26,7 @@ from recray.serve.place.config import PlacementConfig, ServiceConfig
 from recray.serve.place.desk_actor import desk_of, end_desks
 from recray.serve.place.fused import FusedService
 from recray.serve.place.hub_actor import end_hubs, hub_of
+from recray.serve.place.log_actor import end_logs, log_of
 from recray.serve.place.scoring import ScoringService
 from recray.serve.place.spread import SpreadService
 from recray.serve.place.stage_deployments import RankingDeployment, RetrievalDeployment, log_beside_serve
@@ -65,7 +66,9 @@ class FusedIngress(Ingress):
         except DamagedError:  # the service says so, and recommends when the store is mended
             scores_rows = False
         self._service = (
-            ScoringService(config) if scores_rows else FusedService(config, hub_of(config), desk_of(config))
+            ScoringService(config)
+            if scores_rows
+            else FusedService(config, hub_of(config), desk_of(config), log_of(config))
         )
 
 
@@ -74,7 +77,7 @@ class SpreadIngress(Ingress):
 
     def __init__(self, config: ServiceConfig, retrieval: DeploymentHandle, ranking: DeploymentHandle) -> None:
         log_beside_serve()
-        self._service = SpreadService(config, retrieval, ranking, desk_of(config))
+        self._service = SpreadService(config, retrieval, ranking, desk_of(config), log_of(config))
 
 
 def deployment(
@@ -187,3 +190,4 @@ def stop() -> None:
     serve.shutdown()
     end_hubs()
     end_desks()
+    end_logs()

@@ -8,21 +8,28 @@ from recray.serve.events.hub import Hub, LocalHub
 from recray.serve.events.live import LiveVersion, opened
 from recray.serve.follower import Loaded
 from recray.serve.http import answers
+from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest
-from recray.serve.kept.answer_cache import Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.hearing import HearingService, feed_of
 from recray.serve.place.one_place import OnePlace
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.exposures import Desk
+from recray.serve.traffic.recorder import Keeper
 from recray.serve.versions import OpenedVersion, ServedBundles
 
 
 class FusedService(HearingService[Pipeline]):
     """Every stage in this process: no hop between them."""
 
-    def __init__(self, config: ServiceConfig, hub: Hub | None = None, desk: Desk | None = None) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        hub: Hub | None = None,
+        desk: Desk | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         # A replica answers one request at a time: threads per search would only fight each other.
         set_num_threads(1)
         hub = hub or LocalHub()
@@ -36,7 +43,7 @@ class FusedService(HearingService[Pipeline]):
 
             return Growing(opened(bundles, feed), make, feed)
 
-        super().__init__(config, load, hub, feed, desk)
+        super().__init__(config, load, hub, feed, desk, keeper)
         self._one_explanation = OnePlace("explanations")
         self.start()
 
@@ -50,11 +57,11 @@ class FusedService(HearingService[Pipeline]):
     async def made(self, request: RecommendRequest, loaded: Loaded[Growing[Pipeline]]) -> Made:
         pipeline = loaded.content.now
         if not request.explain:
-            return Made(pipeline.recommend(request))
+            return pipeline.made(request)
         with self._one_explanation:
             state, unknown = pipeline.ranked(request)
             explained = await asyncio.to_thread(pipeline.with_reasons, state)
-            return Made(pipeline.answer(explained, unknown))
+            return pipeline.answered(explained, unknown)
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         return self.growing.now.similar(item_id, k)

@@ -9,19 +9,22 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError, to_dict
+from recray.event_log.writer import LogBusyError, LogFailedError
 from recray.features.columns import AVAILABILITY
 from recray.serve.events.feed import Feed
 from recray.serve.events.growing import MOST_ITEMS, Growing
 from recray.serve.events.hub import Hub, HubFullError
-from recray.serve.events.told import Availability, Content, Outcome, Told
+from recray.serve.events.recorded import concerning_versions, facts_of
+from recray.serve.events.told import Availability, Content, Event, Told
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
 from recray.serve.http.admin import Change, Promotion, Rollback
 from recray.serve.http.live_requests import ItemRequest
+from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.http.traffic_answers import Traffic
 from recray.serve.item_content import Values, check
-from recray.serve.kept.answer_cache import AnswerCache, Made
+from recray.serve.kept.answer_cache import AnswerCache
 from recray.serve.kept.answer_store import AnswerStore, LocalAnswers
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
@@ -32,7 +35,8 @@ from recray.serve.traffic.arms import Arms
 from recray.serve.traffic.described import described
 from recray.serve.traffic.exposures import Desk, Reporter
 from recray.serve.traffic.operations import Operations
-from recray.serve.traffic.router import PRODUCTION, Router
+from recray.serve.traffic.recorder import Given, Keeper, Recorder
+from recray.serve.traffic.router import PRODUCTION, Router, is_counted
 from recray.serve.versions import ServedBundles
 from recray.store import StoreError
 
@@ -51,6 +55,7 @@ class HearingService(FollowingService, Generic[T]):
     Args:
         load: what serves of a version; it listens to ``feed``, which follows ``hub``.
         desk: takes in what is learnt of experiments; None: there are none.
+        keeper: takes down what is shown and told; None: nobody does.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class HearingService(FollowingService, Generic[T]):
         hub: Hub,
         feed: Feed,
         desk: Desk | None,
+        keeper: Keeper | None = None,
     ) -> None:
         store, application, second = config.open_store(), config.application, config.second_source
         self._arms = Arms(store, application, load, second_source=second, poll_s=config.poll_s)
@@ -67,12 +73,15 @@ class HearingService(FollowingService, Generic[T]):
         super().__init__(config, self._serves)
         self._hub, self._feed, self._desk = hub, feed, desk
         self._cache = cache_of(config, feed) if config.cache_s else None
+        self._keeper, self._recorder = keeper, Recorder(keeper) if keeper else None
         self._reporter = Reporter(desk) if desk else None
         self._router = Router(self._arms, self._reporter, self._answer) if self._reporter else None
 
     def start(self) -> None:
         """Begins to follow names and experiments."""
         self._serves.start()
+        if self._recorder:
+            self._recorder.start()
         if self._reporter:
             self._reporter.start()
             self._arms.start()
@@ -97,24 +106,30 @@ class HearingService(FollowingService, Generic[T]):
         Raises:
             RequestError: this version cannot answer the request, or not now.
         """
+        began = time.perf_counter()
         production = self._serves.current  # taken once: the version for one request
         if self._router is None:
-            return await self._answer(request, production)
-        return await self._router.recommend(request, request_id, production)
+            made = await self._answer(request, production)
+        else:
+            made = await self._router.recommend(request, request_id, production)
+        if self._recorder and is_counted(request):
+            took_ms = (time.perf_counter() - began) * 1e3
+            self._recorder.note(Given(request_id, request, made, time.time(), took_ms))
+        return made.answer
 
     async def _answer(
         self, request: RecommendRequest, loaded: Loaded[Growing[T]], arm: str = PRODUCTION
-    ) -> answers.Recommendations:
+    ) -> Made:
         if self._cache is None:
-            return (await self.made(request, loaded)).answer
+            return await self.made(request, loaded)
         question = self._cache.question(request, loaded.bundles, loaded.content.revision, arm)
         if question is None:
-            return (await self.made(request, loaded)).answer
+            return await self.made(request, loaded)
         if again := await self._cache.answer(question):
-            return again
+            return Made(again)
         made = await self.made(request, loaded)
         await self._cache.keep(question, loaded.bundles, made)
-        return made.answer
+        return made
 
     async def tell_of_item(self, item_id: str, request: ItemRequest) -> answers.Heard:
         """
@@ -157,10 +172,10 @@ class HearingService(FollowingService, Generic[T]):
             message = f"the content of {MOST_ITEMS:,} items is kept: publish a version that has learnt them"
             raise RequestError(429, "items_full", message)
 
-    async def tell(self, told: Sequence[Told], outcomes: Sequence[Outcome] = ()) -> answers.Heard:
-        """
-        Args:
-            outcomes: what experiments are told; they are noted when what versions are told is kept.
+    async def tell(self, told: Sequence[Told]) -> answers.Heard:
+        """Takes it down, then tells all replicas what concerns their versions, and the desk what claims an
+        answer.
+
         Raises:
             RequestError: 429, no more is taken in; 503, it cannot be kept now; 422, availability is no rule.
         """
@@ -168,28 +183,43 @@ class HearingService(FollowingService, Generic[T]):
             message = "availability is no rule of this application: --service.rules.available.enforced is off"
             raise RequestError(422, "not_enforced", message)
         try:
-            taken = await asyncio.to_thread(self._hub.append, told)  # it may be in another process
+            repeated = await asyncio.to_thread(self._keep, told)  # elsewhere, perhaps on a disk
         except HubFullError as error:
             raise RequestError(
                 429, "events_full", f"{error}: publish a version that has learnt them, and start anew"
             ) from None
+        except LogBusyError as error:
+            raise RequestError(503, "events_busy", f"{error}: send it again", {"retry-after": "1"}) from None
+        except LogFailedError as error:
+            raise RequestError(503, "events_not_kept", f"{error}: make room, and send it again") from None
         except Exception as error:  # of whatever kind a hub elsewhere has
             log.exception("what was told could not be kept")
             reason = f"{type(error).__name__}: what is told cannot be kept now: send it again in a while"
             raise RequestError(503, "events_unreachable", reason) from None
         self._feed.wake()
-        if self._reporter:
-            for outcome in outcomes:
-                self._reporter.note(outcome)
+        for one in told if self._reporter else ():
+            if self._reporter and isinstance(one, Event) and one.request_id is not None:
+                self._reporter.note(one)
         rows, new = self.catalogue.item_rows, {one.item_id for one in told if isinstance(one, Content)}
         others = {one.item_id for one in told if one.item_id not in rows} - new
         unknown = {item for item in others if not self.growing.has_been_told_of(item)}
         return {
-            "accepted": taken,
-            "repeated": len(told) - taken,
+            "accepted": len(told) - repeated,
+            "repeated": repeated,
             "unknown_items": sorted(unknown),
             "request_id": "",
         }
+
+    def _keep(self, told: Sequence[Told]) -> int:
+        """Returns how many were known already. What the log has and the hub has not is told again by whoever
+        was not answered: then the hub takes it in."""
+        versions = concerning_versions(told)
+        if self._keeper is None:
+            return len(versions) - self._hub.append(versions)
+        events = [one for one in told if isinstance(one, Event)]
+        repeated = self._keeper.record(events, facts_of(told, time.time())).repeated
+        self._hub.append(versions)
+        return repeated
 
     def traffic(self) -> Traffic:
         """What runs on live traffic, and what is known of it."""
@@ -219,13 +249,15 @@ class HearingService(FollowingService, Generic[T]):
             or (loaded.content.problem if loaded else None)
             or self._arms.problem
             or (self._reporter.problem if self._reporter else None)
+            or (self._recorder.problem if self._recorder else None)
         )
 
     def stop(self) -> None:
         self._feed.stop()
         self._arms.stop()
-        if self._reporter:
-            self._reporter.stop()
+        for sender in (self._reporter, self._recorder):
+            if sender:
+                sender.stop()
         super().stop()
 
 

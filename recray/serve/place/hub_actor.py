@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from recray.serve.events.hub import Batch, Hub, HubFullError, LocalHub
+from recray.serve.events.recorded import recorded
 from recray.serve.events.told import Told
 from recray.serve.place.config import ServiceConfig
 
@@ -15,13 +17,27 @@ REDIS_URL = "RECRAY_REDIS_URL"
 ANSWER_WITHIN_S = 10.0
 
 
-class ActorHub:
-    """A hub in an actor, which Ray starts again, empty, where it dies."""
+class RunningHub(LocalHub):
+    """Knows from the start what the log of the application has."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, log_folder: Path | None) -> None:
+        super().__init__()
+        if log_folder:
+            self.append(recorded(log_folder))
+
+
+class ActorHub:
+    """A hub in an actor, which Ray starts again where it dies.
+
+    Args:
+        log_folder: from which it is told again what it was told before; None: it begins with nothing.
+    """
+
+    def __init__(self, name: str, log_folder: Path | None = None) -> None:
         # Whoever comes first starts it.
         kept = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
-        self._actor: Any = ray.remote(LocalHub).options(**kept, num_cpus=0, max_restarts=-1).remote()
+        options = ray.remote(RunningHub).options(**kept, num_cpus=0, max_restarts=-1)
+        self._actor: Any = options.remote(log_folder)
 
     def append(self, told: Sequence[Told]) -> int:
         try:
@@ -41,11 +57,11 @@ def hub_of(config: ServiceConfig) -> Hub:
         from recray.serve.events.redis_hub import RedisHub
 
         return RedisHub(url, config.application)
-    return ActorHub(config.application)
+    return ActorHub(config.application, config.log_folder)
 
 
 def end_hubs() -> None:
-    """Ends those of this cluster: what they were told is gone."""
+    """Ends those of this cluster."""
     for named in ray.util.list_named_actors(all_namespaces=True):
         if named["namespace"] == NAMESPACE:
             ray.kill(ray.get_actor(named["name"], NAMESPACE))

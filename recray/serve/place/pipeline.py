@@ -12,6 +12,7 @@ from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
 from recray.serve.clock import StageClock
 from recray.serve.events.live import LiveVersion
 from recray.serve.http import answers
+from recray.serve.http.made import Made, WentBy
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.stages.listed import (
@@ -68,6 +69,15 @@ def answer(
     state.clock.lap("answer")
     result["timings_ms"] = state.clock.stop()
     return result
+
+
+def made_of(
+    bundles: ServedBundles, catalogue: Catalogue, state: RequestState, unknown: answers.Unknown
+) -> Made:
+    """The answer, and how it came about."""
+    features_SF = state.features_SF
+    went_by = None if features_SF is None else WentBy(state.feature_names, features_SF)
+    return Made(answer(bundles, catalogue, state, unknown), state.heard, state.rules, went_by)
 
 
 def _add_details(
@@ -167,8 +177,15 @@ class Pipeline:
         Raises:
             RequestError: as ``Catalogue.query``.
         """
+        return self.made(request).answer
+
+    def made(self, request: RecommendRequest) -> Made:
+        """
+        Raises:
+            RequestError: as ``Catalogue.query``.
+        """
         state, unknown = self.ranked(request)
-        return self.answer(self.with_reasons(state), unknown)
+        return self.answered(self.with_reasons(state), unknown)
 
     def ranked(self, request: RecommendRequest) -> tuple[RequestState, answers.Unknown]:
         """The items to show, and the ids of the request that are not known.
@@ -185,8 +202,8 @@ class Pipeline:
         """Explained, where the request asks for it; safe beside other requests, in another thread."""
         return run(self._reasons, state)
 
-    def answer(self, state: RequestState, unknown: answers.Unknown) -> answers.Recommendations:
-        return answer(self.bundles, self.catalogue, state, unknown)
+    def answered(self, state: RequestState, unknown: answers.Unknown) -> Made:
+        return made_of(self.bundles, self.catalogue, state, unknown)
 
     def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         """

@@ -14,8 +14,8 @@ from recray.serve.events.growing import Growing
 from recray.serve.events.live import LiveVersion, opened
 from recray.serve.follower import Loaded
 from recray.serve.http import answers
+from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest, RequestError
-from recray.serve.kept.answer_cache import Made
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.crossing import Crossing
@@ -23,12 +23,13 @@ from recray.serve.place.elsewhere import Elsewhere, UnansweredError
 from recray.serve.place.hearing import HearingService, feed_of
 from recray.serve.place.hub_actor import hub_of
 from recray.serve.place.one_place import OnePlace
-from recray.serve.place.pipeline import answer, similar_answer
+from recray.serve.place.pipeline import made_of, similar_answer
 from recray.serve.query import Query
 from recray.serve.stages.listed import open_stand_in, run
 from recray.serve.stages.shorten import Shorten
 from recray.serve.state import RequestState, Skipped, Stage
 from recray.serve.traffic.exposures import Desk
+from recray.serve.traffic.recorder import Keeper
 from recray.serve.versions import OpenedVersion, ServedBundles
 from recray.store import Reference
 
@@ -84,6 +85,7 @@ class SpreadService(HearingService[PinnedCatalogue]):
         retrieval: DeploymentHandle,
         ranking: DeploymentHandle,
         desk: Desk | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         hub = hub_of(config)
         feed = feed_of(hub)
@@ -109,7 +111,7 @@ class SpreadService(HearingService[PinnedCatalogue]):
                 part.load(bundles.reference)
             return growing
 
-        super().__init__(config, load, hub, feed, desk)
+        super().__init__(config, load, hub, feed, desk, keeper)
         self._has_served = self._serves.loaded is not None
         self._one_explanation = OnePlace("explanations")
         self.start()
@@ -140,7 +142,7 @@ class SpreadService(HearingService[PinnedCatalogue]):
         with self._one_explanation if query.explain else nullcontext():
             state = await self._retrieved(parts.retrieval, current, RequestState(query, clock))
             state = await self._ranked(parts.ranking, current, state)
-        return Made(answer(current.bundles, current.catalogue, state, unknown), state.heard)
+        return made_of(current.bundles, current.catalogue, state, unknown)
 
     async def _retrieved(self, retrieval: Elsewhere, current: Pinned, state: RequestState) -> RequestState:
         query, clock, catalogue = state.query, state.clock, current.catalogue

@@ -6,6 +6,8 @@ A line in ``Rules`` gives a rule its options on the command line, in the YAML of
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from recray.serve.barred import Barred
 from recray.serve.rules.allowed import AllowedConfig
 from recray.serve.rules.available import AvailableConfig, Servable
@@ -14,7 +16,7 @@ from recray.serve.rules.explore import ExploreConfig
 from recray.serve.rules.fresh import FreshConfig
 from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.rules.pinned import PinnedConfig
-from recray.serve.state import Stage
+from recray.serve.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
 
 
@@ -54,8 +56,28 @@ class Rules:
     def open(self, version: OpenedVersion) -> list[Stage]:
         """The stages behind the ranking."""
         barred = self.barred(version)
-        rules: list[Rule] = [self.per_category, self.fresh, self.diversity, self.explore]
-        stages: list[Stage] = [stage for rule in rules if (stage := rule.open(version))]
+        rules: dict[str, Rule] = {
+            "per_category": self.per_category,
+            "fresh": self.fresh,
+            "diversity": self.diversity,
+            "explore": self.explore,
+        }
+        stages: list[Stage] = [
+            Noted(name, stage) for name, rule in rules.items() if (stage := rule.open(version))
+        ]
         if pins := self.pinned.pins(version, barred):
-            stages = [pins.take_out, *stages, pins.put_in]
-        return [Servable(barred), *stages]
+            stages = [pins.take_out, *stages, Noted("pinned", pins.put_in)]
+        return [Noted("available", Servable(barred)), *stages]
+
+
+class Noted:
+    """A rule; where it changes what is shown, the state says so."""
+
+    def __init__(self, name: str, stage: Stage) -> None:
+        self._name, self._stage = name, stage
+
+    def __call__(self, state: RequestState) -> RequestState:
+        after = self._stage(state)
+        if after.order_S is state.order_S or np.array_equal(after.order_S, state.order_S):
+            return after
+        return after._replace(rules=(*after.rules, self._name))

@@ -43,9 +43,12 @@ class Rank:
             scores_K = np.append(scores_K, np.full(further, np.nan, np.float32))
             order_K = np.append(order_K, np.arange(state.num_ranked, len(scores_K)))
         state.clock.lap("rank")
-        # Few ask for reasons, and in a spread placement the features of all candidates travel along.
-        kept_KF = features_KF if state.query.explain else None
-        return state._replace(scores_K=scores_K, order_S=order_K, features_KF=kept_KF)
+        return state._replace(
+            scores_K=scores_K,
+            order_S=order_K,
+            feature_names=self._ranker.feature_names,
+            features_KF=features_KF,
+        )
 
     def _features(self, state: RequestState) -> Float32s:
         query = state.query

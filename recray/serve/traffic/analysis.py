@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from recray.event_log.records import Event
 from recray.folders import write_whole
-from recray.serve.events.told import Outcome
 from recray.serve.traffic.cases import Case, open_case
 from recray.serve.traffic.claims import Claims
 from recray.serve.traffic.exposures import Exposure, Noted
@@ -65,7 +65,7 @@ class Analysis:
                     case.happened(claim)
 
     def _take(self, one: Noted) -> None:
-        if isinstance(one, Outcome):
+        if isinstance(one, Event):
             claim = self._claims.claim(one)
             if claim and (case := self._cases.get(claim.exposure.experiment)):
                 case.happened(claim)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from recray.serve.events.told import Outcome
+from recray.event_log.records import Event
 from recray.serve.traffic.exposures import Exposure
 
 REMEMBERED_S = 1_800.0
@@ -16,7 +16,7 @@ WAITS_S = 3.0  # replicas report a quarter of a second apart: a quick click may 
 
 class Claim(NamedTuple):
     exposure: Exposure
-    outcome: Outcome
+    outcome: Event
 
 
 class Claims:
@@ -25,22 +25,23 @@ class Claims:
     def __init__(self) -> None:
         self._shown: TTLCache[str, Exposure] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)
         self._claimed: TTLCache[tuple[str, str, str], None] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)
-        self._waiting: deque[tuple[Outcome, float]] = deque(maxlen=MOST_REMEMBERED)
+        self._waiting: deque[tuple[Event, float]] = deque(maxlen=MOST_REMEMBERED)
         self.counts = Counter[str]()
 
     def shown(self, exposure: Exposure) -> None:
         self._shown[exposure.request_id] = exposure
 
-    def claim(self, outcome: Outcome) -> Claim | None:
+    def claim(self, outcome: Event) -> Claim | None:
         """None where it belongs to no answer, or not yet: then it waits for a while."""
-        exposure = self._shown.get(outcome.request_id)
+        request_id = str(outcome.request_id)
+        exposure = self._shown.get(request_id)
         if exposure is None:
             self._waiting.append((outcome, time.monotonic()))
             return None
         if outcome.item_id not in exposure.items:
             self.counts["of items that were not shown"] += 1
             return None
-        key = outcome.request_id, outcome.item_id, outcome.kind
+        key = request_id, outcome.item_id, outcome.kind
         if key in self._claimed:
             self.counts["repeated"] += 1
             return None

@@ -1,17 +1,10 @@
 """What replicas say of the answers that they gave to users of experiments."""
 
-import logging
-import threading
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from recray.serve.events.told import Outcome
-
-log = logging.getLogger(__name__)
-
-SEND_EVERY_S = 0.25
-MOST_WAITING = 50_000  # of what is not sent yet; more is dropped, and counted
+from recray.event_log.records import Event
+from recray.serve.sender import Sender
 
 
 class Exposure(NamedTuple):
@@ -48,7 +41,7 @@ class LeftOut(NamedTuple):
     experiment: str  # its salt
 
 
-Noted: TypeAlias = Exposure | Shadowed | Outcome | LeftOut
+Noted: TypeAlias = Exposure | Shadowed | Event | LeftOut
 
 
 class Desk(Protocol):
@@ -60,47 +53,18 @@ class Desk(Protocol):
         """What is known of each running experiment."""
 
 
-class Reporter:
-    """Sends what this process noted every quarter of a second: no request waits for it."""
+class Reporter(Sender[Noted]):
+    """Tells the desk what this process noted."""
+
+    what = "what is learnt of experiments"
 
     def __init__(self, desk: Desk) -> None:
+        super().__init__()
         self._desk = desk
-        self.problem: str | None = None
-        self._waiting: deque[Noted] = deque()
-        self._dropped = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send_on, name="report-traffic", daemon=True)
+        self._told_dropped = 0
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def note(self, one: Noted) -> None:
-        if len(self._waiting) < MOST_WAITING:
-            self._waiting.append(one)
-        else:
-            self._dropped += 1
-
-    def send(self) -> None:
-        """Hands over what waits; keeps it where nobody takes it. Never raises."""
-        noted = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        dropped, self._dropped = self._dropped, 0
-        if not noted and not dropped:
-            return
-        try:
-            self._desk.take(noted, dropped)
-            self.problem = None
-        except Exception as error:  # it may come back; what came since follows
-            problem = f"what is learnt of experiments is not taken down: {type(error).__name__}: {error}"
-            if self.problem is None:
-                log.error("%s", problem)
-            self.problem = problem[:1000]
-            self._waiting.extendleft(reversed(noted))
-            self._dropped += dropped
-
-    def _send_on(self) -> None:
-        while not self._stop.wait(SEND_EVERY_S):
-            self.send()
-        self.send()
+    def hand_over(self, noted: Sequence[Noted]) -> None:
+        dropped = self.dropped
+        if noted or dropped > self._told_dropped:
+            self._desk.take(noted, dropped - self._told_dropped)
+            self._told_dropped = dropped

@@ -9,6 +9,7 @@ import numpy as np
 
 from recray.serve.follower import Loaded
 from recray.serve.http import answers
+from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.traffic.arms import Arms, Route, Serving
 from recray.serve.traffic.exposures import Exposure, Reporter
@@ -19,7 +20,7 @@ from recray.store.experiments import Experiment, place
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Ask: TypeAlias = Callable[[RecommendRequest, Loaded[T], str], Awaitable[answers.Recommendations]]
+Ask: TypeAlias = Callable[[RecommendRequest, Loaded[T], str], Awaitable[Made]]
 """An answer of one version; the text tells the arms of one version apart."""
 PRODUCTION = ""
 
@@ -34,9 +35,7 @@ class Router(Generic[T]):
         self._arms, self._reporter, self._ask = arms, reporter, ask
         self._shadows: Shadows[T] = Shadows(ask, reporter)
 
-    async def recommend(
-        self, request: RecommendRequest, request_id: str, production: Loaded[T]
-    ) -> answers.Recommendations:
+    async def recommend(self, request: RecommendRequest, request_id: str, production: Loaded[T]) -> Made:
         """An arm that fails costs its user nothing: production answers instead, and the arm is charged.
 
         Raises:
@@ -48,29 +47,29 @@ class Router(Generic[T]):
         now, user = time.time(), str(request.user_id)
         route = serving.route(user, now)
         if route is None:
-            answer = await self._ask(request, production, PRODUCTION)
+            made = await self._ask(request, production, PRODUCTION)
         elif route.experiment.kind == "interleaving":
-            answer = await self._interleaved(request, request_id, serving, route, production)
+            made = await self._interleaved(request, request_id, serving, route, production)
         else:
-            answer = await self._of_arm(request, request_id, route, production)
+            made = await self._of_arm(request, request_id, route, production)
         for shadow in serving.shadows(user, now) if is_counted(request) else ():
-            self._shadows.offer(shadow, request, answer)
-        return answer
+            self._shadows.offer(shadow, request, made.answer)
+        return made
 
     async def _of_arm(
         self, request: RecommendRequest, request_id: str, route: Route[T], production: Loaded[T]
-    ) -> answers.Recommendations:
+    ) -> Made:
         began, arm = time.perf_counter(), route.arm.name
-        answer = await self._attempt(request, route)
-        failed = answer is None
-        if answer is None:
-            answer = await self._ask(request, production, PRODUCTION)
+        made = await self._attempt(request, route)
+        failed = made is None
+        if made is None:
+            made = await self._ask(request, production, PRODUCTION)
         shown: answers.ArmShown = {"experiment": route.experiment.name, "arm": arm, "failed": failed}
-        answer = {**answer, "arm": shown}
+        answer: answers.Recommendations = {**made.answer, "arm": shown}
         if is_counted(request):
             took_ms = (time.perf_counter() - began) * 1e3
             self._reporter.note(_exposure(route, request, request_id, arm, took_ms, answer))
-        return answer
+        return made._replace(answer=answer)
 
     async def _interleaved(
         self,
@@ -79,22 +78,23 @@ class Router(Generic[T]):
         serving: Serving[T],
         route: Route[T],
         production: Loaded[T],
-    ) -> answers.Recommendations:
+    ) -> Made:
         """Both arms' lists, drawn from in turns; where one fails the other's list is shown, undrawn."""
         began, experiment = time.perf_counter(), route.experiment
         both = [await self._attempt(request, serving.of(experiment, arm)) for arm in experiment.arms]
-        whole = [answer for answer in both if answer is not None]
+        whole = [made for made in both if made is not None]
         failed = len(whole) < len(both)
-        answer = whole[0] if whole else await self._ask(request, production, PRODUCTION)
+        made = whole[0] if whole else await self._ask(request, production, PRODUCTION)
         if not failed:
-            answer = _drawn(experiment, whole, request_id)
-        answer = {**answer, "arm": {"experiment": experiment.name, "arm": "", "failed": failed}}
+            made = _drawn(experiment, whole, request_id)
+        shown: answers.ArmShown = {"experiment": experiment.name, "arm": "", "failed": failed}
+        answer: answers.Recommendations = {**made.answer, "arm": shown}
         if is_counted(request):
             took_ms = (time.perf_counter() - began) * 1e3
             self._reporter.note(_exposure(route, request, request_id, "", took_ms, answer))
-        return answer
+        return made._replace(answer=answer)
 
-    async def _attempt(self, request: RecommendRequest, route: Route[T]) -> answers.Recommendations | None:
+    async def _attempt(self, request: RecommendRequest, route: Route[T]) -> Made | None:
         """None: the arm fails."""
         try:
             return await self._ask(request, route.loaded, f"{route.experiment.salt} {route.arm.name}")
@@ -136,22 +136,23 @@ def _exposure(
     )
 
 
-def _drawn(
-    experiment: Experiment, both: list[answers.Recommendations], request_id: str
-) -> answers.Recommendations:
+def _drawn(experiment: Experiment, both: list[Made], request_id: str) -> Made:
     """One list of both; who begins is drawn by the request's id, so that an answer can be made again."""
-    lists = [[item["item_id"] for item in answer["items"]] for answer in both]
+    first, second = (made.answer for made in both)
+    lists = [[item["item_id"] for item in answer["items"]] for answer in (first, second)]
     k = max(map(len, lists))
     rng = np.random.default_rng(int(place(experiment.salt, request_id) * 2**53))
     draft = team_draft(lists[0], lists[1], k, rng)
-    by_id = {item["item_id"]: item for answer in reversed(both) for item in answer["items"]}
+    by_id = {item["item_id"]: item for answer in (second, first) for item in answer["items"]}
     drawn: list[answers.Item] = []
     for item_id, team in zip(draft.items, draft.teams, strict=True):
         item = by_id[item_id].copy()
         item.pop("propensity", None)  # it was that of its own list
         item["arm"] = experiment.arms[team].name if team != NOBODY else ""
         drawn.append(item)
-    timings = {"first": both[0]["timings_ms"]["total"], "second": both[1]["timings_ms"]["total"]}
+    timings = {"first": first["timings_ms"]["total"], "second": second["timings_ms"]["total"]}
     timings["total"] = sum(timings.values())
-    skipped = [*both[0]["skipped"], *(one for one in both[1]["skipped"] if one not in both[0]["skipped"])]
-    return {**both[0], "items": drawn, "skipped": skipped, "timings_ms": timings}
+    skipped = [*first["skipped"], *(one for one in second["skipped"] if one not in first["skipped"])]
+    answer: answers.Recommendations = {**first, "items": drawn, "skipped": skipped, "timings_ms": timings}
+    # Features have the names of one ranker: those of a list of two are not told.
+    return Made(answer, rules=tuple(dict.fromkeys(rule for made in both for rule in made.rules)))

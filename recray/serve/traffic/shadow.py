@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from recray.serve.http import answers
+from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.traffic.arms import Route
 from recray.serve.traffic.exposures import LeftOut, Reporter, Shadowed
@@ -28,7 +29,7 @@ class Shadows(Generic[T]):
 
     def __init__(
         self,
-        ask: Callable[[RecommendRequest, Any, str], Awaitable[answers.Recommendations]],
+        ask: Callable[[RecommendRequest, Any, str], Awaitable[Made]],
         reporter: Reporter,
     ) -> None:
         self._ask, self._reporter = ask, reporter
@@ -60,15 +61,14 @@ class Shadows(Generic[T]):
         route, shown = asked.route, asked.shown
         salt, shown_ms = route.experiment.salt, shown["timings_ms"]["total"]
         try:
-            answer = await self._ask(asked.request, route.loaded, f"{salt} {route.arm.name}")
+            made = await self._ask(asked.request, route.loaded, f"{salt} {route.arm.name}")
         except Exception as error:  # whatever is wrong with it, nobody sees it but in the counts
             log.debug("shadow %s fails", route.arm.name, exc_info=True)
             log.warning("shadow %s fails: %s: %s", route.arm.name, type(error).__name__, error)
             return Shadowed(salt, time.time(), 0.0, shown_ms, True, 0.0, float("nan"))
-        overlap, correlation = agreement(_ids(shown), _ids(answer))
-        return Shadowed(
-            salt, time.time(), answer["timings_ms"]["total"], shown_ms, False, overlap, correlation
-        )
+        overlap, correlation = agreement(_ids(shown), _ids(made.answer))
+        took_ms = made.answer["timings_ms"]["total"]
+        return Shadowed(salt, time.time(), took_ms, shown_ms, False, overlap, correlation)
 
 
 class _Asked(NamedTuple, Generic[T]):

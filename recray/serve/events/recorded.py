@@ -1,0 +1,42 @@
+"""What a hub is told again where it begins anew: all that the log of the application has of it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from recray.event_log.reading import newest_events, read_facts
+from recray.event_log.records import WANTED, Event, Fact
+from recray.serve.events.told import Availability, Content, Told
+
+MOST = 500_000  # events: so many more may come before a hub is full
+
+
+def concerning_versions(told: Iterable[Told]) -> list[Told]:
+    """Without what is no part of histories, seen items and counts."""
+    return [one for one in told if not isinstance(one, Event) or one.kind in WANTED]
+
+
+def facts_of(told: Iterable[Told], now: float) -> list[Fact]:
+    """What is told of items, as a log keeps it: each column by itself, the last one counts."""
+    facts: list[Fact] = []
+    for one in told:
+        if isinstance(one, Availability):
+            facts.append(Fact(json.dumps([one.item_id]), now, json.dumps(one.available)))
+        elif isinstance(one, Content):
+            for column, value in one.values.items():
+                facts.append(Fact(json.dumps([one.item_id, column]), now, json.dumps(value)))
+    return facts
+
+
+def recorded(folder: Path) -> list[Told]:
+    """Items first; then events, oldest first."""
+    return [*_of_items(read_facts(folder)), *concerning_versions(newest_events(folder, MOST))]
+
+
+def _of_items(facts: Sequence[Fact]) -> list[Told]:
+    told: list[Told] = []
+    for fact in facts:
+        item_id, *column = json.loads(fact.key)
+        value = json.loads(fact.body)
+        told.append(Content(item_id, {column[0]: value}) if column else Availability(item_id, value))
+    return told

@@ -1,0 +1,94 @@
+"""The log of a node as one Ray actor, which all replicas there find by name; it comes back where it dies."""
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from recray.config import ConfigError
+from recray.event_log.live import HeldError
+from recray.event_log.records import Event, Fact, Recorded
+from recray.event_log.tables import Answer
+from recray.event_log.writer import LogBusyError, LogFailedError, LogNumbers, LogWriter
+from recray.serve.place.config import ServiceConfig
+from recray.serve.traffic.recorder import Keeper
+
+NAMESPACE = "recray-logs"
+ANSWER_WITHIN_S = 10.0
+AT_ONCE = 64  # calls that share commits
+MOST_OF_ONE_HOST = 100
+
+T = TypeVar("T")
+
+
+class RunningLog(LogWriter):
+    """Of this machine, or of the second, third... server on it."""
+
+    def __init__(self, folder: str, keep_days: int) -> None:
+        host = socket.gethostname()
+        for node in (host, *(f"{host}-{number}" for number in range(2, MOST_OF_ONE_HOST))):
+            with suppress(HeldError):
+                super().__init__(Path(folder), node, keep_days=keep_days)
+                return
+        raise ConfigError(f"{MOST_OF_ONE_HOST} servers of {Path(folder).name} run on {host}: stop some")
+
+
+class ActorLog:
+    """A log in an actor on this node, which Ray starts again where it dies."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        node = ray.get_runtime_context().get_node_id()
+        # Whoever comes first starts it.
+        named = {"name": f"{config.application}@{node}", "namespace": NAMESPACE, "get_if_exists": True}
+        here = NodeAffinitySchedulingStrategy(node, soft=False)
+        options = ray.remote(RunningLog).options(
+            **named,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=AT_ONCE,
+            scheduling_strategy=here,
+        )
+        self._actor: Any = options.remote(str(config.log_folder), config.keep_events_days)
+
+    def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded:
+        return _answered(self._actor.record.remote(list(events), list(facts)), Recorded)
+
+    def expose(self, answers: Sequence[Answer]) -> None:
+        _answered(self._actor.expose.remote(list(answers)), NoneType)
+
+    def forget(self, user_id: str) -> None:
+        _answered(self._actor.forget.remote(user_id), NoneType, within_s=600.0)
+
+    def numbers(self) -> LogNumbers:
+        return _answered(self._actor.numbers.remote(), LogNumbers)
+
+
+def _answered(answer: ray.ObjectRef[T], kind: type[T], within_s: float = ANSWER_WITHIN_S) -> T:
+    """What the actor answers, or raises."""
+    try:
+        answered: T = ray.get(answer, timeout=within_s)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise cause if isinstance(cause, LogBusyError | LogFailedError) else error from None
+    return answered
+
+
+def log_of(config: ServiceConfig) -> Keeper | None:
+    """What production shows is taken down."""
+    return ActorLog(config) if config.log_folder else None
+
+
+def end_logs() -> None:
+    """Ends those of this cluster, when what was handed over is written."""
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE:
+            actor = ray.get_actor(named["name"], NAMESPACE)
+            with suppress(Exception):  # whatever keeps it from that, it ends
+                ray.get(actor.close.remote(), timeout=ANSWER_WITHIN_S)
+            ray.kill(actor)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from recray.folders import write_whole
 from recray.serve.http.admin import CHANGES, TOKEN
 from recray.serve.http.gateway import create_app
-from recray.serve.http.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.http.traffic_answers import Traffic
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
@@ -164,6 +164,50 @@ def test_an_arm_that_fails_costs_its_users_nothing(shop: Shop, monkeypatch: pyte
     assert all(answer["items"] for answer in answers)
     arms = shop.traffic()["experiments"][0]["numbers"]["arms"]
     assert (arms["new"]["rates"]["errors"], arms["old"]["rates"]["errors"]) == (1.0, 0.0)
+
+
+def of_arm(shop: Shop, arm: str) -> Pipeline:
+    serving = shop.service._arms.serving
+    return serving.loaded[serving.running[0].experiment.salt, arm].content.now
+
+
+def test_what_only_an_arm_refuses_production_answers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.begin("ab", versions={"old": 1, "new": 2})
+    new, real = of_arm(shop, "new"), Pipeline.recommend
+
+    def refuses(self: Pipeline, request: Any) -> Any:
+        if self is new or request.k == 7:  # what all refuse is the user's error
+            raise RequestError(422, "invalid_request", "rows: no column of this version")
+        return real(self, request)
+
+    monkeypatch.setattr(Pipeline, "recommend", refuses)
+    for user in USERS[:40]:
+        shop.ask(user)
+        assert shop.client.post({"user_id": user, "k": 7}).status == 422
+    arms = shop.traffic()["experiments"][0]["numbers"]["arms"]
+    assert (arms["new"]["rates"]["errors"], arms["old"]["rates"]["errors"]) == (1.0, 0.0)
+    assert arms["new"]["requests"] + arms["old"]["requests"] == 40
+
+
+def test_all_that_is_asked_for_one_answer_shares_its_budget(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.begin("interleave", version=2, share=1.0)
+    arms, real, budgets = [of_arm(shop, arm) for arm in ("production", "candidate")], Pipeline.recommend, []
+
+    def fails(self: Pipeline, request: Any) -> Any:
+        budgets.append(request.budget_ms)
+        if self in arms:
+            time.sleep(0.02)
+            raise ZeroDivisionError("a fault")
+        return real(self, request)
+
+    monkeypatch.setattr(Pipeline, "recommend", fails)
+    shop.ask(USERS[0], budget_ms=1_000)
+    assert budgets[:2] == [500, 500]
+    assert budgets[2] <= 960
+    shop.ask(USERS[0])
+    assert budgets[3:] == [None, None, None]
 
 
 def test_interleaved_lists_draw_from_both_and_say_whose_each_item_is(shop: Shop) -> None:

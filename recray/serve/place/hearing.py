@@ -68,7 +68,9 @@ class HearingService(FollowingService, Generic[T]):
         self._hub, self._feed, self._desk = hub, feed, desk
         self._cache = cache_of(config, feed) if config.cache_s else None
         self._reporter = Reporter(desk) if desk else None
-        self._router = Router(self._arms, self._reporter, self._answer) if self._reporter else None
+        self._router = (
+            Router(self._arms, self._reporter, self._answer, config.budget_ms) if self._reporter else None
+        )
 
     def start(self) -> None:
         """Begins to follow names and experiments."""

@@ -21,7 +21,7 @@ from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.analysis import FOLDER, Analysis
 from recray.serve.traffic.arms import Arms
-from recray.serve.traffic.exposures import Exposure
+from recray.serve.traffic.exposures import Batch, Exposure
 from recray.serve.traffic.operations import Operations
 from recray.serve.traffic.shadow import agreement
 from recray.serve.versions import open_served
@@ -210,6 +210,26 @@ def test_all_that_is_asked_for_one_answer_shares_its_budget(
     assert budgets[3:] == [None, None, None]
 
 
+def test_what_is_sent_again_after_a_time_out_counts_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.begin("ab", versions={"old": 1, "new": 2})
+    real = shop.desk.take
+
+    def takes_too_long(batch: Batch) -> None:
+        real(batch)
+        raise TimeoutError("no answer within 10 s")
+
+    with monkeypatch.context() as late:
+        late.setattr(shop.desk, "take", takes_too_long)
+        for user in USERS[:5]:
+            shop.ask(user)
+        for _ in range(3):
+            shop.service._reporter.send()  # type: ignore[union-attr]  # it has a desk
+    shop.ask(USERS[5])
+    shop.traffic()  # sends what was not taken, and then what came since
+    arms = shop.traffic()["experiments"][0]["numbers"]["arms"]
+    assert sum(arm["requests"] for arm in arms.values()) == 6
+
+
 def test_interleaved_lists_draw_from_both_and_say_whose_each_item_is(shop: Shop) -> None:
     shop.begin("interleave", version=2, share=1.0)
     config = ServiceConfig(application=APPLICATION, store=str(shop.store.root))
@@ -278,7 +298,7 @@ def test_outcomes_that_belong_to_no_answer_count_for_nothing(shop: Shop) -> None
 
 
 def asked_again(shop: Shop) -> Any:
-    shop.desk.take([], 0)
+    shop.desk.take(Batch("a test", 1, (), 0))
     return shop.traffic()["outcomes"]
 
 
@@ -375,7 +395,7 @@ def test_a_worse_canary_is_rolled_back_by_itself(shop: Shop) -> None:
         exposures.append(
             Exposure(salt, route.arm.name, user, now, 5.0, failed, False, False, f"r{n}", ("i1",))
         )
-    shop.desk.take(exposures, 0)
+    shop.desk.take(Batch("a test", 1, tuple(exposures), 0))
     shop.desk.look()
     assert shop.traffic()["experiments"] == []
     refused = shop.traffic()["refused"]

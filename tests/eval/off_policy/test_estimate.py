@@ -1,0 +1,152 @@
+"""Off-policy estimates: what they hold, against obp, and when they are refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.off_policy_peers import SLATE, differences
+from benchmarks.off_policy_world import CARD, World
+from recray.config import ConfigError
+from recray.eval.off_policy.estimate import Estimate, NoSupportError, estimate, gain, shown
+from recray.eval.off_policy.estimators import METHODS, Model, terms
+from recray.eval.off_policy.logged_lists import LoggedLists
+
+ALL = (*METHODS, "cascade_dr")
+
+
+def one_place(rewards: list[float], logged: list[float], target: list[float]) -> LoggedLists:
+    """Single decisions, each of another user."""
+    columns = [np.array(values)[:, None] for values in (rewards, logged, target)]
+    users = np.arange(len(rewards))
+    return LoggedLists(
+        user_ids_B=users,
+        rewards_BK=columns[0],
+        logged_BK=columns[1],
+        target_BK=columns[2],
+        is_shown_BK=np.ones((len(rewards), 1), bool),
+        card=CARD,
+    )
+
+
+def value(method: str, lists: LoggedLists, model: Model | None = None) -> float:
+    over_B, under_B = terms(method, lists, model)
+    return float(over_B.sum() / under_B.sum())
+
+
+def test_single_decisions_are_the_formulas() -> None:
+    lists = one_place([1, 0, 1, 1], [0.5, 0.5, 0.25, 0.8], [0.25, 0.5, 0.5, 0.4])
+    weights, rewards = np.array([0.5, 1.0, 2.0, 0.5]), np.array([1, 0, 1, 1])
+    assert value("ips", lists) == pytest.approx((weights * rewards).mean(), rel=1e-15)
+    assert value("snips", lists) == pytest.approx((weights * rewards).sum() / weights.sum(), rel=1e-15)
+    q, v = np.array([0.9, 0.2, 0.5, 0.4]), np.array([0.5, 0.6, 0.7, 0.8])
+    model = Model(q[:, None], v[:, None])
+    assert value("cascade_dr", lists, model) == pytest.approx((v + weights * (rewards - q)).mean(), rel=1e-15)
+    assert value("direct", lists, model) == pytest.approx(v.mean(), rel=1e-15)
+
+
+def test_places_after_the_end_of_a_list_count_for_nothing() -> None:
+    lists, model, _ = World.make(0.4).log(0)
+    is_shown_BK = lists.is_shown_BK.copy()
+    is_shown_BK[::3, 2:] = False
+    cut = replace(lists, is_shown_BK=is_shown_BK)
+    other_BK = np.where(is_shown_BK, 1.0, np.nan)
+    wild = replace(
+        cut,
+        rewards_BK=lists.rewards_BK * other_BK,
+        logged_BK=lists.logged_BK * other_BK,
+        target_BK=lists.target_BK * other_BK,
+    )
+    for method in ALL:
+        assert value(method, wild, model) == value(method, cut, model)
+        assert value(method, cut, model) < value(method, lists, model)
+
+
+def test_the_served_policy_is_judged_as_what_it_earned() -> None:
+    lists, _, _ = World.make(0.4).log(0)
+    same = replace(lists, target_BK=lists.logged_BK)
+    for method in METHODS:
+        found = estimate(same, method)
+        assert found.reward == pytest.approx(shown(lists), rel=1e-9)
+        assert found.effective_lists == pytest.approx(len(lists))
+
+
+def test_equal_to_obp() -> None:
+    pytest.importorskip("obp.ope")
+    for seed in range(3):
+        found = differences(World.make(0.7, seed))
+        assert found.keys() == SLATE.keys()
+        assert max(found.values()) < 1e-12
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_intervals_hold_the_truth_as_often_as_they_say(method: str) -> None:
+    world, holds = World.make(0.4), 0
+    truth = world.truth()
+    for seed in range(100):
+        lists, model, _ = world.log(seed, users=200)
+        _, low, high = estimate(lists, method, model, num_resamples=400).reward
+        holds += low <= truth <= high
+    assert holds >= 88  # at 95 %, by chance once in a thousand
+
+
+def test_what_the_log_never_shows_is_refused() -> None:
+    lists, _, _ = World.make(3.0).log(0)
+    with pytest.raises(NoSupportError, match="would show what the log never does"):
+        estimate(lists)
+    never = replace(lists, target_BK=np.where(lists.is_shown_BK, 0.0, 1.0))
+    with pytest.raises(NoSupportError, match=r"at least 100% of its lists are not covered"):
+        estimate(never)
+
+
+def test_what_few_lists_tell_is_refused() -> None:
+    lists, _, _ = World.make(0.7).log(0, users=10)
+    with pytest.raises(NoSupportError, match="and 100 are needed"):
+        estimate(lists)
+
+
+def test_lists_without_chance_are_refused() -> None:
+    lists, _, _ = World.make(0.4).log(0)
+    with pytest.raises(NoSupportError, match=r"shown without chance.*explore\.policy"):
+        estimate(replace(lists, logged_BK=np.full(lists.logged_BK.shape, np.nan)))
+    with pytest.raises(NoSupportError, match="chance to be shown was 0"):
+        estimate(replace(lists, logged_BK=np.zeros(lists.logged_BK.shape)))
+    with pytest.raises(NoSupportError, match="no list was logged"):
+        estimate(one_place([], [], []))
+
+
+def test_wrong_numbers_are_refused() -> None:
+    lists = one_place([1.0], [0.5], [0.5])
+    with pytest.raises(ConfigError, match=r"logged chances must be between 0 and 1, got 1\.5"):
+        replace(lists, logged_BK=np.array([[1.5]]))
+    with pytest.raises(ConfigError, match="rewards must be finite"):
+        replace(lists, rewards_BK=np.array([[np.inf]]))
+    with pytest.raises(ConfigError, match=r"the shape \(1, 2\)"):
+        replace(lists, target_BK=np.ones((1, 2)))
+    with pytest.raises(ConfigError, match="no method 'dm'; valid: ips, snips"):
+        terms("dm", lists)
+    with pytest.raises(ConfigError, match="needs a model of rewards"):
+        terms("cascade_dr", lists)
+
+
+def test_estimates_of_different_logs_are_not_compared() -> None:
+    def found(reward: str) -> Estimate:
+        lists, _, _ = World.make(0.4).log(0)
+        return estimate(replace(lists, card=CARD._replace(reward=reward)))
+
+    assert gain(found("clicks"), found("clicks")) == 0.0
+    with pytest.raises(ConfigError, match="reward: 'clicks' and 'purchases'"):
+        gain(found("clicks"), found("purchases"))
+
+
+def test_more_lists_of_the_same_users_do_not_make_it_surer() -> None:
+    lists, _, _ = World.make(0.4).log(0)
+    twice = LoggedLists(
+        **{
+            name: np.concatenate([values, values])
+            for name, values in vars(lists).items()
+            if isinstance(values, np.ndarray)
+        },
+        card=CARD,
+    )
+    assert estimate(twice).reward == pytest.approx(estimate(lists).reward)

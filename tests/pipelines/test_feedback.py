@@ -1,4 +1,4 @@
-"""What was logged becomes data: what was there before stays as it was, and nobody is in it who is not to be."""
+"""What was logged becomes data: what was there stays as it was, and nobody is in it who is not to be."""
 
 from pathlib import Path
 
@@ -159,3 +159,15 @@ def test_lists_are_drawn_by_how_hardly_their_outcome_was_seen(base: str) -> None
     assert counts[1] / counts[0] == pytest.approx(3.0, rel=0.1)
     half = logged_lists(LoggedConfig(folder=str(made.folder), share=0.5), names, users, items)
     assert 15 < len(half.user_ids_Q) < 45
+
+
+@pytest.mark.parametrize("name", ["synthetic"])
+def test_side_columns_stay_what_they_are(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
+    log_some(AT + 1e7, range(3), "shop")
+    before = load_or_prepare(name)
+    after = load_or_prepare(build_feedback("shop", name, CONFIG, until=AT + 2e7).dataset)
+    of_item = dict(zip(after.items["raw_id"], after.items.iter_rows(), strict=True))
+    assert after.items.columns == before.items.columns
+    assert [of_item[row[0]] for row in before.items.iter_rows()] == before.items.rows()
+    assert after.name == name

@@ -1,6 +1,7 @@
 """A data set with what was logged since: a folder of tables in the format of own data."""
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlencode
 
 import polars as pl
@@ -27,7 +28,8 @@ def interactions(events: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
         USER,
         ITEM,
         pl.col("value").cast(pl.Float32).alias(VALUE),
-        pl.col("at").floor().cast(pl.Int64).alias(AT),
+        # A clock that runs ahead says what is still to come: nothing happened later than it was heard of.
+        pl.min_horizontal("at", "received").floor().cast(pl.Int64).alias(AT),
         pl.col("kind").alias(TYPE),
     )
 
@@ -82,7 +84,20 @@ def dataset_name(folder: Path, base: Dataset) -> str:
     return f"{folder / EVENTS}?{urlencode({key: value for key, value in options.items() if value})}"
 
 
-def _types(base: Dataset, role: str) -> str:
-    found = base.manifest.options.get("side_types", {})
-    mine = {key.removeprefix(f"{role}."): kind for key, kind in found.items() if key.startswith(f"{role}.")}
-    return ",".join(f"{name}:{kind}" for name, kind in mine.items())
+def _types(base: Dataset, role: Literal["item", "user"]) -> str:
+    """What each side column is: as the base says, else by how it is stored, so that nothing is found out
+    otherwise than it was."""
+    table = base.items if role == "item" else base.users
+    said = base.manifest.options.get("side_types", {})
+    kinds = {c.name: said.get(f"{role}.{c.name}") or _kind(c.dtype) for c in table if c.name != "raw_id"}
+    return ",".join(f"{name}:{kind}" for name, kind in kinds.items())
+
+
+def _kind(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.List):
+        return "list"
+    if dtype == pl.Boolean:
+        return "boolean"
+    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
+        return "date"
+    return "number" if dtype.is_numeric() else "text"

@@ -55,6 +55,27 @@ def test_not_a_byte_is_left(tmp_path: Path) -> None:
     assert read(tmp_path).events.height == 21
 
 
+@pytest.mark.parametrize("next_step", ["forget", "compact"])
+def test_what_a_killed_compaction_had_begun_is_removed(tmp_path: Path, next_step: str) -> None:
+    log = written(tmp_path)
+    part = next(tmp_path.glob("events/day=*/hour=*/*.parquet"))
+    begun = part.with_name(".local-900-990.parquet.new")
+    begun.write_bytes(part.read_bytes())
+    log.forget("bob") if next_step == "forget" else log.compact()
+    assert not begun.exists()
+    log.close()
+
+
+def test_the_file_of_what_was_cut_off_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, synced = written(tmp_path), list[tuple[str, int]]()
+    monkeypatch.setattr(
+        "recray.event_log.live.fsync", lambda path: synced.append((path.name, path.stat().st_size))
+    )
+    log.forget(ANN)
+    log.close()
+    assert synced == [("local.sqlite-wal", 0)]  # else the power may bring it back
+
+
 @pytest.mark.parametrize("step", range(5))
 def test_it_goes_on_where_it_was_interrupted(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from recray.event_log.reading import read
 from recray.event_log.tables import events_table, shown_table
 from recray.event_log.writer import LogWriter
 
-NEW = 1_000_000  # a number that no program came to
+NEW = 10**9  # a number that no program came to
 
 
 class Lost(NamedTuple):

@@ -1,6 +1,8 @@
-"""Events a second and how long one waits: the event log, and a plain loop over SQLite."""
+"""Events a second and how long one waits: the event log, a plain loop over SQLite, a segment file."""
 
 import itertools
+import os
+import queue
 import sqlite3
 import statistics
 import tempfile
@@ -12,8 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pydantic_core
 
 from benchmarks.events_worker import event_of
+from recray.event_log.records import Event
 from recray.event_log.writer import LogWriter
 
 
@@ -29,6 +33,8 @@ def measured(seconds: float, turns: int) -> dict[str, dict[str, float]]:
         "sqlite loop": partial(_sqlite_loop, seconds),
         "log, 1 client": partial(_log, 1, seconds),
         "log, 32 clients": partial(_log, 32, seconds),
+        "segment file, 1 client": partial(_segment, 1, seconds),
+        "segment file, 32 clients": partial(_segment, 32, seconds),
     }
     found: dict[str, list[Speed]] = {name: [] for name in ways}
     for _ in range(turns):
@@ -73,6 +79,36 @@ def _sqlite_loop(seconds: float) -> Speed:
             return _timed(1, seconds, insert)
         finally:
             connection.close()
+
+
+class _Segment:
+    """What was considered: lines of JSON in a file, synced once for all who wait; it knows no id again."""
+
+    def __init__(self, file: Path) -> None:
+        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._waiting: queue.SimpleQueue[tuple[bytes, threading.Event]] = queue.SimpleQueue()
+        threading.Thread(target=self._write_on, daemon=True).start()
+
+    def record(self, event: Event) -> None:
+        done = threading.Event()
+        self._waiting.put((pydantic_core.to_json(event) + b"\n", done))
+        done.wait()
+
+    def _write_on(self) -> None:
+        while True:
+            tasks = [self._waiting.get()]
+            while not self._waiting.empty():
+                tasks.append(self._waiting.get())
+            os.write(self._descriptor, b"".join(line for line, _ in tasks))
+            os.fdatasync(self._descriptor)
+            for _, done in tasks:
+                done.set()
+
+
+def _segment(clients: int, seconds: float) -> Speed:
+    with tempfile.TemporaryDirectory() as place:
+        segment, numbers = _Segment(Path(place) / "events.jsonl"), itertools.count()
+        return _timed(clients, seconds, lambda: segment.record(event_of(next(numbers))))
 
 
 def _timed(clients: int, seconds: float, record: Callable[[], object]) -> Speed:

@@ -16,7 +16,6 @@ from recray.event_log.reading import rows_after
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 5_000  # rows; of one answer's none is left for later
-EVERY_S = 1.0
 DELTA = "delta:"
 
 
@@ -85,6 +84,11 @@ class Sending:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """Of the last time; None: all is well."""
+        return next((f"{name}: {problem}" for name, problem in list(self.problems.items())), None)
 
     def close(self) -> None:
         """What was written before is sent, where that can be."""

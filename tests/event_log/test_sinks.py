@@ -19,7 +19,7 @@ from recray.event_log.delta_sink import DeltaSink
 from recray.event_log.live import Table
 from recray.event_log.reading import read
 from recray.event_log.redis_sink import RedisSink
-from recray.event_log.sinks import Sending, Sink, open_sink, send
+from recray.event_log.sinks import Sink, open_sink, send
 from recray.event_log.writer import LogWriter
 from tests.event_log.logged import answer, event
 
@@ -110,14 +110,13 @@ def test_delta_has_each_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_that_is_out_of_reach_is_said_and_holds_up_nobody(tmp_path: Path) -> None:
-    log, delta = LogWriter(tmp_path / "log"), DeltaSink(str(tmp_path / "delta"))
+    delta = DeltaSink(str(tmp_path / "delta"))
+    log = LogWriter(tmp_path / "log", sinks=[delta, Failing(delta, 0)])
     log.record([event(1)])
-    sending = Sending(tmp_path / "log", "local", [delta, Failing(delta, 0)])
-    while not sending.problems:
+    while not log.numbers().problem:
         time.sleep(0.01)
-    assert sending.problems == {"Failing": "OSError: out of reach"}
+    assert log.numbers().problem == "Failing: OSError: out of reach"
     log.record([event(2)])
-    sending.close()
     log.close()
     assert delta.last_row("events", "local") == 2
 

@@ -25,6 +25,7 @@ from recray.serve.stages.listed import Rules
 from recray.serve.traffic.exposures import Desk
 from recray.store import Store
 from tests.serve.asgi import Answer, Client
+from tests.serve.test_events import eventually
 from tests.serve.test_traffic import Shop
 from tests.serve.test_traffic import shop as shop_with_a_desk
 from tests.serve.world import APPLICATION
@@ -157,9 +158,12 @@ def test_a_hub_that_begins_anew_knows_what_the_log_has(start: Callable[..., Reco
     hub = LocalHub()
     hub.append(told)
     other = start(hub=hub)
-    found = {item["item_id"] for item in other.ask(user_id="103", k=200)["items"]}
-    assert not found & set(items[:2])
-    assert items[2] in found
+
+    def found() -> set[str]:
+        return {item["item_id"] for item in other.ask(user_id="103", k=200)["items"]}
+
+    eventually(lambda: not found() & {*items[:2]})
+    assert items[2] in found()
     assert "brand-new" in other.service.catalogue.item_rows
 
 

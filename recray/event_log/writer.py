@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -143,7 +142,8 @@ class LogWriter:
         forget(self, user_id)
 
     def go_on(self) -> None:
-        """Ends the deletions that were interrupted; it is done in the background too."""
+        """Ends the deletions that were interrupted, or that another node began; it is done in the background
+        too."""
         go_on(self)
 
     def numbers(self) -> LogNumbers:
@@ -229,13 +229,14 @@ class LogWriter:
 
     def _tend(self) -> None:
         """Ends what was interrupted, then compacts now and then. What fails is tried the next time."""
-        do: Callable[[], object] = partial(go_on, self)
         wait_s = 0.0
         while not self._stop.wait(wait_s):
             try:
-                do()
+                self.go_on()
+                if wait_s:
+                    self.compact()
                 self._not_compacted = None
             except Exception as error:  # rows wait in the live file
                 self._not_compacted = f"not compacted: {type(error).__name__}: {error}"
                 log.error("%s: %s", self.folder, self._not_compacted)
-            do, wait_s = self.compact, self._every_s
+            wait_s = self._every_s

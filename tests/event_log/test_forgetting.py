@@ -116,3 +116,24 @@ def test_other_data_is_without_those_who_asked_before_it_ended(tmp_path: Path) -
     left = Forgotten(tmp_path).without(base, "user", "time")
     assert left["item"].to_list() == [2, 3, 4]  # the third is of later than the request
     assert Forgotten(tmp_path / "none").without(base, "user", "time").equals(base)
+
+
+@pytest.mark.parametrize("other_runs", [True, False])
+def test_what_another_node_has_not_compacted_goes_too(tmp_path: Path, other_runs: bool) -> None:
+    log, other = LogWriter(tmp_path, "a"), LogWriter(tmp_path, "b")
+    log.record([event(1, ANN)])
+    other.record([event(2, ANN), event(3, "bob")])
+    other.expose([answer(4, ANN)])
+    if not other_runs:
+        other.close()
+    log.forget(ANN)
+    if other_runs:
+        assert found_in(tmp_path, ANN)
+        other.go_on()
+    assert not found_in(tmp_path, ANN)
+    other.record([event(5, ANN)]) if other_runs else log.record([event(5, ANN)])
+    other.go_on() if other_runs else log.go_on()
+    assert read(tmp_path).events["user_id"].to_list().count(ANN) == 1  # she came back
+    log.close()
+    if other_runs:
+        other.close()

@@ -104,22 +104,26 @@ class World:
 
     def expected_clicks(self, day: int, users_V: Int64s, lists_VK: Int64s) -> Float64s:
         """clicks_V of each list, without drawing any."""
-        attracts_VK = np.take_along_axis(self.attraction(day, users_V), lists_VK, axis=1)
+        attraction_VI = self.attraction(day, users_V)
+        attracts_VK: Float64s = np.take_along_axis(attraction_VI, lists_VK, axis=1).astype(np.float64)
         goes_on_VK = self.config.goes_on * (1 - self.config.enough * attracts_VK)
-        looked_VK = np.cumprod(np.c_[np.ones(len(goes_on_VK)), goes_on_VK[:, :-1]], axis=1)
-        clicks_V: Float64s = (looked_VK * attracts_VK).sum(axis=1, dtype=np.float64)
+        looked_VK = np.cumprod(np.c_[np.ones(len(goes_on_VK)), goes_on_VK[:, :-1]], axis=1, dtype=np.float64)
+        clicks_V: Float64s = (looked_VK * attracts_VK).sum(axis=1)
         return clicks_V
 
     def best_lists(self, day: int, users_V: Int64s, k: int) -> Int64s:
         """lists_VK of the items that attract most, best first."""
         return np.argsort(-self.attraction(day, users_V), axis=1, kind="stable")[:, :k]
 
-    def react(self, day: int, users_V: Int64s, lists_VK: Int64s) -> Reactions:
-        """What these users do with these lists, one after the other; and what was in vain is remembered.
+    def react(self, day: int, users_V: Int64s, lists_VK: Int64s, first: int = 0) -> Reactions:
+        """What these users do with these lists, all at once; and what was in vain is remembered.
 
-        The V-th visit of a day draws the same whatever it is shown: policies meet the same people.
+        Draws do not depend on what is shown: policies meet the same people.
+
+        Args:
+            first: number of the first of these visits on that day.
         """
-        rng, config = self._rng(day, _CLICKS), self.config
+        rng, config = self._rng(day, _CLICKS, first), self.config
         drawn = rng.random((4, *lists_VK.shape))
         attracts_VK = np.take_along_axis(self.attraction(day, users_V), lists_VK, axis=1) > drawn[0]
         goes_on_VK = (drawn[1] < config.goes_on) & ~(attracts_VK & (drawn[2] < config.enough))
@@ -139,8 +143,8 @@ class World:
         trend_I: Float32s = ((walk_G[first_I] + walk_G[second_I]) / 2).astype(np.float32)
         return trend_I
 
-    def _rng(self, day: int, what: int) -> np.random.Generator:
-        return np.random.default_rng([self.config.truth.seed, 70, day, what])
+    def _rng(self, day: int, *what: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.truth.seed, 70, day, *what])
 
 
 def _liked(truth: Truth, config: WorldConfig) -> Float32s:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from recray.cli.listing import Listing, render
+from recray.cli.retrain import Retrain, Trace
 from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
 from recray.config import ConfigError
 from recray.schema import DataError
@@ -194,6 +195,8 @@ Command = (
     | Versions
     | Promote
     | Rollback
+    | Retrain
+    | Trace
     | Traffic
     | Canary
     | AB

@@ -11,6 +11,7 @@ from recray.config import ConfigError
 from recray.data.logged.log_report import LogReport
 from recray.eval.bootstrap import intervals
 from recray.eval.evaluate import Evaluation
+from recray.eval.metrics import LISTED
 from recray.pipelines.same_queries import paired_differences
 from recray.schema import DataError
 
@@ -35,6 +36,9 @@ class GateConfig:
     """Share of production's value that the new version may lack."""
 
     def __post_init__(self) -> None:
+        name, _, k = self.metric.partition("@")
+        if name not in LISTED or not k.isdecimal():
+            raise ConfigError(f"gates.metric must be one such as ndcg@10, got {self.metric!r}")
         if self.click_ratio < 1:
             raise ConfigError(f"gates.click_ratio must be at least 1, got {self.click_ratio}")
         for name in ("untrusted", "order_loss", "tolerance"):

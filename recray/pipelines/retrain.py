@@ -1,6 +1,6 @@
 """From what an application logged to a version that may take production's place, step by step.
 
-    production -> data -> lists -> labels -> retriever -> ranker -> leaks -> comparison -> candidate, canary, promotion
+    production -> data -> lists -> labels -> retriever -> ranker -> leaks -> comparison -> a name
 
 The first step that fails ends the round: production stays as it is, and the record says which step, and why.
 """

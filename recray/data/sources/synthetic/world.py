@@ -99,13 +99,12 @@ class World:
     def attraction(self, day: int, users_V: Int64s) -> Float32s:
         """attraction_VI of every item for these users."""
         logit_VI = self._liked_UI[users_V] + self._trend(day) - self.config.fatigue * self.in_vain_UI[users_V]
-        attraction_VI: Float32s = 1 / (1 + np.exp(-logit_VI))
-        return attraction_VI
+        return (1 / (1 + np.exp(-logit_VI))).astype(np.float32)
 
     def expected_clicks(self, day: int, users_V: Int64s, lists_VK: Int64s) -> Float64s:
         """clicks_V of each list, without drawing any."""
         attraction_VI = self.attraction(day, users_V)
-        attracts_VK: Float64s = np.take_along_axis(attraction_VI, lists_VK, axis=1).astype(np.float64)
+        attracts_VK: Float64s = np.take_along_axis(attraction_VI.astype(np.float64), lists_VK, axis=1)
         goes_on_VK = self.config.goes_on * (1 - self.config.enough * attracts_VK)
         looked_VK = np.cumprod(np.c_[np.ones(len(goes_on_VK)), goes_on_VK[:, :-1]], axis=1, dtype=np.float64)
         clicks_V: Float64s = (looked_VK * attracts_VK).sum(axis=1)

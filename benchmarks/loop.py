@@ -1,0 +1,169 @@
+"""Whether a model that learns from what it showed earns more than one that does not.
+
+python -m benchmarks.loop [--seeds 3] [--rounds 5] [--days 3]
+
+A retriever (item KNN) and a ranker (trees) are trained on the base of a simulated world (``loop_world``) and
+served, drawing lists by Plackett-Luce. Each round is some days of visits: served, clicked, told of (histories
+and seen items follow at once), logged; then ``pipelines.retrain`` makes data of the log, trains, asks its
+gates and promotes. A frozen copy of the first version meets the same people in a world of its own, and is
+told what they did with its lists. ``reward``: expected clicks of a list, known to the world without drawing
+any. ``gain``: of the loop over the frozen one from the second round on, the mean over users of all seeds,
+bootstrap over users. After the last round the events of a day are mislabelled: ``bad_round_stopped``. Writes
+the plot of docs/loop.md. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.loop_world import LOCAL, K, Policy, Told, first_version, world_of, write_base
+from recray.arrays import Float64s
+from recray.eval.bootstrap import intervals
+from recray.pipelines.retrain import RetrainConfig, Round, retrain
+from recray.store import Store
+
+RESULT = Path(__file__).parent / "results" / "loop.json"
+PLOT = Path(__file__).parents[1] / "docs" / "loop.png"
+FOLLOWS_WITHIN_S = 10.0
+
+
+class Run(NamedTuple):
+    """Of one seed, by round."""
+
+    loop: list[Told]
+    frozen: list[Told]
+    best: list[float]  # of the best lists there are
+    rounds: list[Round]
+    bad: Round
+
+
+def played(seed: int, rounds: int, days: int) -> Run:
+    """In a home of its own."""
+    with tempfile.TemporaryDirectory(prefix="recray-loop-") as home:
+        before = os.environ.get("RECRAY_HOME")
+        os.environ["RECRAY_HOME"] = home
+        try:
+            return _played(Path(home), seed, rounds, days)
+        finally:
+            os.environ.pop("RECRAY_HOME") if before is None else os.environ.update(RECRAY_HOME=before)
+
+
+def _played(home: Path, seed: int, rounds: int, days: int) -> Run:
+    store = Store()
+    application = first_version(write_base(home, world_of(seed)), store)
+    loop = Policy(store, application, seed, log=True)
+    frozen = Policy(store, application, seed, log=False)
+    frozen.freeze()
+    run = Run([], [], [], [], Round(application=application, at=0.0))
+    for number in range(rounds):
+        each = range(number * days, (number + 1) * days)
+        run.best.append(float(np.mean([loop.best(day) for day in each])))
+        run.loop.append(_joined([loop.serve(day) for day in each]))
+        run.frozen.append(_joined([frozen.serve(day) for day in each]))
+        run.rounds.append(_retrained(store, application, loop, (number + 1) * days))
+        _say(seed, number, run)
+    loop.serve(rounds * days, lie=True)
+    bad = _retrained(store, application, loop, rounds * days + 1)
+    print(f"seed {seed}, mislabelled: {bad.failed.text if bad.failed else 'not stopped'}", flush=True)
+    loop.stop()
+    frozen.stop()
+    return run._replace(bad=bad)
+
+
+def _retrained(store: Store, application: str, loop: Policy, day: int) -> Round:
+    """After which what is served is what production points at."""
+    until = float(loop.world.begin(day))
+    done = retrain(application, RetrainConfig(then="promote"), LOCAL, store, until=until).round
+    wanted, deadline = store.names(application)["production"], time.monotonic() + FOLLOWS_WITHIN_S
+    while loop.version != wanted:
+        assert time.monotonic() < deadline, "what was promoted is not served"
+        time.sleep(0.05)
+    return done
+
+
+def _joined(days: list[Told]) -> Told:
+    return Told(*(np.concatenate(columns) for columns in zip(*days, strict=True)))
+
+
+def _say(seed: int, number: int, run: Run) -> None:
+    loop, frozen = (told[-1].expected_V.mean() for told in (run.loop, run.frozen))
+    failed = run.rounds[-1].failed
+    after = f"stopped at {failed.name}: {failed.text}" if failed else f"promoted {run.rounds[-1].candidate}"
+    rewards = f"loop {loop:.4f}, frozen {frozen:.4f}, best {run.best[-1]:.4f}"
+    print(f"seed {seed}, round {number + 1}: {rewards}; {after}", flush=True)
+
+
+def gain(runs: list[Run], first: int) -> Float64s:
+    """gain_U of each user of each seed over the rounds from one on: what the loop earns beyond the frozen."""
+    gains = []
+    for run in runs:
+        means = [_by_user(told[first:]) for told in (run.loop, run.frozen)]
+        gains.append((means[0] - means[1])[~np.isnan(means[0])])
+    return np.concatenate(gains)
+
+
+def _by_user(rounds: list[Told]) -> Float64s:
+    users_V, expected_V = _joined(rounds)
+    with np.errstate(invalid="ignore"):
+        means_U: Float64s = np.bincount(users_V, weights=expected_V, minlength=1000) / np.bincount(
+            users_V, minlength=1000
+        )
+    return means_U
+
+
+def plot(runs: list[Run], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.8), dpi=110, layout="constrained")
+    rounds = np.arange(1, len(runs[0].loop) + 1)
+    for name, colour in (("loop", "#1b6ca8"), ("frozen", "#b0452c")):
+        means = np.array([[told.expected_V.mean() for told in getattr(run, name)] for run in runs])
+        said = "retrained after each round" if name == "loop" else "frozen"
+        axes.plot(rounds, means.mean(axis=0), color=colour, marker="o", label=said)
+        axes.fill_between(rounds, means.min(axis=0), means.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+    axes.set_xticks(rounds)
+    axes.set_xlabel("round")
+    axes.set_ylabel(f"expected clicks of a list of {K}")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    axes.set_title(f"The closed loop in a simulated world, {len(runs)} seeds", loc="left", fontsize=11)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--days", type=int, default=3)
+    options = parser.parse_args()
+    began = time.monotonic()
+    runs = [played(seed, options.rounds, options.days) for seed in range(options.seeds)]
+    (found,) = intervals(gain(runs, first=1)[:, None])
+    result: dict[str, Any] = vars(options) | {
+        "reward": {
+            name: [[float(told.expected_V.mean()) for told in getattr(run, name)] for run in runs]
+            for name in ("loop", "frozen")
+        },
+        "best": [run.best for run in runs],
+        "promoted": [sum(one.failed is None for one in run.rounds) for run in runs],
+        "gain": found._asdict(),
+        "bad_rounds": [run.bad.failed.text if run.bad.failed else "" for run in runs],
+        "took_s": round(time.monotonic() - began),
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    plot(runs, PLOT)
+    stopped = all(run.bad.failed is not None for run in runs)
+    print(json.dumps({"reward_gain_low": found.low, "reward_gain": found.mean, "bad_round_stopped": stopped}))
+
+
+if __name__ == "__main__":
+    main()

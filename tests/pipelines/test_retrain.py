@@ -235,5 +235,5 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert [steps[0]["step"], steps[-1]["step"]] == ["production", "candidate"]
     assert main(["trace", NAME, "r0-1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["recipe"] == "gbdt_ranker"
-    assert main(["retrain", NAME, "--attribution", "1min"]) == 2
-    assert f"{NAME} stays as it is: " in capsys.readouterr().err
+    assert main(["retrain", "nobody"]) == 2
+    assert "nobody stays as it is: production: no bundle 'nobody'" in capsys.readouterr().err

@@ -13,7 +13,6 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import ray.data
-from polars.datatypes import DataTypeClass
 
 from recray.data.logged.outcomes import outcomes
 from recray.event_log.partitions import partitions
@@ -59,8 +58,8 @@ def _features(files: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _schema(features: Sequence[str]) -> dict[str, pl.DataType | DataTypeClass]:
-    return {**EVENTS, **SHOWN, **dict.fromkeys(features, pl.Float32)}
+def _schema(features: Sequence[str]) -> pl.Schema:
+    return pl.Schema({**EVENTS, **SHOWN, **dict.fromkeys(features, pl.Float32)})
 
 
 def _dealt(file: pa.Table, features: Sequence[str], num_buckets: int) -> pa.Table:

@@ -25,7 +25,9 @@ class Sender(ABC, Generic[T]):
         self.problem: str | None = None
         self.dropped = 0  # since the process began
         self._waiting: deque[T] = deque()
-        self._stop = threading.Event()
+        self._batch, self._is_taken = list[T](), True  # the last one that was handed over
+        self.number = 0  # of that one
+        self._stop, self._sending = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._send_on, name=f"send {self.what}", daemon=True)
 
     @abstractmethod
@@ -45,19 +47,27 @@ class Sender(ABC, Generic[T]):
             self.dropped += 1
 
     def send(self) -> None:
-        """Hands over what waits, and be it nothing; keeps it where nobody takes it. Never raises."""
-        noted = self._some()
-        try:
-            self.hand_over(noted)
-            while noted := self._some():
-                self.hand_over(noted)
-            self.problem = None
-        except Exception as error:  # it may come back; what came since follows
-            problem = f"{self.what} is not taken down: {type(error).__name__}: {error}"[:1000]
-            if self.problem is None:
-                log.error("%s", problem)
-            self.problem = problem
-            self._waiting.extendleft(reversed(noted))
+        """Hands over what waits, and be it nothing; what nobody takes is handed over again as it was, under
+        its number. Never raises."""
+        with self._sending:
+            try:
+                self._hand_over_all()
+                self.problem = None
+            except Exception as error:  # it may come back; what came since follows
+                problem = f"{self.what} is not taken down: {type(error).__name__}: {error}"[:1000]
+                if self.problem is None:
+                    log.error("%s", problem)
+                self.problem = problem
+
+    def _hand_over_all(self) -> None:
+        while True:
+            if self._is_taken:
+                self._batch, self._is_taken = self._some(), False
+                self.number += 1
+            self.hand_over(self._batch)
+            self._is_taken = True
+            if not self._waiting:
+                return
 
     def _some(self) -> list[T]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]

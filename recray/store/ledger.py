@@ -4,11 +4,14 @@ import secrets
 from dataclasses import replace
 
 from recray.config import nearest
-from recray.store.experiments import Experiment, Traffic
+from recray.store.experiments import Experiment, Kind, Traffic
 from recray.store.journal import Entry, Started, Turn, TurnAction, now, whoever
 from recray.store.manifest import Reference, StoreError
+from recray.store.names import PRODUCTION, stacks
 from recray.store.store import Store
 from recray.store.traffic import refused, room_for, traffic_of
+
+AGAINST_PRODUCTION: tuple[Kind, ...] = ("canary", "interleaving")
 
 
 class TrafficLedger:
@@ -33,7 +36,7 @@ class TrafficLedger:
             force: also where a version was rolled back before.
         Raises:
             StoreError: it runs already, there are no users left for it in its group, or a version is
-                damaged or was rolled back.
+                damaged or was rolled back, or production is no longer what it is to be compared with.
         """
         experiment = replace(experiment, salt=experiment.salt or secrets.token_hex(8))
         for arm in experiment.arms:
@@ -43,6 +46,7 @@ class TrafficLedger:
             traffic = traffic_of(entries)
             if traffic.find(experiment.name):
                 raise StoreError(f"experiment {experiment.name!r} runs already: stop it first")
+            _require_production(experiment, entries)
             for arm in experiment.arms if experiment.is_shown and not force else ():
                 if why_not := traffic.refused.get(arm.reference.digest):
                     raise refused(arm.reference, why_not)
@@ -80,3 +84,16 @@ class TrafficLedger:
         bundle = self._store.resolve(reference)
         for needed in (bundle, *map(self._store.resolve, bundle.manifest.requires.values())):
             needed.verify()
+
+
+def _require_production(experiment: Experiment, entries: list[Entry]) -> None:
+    """Production may have moved since somebody looked at it to make the first arm."""
+    if experiment.kind not in AGAINST_PRODUCTION:
+        return
+    compared, stack = experiment.arms[0].reference, stacks(entries).get(PRODUCTION)
+    if not stack or (stack[-1].version, stack[-1].digest or compared.digest) != (
+        compared.version,
+        compared.digest,
+    ):
+        at = f"version {stack[-1].version}" if stack else "nothing"
+        raise StoreError(f"{compared} is to be compared with, but production is {at} now: begin again")

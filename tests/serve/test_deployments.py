@@ -2,24 +2,30 @@
 
 import dataclasses
 import http.client
+import itertools
 import json
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import ray
 from hypothesis import HealthCheck, given, settings
 
 from recray.config import ConfigError
+from recray.event_log.reading import read
 from recray.serve.http.haproxy import free_port
 from recray.serve.http.requests import MAX_BODY_BYTES, RecommendRequest
-from recray.serve.place.config import PlacementConfig, ServiceConfig
+from recray.serve.place import hub_actor, log_actor
+from recray.serve.place.config import PlacementConfig, ServiceConfig, log_folder
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.operations import Operations
 from recray.serve.versions import open_served
@@ -429,6 +435,62 @@ def test_a_canary_is_shown_judged_and_ended(server: Server, placement: str) -> N
     on.promote(2, force=True)
     eventually(lambda: server.json(f"{path}/health")["serving"]["ranker"]["version"] == 2)
     eventually(lambda: server.json(f"{path}/traffic")["experiments"] == [])
+
+
+def killed(name: str, namespace: str) -> None:
+    """Ends an actor's process as the kernel would; Ray starts another one."""
+    actor = ray.get_actor(name, namespace)
+    os.kill(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+
+
+def test_what_was_acknowledged_is_never_lost(server: Server) -> None:
+    """The processes of the log and of the hub are killed while eight clients tell them of events."""
+    told, acknowledged, is_over = itertools.count(), list[str](), threading.Event()
+
+    def tell() -> None:
+        while not is_over.is_set():
+            event = {
+                "user_id": "139",
+                "item_id": "i290",
+                "event_id": f"told-{next(told)}",
+                "kind": "impression",
+            }
+            body, status = json.dumps({"events": [event]}).encode(), 0
+            while status != 202 and not is_over.is_set():
+                status, _ = server.ask("/events", body)
+                assert status in (202, 503)
+            if status == 202:
+                acknowledged.append(event["event_id"])
+
+    node = ray.get_runtime_context().get_node_id()
+    with ThreadPoolExecutor(8) as clients:
+        running = [clients.submit(tell) for _ in range(8)]
+        try:
+            for _ in range(3):
+                before = len(acknowledged)
+                eventually(lambda before=before: len(acknowledged) > before + 50)
+                killed(f"{APPLICATION}@{node}", log_actor.NAMESPACE)
+        finally:
+            is_over.set()
+        for each in running:
+            each.result()
+    log = read(log_folder(server.store, APPLICATION))
+    ids = log.events["event_id"].to_list()
+    assert len(ids) == len(set(ids))
+    assert set(acknowledged) <= set(ids)
+
+    event = json.dumps({"events": [{"user_id": "139", "item_id": "i1", "event_id": "last"}]}).encode()
+    eventually(lambda: server.ask("/events", event)[0] == 202)
+    killed(APPLICATION, hub_actor.NAMESPACE)
+
+    def is_known() -> bool:
+        try:
+            kept = ray.get(ray.get_actor(APPLICATION, hub_actor.NAMESPACE).after.remote(0, "")).told
+        except ray.exceptions.ActorUnavailableError:  # not yet
+            return False
+        return any(getattr(one, "event_id", "") == "last" for one in kept)
+
+    eventually(is_known)
 
 
 def test_start_says_what_is_missing(ray_cluster: None, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from pydantic import TypeAdapter
 from recray.folders import write_whole
 from recray.serve.http.admin import CHANGES, TOKEN
 from recray.serve.http.gateway import create_app
-from recray.serve.http.requests import RecommendRequest
+from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.http.traffic_answers import Traffic
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.analysis import FOLDER, Analysis
 from recray.serve.traffic.arms import Arms
-from recray.serve.traffic.exposures import Exposure
+from recray.serve.traffic.exposures import Batch, Exposure
 from recray.serve.traffic.operations import Operations
 from recray.serve.traffic.shadow import agreement
 from recray.serve.versions import open_served
@@ -34,6 +34,7 @@ from tests.store.test_traffic import damaged
 
 USERS = [f"visitor-{n}" for n in range(400)]
 TRAFFIC = TypeAdapter(Traffic)
+NUMBERS = itertools.count(1)  # of batches
 GOOD = (b"authorization", b"Bearer a-token")
 
 
@@ -166,6 +167,70 @@ def test_an_arm_that_fails_costs_its_users_nothing(shop: Shop, monkeypatch: pyte
     assert (arms["new"]["rates"]["errors"], arms["old"]["rates"]["errors"]) == (1.0, 0.0)
 
 
+def of_arm(shop: Shop, arm: str) -> Pipeline:
+    serving = shop.service._arms.serving
+    return serving.loaded[serving.running[0].experiment.salt, arm].content.now
+
+
+def test_what_only_an_arm_refuses_production_answers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.begin("ab", versions={"old": 1, "new": 2})
+    new, real = of_arm(shop, "new"), Pipeline.made
+
+    def refuses(self: Pipeline, request: Any) -> Any:
+        if self is new or request.k == 7:  # what all refuse is the user's error
+            raise RequestError(422, "invalid_request", "rows: no column of this version")
+        return real(self, request)
+
+    monkeypatch.setattr(Pipeline, "made", refuses)
+    for user in USERS[:40]:
+        shop.ask(user)
+        assert shop.client.post({"user_id": user, "k": 7}).status == 422
+    arms = shop.traffic()["experiments"][0]["numbers"]["arms"]
+    assert (arms["new"]["rates"]["errors"], arms["old"]["rates"]["errors"]) == (1.0, 0.0)
+    assert arms["new"]["requests"] + arms["old"]["requests"] == 40
+
+
+def test_all_that_is_asked_for_one_answer_shares_its_budget(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.begin("interleave", version=2, share=1.0)
+    arms, real, budgets = [of_arm(shop, arm) for arm in ("production", "candidate")], Pipeline.made, []
+
+    def fails(self: Pipeline, request: Any) -> Any:
+        budgets.append(request.budget_ms)
+        if self in arms:
+            time.sleep(0.02)
+            raise ZeroDivisionError("a fault")
+        return real(self, request)
+
+    monkeypatch.setattr(Pipeline, "made", fails)
+    shop.ask(USERS[0], budget_ms=1_000)
+    assert budgets[:2] == [500, 500]
+    assert budgets[2] <= 960
+    shop.ask(USERS[0])
+    assert budgets[3:] == [None, None, None]
+
+
+def test_what_is_sent_again_after_a_time_out_counts_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.begin("ab", versions={"old": 1, "new": 2})
+    real = shop.desk.take
+
+    def takes_too_long(batch: Batch) -> None:
+        real(batch)
+        raise TimeoutError("no answer within 10 s")
+
+    with monkeypatch.context() as late:
+        late.setattr(shop.desk, "take", takes_too_long)
+        for user in USERS[:5]:
+            shop.ask(user)
+        for _ in range(3):
+            shop.service._reporter.send()  # type: ignore[union-attr]  # it has a desk
+    shop.ask(USERS[5])
+    shop.traffic()  # sends what was not taken, and then what came since
+    arms = shop.traffic()["experiments"][0]["numbers"]["arms"]
+    assert sum(arm["requests"] for arm in arms.values()) == 6
+
+
 def test_interleaved_lists_draw_from_both_and_say_whose_each_item_is(shop: Shop) -> None:
     shop.begin("interleave", version=2, share=1.0)
     config = ServiceConfig(application=APPLICATION, store=str(shop.store.root))
@@ -234,7 +299,7 @@ def test_outcomes_that_belong_to_no_answer_count_for_nothing(shop: Shop) -> None
 
 
 def asked_again(shop: Shop) -> Any:
-    shop.desk.take([], 0)
+    shop.desk.take(Batch("a test", next(NUMBERS), (), 0))
     return shop.traffic()["outcomes"]
 
 
@@ -331,7 +396,7 @@ def test_a_worse_canary_is_rolled_back_by_itself(shop: Shop) -> None:
         exposures.append(
             Exposure(salt, route.arm.name, user, now, 5.0, failed, False, False, f"r{n}", ("i1",))
         )
-    shop.desk.take(exposures, 0)
+    shop.desk.take(Batch("a test", 1, tuple(exposures), 0))
     shop.desk.look()
     assert shop.traffic()["experiments"] == []
     refused = shop.traffic()["refused"]

@@ -105,6 +105,19 @@ def test_a_promotion_ends_what_was_compared_with_production(store: Store) -> Non
     assert ledger.now().running == ()
 
 
+@pytest.mark.parametrize("kind", ["canary", "interleaving"])
+def test_what_is_compared_with_production_begins_only_while_that_is_production(
+    store: Store, kind: str
+) -> None:
+    ledger, arms = TrafficLedger(store, APP), canary().arms
+    arms = tuple(replace(arm, reference=live(store, arm.reference)) for arm in arms)
+    store.promote(APP, 3)  # since the arms were made
+    with pytest.raises(StoreError, match=r"version 1.* but production is version 3 now: begin again"):
+        ledger.start(canary(arms=arms, kind=kind))
+    assert ledger.now().running == ()
+    ledger.start(canary("free", arms=arms, kind="ab"))
+
+
 def test_what_was_rolled_back_returns_only_by_force(store: Store) -> None:
     ledger = TrafficLedger(store, APP)
     begin(store, ledger)

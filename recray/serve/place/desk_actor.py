@@ -1,7 +1,6 @@
 """The desk of an application as one Ray actor, which all replicas of all its deployments find by name."""
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import ray
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.hub_actor import ANSWER_WITHIN_S
 from recray.serve.traffic.analysis import Analysis
-from recray.serve.traffic.exposures import Desk, Noted
+from recray.serve.traffic.exposures import Batch, Desk
 from recray.store import Store
 
 NAMESPACE = "recray-desks"
@@ -35,8 +34,8 @@ class ActorDesk:
         )
         self._actor: Any = options.remote(str(config.open_store().root), config.application)
 
-    def take(self, noted: Sequence[Noted], dropped: int) -> None:
-        ray.get(self._actor.take.remote(noted, dropped), timeout=ANSWER_WITHIN_S)
+    def take(self, batch: Batch) -> None:
+        ray.get(self._actor.take.remote(batch), timeout=ANSWER_WITHIN_S)
 
     def numbers(self) -> dict[str, Any]:
         numbers: dict[str, Any] = ray.get(self._actor.numbers.remote(), timeout=ANSWER_WITHIN_S)

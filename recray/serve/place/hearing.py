@@ -75,7 +75,9 @@ class HearingService(FollowingService, Generic[T]):
         self._cache = cache_of(config, feed) if config.cache_s else None
         self._keeper, self._recorder = keeper, Recorder(keeper) if keeper else None
         self._reporter = Reporter(desk) if desk else None
-        self._router = Router(self._arms, self._reporter, self._answer) if self._reporter else None
+        self._router = (
+            Router(self._arms, self._reporter, self._answer, config.budget_ms) if self._reporter else None
+        )
 
     def start(self) -> None:
         """Begins to follow names and experiments."""

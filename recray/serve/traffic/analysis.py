@@ -5,14 +5,13 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from recray.event_log.records import Event
 from recray.folders import write_whole
 from recray.serve.traffic.cases import Case, open_case
 from recray.serve.traffic.claims import Claims
-from recray.serve.traffic.exposures import Exposure, Noted
+from recray.serve.traffic.exposures import Batch, Exposure, Noted
 from recray.serve.traffic.judge import Verdict
 from recray.store import Store
 from recray.store.experiments import Experiment, Running
@@ -24,6 +23,7 @@ BY = "guardrails"
 LOOK_EVERY_S = 1.0
 SAVE_EVERY_S = 10.0
 SETTLES_S = 2.0  # what happened so long ago has been reported by every replica
+MOST_REPORTERS = 10_000  # that are remembered: each start of a replica is a new one
 FOLDER = "evidence"
 
 
@@ -39,6 +39,7 @@ class Analysis:
         self._verdicts: dict[str, dict[str, Verdict]] = {}
         self._claims = Claims()
         self._dropped, self._has_looked = 0, False
+        self._taken: dict[str, int] = {}  # the number of the last batch, by reporter
         self.problem: str | None = None
         self._saved = time.monotonic()
         self._lock = threading.Lock()
@@ -51,10 +52,16 @@ class Analysis:
     def stop(self) -> None:
         self._stop.set()
 
-    def take(self, noted: Sequence[Noted], dropped: int) -> None:
+    def take(self, batch: Batch) -> None:
         with self._lock:
-            self._dropped += dropped
-            for one in noted:
+            if batch.number <= self._taken.pop(batch.reporter, 0):
+                self._taken[batch.reporter] = batch.number
+                return
+            self._taken[batch.reporter] = batch.number  # the last one to report is the last one here
+            if len(self._taken) > MOST_REPORTERS:
+                del self._taken[next(iter(self._taken))]
+            self._dropped += batch.dropped
+            for one in batch.noted:
                 try:
                     self._take(one)
                 except Exception:  # of one: a batch that came half would come again as a whole

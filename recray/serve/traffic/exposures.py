@@ -1,5 +1,6 @@
 """What replicas say of the answers that they gave to users of experiments."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -44,10 +45,20 @@ class LeftOut(NamedTuple):
 Noted: TypeAlias = Exposure | Shadowed | Event | LeftOut
 
 
+class Batch(NamedTuple):
+    """What one process noted in a while; it is sent until it is taken, and counts once."""
+
+    reporter: str
+    number: int  # of this reporter's, from 1
+    noted: tuple[Noted, ...]
+    dropped: int  # for which there was no room
+
+
 class Desk(Protocol):
     """Where all replicas leave what they noted; may be in another process."""
 
-    def take(self, noted: Sequence[Noted], dropped: int) -> None: ...
+    def take(self, batch: Batch) -> None:
+        """A batch that is there already is left out: who sent it may have heard no answer."""
 
     def numbers(self) -> dict[str, Any]:
         """What is known of each running experiment."""
@@ -61,10 +72,10 @@ class Reporter(Sender[Noted]):
     def __init__(self, desk: Desk) -> None:
         super().__init__()
         self._desk = desk
-        self._told_dropped = 0
+        self._name, self._told_dropped = secrets.token_hex(8), 0
 
     def hand_over(self, noted: Sequence[Noted]) -> None:
         dropped = self.dropped
         if noted or dropped > self._told_dropped:
-            self._desk.take(noted, dropped - self._told_dropped)
+            self._desk.take(Batch(self._name, self.number, tuple(noted), dropped - self._told_dropped))
             self._told_dropped = dropped

@@ -1,6 +1,7 @@
 """Asks for each request the version that its user is to get."""
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeAlias, TypeVar
@@ -29,17 +30,20 @@ class Router(Generic[T]):
     """
     Args:
         ask: raises for requests that are wrong, and whatever else goes wrong in a version.
+        budget_ms: of requests that name none; 0: as long as it takes.
     """
 
-    def __init__(self, arms: Arms[T], reporter: Reporter, ask: Ask[T]) -> None:
-        self._arms, self._reporter, self._ask = arms, reporter, ask
+    def __init__(self, arms: Arms[T], reporter: Reporter, ask: Ask[T], budget_ms: int = 0) -> None:
+        self._arms, self._reporter, self._ask, self._budget_ms = arms, reporter, ask, budget_ms
         self._shadows: Shadows[T] = Shadows(ask, reporter)
 
     async def recommend(self, request: RecommendRequest, request_id: str, production: Loaded[T]) -> Made:
         """An arm that fails costs its user nothing: production answers instead, and the arm is charged.
 
+        All that is asked for one answer shares its budget.
+
         Raises:
-            RequestError: as production does.
+            RequestError: production refuses the request too, so that it is no fault of the arm.
         """
         serving = self._arms.serving  # taken once
         if not serving.running or request.user_id is None:
@@ -63,7 +67,7 @@ class Router(Generic[T]):
         made = await self._attempt(request, route)
         failed = made is None
         if made is None:
-            made = await self._ask(request, production, PRODUCTION)
+            made = await self._instead(request, production, began)
         shown: answers.ArmShown = {"experiment": route.experiment.name, "arm": arm, "failed": failed}
         answer: answers.Recommendations = {**made.answer, "arm": shown}
         if is_counted(request):
@@ -79,12 +83,16 @@ class Router(Generic[T]):
         route: Route[T],
         production: Loaded[T],
     ) -> Made:
-        """Both arms' lists, drawn from in turns; where one fails the other's list is shown, undrawn."""
+        """Both arms' lists, drawn from in turns; where one fails the other's list is shown, undrawn.
+
+        Each has half of the budget, whoever is asked first.
+        """
         began, experiment = time.perf_counter(), route.experiment
-        both = [await self._attempt(request, serving.of(experiment, arm)) for arm in experiment.arms]
+        half = _within(request, self._budget_of(request) / 2)
+        both = [await self._attempt(half, serving.of(experiment, arm)) for arm in experiment.arms]
         whole = [made for made in both if made is not None]
         failed = len(whole) < len(both)
-        made = whole[0] if whole else await self._ask(request, production, PRODUCTION)
+        made = whole[0] if whole else await self._instead(request, production, began)
         if not failed:
             made = _drawn(experiment, whole, request_id)
         shown: answers.ArmShown = {"experiment": experiment.name, "arm": "", "failed": failed}
@@ -95,16 +103,29 @@ class Router(Generic[T]):
         return made._replace(answer=answer)
 
     async def _attempt(self, request: RecommendRequest, route: Route[T]) -> Made | None:
-        """None: the arm fails."""
+        """None: the arm fails, or refuses what production may answer: its version knows other columns."""
         try:
             return await self._ask(request, route.loaded, f"{route.experiment.salt} {route.arm.name}")
         except RequestError as error:
-            if error.status < 500:
-                raise
-            log.error("arm %s of %s fails: %s", route.arm.name, route.experiment.name, error)
+            level = logging.ERROR if error.status >= 500 else logging.INFO  # production may refuse it too
+            log.log(level, "arm %s of %s fails: %s", route.arm.name, route.experiment.name, error)
         except Exception:
             log.exception("arm %s of %s fails: production answers", route.arm.name, route.experiment.name)
         return None
+
+    async def _instead(self, request: RecommendRequest, production: Loaded[T], began: float) -> Made:
+        """Production's answer, in what the arms have left of the budget."""
+        left_ms = self._budget_of(request) - (time.perf_counter() - began) * 1e3
+        return await self._ask(_within(request, left_ms), production, PRODUCTION)
+
+    def _budget_of(self, request: RecommendRequest) -> float:
+        return request.budget_ms or self._budget_ms or math.inf
+
+
+def _within(request: RecommendRequest, budget_ms: float) -> RecommendRequest:
+    if budget_ms == math.inf:
+        return request
+    return request.model_copy(update={"budget_ms": max(1, int(budget_ms))})
 
 
 def is_counted(request: RecommendRequest) -> bool:

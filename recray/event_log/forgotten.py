@@ -57,9 +57,9 @@ class Forgotten:
         known = self._read()
         if not known["users"]:
             return table
-        users = table[user].unique().cast(pl.String)
-        asked = [known["users"].get(_digest(known["salt"], one), {}).get("at") for one in users]
-        until = pl.DataFrame({user: table[user].unique(), "_forgotten": pl.Series(asked, dtype=pl.Float64)})
+        users = table[user].drop_nulls().unique()  # once: its order is another one each time
+        asked = [known["users"].get(_digest(known["salt"], str(one)), {}).get("at") for one in users]
+        until = pl.DataFrame({user: users, "_forgotten": pl.Series(asked, dtype=pl.Float64)})
         kept = table.join(until, on=user, how="left", maintain_order="left").filter(
             pl.col("_forgotten").is_null() | (pl.col(at) > pl.col("_forgotten"))
         )

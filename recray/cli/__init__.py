@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from recray.cli.events import Events
 from recray.cli.listing import Listing, render
 from recray.cli.retrain import Retrain, Trace
 from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
@@ -206,6 +207,7 @@ Command = (
     | Resume
     | Stop
     | Refuse
+    | Events
     | Codes
     | Push
     | Pull

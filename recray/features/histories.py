@@ -35,6 +35,9 @@ class Histories(Generic[User]):
             order_H = times_H.argsort(kind="stable")
             self._of[user] = UserEvents(items_H[order_H].astype(np.int32), times_H[order_H])
 
+    def forget(self, user: User) -> None:
+        self._of.pop(user, None)
+
     def before(self, user: User, time: int) -> UserEvents | None:
         """All that one did strictly before ``time``, oldest first; None for nothing."""
         history = self._of.get(user)

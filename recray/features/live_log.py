@@ -89,6 +89,22 @@ class LiveLog:
             )
             self._since = _Since(since, *self._heard(since.timestamps_N))
 
+    def forget(self, user_id: int) -> None:
+        """What a user did since the end of the log counts no more."""
+        with self._lock:
+            self._late.forget(user_id)
+            if self._since is None:
+                return
+            log = self._since.log
+            is_kept_N = log.user_ids_N != user_id
+            if not is_kept_N.any():
+                self._since = None
+            elif not is_kept_N.all():
+                columns = log.user_ids_N, log.item_ids_N, log.ratings_N, log.timestamps_N
+                kept = (column_N[is_kept_N] for column_N in columns)
+                since = EventLog(*kept, num_users=log.num_users, num_items=log.num_items, items=log.items)
+                self._since = _Since(since, *self._heard(since.timestamps_N))
+
     def _add_late(self, events: Sequence[LiveEvent]) -> None:
         by_user: dict[int, list[tuple[int, int]]] = {}
         for user, item, _, time in events:

@@ -33,7 +33,7 @@ class GateConfig:
     metric: str = "ndcg@10"
     """By which the new version is compared with production."""
     tolerance: float = 0.05
-    """Share of production's value that the new version may lack."""
+    """Share of production's value that the new version may lack; more stops it where it is beyond chance."""
 
     def __post_init__(self) -> None:
         name, _, k = self.metric.partition("@")
@@ -91,13 +91,13 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
 
 
 def metric_gate(production: Evaluation, candidate: Evaluation, config: GateConfig) -> Gate:
-    """Both of ``ask_the_same``."""
+    """Both of ``ask_the_same``. What chance explains, by the paired interval, is left to the canary."""
     gain_U = paired_differences(production, candidate, config.metric)
     low, high = intervals(gain_U[:, None])[0][1:]
     was, now = (float(np.mean(one.per_query[config.metric])) for one in (production, candidate))
     return Gate(
         config.metric,
-        now >= was * (1 - config.tolerance),
+        now >= was * (1 - config.tolerance) or high >= 0,
         f"{now:.4f}, production {was:.4f} on the same {len(gain_U)} queries "
         f"(difference {now - was:+.4f}, 95 % from {low:+.4f} to {high:+.4f})",
     )

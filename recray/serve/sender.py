@@ -1,4 +1,4 @@
-"""Hands over what a process noted, four times a second: no request waits for it."""
+"""Hands over what a process noted, some times a second: no request waits for it."""
 
 import logging
 import threading
@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
-SEND_EVERY_S = 0.25
 MOST_WAITING = 50_000  # of what is not sent yet; more is dropped, and counted
 MOST_AT_ONCE = 5_000
 
@@ -20,6 +19,7 @@ class Sender(ABC, Generic[T]):
     """Keeps what nobody takes for now. Thread-safe."""
 
     what = "what is noted"
+    every_s = 0.25
 
     def __init__(self) -> None:
         self.problem: str | None = None
@@ -39,6 +39,10 @@ class Sender(ABC, Generic[T]):
 
     def stop(self) -> None:
         self._stop.set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     def note(self, one: T) -> None:
         if len(self._waiting) < MOST_WAITING:
@@ -73,6 +77,6 @@ class Sender(ABC, Generic[T]):
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
 
     def _send_on(self) -> None:
-        while not self._stop.wait(SEND_EVERY_S):
+        while not self._stop.wait(self.every_s):
             self.send()
         self.send()

@@ -169,3 +169,25 @@ def test_what_comes_too_late_for_the_log_is_seen_and_changes_nothing_else() -> N
     assert 5 not in live.seen_before(3, end - 50)
     after = live.user_before(3, end), live.items_before(every, end).events_K.tolist()
     assert (after[0].item_ids_H.tolist(), after[1]) == (before[0].item_ids_H.tolist(), before[1])
+
+
+@pytest.mark.parametrize("user", [0, 3])
+def test_what_is_forgotten_of_a_user_was_never_told(user: int) -> None:
+    """Both what came since the end of the log and what came too late for it."""
+    world = make_world()
+    later = [LiveEvent(*e) for e in world.events if e.time >= CUT]
+    late = LiveEvent(user, 2, 1.0, CUT - DAY_S)
+    live, other = (LiveLog(make_log(world.before(CUT))) for _ in range(2))
+    live.add([*later, late])
+    live.forget(user)
+    other.add([one for one in later if one.user_id != user])
+    ids = np.arange(NUM_ITEMS)
+    assert len(live) == len(other)
+    assert (live.end, live.newest) == (other.end, other.newest)
+    for who in range(NUM_USERS):
+        assert live.seen_before(who, 2**33).tolist() == other.seen_before(who, 2**33).tolist()
+    query = RankingQuery(
+        user, live.newest + 1, ids, np.ones(len(ids), np.float32), np.ones(len(ids), np.uint8)
+    )
+    names = tuple(features_of(world.log.columns))
+    assert compute(live, query, names).tobytes() == compute(other, query, names).tobytes()

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from recray.serve.events.hub import Hub
+from recray.serve.events.hub import Batch, Hub
 from recray.serve.events.marks import Marks
-from recray.serve.events.told import Told
+from recray.serve.events.told import Gone, Told, id_of, without
 from recray.serve.position import Position
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Feed:
         self.position = Position("", 0)  # of what all listeners were told
         self._marks: Marks | None = None
         self._heard: list[Told] = []
+        self._again: set[str | None] = set()  # ids that a new hub may say again
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
         self._deaf: weakref.WeakKeyDictionary[Listener, str] = weakref.WeakKeyDictionary()  # and why
         self._lock = threading.Lock()
@@ -88,15 +89,28 @@ class Feed:
     def _hear(self) -> bool:
         """Whether there was something new."""
         batch = self._hub.after(self._number, self._name)
+        is_new = (batch.hub, batch.upto) != (self._name, self._number)
         with self._lock:
+            told = self._not_heard(batch, is_new)
             self._name, self._number = batch.hub, batch.upto
-            self._heard += batch.told
-            for listener in self._listeners if batch.told else ():
-                self._tell(listener, batch.told)
+            for one in told:
+                if isinstance(one, Gone):
+                    self._heard = without(self._heard, one.user_id)
+            self._heard += [one for one in told if not isinstance(one, Gone)]
+            for listener in self._listeners if told else ():
+                self._tell(listener, told)
             self.position = Position(self._name, self._number)
             if self._marks:
-                self._marks.tell(batch.told)
-        return bool(batch.told)
+                self._marks.tell(told)
+        return is_new
+
+    def _not_heard(self, batch: Batch, is_new: bool) -> Sequence[Told]:
+        """A hub that begins anew is told again what the log has: most of it was heard of the one before."""
+        if batch.hub != self._name:
+            self._again = {id_of(one) for one in self._heard} - {None}
+        elif not is_new:
+            self._again = set()
+        return [one for one in batch.told if id_of(one) not in self._again] if self._again else batch.told
 
     def _tell(self, listener: Listener, told: Sequence[Told]) -> None:
         """What one version cannot make use of is told to the others all the same."""

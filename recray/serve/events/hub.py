@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from recray.serve.events.told import Told, id_of
+from recray.serve.events.told import Event, Gone, Told, id_of
 
 MOST_KEPT = 1_000_000  # about 300 bytes each
 MOST_AT_ONCE = 10_000  # of one answer
@@ -30,7 +30,8 @@ class Hub(Protocol):
     """Where replicas leave and find what they were told; may be in another process."""
 
     def append(self, told: Sequence[Told]) -> int:
-        """Takes in what it does not keep yet, by its id; returns how many it did.
+        """Takes in what it does not keep yet, by its id; returns how many it did. Of a user who is gone no
+        event is kept that came before.
 
         Raises:
             HubFullError: nothing of it was taken.
@@ -46,7 +47,7 @@ class LocalHub:
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._name, self._most = uuid.uuid4().hex, most
-        self._told: list[Told] = []
+        self._told: list[Told | None] = []  # None: of somebody who is gone
         self._ids: set[str] = set()  # of what is kept: no more than that
         self._lock = threading.Lock()
 
@@ -54,6 +55,8 @@ class LocalHub:
         with self._lock:
             new, ids = [], set[str]()
             for one in told:
+                if isinstance(one, Gone):
+                    self._forget(one.user_id)
                 known = id_of(one)
                 if known is None:
                     new.append(one)
@@ -69,4 +72,10 @@ class LocalHub:
     def after(self, number: int, hub: str) -> Batch:
         first = number if hub == self._name else 0
         told = self._told[first : first + MOST_AT_ONCE]
-        return Batch(self._name, first + len(told), told)
+        return Batch(self._name, first + len(told), [one for one in told if one is not None])
+
+    def _forget(self, user_id: str) -> None:
+        for place, one in enumerate(self._told):
+            if isinstance(one, Event) and one.user_id == user_id:
+                self._told[place] = None
+                self._ids.discard(one.event_id)

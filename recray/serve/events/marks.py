@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from recray.serve.events.told import Event, Told
+from recray.serve.events.told import Event, Gone, Told
 
 NOTHING = b""
 
@@ -29,7 +29,9 @@ class Marks:
 
     def tell(self, told: Sequence[Told]) -> None:
         for one in told:
-            if not isinstance(one, Event):
+            if isinstance(one, Gone):
+                self._users.pop(one.user_id, None)
+            elif not isinstance(one, Event):
                 self._items = _after(self._items, one)
             elif one.user_id is not None:
                 digest, newest = self._users.get(one.user_id, NEVER)

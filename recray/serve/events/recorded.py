@@ -8,12 +8,13 @@ from recray.event_log.reading import newest_events, read_facts
 from recray.event_log.records import WANTED, Event, Fact
 from recray.serve.events.told import Availability, Content, Told
 
+CONCERNING = WANTED | {"dismissal"}
 MOST = 500_000  # events: so many more may come before a hub is full
 
 
 def concerning_versions(told: Iterable[Told]) -> list[Told]:
-    """Without what is no part of histories, seen items and counts."""
-    return [one for one in told if not isinstance(one, Event) or one.kind in WANTED]
+    """Without what they make no use of."""
+    return [one for one in told if not isinstance(one, Event) or one.kind in CONCERNING]
 
 
 def facts_of(told: Iterable[Told], now: float) -> list[Fact]:

@@ -11,12 +11,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from recray.serve.events.hub import MOST_AT_ONCE, MOST_KEPT, Batch, HubFullError
-from recray.serve.events.told import Availability, Content, Event, Told, id_of
+from recray.serve.events.told import Availability, Content, Event, Gone, Told, id_of
 
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 2.0
-_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Event, Availability, Content)}
+NOBODY = "null"  # in the place of what somebody did who is gone
+_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Event, Availability, Content, Gone)}
 # One step for Redis: looked at and added to by nobody else in between.
 _APPEND = """
 if redis.call('EXISTS', KEYS[1]) == 0 then  -- also where somebody deleted it
@@ -65,6 +66,9 @@ class RedisHub:
         self._append = self._redis.register_script(_APPEND)
 
     def append(self, told: Sequence[Told]) -> int:
+        for one in told:
+            if isinstance(one, Gone):
+                self._forget(one.user_id)
         values = [(id_of(one) or "", json.dumps([type(one).__name__.lower(), *one])) for one in told]
         flat = [text for value in values for text in value]
         keys = [self._key, f"{self._key}:ids", self._name_key]
@@ -72,6 +76,15 @@ class RedisHub:
         if taken < 0:
             raise HubFullError(f"{self._redis.llen(self._key):,} of at most {self._most:,} are kept")
         return taken
+
+    def _forget(self, user_id: str) -> None:
+        values = self._redis.lrange(self._key, 0, -1)
+        assert isinstance(values, list)
+        for place, value in enumerate(values):
+            one = _told(value)
+            if isinstance(one, Event) and one.user_id == user_id:
+                self._redis.lset(self._key, place, NOBODY)
+                self._redis.srem(f"{self._key}:ids", one.event_id)
 
     def after(self, number: int, hub: str) -> Batch:
         # A name that was lost is the one that it had: else all would be heard again.
@@ -81,10 +94,8 @@ class RedisHub:
         values = self._redis.lrange(self._key, first, first + MOST_AT_ONCE - 1)
         assert isinstance(values, list)
         told = [one for value in values if (one := _told(value)) is not None]
-        if len(told) < len(values):
-            log.warning(
-                "%s: %d entries cannot be read and are passed over", self._key, len(values) - len(told)
-            )
+        if unread := len(values) - len(told) - values.count(NOBODY):
+            log.warning("%s: %d entries cannot be read and are passed over", self._key, unread)
         return Batch(name, first + len(values), told)
 
 

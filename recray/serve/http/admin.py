@@ -15,7 +15,7 @@ from recray.serve.http.answers import Done
 from recray.serve.http.metrics import GatewayMetrics
 from recray.serve.http.raw import header, request_id_of
 from recray.serve.http.replies import OF_A_BODY, PlainRoute, body_of, json_body, problems, reply
-from recray.serve.http.requests import RequestError, parse
+from recray.serve.http.requests import RawId, RequestError, parse
 from recray.serve.http.traffic_answers import Traffic
 from recray.store.journal import TurnAction
 
@@ -102,6 +102,10 @@ class Refuse(OfRunning):
     action = "refuse"
 
 
+class Forget(Change):
+    user_id: RawId = Field(description="its raw id; it does not stand in the journal")
+
+
 CHANGES: dict[str, type[Change]] = {
     "promote": Promotion,
     "rollback": Rollback,
@@ -113,6 +117,7 @@ CHANGES: dict[str, type[Change]] = {
     "resume": Resume,
     "stop": Stop,
     "refuse": Refuse,
+    "forget": Forget,
 }
 SAID = {
     "promote": "Points production at a version.",
@@ -125,6 +130,7 @@ SAID = {
     "resume": "Goes on with a paused experiment; each user gets the arm of before.",
     "stop": "Ends an experiment.",
     "refuse": "Ends an experiment, and its last arm does not come back but by force.",
+    "forget": "Deletes what was shown to a user and what it did. What versions have learnt of it they keep.",
 }
 
 

@@ -188,6 +188,28 @@ class Scores(TypedDict):
 
 
 @told_in_words
+class TakenDown(TypedDict):
+    """What the log of this node took down since its process began."""
+
+    events: int
+    """that were new"""
+    repeated: int
+    """events whose id was known"""
+    answers: int
+    """that were shown"""
+    waiting: int
+    """events and answers that wait for the disk"""
+    commits: int
+    """to the disk"""
+    commit_s: float
+    """seconds that all of them took"""
+    unsent: int
+    """answers of this replica that the log has not got yet"""
+    lost: int
+    """answers of this replica for which there was no room any more"""
+
+
+@told_in_words
 class Health(TypedDict):
     """Answer of ``GET /health``."""
 
@@ -204,6 +226,8 @@ class Health(TypedDict):
     """ISO 8601, UTC: the newest event that is known; null: no events are"""
     age_s: int | None
     """seconds since then"""
+    log: TakenDown | None
+    """of what is shown and told; null: it is not taken down, or nothing was yet"""
 
 
 @told_in_words

@@ -1,6 +1,7 @@
 """What a serving application may be told: events, what items are, and what can be had."""
 
 import time
+import uuid
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -34,7 +35,8 @@ class EventBody(BaseModel):
     )
     kind: Kind = Field(
         "click",
-        description=f"{', '.join(sorted(WANTED))} are part of histories and counts; others are taken down",
+        description=f"{', '.join(sorted(WANTED))} are part of histories and counts; what is "
+        "dismissed does not come back to that user; others are taken down",
     )
     request_id: Annotated[str, StringConstraints(min_length=1, max_length=100, strict=True)] | None = Field(
         None, description="of the answer that showed the item: experiments go by it"
@@ -71,7 +73,7 @@ class EventsRequest(BaseModel):
             item_id=str(body.item_id),
             value=1.0 if value is None else float(value),
             at=float(min(at, int(now))),  # by a clock that is ahead of ours: it happened now
-            event_id=body.event_id or (f"{key}:{place}" if key else ""),
+            event_id=body.event_id or (f"{key}:{place}" if key else uuid.uuid4().hex),
             kind=body.kind,
             request_id=body.request_id,
             received=now,

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 from recray.serve.http import answers
 from recray.serve.http.bodies import REFUSED
+from recray.serve.http.log_metrics import LogMetrics
 from recray.serve.http.tracing import note_stages
 
 # Stages take tenths of a millisecond, a full catalogue scan tens of milliseconds, a queue seconds.
@@ -108,6 +109,8 @@ class GatewayMetrics:
         self._degraded = Gauge(
             "recray_degraded", "1 where a newer version does not load.", registry=self.registry
         )
+        self._log = LogMetrics()
+        self.registry.register(self._log)
         # Looking a label up costs more than counting: what the hot path uses is kept.
         self._recommended = self._requests.labels("recommend", "200")
         self._stages: dict[str, Histogram] = {}
@@ -162,4 +165,5 @@ class GatewayMetrics:
         for role, served in health["serving"].items():
             self._version.labels(role, served["name"], str(served["version"]), served["digest"]).set(1)
         self._degraded.set(health["status"] != "ok")
+        self._log.now = health["log"]
         return generate_latest(_OfReplica(self.registry))

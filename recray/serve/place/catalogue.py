@@ -95,6 +95,12 @@ class Catalogue:
         history_N = self._rows("history", request.history or (), request.strict)
         exclude_N = self._rows("exclude", request.exclude, request.strict)
         exclude_ids = exclude_N[exclude_N >= 0]
+        if (
+            request.user_id is not None
+            and self.live
+            and (gone := self.live.dismissed_by(str(request.user_id)))
+        ):
+            exclude_ids = np.concatenate([exclude_ids, np.array(sorted(gone), np.int64)])
         unknown: answers.Unknown = {
             "history": _unknown(request.history or (), history_N),
             "exclude": _unknown(request.exclude, exclude_N),

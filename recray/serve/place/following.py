@@ -41,7 +41,12 @@ class FollowingService:
             "problem": not_ready or problem,
             "known_until": newest,
             "age_s": None if until is None else max(0, int(time.time()) - until),
+            "log": self.log(),
         }
+
+    def log(self) -> answers.TakenDown | None:
+        """Of what is shown and told; None where it is not taken down."""
+        return None
 
     def not_ready(self) -> str | None:
         """Why this process should not be asked; None where it can answer and follows the store."""

@@ -15,10 +15,10 @@ from recray.serve.events.feed import Feed
 from recray.serve.events.growing import MOST_ITEMS, Growing
 from recray.serve.events.hub import Hub, HubFullError
 from recray.serve.events.recorded import concerning_versions, facts_of
-from recray.serve.events.told import Availability, Content, Event, Told
+from recray.serve.events.told import Availability, Content, Event, Gone, Told
 from recray.serve.follower import Follower, Loaded
 from recray.serve.http import answers
-from recray.serve.http.admin import Change, Promotion, Rollback
+from recray.serve.http.admin import Change, Forget, Promotion, Rollback
 from recray.serve.http.live_requests import ItemRequest
 from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest, RequestError
@@ -116,7 +116,7 @@ class HearingService(FollowingService, Generic[T]):
             made = await self._router.recommend(request, request_id, production)
         if self._recorder and is_counted(request):
             took_ms = (time.perf_counter() - began) * 1e3
-            self._recorder.note(Given(request_id, request, made, time.time(), took_ms))
+            self._recorder.note_given(Given(request_id, request, made, time.time(), took_ms))
         return made.answer
 
     async def _answer(
@@ -203,7 +203,7 @@ class HearingService(FollowingService, Generic[T]):
             if self._reporter and isinstance(one, Event) and one.request_id is not None:
                 self._reporter.note(one)
         rows, new = self.catalogue.item_rows, {one.item_id for one in told if isinstance(one, Content)}
-        others = {one.item_id for one in told if one.item_id not in rows} - new
+        others = {one.item_id for one in told if not isinstance(one, Gone)} - rows.keys() - new
         unknown = {item for item in others if not self.growing.has_been_told_of(item)}
         return {
             "accepted": len(told) - repeated,
@@ -238,10 +238,41 @@ class HearingService(FollowingService, Generic[T]):
         """
         Raises:
             ConfigError: it cannot be done as things stand.
+            RequestError: 503, a user is not forgotten yet.
         """
+        if isinstance(change, Forget):
+            self._forget(str(change.user_id))
+            return
         if self._desk is None and not isinstance(change, Promotion | Rollback):
             raise ConfigError(f"experiments are on production, and {self._config.name} is followed here")
         carry_out(Operations(self._config.open_store(), self._config.application, change.by), change)
+
+    def _forget(self, user_id: str) -> None:
+        time.sleep(2 * Recorder.every_s)  # what replicas were about to hand over comes before
+        try:
+            if self._keeper:
+                self._keeper.forget(user_id)
+            self._hub.append([Gone(user_id)])
+        except Exception as error:  # of whatever kind a log or a hub elsewhere has
+            log.exception("a user could not be forgotten")
+            reason = f"{type(error).__name__}: it is not all deleted yet: send it again in a while"
+            raise RequestError(503, "not_forgotten", reason) from None
+        self._feed.wake()
+
+    def log(self) -> answers.TakenDown | None:
+        recorder = self._recorder
+        if recorder is None or (numbers := recorder.numbers) is None:
+            return None
+        return {
+            "events": numbers.events,
+            "repeated": numbers.repeated,
+            "answers": numbers.answers,
+            "waiting": numbers.waiting,
+            "commits": numbers.commits,
+            "commit_s": round(numbers.commit_s, 3),
+            "unsent": recorder.waiting,
+            "lost": recorder.dropped,
+        }
 
     def problem(self) -> str | None:
         loaded = self._serves.loaded
@@ -251,7 +282,7 @@ class HearingService(FollowingService, Generic[T]):
             or (loaded.content.problem if loaded else None)
             or self._arms.problem
             or (self._reporter.problem if self._reporter else None)
-            or (self._recorder.problem if self._recorder else None)
+            or (self._recorder.says() if self._recorder else None)
         )
 
     def stop(self) -> None:

@@ -21,6 +21,7 @@ from recray.serve.traffic.recorder import Keeper
 
 NAMESPACE = "recray-logs"
 ANSWER_WITHIN_S = 10.0
+FORGOTTEN_WITHIN_S = 600.0
 AT_ONCE = 64  # calls that share commits
 MOST_OF_ONE_HOST = 100
 
@@ -43,7 +44,7 @@ class ActorLog:
     """A log in an actor on this node, which Ray starts again where it dies."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        node = ray.get_runtime_context().get_node_id()
+        self._application, node = config.application, ray.get_runtime_context().get_node_id()
         # Whoever comes first starts it.
         named = {"name": f"{config.application}@{node}", "namespace": NAMESPACE, "get_if_exists": True}
         here = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -66,7 +67,11 @@ class ActorLog:
         _answered(self._actor.expose.remote(list(answers)), NoneType)
 
     def forget(self, user_id: str) -> None:
-        _answered(self._actor.forget.remote(user_id), NoneType, within_s=600.0)
+        """At all nodes of the cluster."""
+        for name in _names():
+            if name.rpartition("@")[0] == self._application:
+                forgotten = ray.get_actor(name, NAMESPACE).forget.remote(user_id)
+                _answered(forgotten, NoneType, FORGOTTEN_WITHIN_S)
 
     def numbers(self) -> LogNumbers:
         return _answered(self._actor.numbers.remote(), LogNumbers)
@@ -89,9 +94,14 @@ def log_of(config: ServiceConfig) -> Keeper | None:
 
 def end_logs() -> None:
     """Ends those of this cluster, when what was handed over is written."""
-    for named in ray.util.list_named_actors(all_namespaces=True):
-        if named["namespace"] == NAMESPACE:
-            actor = ray.get_actor(named["name"], NAMESPACE)
-            with suppress(Exception):  # whatever keeps it from that, it ends
-                ray.get(actor.close.remote(), timeout=ANSWER_WITHIN_S)
-            ray.kill(actor)
+    for name in _names():
+        actor = ray.get_actor(name, NAMESPACE)
+        with suppress(Exception):  # whatever keeps it from that, it ends
+            ray.get(actor.close.remote(), timeout=ANSWER_WITHIN_S)
+        ray.kill(actor)
+
+
+def _names() -> list[str]:
+    """Of the logs of this cluster: APPLICATION@NODE."""
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return [one["name"] for one in named if one["namespace"] == NAMESPACE]

@@ -1,5 +1,6 @@
 """Takes down each answer that is given, as it was given."""
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -9,6 +10,8 @@ from recray.event_log.writer import LogNumbers
 from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.sender import Sender
+
+ASK_EVERY_S = 2.0
 
 
 class Keeper(Protocol):
@@ -33,24 +36,39 @@ class Given(NamedTuple):
     took_ms: float
 
 
-class Recorder(Sender[Given]):
-    """Hands answers to the log of this node, and knows how that does."""
+class Recorder(Sender[Answer]):
+    """Hands answers to the log of this node, and knows how that does.
+
+    They are made bytes at once, while a processor has them at hand: that takes a hundredth of a request, and
+    what waits is little, and of no concern to the garbage collector.
+    """
 
     what = "what is shown"
+    every_s = 0.5  # each time costs this process and the log as much as a request
 
     def __init__(self, keeper: Keeper) -> None:
         super().__init__()
         self._keeper = keeper
         self.numbers: LogNumbers | None = None  # as of the last time
+        self._ask_at = 0.0  # monotonic time
 
-    def hand_over(self, noted: Sequence[Given]) -> None:
+    def note_given(self, given: Given) -> None:
+        self.note(encoded(exposure_of(given)))
+
+    def says(self) -> str | None:
+        """What is wrong with the log, or with handing over to it."""
+        return self.problem or (self.numbers.problem if self.numbers else None)
+
+    def hand_over(self, noted: Sequence[Answer]) -> None:
         if noted:
-            self._keeper.expose([encoded(exposure_of(given)) for given in noted])
-        self.numbers = self._keeper.numbers()
+            self._keeper.expose(noted)
+        now = time.monotonic()
+        if now >= self._ask_at or (self.numbers and self.numbers.problem):
+            self.numbers, self._ask_at = self._keeper.numbers(), now + ASK_EVERY_S
 
 
 def exposure_of(given: Given) -> Exposure:
-    """What is left to do when nobody waits for it."""
+    """As the log keeps it."""
     request, answer, went_by = given.request, given.made.answer, given.made.went_by
     arm = answer.get("arm")
     items = tuple(

@@ -1,0 +1,131 @@
+"""What an application showed and was told: how much of it there is, and how somebody is taken out of it."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from recray.cli.listing import Listing
+from recray.config import ConfigError
+from recray.paths import events_dir
+
+if TYPE_CHECKING:
+    from recray.event_log.writer import LogWriter
+
+TOKEN = "RECRAY_ADMIN_TOKEN"
+ANSWER_WITHIN_S = 900.0
+
+
+@dataclass(frozen=True)
+class Events:
+    """What an application showed and was told; or take a user out of it."""
+
+    name: tyro.conf.Positional[str]
+    """The application's bundle, as `recray versions` lists it."""
+    attribution: float = 1_800.0
+    """Seconds after an answer within which an event belongs to it."""
+    forget: str = ""
+    """A user of whom everything is deleted, for good; it asks for --yes."""
+    yes: bool = False
+    """It is meant."""
+    server: str = ""
+    """Where the application is served, as in http://localhost:8000: while it is, only it can forget."""
+    compact: bool = False
+    """Move what is live into partitions now; a server does it by itself every minute."""
+    json: Annotated[bool, tyro.conf.arg(help="Print JSON instead of a table.")] = False
+
+    def __call__(self) -> Listing:
+        folder = events_dir() / self.name
+        if self.forget and not self.yes:
+            raise ConfigError(f"everything of user {self.forget!r} would be deleted for good: add --yes")
+        if self.forget and self.server:
+            _ask_to_forget(self.server, self.forget)
+        elif self.forget:
+            for log in _logs(folder):
+                with closing(log):
+                    log.forget(self.forget)
+        if self.compact:
+            for log in _logs(folder):
+                with closing(log):
+                    log.compact()
+        return Listing(
+            f"events in {folder}, {_size(folder) / 2**20:.1f} MiB", counts(folder, self.attribution)
+        )
+
+
+def counts(folder: Path, attribution_s: float) -> list[dict[str, Any]]:
+    """Answers, and events by kind and by whether they belong to one."""
+    import polars as pl
+
+    from recray.event_log.claims import marked
+    from recray.event_log.reading import read
+
+    log = read(folder)
+    answers = log.shown["request_id"].n_unique()
+    newest: Any = log.shown["at"].max()
+    shown = {"what": "answers", "mark": "", "number": answers, "newest": _moment(newest)}
+    of_kinds = (
+        marked(log, attribution_s)
+        .group_by("kind", "mark")
+        .agg(pl.len(), pl.col("at").max())
+        .sort("kind", "mark")
+    )
+    return [
+        shown,
+        *(
+            {"what": kind, "mark": mark, "number": number, "newest": _moment(at)}
+            for kind, mark, number, at in of_kinds.iter_rows()
+        ),
+    ]
+
+
+def _moment(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _logs(folder: Path) -> Iterator["LogWriter"]:
+    """Of every node that wrote one, held while it is worked on.
+
+    Raises:
+        ConfigError: somebody writes one of them now.
+    """
+    from recray.event_log.live import LIVE, HeldError
+    from recray.event_log.writer import LogWriter
+
+    for file in sorted((folder / LIVE).glob("*.sqlite")):
+        try:
+            yield LogWriter(folder, file.stem)
+        except HeldError as error:
+            raise ConfigError(f"{error}: it is served now; --forget then takes --server URL") from None
+
+
+def _ask_to_forget(server: str, user_id: str) -> None:
+    """
+    Raises:
+        ConfigError: the server does not do it; says why.
+    """
+    token = os.environ.get(TOKEN, "")
+    request = urllib.request.Request(
+        f"{server.rstrip('/')}/admin/forget",
+        json.dumps({"user_id": user_id}).encode(),
+        {"content-type": "application/json", "authorization": f"Bearer {token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S):
+            pass
+    except urllib.error.HTTPError as error:
+        raise ConfigError(f"{server} refuses: {json.load(error).get('message', error.reason)}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{server} does not answer ({error}): is it served there?") from None

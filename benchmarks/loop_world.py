@@ -47,7 +47,7 @@ class Told(NamedTuple):
 def world_of(seed: int) -> World:
     return World(
         WorldConfig(
-            truth=SyntheticConfig(num_users=400, num_items=300, events_per_user=9.0, days=90, seed=seed)
+            truth=SyntheticConfig(num_users=400, num_items=1_500, events_per_user=9.0, days=90, seed=seed)
         )
     )
 

@@ -16,15 +16,17 @@ from recray.event_log.records import Drawn, Event, Exposure
 from recray.event_log.tables import encoded
 from recray.event_log.writer import LogWriter
 from recray.features.candidates import CandidateConfig
+from recray.features.examples import load_examples
 from recray.models.gbdt import GBDTConfig
-from recray.pipelines.feedback import FeedbackConfig
+from recray.pipelines.feedback import FeedbackConfig, build_feedback
 from recray.pipelines.gates import GateConfig, metric_gate, require
 from recray.pipelines.lineage import trace
 from recray.pipelines.retrain import RetrainConfig, Retrained, retrain, rounds
 from recray.pipelines.same_queries import Contender, ask_the_same
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_again, run_for
-from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
+from recray.recipes.ranker import DLRM_RANKER, GBDT_RANKER, DLRMRankerRun, GBDTRankerRun
+from recray.recipes.ranking_data import HOLDOUT, TRAIN
 from recray.schema import DataError
 from recray.store import Store, run_record
 from recray.train.context import LaunchConfig
@@ -237,3 +239,31 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)[0]["recipe"] == "gbdt_ranker"
     assert main(["retrain", "nobody"]) == 2
     assert "nobody stays as it is: production: no bundle 'nobody'" in capsys.readouterr().err
+
+
+def test_a_network_learns_the_lists_too_but_not_those_of_users_held_out(store: Store) -> None:
+    _, run = run_again(store.open(NAME, 1))
+    assert isinstance(run, GBDTRankerRun)
+    made = build_feedback(NAME, run.data.dataset, CONFIG.feedback, until=serve_a_day(0, by_taste))
+    again, popular = run_again(store.resolve(store.open(NAME, 1).manifest.requires["retriever"]))
+    retriever = train(again, override(popular, {"data.dataset": made.dataset}), LOCAL, store).bundle.manifest
+    plain = DLRMRankerRun(
+        data=DataConfig(dataset=made.dataset),
+        retriever=retriever.name,
+        candidates=run.candidates,
+        holdout=0.3,
+        refit=False,
+    )
+    alone = DLRM_RANKER.open(plain)
+    logged = DLRM_RANKER.open(override(plain, {"logged.folder": str(made.folder)}))
+    rows = {
+        (file, data): len(load_examples(data.folder / file).labels_N)
+        for file in (TRAIN, HOLDOUT)
+        for data in (alone, logged)
+    }
+    more = [rows[file, logged] - rows[file, alone] for file in (TRAIN, HOLDOUT)]
+    assert more[0] > more[1] > 0
+    run_of_it = override(plain, {"logged.folder": str(made.folder), "loop.epochs": 1})
+    trained = train(DLRM_RANKER, run_of_it, LOCAL, store)
+    assert trained.bundle.manifest.model == "dlrm"
+    assert run_record(trained.bundle).feedback["lists"] == made.origin.lists

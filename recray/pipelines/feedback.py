@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from recray import paths
-from recray.config import to_dict
+from recray.config import ConfigError, to_dict
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
 from recray.data.logged.dataset import dataset_name, interactions, require_clock, write_dataset
@@ -23,6 +23,7 @@ from recray.event_log.claims import marked
 from recray.event_log.forgotten import FILE, Forgotten
 from recray.event_log.reading import Log, read
 from recray.folders import build_once, digest, file_sha256
+from recray.pipelines.examined import examined_ranks
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def build_feedback(
     new = found.since(since)
     data = load_or_prepare(base)
     require_clock(data)
-    origin = _origin(application, base, data, config, new, since, until)
+    origin = _with_examined(_origin(application, base, data, config, new, since, until), found.rows)
     rows = ranked_rows(found.rows, found.left_out, since, until)
     more = interactions(new.events, new.left_out)
     if more.is_empty():
@@ -119,6 +120,14 @@ def build_feedback(
 
     build_once(target, lambda made: (made / ORIGIN).is_file(), build)
     return Feedback(target, dataset_name(target, data), read_origin(target))
+
+
+def _with_examined(origin: Origin, rows: pl.DataFrame) -> Origin:
+    """By all of the log: what people look at does not depend on which lists are new."""
+    try:
+        return replace(origin, examined=examined_ranks(rows))
+    except ConfigError as error:
+        return replace(origin, not_examined=str(error))
 
 
 def _origin(

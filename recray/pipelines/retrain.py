@@ -45,8 +45,12 @@ class RetrainConfig:
     gates: GateConfig = field(default_factory=GateConfig)
     share: float = 1.0
     """Of the logged lists that the ranker learns from; 0: none of them."""
+    alone: bool = True
+    """The ranker learns from logged lists alone: of a retriever's candidates those that were never shown stand
+    as if nobody wanted them, and what is learnt is what was shown (docs/loop.md)."""
     examined: tuple[float, ...] = ()
-    """How likely each rank is looked at: lists weigh the inverse. None: all count alike."""
+    """How likely each rank is looked at: outcomes weigh the inverse. None: as the log tells where lists were
+    drawn, else all count alike."""
     then: Then = "candidate"
     """candidate: the name points at it. canary: some users see it. promote: production points at it."""
 
@@ -204,7 +208,8 @@ def _ranker(
         changes |= {
             "logged.folder": str(feedback.folder),
             "logged.share": config.share,
-            "logged.examined": config.examined,
+            "logged.alone": config.alone,
+            "logged.examined": config.examined or feedback.origin.examined,
         }
     return train(recipe, override(run, changes), where, store).bundle
 

@@ -192,8 +192,12 @@ def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
     if run.logged.folder:
         shown = _shown(run, stages.data, rows.feature_names, data.learn)
         log.info("and from %d lists that were shown", len(shown.user_ids_Q))
-        rows = joined([rows, shown.examples], [len(users_B), len(shown.user_ids_Q)])
-        users_N = np.concatenate([users_N, shown.user_ids_Q[shown.examples.query_ids_N]])
+        of_shown_N = shown.user_ids_Q[shown.examples.query_ids_N]
+        if run.logged.alone and len(shown.user_ids_Q):
+            rows, users_N = shown.examples, of_shown_N
+        else:
+            rows = joined([rows, shown.examples], [len(users_B), len(shown.user_ids_Q)])
+            users_N = np.concatenate([users_N, of_shown_N])
     held_out_N = np.isin(users_N, held_out)
     if data.has_holdout:
         save_examples(rows.select(held_out_N), folder / HOLDOUT)

@@ -29,6 +29,8 @@ class Origin:
     report: LogReport
     report_digest: str
     settings: dict[str, Any] = field(default_factory=dict)
+    examined: tuple[float, ...] = ()  # how likely each rank is looked at, relative to the first
+    not_examined: str = ""  # why that could not be told
 
     def lineage(self) -> dict[str, Any]:
         """What a version made of it carries."""

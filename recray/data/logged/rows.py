@@ -33,7 +33,10 @@ class LoggedConfig:
     examined: tuple[float, ...] = ()
     """How likely each rank is looked at, from the first on (the last holds for all below): a list counts as
     much as its outcomes were unlikely to be seen. None: all lists count alike."""
-    most_weight: float = 10.0
+    alone: bool = False
+    """Learn from them alone: among a retriever's candidates what was never shown stands as if nobody wanted
+    it, and who learns that shows again what was shown."""
+    most_weight: float = 5.0
     """Of an outcome at a rank that hardly anybody looks at."""
 
     def __post_init__(self) -> None:

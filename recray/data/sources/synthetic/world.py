@@ -1,9 +1,9 @@
 """A simulated world: users of the planted truth who come back, are shown lists and answer them.
 
 Click model: a dynamic Bayesian network (Chapelle & Zhang, A dynamic Bayesian network click model for web
-search ranking, WWW 2009; Chuklin, Markov & de Rijke, Click models for web search, 2015, section 3.7) whose user also
-looks at each place less and less by itself, as in a position-based model (ibid., section 3.1). With a(k) the
-chance that the item at place k attracts:
+search ranking, WWW 2009; Chuklin, Markov & de Rijke, Click models for web search, 2015, section 3.7) whose
+user also looks at each place less and less by itself, as in a position-based model (ibid., section 3.1). With
+a(k) the chance that the item at place k attracts:
 
     click(k) = looked(k) a(k)        looked(1) = 1        looked(k+1) = looked(k) g (1 - s a(k))
 

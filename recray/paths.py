@@ -28,6 +28,10 @@ def events_dir() -> Path:
     return home() / "events"
 
 
+def feedback_dir() -> Path:
+    return home() / "feedback"
+
+
 def raw_dirs() -> list[Path]:
     """Folders searched for raw files, first match wins; the last one is where downloads go."""
     named = os.environ.get("RECRAY_RAW_DIR")

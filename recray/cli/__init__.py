@@ -10,6 +10,7 @@ import tyro
 
 from recray.cli.events import Events
 from recray.cli.listing import Listing, render
+from recray.cli.retrain import Retrain, Trace
 from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
 from recray.config import ConfigError
 from recray.schema import DataError
@@ -195,6 +196,8 @@ Command = (
     | Versions
     | Promote
     | Rollback
+    | Retrain
+    | Trace
     | Traffic
     | Canary
     | AB

@@ -19,10 +19,10 @@ from recray.bundles.promotion import promote
 from recray.cli import guarded
 from recray.cli.jobs import refuse_moved
 from recray.cli.show import document, show
-from recray.config import ConfigError, from_dict
+from recray.config import ConfigError
 from recray.folders import write_whole
 from recray.pipelines.train import train
-from recray.recipes import RECIPES, run_for
+from recray.recipes import RECIPES, run_again, run_for
 from recray.store import Bundle, Store, run_record
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
@@ -135,10 +135,10 @@ def _again(recipe: AnyRecipe, reference: str) -> Run:
         raise ConfigError(
             f"--from {reference!r}: name a version as NAME:NUMBER, as `recray versions` lists them"
         )
-    record = run_record(Store().open(name, version))
-    if record.recipe != recipe.name:
-        raise ConfigError(f"{reference} was made by {record.recipe!r}: repeat it with that recipe's job")
-    return from_dict(type(_some(recipe)), record.settings)
+    made_by, run = run_again(Store().open(name, version))
+    if made_by.name != recipe.name:
+        raise ConfigError(f"{reference} was made by {made_by.name!r}: repeat it with that recipe's job")
+    return run
 
 
 def _compare_data(reference: str, again: Bundle) -> None:

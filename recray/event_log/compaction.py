@@ -1,8 +1,8 @@
 """Moves rows from the live file into partitions; stopped at any step, every row is in one of them or both."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -46,9 +46,12 @@ def compact(log: Writes, keep_days: int) -> int:
     return moved
 
 
-def partitions_locked(folder: Path) -> AbstractContextManager[None]:
-    """One at a time changes files that are there, of whichever node."""
-    return locked(folder / ".partitions.lock")
+@contextmanager
+def partitions_locked(folder: Path) -> Iterator[None]:
+    """One at a time changes files, of whichever node; what another one began and was killed at is gone."""
+    with locked(folder / ".partitions.lock"):
+        partitions.remove_unfinished(folder)
+        yield
 
 
 def _move(log: Writes, table: Table) -> int:

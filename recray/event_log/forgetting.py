@@ -4,25 +4,73 @@ Events go before answers: until the last event is gone that claims an answer of 
 whose it was.
 """
 
+from collections.abc import Callable
+from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
 from recray.event_log.compaction import Writes, partitions_locked
 from recray.event_log.forgotten import Forgotten
-from recray.event_log.live import Table
+from recray.event_log.live import LIVE, HeldError, LiveFile, Table, held
 from recray.event_log.partitions import TABLES, partitions, replace
+
+T = TypeVar("T")
 
 
 def forget(log: Writes, user_id: str) -> None:
-    """In the live file of this node, and in the partitions of all: what others have not compacted, each
-    forgets itself.
+    """In the partitions, and in the live files of this node and of those that nobody writes; other nodes
+    see to theirs themselves, within a minute.
 
     Raises:
         DataError: a file is damaged or the disk is full; it goes on when a log of the folder is next opened.
     """
     forgotten = Forgotten(log.folder)
-    forgotten.begin(user_id)
+    others = [file.stem for file in (log.folder / LIVE).glob("*.sqlite") if file.stem != log.node]
+    asked = forgotten.begin(user_id, [log.node, *others])
+    _delete(log, user_id)
+    forgotten.end(log.node, asked)
+    for node in others:
+        with suppress(HeldError), _Idle(log.folder, node) as idle:
+            go_on(idle)
+
+
+def go_on(log: Writes) -> None:
+    """Ends the deletions that were interrupted, or that another node began."""
+    forgotten = Forgotten(log.folder)
+    if asked := forgotten.asked(log.node):
+        users = log.do(lambda live: live.users()) | _users(log.folder)
+        for user_id in forgotten.among(users, asked):
+            _delete(log, user_id)
+        forgotten.end(log.node, asked)
+
+
+class _Idle:
+    """A node that no process writes.
+
+    Raises, when it is entered:
+        HeldError: one does.
+    """
+
+    def __init__(self, folder: Path, node: str) -> None:
+        self.folder, self.node = folder, node
+        self._held = ExitStack()
+
+    def __enter__(self) -> "_Idle":
+        self._held.enter_context(held(self.folder, self.node))
+        self._live = self._held.enter_context(closing(LiveFile(self.folder, self.node)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def do(self, work: Callable[[LiveFile], T], size: int = 0, *, alone: bool = False) -> T:
+        with nullcontext() if alone else self._live.whole():
+            return work(self._live)
+
+
+def _delete(log: Writes, user_id: str) -> None:
     with partitions_locked(log.folder):
         answers = _found(log.folder, "shown", pl.col("user_id") == user_id, "request_id")
         answers += log.do(lambda live: live.answers_of(user_id))
@@ -34,14 +82,6 @@ def forget(log: Writes, user_id: str) -> None:
         _remove(log.folder, "shown", of_user)
         log.do(lambda live: live.forget_answers(user_id))
         log.do(lambda live: live.tidy(), alone=True)
-    forgotten.end(user_id)
-
-
-def go_on(log: Writes) -> None:
-    """Ends the deletions that were interrupted."""
-    forgotten = Forgotten(log.folder)
-    for user_id in forgotten.unfinished(log.do(lambda live: live.users()) | _users(log.folder)):
-        forget(log, user_id)
 
 
 def _found(folder: Path, table: Table, which: pl.Expr, column: str) -> list[str]:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,31 @@ class Forgotten:
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
 
-    def begin(self, user_id: str) -> None:
-        """From now on it counts as forgotten; whoever opens the log goes on with it until ``end``."""
-        self._put(user_id, is_done=False)
+    def begin(self, user_id: str, nodes: Sequence[str]) -> frozenset[str]:
+        """From now on it counts as forgotten; each of these nodes has to delete what it has.
 
-    def end(self, user_id: str) -> None:
-        self._put(user_id, is_done=True)
+        Returns its digest.
+        """
+        with self._changed() as known:
+            digest = _digest(known["salt"], user_id)
+            known["users"][digest] = {"at": time.time(), "nodes": list(nodes)}
+        return frozenset({digest})
 
-    def unfinished(self, user_ids: Iterable[str]) -> list[str]:
-        """Those whose deletion began and did not end."""
-        known = self._read()
-        pending = {digest for digest, one in known["users"].items() if not one["is_done"]}
-        return [user for user in user_ids if _digest(known["salt"], user) in pending] if pending else []
+    def asked(self, node: str) -> frozenset[str]:
+        """Digests of those whose rows a node has not deleted yet."""
+        return frozenset(digest for digest, one in self._read()["users"].items() if node in one["nodes"])
+
+    def among(self, user_ids: Iterable[str], digests: frozenset[str]) -> list[str]:
+        """Those who are meant."""
+        salt = self._read()["salt"]
+        return [user for user in user_ids if _digest(salt, user) in digests]
+
+    def end(self, node: str, digests: frozenset[str]) -> None:
+        """A node has nothing of them any more."""
+        with self._changed() as known:
+            for digest in digests:
+                one = known["users"][digest]
+                one["nodes"] = [each for each in one["nodes"] if each != node]
 
     def without(self, table: pl.DataFrame, user: str, at: str) -> pl.DataFrame:
         """What is left of other data when their events until then are left out.
@@ -43,18 +57,19 @@ class Forgotten:
         known = self._read()
         if not known["users"]:
             return table
-        users = table[user].unique().cast(pl.String)
-        asked = [known["users"].get(_digest(known["salt"], one), {}).get("at") for one in users]
-        until = pl.DataFrame({user: table[user].unique(), "_forgotten": pl.Series(asked, dtype=pl.Float64)})
+        users = table[user].drop_nulls().unique()  # once: its order is another one each time
+        asked = [known["users"].get(_digest(known["salt"], str(one)), {}).get("at") for one in users]
+        until = pl.DataFrame({user: users, "_forgotten": pl.Series(asked, dtype=pl.Float64)})
         kept = table.join(until, on=user, how="left", maintain_order="left").filter(
             pl.col("_forgotten").is_null() | (pl.col(at) > pl.col("_forgotten"))
         )
         return kept.drop("_forgotten")
 
-    def _put(self, user_id: str, *, is_done: bool) -> None:
+    @contextmanager
+    def _changed(self) -> Iterator[dict[str, Any]]:
         with locked(self._file.with_name(f".{FILE}.lock")):
             known = self._read()
-            known["users"][_digest(known["salt"], user_id)] = {"at": time.time(), "is_done": is_done}
+            yield known
             write_whole(self._file, json.dumps(known).encode())
 
     def _read(self) -> dict[str, Any]:

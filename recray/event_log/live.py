@@ -174,9 +174,10 @@ class LiveFile:
         self._connection.execute("delete from shown where user_id = ?", (user_id,))
 
     def tidy(self) -> None:
-        """Not a byte of what was deleted is left in the file or beside it."""
+        """Not a byte of what was deleted is left in the file or beside it, also when the power goes now."""
         self._connection.execute("vacuum")
         self._connection.execute("pragma wal_checkpoint(truncate)")
+        fsync(self._file.with_name(f"{self._file.name}-wal"))  # SQLite leaves that it was cut to later
 
     def close(self) -> None:
         self._connection.close()

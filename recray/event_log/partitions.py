@@ -101,6 +101,13 @@ def remove_old(folder: Path, keep_days: int) -> None:
                 file.path.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Files that were being written when their writer was killed; of whoever holds the partitions' lock."""
+    for table in TABLES:
+        for path in (folder / table).glob("day=*/hour=*/.*.new"):
+            path.unlink()
+
+
 def replace(path: Path, frame: pl.DataFrame) -> None:
     """A file's rows by others of the same range; readers see the ones or the others."""
     _put(frame, path)

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +18,7 @@ from recray.event_log.compaction import compact
 from recray.event_log.forgetting import forget, go_on
 from recray.event_log.live import LiveFile, held
 from recray.event_log.records import Event, Fact, Recorded
+from recray.event_log.sinks import Sending, Sink
 from recray.event_log.tables import Answer
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class LogNumbers(NamedTuple):
     commits: int
     commit_s: float  # all commits together
     waiting: int  # now
-    problem: str | None  # of the last commit, or the last compaction
+    problem: str | None  # of the last commit, the last compaction, or a sink
 
 
 class _Task(NamedTuple):
@@ -65,6 +65,7 @@ class LogWriter:
         node: names what this process writes; other nodes write beside it.
         keep_days: partitions that are older are deleted; 0: none is.
         compact_every_s: how often live rows move into partitions.
+        sinks: who else is given what is written; see ``sinks``.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class LogWriter:
         keep_days: int = 0,
         compact_every_s: float = COMPACT_EVERY_S,
         most_waiting: int = MOST_WAITING,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         """
         Raises:
@@ -97,6 +99,7 @@ class LogWriter:
         self._tender = threading.Thread(target=self._tend, name="compact-events", daemon=True)
         self._writer.start()
         self._tender.start()
+        self._sending = Sending(folder, node, sinks)
 
     def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded:
         """Returns when they are on the disk, all in one commit; those whose id is known are not taken again.
@@ -139,7 +142,8 @@ class LogWriter:
         forget(self, user_id)
 
     def go_on(self) -> None:
-        """Ends the deletions that were interrupted; it is done in the background too."""
+        """Ends the deletions that were interrupted, or that another node began; it is done in the background
+        too."""
         go_on(self)
 
     def numbers(self) -> LogNumbers:
@@ -151,7 +155,7 @@ class LogWriter:
                 self._commits,
                 self._commit_s,
                 self._waiting,
-                self._failed or self._not_compacted,
+                self._failed or self._not_compacted or self._sending.problem,
             )
 
     def close(self) -> None:
@@ -162,6 +166,7 @@ class LogWriter:
             self._is_closed = True
             self._come.notify()
         self._writer.join()
+        self._sending.close()
         self._live.close()
         self._held.close()
 
@@ -224,13 +229,14 @@ class LogWriter:
 
     def _tend(self) -> None:
         """Ends what was interrupted, then compacts now and then. What fails is tried the next time."""
-        do: Callable[[], object] = partial(go_on, self)
         wait_s = 0.0
         while not self._stop.wait(wait_s):
             try:
-                do()
+                self.go_on()
+                if wait_s:
+                    self.compact()
                 self._not_compacted = None
             except Exception as error:  # rows wait in the live file
                 self._not_compacted = f"not compacted: {type(error).__name__}: {error}"
                 log.error("%s: %s", self.folder, self._not_compacted)
-            do, wait_s = self.compact, self._every_s
+            wait_s = self._every_s

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from recray.config import to_dict
+from recray.data.logged.origin import origin_of
 from recray.launch import draw_curves, launch, place
 from recray.launch.machine import code, libraries, machine
 from recray.launch.runs import RunResult
@@ -146,6 +147,7 @@ def _record(
         where=place(where),
         machine=machine(),
         versions=libraries(),
+        feedback=origin.lineage() if (origin := origin_of(run.data.dataset)) else {},
     )
 
 

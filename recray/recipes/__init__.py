@@ -8,7 +8,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from recray.config import ConfigError, nearest, settings
+from recray.config import ConfigError, from_dict, nearest, settings
+from recray.store import Bundle, run_record
 from recray.train.run import AnyRecipe, Recipe, Run
 
 log = logging.getLogger(__name__)
@@ -75,3 +76,15 @@ def run_for(recipe: Recipe[R, Any, Any], dataset: str) -> R:
         differing or "its defaults",
     )
     return run
+
+
+def run_again(bundle: Bundle) -> tuple[AnyRecipe, Run]:
+    """The recipe and the run of a published version.
+
+    Raises:
+        StoreError: it was not trained.
+    """
+    record = run_record(bundle)
+    recipe = RECIPES[record.recipe]
+    some: Run = next(iter(recipe.presets.values()))[1]
+    return recipe, from_dict(type(some), record.settings)

@@ -11,17 +11,19 @@ import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recray import __version__, paths
-from recray.arrays import Bools, Int64s
+from recray.arrays import Int64s
 from recray.batch import EvalExamples
 from recray.bundles.naming import bundle_name
 from recray.config import ConfigError, to_dict
 from recray.data.events.examples import Target, eval_examples
 from recray.data.events.prepare import prepared_manifest
-from recray.data.events.split_data import DataConfig, open_split
+from recray.data.events.split_data import DataConfig, SplitData, open_split
+from recray.data.logged.rows import LoggedConfig, LoggedLists, logged_lists
 from recray.data.sources import data_name
 from recray.eval.ages import seconds
 from recray.features.candidates import CandidateConfig
@@ -62,6 +64,8 @@ class RankerRun:
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.0
     """Share of the users kept for early stopping; 0: trains on all."""
+    logged: LoggedConfig = field(default_factory=LoggedConfig)
+    """Lists that an application showed, with the features that were served, to learn from as well."""
     served_lag: str = "0s"
     """How old a log it may be served with, as in 30d: examples are told of less, by up to so much. Measure:
     30d helps on ml-1m and harms on ml-100k (docs/LOG.md)."""
@@ -127,6 +131,7 @@ class RankerData:
             "holdout": run.holdout,
             "features": run.features or tuple(FEATURES),  # and those of its columns, which the data says
             "quantized": quantize,
+            **({"logged": to_dict(run.logged)} if run.logged.folder else {}),
         }
         self.folder = paths.runs_dir() / "examples" / f"{self.bundle.manifest.name}-{digest(said)}"
         build_once(self.folder, lambda _: True, lambda target, _: _write_examples(self, target, quantize))
@@ -182,9 +187,15 @@ def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
         [_examples_of(part, run, stages) for part in asked], [len(part.queries.user_ids_B) for part in asked]
     )
     users_B = np.concatenate([part.queries.user_ids_B.numpy() for part in asked])
-    held_out_N = np.zeros(len(rows.labels_N), dtype=bool)
+    users_N = users_B[rows.query_ids_N]
+    held_out = _held_out(users_N, run) if data.has_holdout else users_B[:0]
+    if run.logged.folder:
+        shown = _shown(run, stages.data, rows.feature_names, data.learn)
+        log.info("and from %d lists that were shown", len(shown.user_ids_Q))
+        rows = joined([rows, shown.examples], [len(users_B), len(shown.user_ids_Q)])
+        users_N = np.concatenate([users_N, shown.user_ids_Q[shown.examples.query_ids_N]])
+    held_out_N = np.isin(users_N, held_out)
     if data.has_holdout:
-        held_out_N = _held_out(users_B[rows.query_ids_N], run)
         save_examples(rows.select(held_out_N), folder / HOLDOUT)
     train = rows.select(~held_out_N)
     # Quantised before it is dealt out: the trees are then the same for any number of workers.
@@ -222,8 +233,25 @@ def training_queries(run: RankerRun, stages: TwoStage, learn: Learnt) -> list[Ev
     return [day_queries(stages.log, int(times_N[0]), int(times_N[-1]) + 1, users_U=known_U)]
 
 
-def _held_out(user_ids_N: Int64s, run: RankerRun) -> Bools:
-    """Rows of a seeded share of the users: whole users, because a user's days resemble each other."""
+def _shown(run: RankerRun, data: SplitData, feature_names: tuple[str, ...], learn: Learnt) -> LoggedLists:
+    """Logged lists; before the test part was learnt, only what was known before it began: for each user of
+    leave-one-out, else for all at once."""
+    dataset, test_N = data.dataset, data.split.test_N
+    known: dict[str, Any] = {}
+    if learn == "training" and test_N.any():
+        times_N = np.where(test_N, dataset.timestamps_N, np.inf)
+        known = {"before": float(times_N.min())}
+        if run.data.split == "leave-one-out":
+            before_U = np.full(dataset.num_users, np.inf)
+            np.minimum.at(before_U, dataset.user_ids_N, times_N)
+            known = {"before_U": before_U}
+    raw_ids = dataset.users["raw_id"], dataset.items["raw_id"]
+    return logged_lists(run.logged, feature_names, *raw_ids, **known, seed=run.seed)
+
+
+def _held_out(user_ids_N: Int64s, run: RankerRun) -> Int64s:
+    """A seeded share of the users: whole users, because a user's days resemble each other."""
     users = np.unique(user_ids_N)
     count = round(run.holdout * len(users))
-    return np.isin(user_ids_N, np.random.default_rng(run.seed).choice(users, count, replace=False))
+    chosen_few: Int64s = np.random.default_rng(run.seed).choice(users, count, replace=False)
+    return chosen_few

@@ -25,8 +25,18 @@ class TwoStage:
     """A published retriever, as it was measured, and the events that features look into; with a ranker, both
     stages."""
 
-    def __init__(self, bundle: Bundle, data: SplitData, config: CandidateConfig) -> None:
-        require_same_data(bundle, data.dataset, data.split)
+    def __init__(
+        self, bundle: Bundle, data: SplitData, config: CandidateConfig, *, same_data: bool = True
+    ) -> None:
+        """
+        Args:
+            same_data: it must be what the retriever was trained on; else whoever asks sees to it that it
+                knows the ids, and has not learnt what it is asked for.
+        Raises:
+            ConfigError: it is not.
+        """
+        if same_data:
+            require_same_data(bundle, data.dataset, data.split)
         self.bundle, self.data, self.config = bundle, data, config
         files = read_retriever(bundle.measured)
         self.searcher = Searcher(files, load_model(bundle.measured))

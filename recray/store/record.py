@@ -33,6 +33,7 @@ class RunRecord:
         ""  # how it began: from the start, or on from the first's end
     )
     versions: dict[str, str] = field(default_factory=dict)  # of the libraries that decide numbers
+    feedback: dict[str, Any] = field(default_factory=dict)  # where the data was made of a log: of which rows
 
 
 def run_record(bundle: Bundle) -> RunRecord:

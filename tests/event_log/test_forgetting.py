@@ -55,6 +55,27 @@ def test_not_a_byte_is_left(tmp_path: Path) -> None:
     assert read(tmp_path).events.height == 21
 
 
+@pytest.mark.parametrize("next_step", ["forget", "compact"])
+def test_what_a_killed_compaction_had_begun_is_removed(tmp_path: Path, next_step: str) -> None:
+    log = written(tmp_path)
+    part = next(tmp_path.glob("events/day=*/hour=*/*.parquet"))
+    begun = part.with_name(".local-900-990.parquet.new")
+    begun.write_bytes(part.read_bytes())
+    log.forget("bob") if next_step == "forget" else log.compact()
+    assert not begun.exists()
+    log.close()
+
+
+def test_the_file_of_what_was_cut_off_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, synced = written(tmp_path), list[tuple[str, int]]()
+    monkeypatch.setattr(
+        "recray.event_log.live.fsync", lambda path: synced.append((path.name, path.stat().st_size))
+    )
+    log.forget(ANN)
+    log.close()
+    assert synced == [("local.sqlite-wal", 0)]  # else the power may bring it back
+
+
 @pytest.mark.parametrize("step", range(5))
 def test_it_goes_on_where_it_was_interrupted(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
@@ -95,3 +116,24 @@ def test_other_data_is_without_those_who_asked_before_it_ended(tmp_path: Path) -
     left = Forgotten(tmp_path).without(base, "user", "time")
     assert left["item"].to_list() == [2, 3, 4]  # the third is of later than the request
     assert Forgotten(tmp_path / "none").without(base, "user", "time").equals(base)
+
+
+@pytest.mark.parametrize("other_runs", [True, False])
+def test_what_another_node_has_not_compacted_goes_too(tmp_path: Path, other_runs: bool) -> None:
+    log, other = LogWriter(tmp_path, "a"), LogWriter(tmp_path, "b")
+    log.record([event(1, ANN)])
+    other.record([event(2, ANN), event(3, "bob")])
+    other.expose([answer(4, ANN)])
+    if not other_runs:
+        other.close()
+    log.forget(ANN)
+    if other_runs:
+        assert found_in(tmp_path, ANN)
+        other.go_on()
+    assert not found_in(tmp_path, ANN)
+    other.record([event(5, ANN)]) if other_runs else log.record([event(5, ANN)])
+    other.go_on() if other_runs else log.go_on()
+    assert read(tmp_path).events["user_id"].to_list().count(ANN) == 1  # she came back
+    log.close()
+    if other_runs:
+        other.close()

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from recray.config import ConfigError
 from recray.event_log.claims import marked
 from recray.event_log.reading import Log, read
 from recray.event_log.records import KINDS, WANTED
+from recray.event_log.sinks import open_sink
 from recray.event_log.tables import FEATURE
 from recray.event_log.writer import LogWriter
 from recray.serve.events.hub import LocalHub
@@ -19,12 +21,14 @@ from recray.serve.events.told import Availability, Content, Event
 from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
+from recray.serve.place.log_actor import RunningLog
 from recray.serve.rules.explore import ExploreConfig
 from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.stages.listed import Rules
 from recray.serve.traffic.exposures import Desk
 from recray.store import Store
 from tests.serve.asgi import Answer, Client
+from tests.serve.test_events import eventually
 from tests.serve.test_traffic import Shop
 from tests.serve.test_traffic import shop as shop_with_a_desk
 from tests.serve.world import APPLICATION
@@ -157,9 +161,12 @@ def test_a_hub_that_begins_anew_knows_what_the_log_has(start: Callable[..., Reco
     hub = LocalHub()
     hub.append(told)
     other = start(hub=hub)
-    found = {item["item_id"] for item in other.ask(user_id="103", k=200)["items"]}
-    assert not found & set(items[:2])
-    assert items[2] in found
+
+    def found() -> set[str]:
+        return {item["item_id"] for item in other.ask(user_id="103", k=200)["items"]}
+
+    eventually(lambda: not found() & {*items[:2]})
+    assert items[2] in found()
     assert "brand-new" in other.service.catalogue.item_rows
 
 
@@ -231,3 +238,13 @@ def test_lists_of_experiments_say_whose_they_are(shop_with_a_desk: Shop) -> None
     shown = read(replica.folder).shown
     assert shown["team"].to_list() == [item["arm"] for item in answer["items"]]
     assert set(shown["experiment"]) == {"interleaving-2"}
+
+
+def test_a_log_goes_where_it_is_sent_as_well(tmp_path: Path) -> None:
+    delta = f"delta:{tmp_path / 'delta'}"
+    log = RunningLog(str(tmp_path / "shop"), 0, [delta])
+    log.record([Event("ann", "i1", 1.0, 1.7e9)])
+    log.close()
+    assert open_sink(delta, "shop").last_row("events", log.node) == 1
+    with pytest.raises(ConfigError, match="cannot be sent to 'kafka://host'"):
+        ServiceConfig(application=APPLICATION, send_events_to=("kafka://host",))

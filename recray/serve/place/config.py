@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from recray.config import ConfigError
+from recray.event_log.sinks import open_sink
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import ServedBundles, first_that_opens
 from recray.store import Store
@@ -36,6 +37,8 @@ class ServiceConfig(StagesConfig):
     """Take down what production shows and what users do with it (docs/events.md)."""
     keep_events_days: int = 0
     """Days after which what was taken down is deleted; 0: it is kept."""
+    send_events_to: tuple[str, ...] = ()
+    """Where it goes as well: redis://HOST:PORT/DB (streams), delta:FOLDER (tables)."""
     poll_s: float = 1.0
     """Seconds between two looks at where the name points."""
 
@@ -44,6 +47,8 @@ class ServiceConfig(StagesConfig):
         for name in ("budget_ms", "cache_s", "keep_events_days"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative or without end, got {getattr(self, name)}")
+        for where in self.send_events_to:
+            open_sink(where, self.application)  # what cannot be is said now
         for name in ("poll_s", "stage_within_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from recray.config import ConfigError
 from recray.event_log.live import HeldError
 from recray.event_log.records import Event, Fact, Recorded
+from recray.event_log.sinks import open_sink
 from recray.event_log.tables import Answer
 from recray.event_log.writer import LogBusyError, LogFailedError, LogNumbers, LogWriter
 from recray.serve.place.config import ServiceConfig
@@ -30,11 +31,11 @@ T = TypeVar("T")
 class RunningLog(LogWriter):
     """Of this machine, or of the second, third... server on it."""
 
-    def __init__(self, folder: str, keep_days: int) -> None:
-        host = socket.gethostname()
+    def __init__(self, folder: str, keep_days: int, send_to: Sequence[str]) -> None:
+        host, sinks = socket.gethostname(), [open_sink(where, Path(folder).name) for where in send_to]
         for node in (host, *(f"{host}-{number}" for number in range(2, MOST_OF_ONE_HOST))):
             with suppress(HeldError):
-                super().__init__(Path(folder), node, keep_days=keep_days)
+                super().__init__(Path(folder), node, keep_days=keep_days, sinks=sinks)
                 return
         raise ConfigError(f"{MOST_OF_ONE_HOST} servers of {Path(folder).name} run on {host}: stop some")
 
@@ -55,7 +56,9 @@ class ActorLog:
             max_concurrency=AT_ONCE,
             scheduling_strategy=here,
         )
-        self._actor: Any = options.remote(str(config.log_folder), config.keep_events_days)
+        self._actor: Any = options.remote(
+            str(config.log_folder), config.keep_events_days, config.send_events_to
+        )
 
     def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded:
         return _answered(self._actor.record.remote(list(events), list(facts)), Recorded)

@@ -1,0 +1,114 @@
+"""What stops a retraining: labels that are not what they were, a model that is worse than the one served."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from recray.config import ConfigError
+from recray.data.logged.log_report import LogReport
+from recray.eval.bootstrap import intervals
+from recray.eval.evaluate import Evaluation
+from recray.eval.metrics import LISTED
+from recray.pipelines.same_queries import paired_differences
+from recray.schema import DataError
+
+STANDARD_ERRORS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """How far things may move before a person has to look."""
+
+    least_lists: int = 50
+    """Lists with an outcome; fewer say nothing."""
+    untrusted: float = 0.2
+    """Share of events that are forged, late or replayed."""
+    click_ratio: float = 2.0
+    """So many times more, or fewer, items may be clicked than in the data before."""
+    order_loss: float = 0.05
+    """How much less often, beyond chance, an item that is clicked may stand above one that is not."""
+    metric: str = "ndcg@10"
+    """By which the new version is compared with production."""
+    tolerance: float = 0.05
+    """Share of production's value that the new version may lack; more stops it where it is beyond chance."""
+
+    def __post_init__(self) -> None:
+        name, _, k = self.metric.partition("@")
+        if name not in LISTED or not k.isdecimal():
+            raise ConfigError(f"gates.metric must be one such as ndcg@10, got {self.metric!r}")
+        if self.click_ratio < 1:
+            raise ConfigError(f"gates.click_ratio must be at least 1, got {self.click_ratio}")
+        for name in ("untrusted", "order_loss", "tolerance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"gates.{name} must be from 0 to 1, got {getattr(self, name)}")
+
+
+class Gate(NamedTuple):
+    name: str
+    passed: bool
+    text: str
+
+
+def enough(now: LogReport, config: GateConfig) -> Gate:
+    """Whether the data says anything at all."""
+    answered = round(now.answered * (now.lists - now.open_lists))
+    text = f"{answered} lists with an outcome, {config.least_lists} needed"
+    return Gate("lists", answered >= config.least_lists, text)
+
+
+def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) -> list[Gate]:
+    """
+    Args:
+        before: of the data that production was trained on; None: it was not made of a log, and only what
+            needs no past is asked.
+    """
+    bad = sum(now.marks[mark] for mark in ("forged", "late", "replayed"))
+    untrusted = bad / max(sum(now.marks.values()), 1)
+    found = [
+        Gate("marks", untrusted <= config.untrusted, f"{untrusted:.1%} of the events cannot be trusted"),
+    ]
+    if before is None:
+        return found
+    ratio = now.clicked / before.clicked if before.clicked else math.inf
+    lost, error = before.order - now.order, math.hypot(before.order_error, now.order_error)
+    return [
+        *found,
+        Gate(
+            "clicks",
+            1 / config.click_ratio <= ratio <= config.click_ratio,
+            f"{now.clicked:.2%} of the items were clicked, {before.clicked:.2%} before",
+        ),
+        Gate(
+            "order",
+            lost <= config.order_loss + STANDARD_ERRORS * error,
+            f"what was clicked stood above what was not in {now.order:.1%} of pairs, "
+            f"{before.order:.1%} before",
+        ),
+    ]
+
+
+def metric_gate(production: Evaluation, candidate: Evaluation, config: GateConfig) -> Gate:
+    """Both of ``ask_the_same``. What chance explains, by the paired interval, is left to the canary."""
+    gain_U = paired_differences(production, candidate, config.metric)
+    low, high = intervals(gain_U[:, None])[0][1:]
+    was, now = (float(np.mean(one.per_query[config.metric])) for one in (production, candidate))
+    return Gate(
+        config.metric,
+        now >= was * (1 - config.tolerance) or high >= 0,
+        f"{now:.4f}, production {was:.4f} on the same {len(gain_U)} queries "
+        f"(difference {now - was:+.4f}, 95 % from {low:+.4f} to {high:+.4f})",
+    )
+
+
+def require(gates: Sequence[Gate]) -> str:
+    """All of them in words.
+
+    Raises:
+        DataError: one did not pass; says those that did not.
+    """
+    if failed := [f"{gate.name}: {gate.text}" for gate in gates if not gate.passed]:
+        raise DataError("; ".join(failed))
+    return "; ".join(f"{gate.name}: {gate.text}" for gate in gates)

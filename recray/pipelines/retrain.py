@@ -1,0 +1,258 @@
+"""From what an application logged to a version that may take production's place, step by step.
+
+    production -> data -> lists -> labels -> retriever -> ranker -> leaks -> comparison -> a name
+
+The first step that fails ends the round: production stays as it is, and the record says which step, and why.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+from recray import paths
+from recray.config import ConfigError, from_dict, override
+from recray.data.events.split_data import DataConfig, open_split
+from recray.data.logged.origin import origin_of
+from recray.folders import write_whole
+from recray.monitor.leaks import LEAKS
+from recray.pipelines.feedback import Feedback, FeedbackConfig, build_feedback
+from recray.pipelines.gates import GateConfig, enough, label_gates, metric_gate, require
+from recray.pipelines.same_queries import Contender, ask_the_same
+from recray.pipelines.train import train
+from recray.recipes import run_again
+from recray.schema import DataError
+from recray.serve.traffic.operations import Operations
+from recray.store import Bundle, Store
+from recray.train.context import LaunchConfig
+
+log = logging.getLogger(__name__)
+Then = Literal["candidate", "canary", "promote"]
+LABELS = "labels"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainConfig:
+    """How a version comes about, and what becomes of it."""
+
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    gates: GateConfig = field(default_factory=GateConfig)
+    share: float = 1.0
+    """Of the logged lists that the ranker learns from; 0: none of them."""
+    examined: tuple[float, ...] = ()
+    """How likely each rank is looked at: lists weigh the inverse. None: all count alike."""
+    then: Then = "candidate"
+    """candidate: the name points at it. canary: some users see it. promote: production points at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    name: str
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What was done, as it is written down."""
+
+    application: str
+    at: float  # unix seconds: events that came before count
+    production: str = ""
+    candidate: str = ""
+    dataset: str = ""
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def failed(self) -> Step | None:
+        return next((step for step in self.steps if not step.passed), None)
+
+    @property
+    def file(self) -> Path:
+        return rounds_dir(self.application) / f"{self.at:.3f}.json"
+
+
+class _StoppedError(Exception):
+    """A step did not pass."""
+
+
+class _Steps:
+    """What was done so far."""
+
+    def __init__(self) -> None:
+        self.done: list[Step] = []
+        self.production: Contender | None = None
+        self.candidate: Bundle | None = None
+        self.feedback: Feedback | None = None
+
+    def do(self, name: str, work: Callable[[], T], said: Callable[[T], object] = str) -> T:
+        try:
+            result = work()
+        except (ConfigError, DataError, OSError) as error:
+            self.done.append(Step(name=name, passed=False, text=str(error)))
+            log.error("retraining ends at %s: %s", name, error)
+            raise _StoppedError from error
+        self.done.append(Step(name=name, passed=True, text=str(said(result))))
+        log.info("%s: %s", name, self.done[-1].text)
+        return result
+
+
+class Retrained(NamedTuple):
+    round: Round
+    candidate: Bundle | None  # None: a step failed before there was one
+
+
+def retrain(
+    application: str,
+    config: RetrainConfig,
+    where: LaunchConfig,
+    store: Store,
+    *,
+    until: float | None = None,
+) -> Retrained:
+    """One round, written down whatever becomes of it. It raises nothing that is a user's to mend.
+
+    Args:
+        until: unix seconds; what came in then or later does not count. None: now.
+    """
+    until = time.time() if until is None else until
+    steps = _Steps()
+    with suppress(_StoppedError):
+        _round(application, config, where, store, steps, until)
+    done = Round(
+        application=application,
+        at=until,
+        production=str(steps.production.first.reference) if steps.production else "",
+        candidate=str(steps.candidate.reference) if steps.candidate else "",
+        dataset=steps.feedback.dataset if steps.feedback else "",
+        steps=tuple(steps.done),
+    )
+    done.file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(done.file, json.dumps(asdict(done), indent=1).encode())
+    return Retrained(done, steps.candidate)
+
+
+def _round(
+    application: str, config: RetrainConfig, where: LaunchConfig, store: Store, steps: _Steps, until: float
+) -> None:
+    now = steps.production = steps.do(
+        "production",
+        lambda: Contender.of(store, store.open(application, "production")),
+        lambda one: one.first.reference,
+    )
+    feedback = steps.feedback = steps.do(
+        "data", lambda: _feedback(application, now, config, until), lambda made: made.dataset
+    )
+    report, before = feedback.origin.report, origin_of(feedback.origin.base)
+    past = before.report if before else None
+    steps.do("lists", lambda: require([enough(report, config.gates)]))
+    steps.do(LABELS, lambda: require(label_gates(report, past, config.gates)))
+    retriever = steps.do(
+        "retriever", lambda: _retriever(now, feedback, where, store), lambda made: made.reference
+    )
+    new = Contender(retriever)
+    if now.ranker:
+        ranker = steps.do(
+            "ranker",
+            lambda: _ranker(now, retriever, feedback, config, where, store),
+            lambda made: made.reference,
+        )
+        new = Contender(retriever, ranker)
+    steps.candidate = new.first
+    steps.do("leaks", lambda: _no_new_leaks(now, new))
+    steps.do("comparison", lambda: _compared(now, new, config.gates))
+    steps.do(config.then, lambda: _put(application, config.then, now, new, store))
+
+
+def _feedback(application: str, now: Contender, config: RetrainConfig, until: float) -> Feedback:
+    """What production was trained on, and what came in since: what came in while labels were refused is set
+    aside."""
+    base = run_again(now.retriever)[1].data.dataset
+    known = origin_of(base)
+    refused = [one.at for one in rounds(application) if one.failed and one.failed.name == LABELS]
+    since = [*([known.until] if known else []), *(at for at in refused if at < until)]
+    return build_feedback(application, base, config.feedback, since=max(since, default=None), until=until)
+
+
+def _retriever(now: Contender, feedback: Feedback, where: LaunchConfig, store: Store) -> Bundle:
+    recipe, run = run_again(now.retriever)
+    return train(recipe, override(run, {"data.dataset": feedback.dataset}), where, store).bundle
+
+
+def _ranker(
+    now: Contender,
+    retriever: Bundle,
+    feedback: Feedback,
+    config: RetrainConfig,
+    where: LaunchConfig,
+    store: Store,
+) -> Bundle:
+    assert now.ranker is not None
+    recipe, run = run_again(now.ranker)
+    changes: dict[str, object] = {
+        "data.dataset": feedback.dataset,
+        "retriever": retriever.manifest.name,
+        "retriever_version": str(retriever.manifest.version),
+    }
+    if config.share and feedback.origin.lists:
+        changes |= {
+            "logged.folder": str(feedback.folder),
+            "logged.share": config.share,
+            "logged.examined": config.examined,
+        }
+    return train(recipe, override(run, changes), where, store).bundle
+
+
+def _no_new_leaks(now: Contender, new: Contender) -> str:
+    """
+    Raises:
+        DataError: there is a kind of leak that production's data did not have.
+    """
+    more = {kind: text for kind, text in _leaks(new).items() if kind not in _leaks(now)}
+    if more:
+        raise DataError("; ".join(more.values()))
+    return f"none that production has not: {', '.join(_leaks(new)) or 'none'}"
+
+
+def _leaks(one: Contender) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for bundle in filter(None, (one.retriever, one.ranker)):
+        if LEAKS in bundle.manifest.files:
+            found |= {leak["kind"]: leak["text"] for leak in json.loads(bundle.path(LEAKS).read_text())}
+    return found
+
+
+def _compared(now: Contender, new: Contender, gates: GateConfig) -> str:
+    data = run_again(new.first)[1].data
+    assert isinstance(data, DataConfig)
+    production, candidate = ask_the_same((now, new), open_split(data), int(gates.metric.rpartition("@")[2]))
+    return require([metric_gate(production, candidate, gates)])
+
+
+def _put(application: str, then: Then, now: Contender, new: Contender, store: Store) -> str:
+    made = new.first.reference
+    if made.name != application:
+        raise ConfigError(f"{made} is no version of {application}: its data is called otherwise")
+    why = f"retrained; compared with {now.first.reference}"
+    store.promote(application, made.version, "candidate", why=why)
+    if then == "canary":
+        return Operations(store, application).canary(made.version, why=why).name
+    if then == "promote":
+        Operations(store, application).promote(made.version, why=why)
+    return str(made)
+
+
+def rounds_dir(application: str) -> Path:
+    return paths.runs_dir() / "retrain" / application
+
+
+def rounds(application: str) -> list[Round]:
+    """All that were done, oldest first."""
+    files = sorted(rounds_dir(application).glob("[0-9]*.json"), key=lambda file: float(file.stem))
+    return [from_dict(Round, json.loads(file.read_text())) for file in files]

@@ -1,0 +1,239 @@
+"""Rounds of retraining: what is right becomes a candidate, what is not leaves production alone."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recray import paths
+from recray.cli import main
+from recray.config import override
+from recray.data.events.split_data import DataConfig, open_split
+from recray.event_log.records import Drawn, Event, Exposure
+from recray.event_log.tables import encoded
+from recray.event_log.writer import LogWriter
+from recray.features.candidates import CandidateConfig
+from recray.models.gbdt import GBDTConfig
+from recray.pipelines.feedback import FeedbackConfig
+from recray.pipelines.gates import GateConfig, metric_gate, require
+from recray.pipelines.lineage import trace
+from recray.pipelines.retrain import RetrainConfig, Retrained, retrain, rounds
+from recray.pipelines.same_queries import Contender, ask_the_same
+from recray.pipelines.train import train
+from recray.recipes import RECIPES, run_again, run_for
+from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
+from recray.schema import DataError
+from recray.store import Store, run_record
+from recray.train.context import LaunchConfig
+from tests.pipelines.tiny import NUM_ITEMS, NUM_USERS, tiny_events
+
+LOCAL = LaunchConfig(where="local")
+NAME = "tiny-ranker"
+BEGIN, DAY_S = 1_700_000_000.0, 86_400.0
+EASY = GateConfig(least_lists=20, tolerance=0.5, order_loss=0.02)
+CONFIG = RetrainConfig(feedback=FeedbackConfig(attribution="1h"), gates=EASY)
+Clicks = Callable[
+    [np.random.Generator, int, int], bool
+]  # of a rank and whether the item is to the user's taste
+
+
+def by_taste(rng: np.random.Generator, rank: int, liked: int) -> bool:
+    return bool(rng.random() < liked / rank)
+
+
+def at_random(rng: np.random.Generator, rank: int, liked: int) -> bool:
+    return bool(rng.random() < 0.2)
+
+
+def turned_round(rng: np.random.Generator, rank: int, liked: int) -> bool:
+    return not by_taste(rng, rank, liked)
+
+
+def serve_a_day(day: int, clicks: Clicks) -> float:
+    """Each user gets three lists of six, and clicks; returns when the day is over."""
+    rng, begin = np.random.default_rng(day), BEGIN + day * DAY_S
+    log = LogWriter(paths.events_dir() / NAME)
+    answers, events = [], []
+    for n in range(3 * NUM_USERS):
+        user, at, request = n % NUM_USERS, begin + 300 * n, f"r{day}-{n}"
+        items = rng.choice(NUM_ITEMS, 6, replace=False)
+        liked = items % 2 == user % 2
+        items = items[np.argsort(~liked, kind="stable")]  # production is good
+        features_KF = np.stack([np.arange(6, 0, -1), items % 2], axis=1).astype(np.float32)
+        shown = tuple(Drawn(f"i{item}", 1.0, "two_tower") for item in items)
+        names = ("retrieval_score", "genre_affinity")
+        version = {"ranker": f"{NAME}@1"}
+        exposure = Exposure(
+            request, at, f"u{user}", int(at), 6, shown, version, feature_names=names, features_KF=features_KF
+        )
+        answers.append(encoded(exposure))
+        for rank, item in enumerate(items.tolist(), 1):
+            if clicks(rng, rank, int(item % 2 == user % 2)):
+                when = at + 10 * rank
+                events.append(
+                    Event(f"u{user}", f"i{item}", 1.0, when, f"{request}-{rank}", "click", request, when)
+                )
+    log.expose(answers)
+    log.record(events)
+    log.close()
+    return begin + DAY_S
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """With a ranker in production."""
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
+    store = Store()
+    data = DataConfig(dataset=f"{tiny_events(tmp_path)}?name=tiny")
+    run = override(run_for(RECIPES["item_knn"], data.dataset), {"data": data})
+    retriever = train(RECIPES["item_knn"], run, LOCAL, store).bundle
+    ranker = GBDTRankerRun(
+        data=data,
+        retriever=retriever.manifest.name,
+        candidates=CandidateConfig(retrieved=30, popular=5),
+        model=GBDTConfig(rounds=5),
+    )
+    assert train(GBDT_RANKER, ranker, LOCAL, store).bundle.manifest.name == NAME
+    store.promote(NAME, 1)
+    return store
+
+
+def one_round(store: Store, until: float, config: RetrainConfig = CONFIG) -> Retrained:
+    return retrain(NAME, config, LOCAL, store, until=until)
+
+
+@pytest.mark.parametrize("wrong", [at_random, turned_round])
+def test_a_bad_round_is_stopped_and_set_aside(store: Store, wrong: Clicks) -> None:
+    promoting = override(CONFIG, {"then": "promote"})
+    first = one_round(store, serve_a_day(0, by_taste), promoting)
+    assert first.round.failed is None, first.round.failed
+    assert store.names(NAME) == {"production": 2, "candidate": 2}
+    bad = one_round(store, serve_a_day(1, wrong), promoting)
+    assert bad.round.failed is not None
+    assert bad.round.failed.name == "labels"
+    assert "before" in bad.round.failed.text
+    assert bad.candidate is None
+    assert store.names(NAME) == {"production": 2, "candidate": 2}
+    assert len(store.versions(NAME)) == 2
+    good = one_round(store, serve_a_day(2, by_taste), promoting)
+    assert good.round.failed is None, good.round.failed
+    made = run_record(store.open(NAME, 3)).feedback
+    assert (made["since"], made["until"]) == (BEGIN + 2 * DAY_S, BEGIN + 3 * DAY_S)
+    assert [one.failed.name if one.failed else "" for one in rounds(NAME)] == ["", "labels", ""]
+
+
+def test_a_round_says_what_it_was_made_of(store: Store) -> None:
+    done = one_round(store, serve_a_day(0, by_taste))
+    assert done.round.failed is None, done.round.failed
+    assert done.candidate is not None
+    assert store.names(NAME) == {"production": 1, "candidate": 2}
+    record, before = run_record(done.candidate), run_record(store.open(NAME, 1))
+    assert record.feedback["base_hash"] == before.data_hash != record.data_hash
+    assert record.feedback["ranges"]["shown local"] == [1, 3 * NUM_USERS]
+    assert before.feedback == {}
+    assert record.settings["logged"]["folder"] in record.settings["data"]["dataset"]
+    retriever = run_record(store.resolve(done.candidate.manifest.requires["retriever"]))
+    assert retriever.feedback == record.feedback
+    assert json.loads(done.round.file.read_text())["candidate"] == str(done.candidate.reference)
+    assert [step.name for step in done.round.steps] == [
+        *("production", "data", "lists", "labels", "retriever", "ranker", "leaks", "comparison", "candidate")
+    ]
+
+
+def test_the_rankers_examples_hold_the_lists(store: Store) -> None:
+    done = one_round(store, serve_a_day(0, by_taste))
+    assert done.candidate is not None
+    _, run = run_again(done.candidate)
+    assert isinstance(run, GBDTRankerRun)
+    learnt, alone = GBDT_RANKER.open(run), GBDT_RANKER.open(override(run, {"logged.folder": ""}))
+    everything = GBDT_RANKER.learning(run, learnt, "all")
+    without = GBDT_RANKER.learning(override(run, {"logged.folder": ""}), alone, "all")
+    assert everything.num_queries - without.num_queries > learnt.num_queries - alone.num_queries > 0
+    assert without.num_queries + 100 < everything.num_queries
+
+
+def test_versions_of_different_data_are_asked_the_same(store: Store) -> None:
+    done = one_round(store, serve_a_day(0, by_taste))
+    assert done.candidate is not None
+    _, run = run_again(done.candidate)
+    assert isinstance(run.data, DataConfig)
+    both = [Contender.of(store, store.open(NAME, version)) for version in (1, 2, 1)]
+    first, second, again = ask_the_same(both, open_split(run.data))
+    assert first.card == second.card
+    assert len(first.user_ids_U) == len(second.user_ids_U) > 30
+    np.testing.assert_array_equal(first.per_query["ndcg@10"], again.per_query["ndcg@10"])
+    assert not np.array_equal(first.per_query["ndcg@10"], second.per_query["ndcg@10"])
+    worse = replace(first, per_query={"ndcg@10": first.per_query["ndcg@10"] * 0.9})
+    ways = [metric_gate(first, worse, GateConfig()), metric_gate(worse, first, GateConfig())]
+    assert [gate.passed for gate in ways] == [False, True]
+    assert metric_gate(first, worse, GateConfig(tolerance=0.11)).passed
+    assert f"the same {len(first.user_ids_U)} queries" in ways[0].text
+    with pytest.raises(DataError, match=r"ndcg@10: .* production"):
+        require(ways)
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [
+        ({"gates.least_lists": 10_000}, "lists"),
+        ({"gates.untrusted": 0.0, "feedback.attribution": "30s"}, "labels"),
+    ],
+)
+def test_a_failed_step_leaves_production_alone(store: Store, change: dict[str, object], step: str) -> None:
+    done = one_round(store, serve_a_day(0, by_taste), override(CONFIG, change))
+    assert done.round.failed is not None
+    assert done.round.failed.name == step
+    assert store.names(NAME) == {"production": 1}
+
+
+def test_nothing_to_go_by(store: Store) -> None:
+    done = retrain("nobody", CONFIG, LOCAL, store)
+    assert done.round.failed is not None
+    assert done.round.failed.name == "production"
+    missing = one_round(store, BEGIN)
+    assert missing.round.failed is not None
+    assert (missing.round.failed.name, "there is no log" in missing.round.failed.text) == ("data", True)
+
+
+def test_a_canary_begins(store: Store) -> None:
+    done = one_round(store, serve_a_day(0, by_taste), override(CONFIG, {"then": "canary"}))
+    assert done.round.failed is None, done.round.failed
+    assert store.names(NAME) == {"production": 1, "candidate": 2}
+    assert done.round.steps[-1].text == "canary-2"
+
+
+def test_a_list_leads_back_to_what_it_came_from(store: Store) -> None:
+    done = one_round(store, serve_a_day(0, by_taste), override(CONFIG, {"then": "promote"}))
+    assert done.candidate is not None
+    log = LogWriter(paths.events_dir() / NAME)
+    digest = done.candidate.manifest.digest
+    for request, version in {
+        "new": {"ranker": f"{NAME}@2 {digest[:12]}"},
+        "other": {"ranker": f"{NAME}@2 0123"},
+        "fallen": {},
+    }.items():
+        log.expose([encoded(Exposure(request, BEGIN, "u1", 1, 1, (Drawn("i1", 1.0, "x"),), version))])
+    log.close()
+    (found,) = trace(store, NAME, "new")
+    assert (found.role, found.version) == ("ranker", str(done.candidate.reference))
+    assert found.feedback["ranges"]["events local"][0] == 1
+    assert found.feedback["base_hash"] == run_record(store.open(NAME, 1)).data_hash
+    assert (found.recipe, found.data) == ("gbdt_ranker", "tiny")
+    assert trace(store, NAME, "r0-1")[0].feedback == {}
+    for request, why in (("other", "another one"), ("fallen", "fell back"), ("nothing", "no answer")):
+        with pytest.raises(DataError, match=why):
+            trace(store, NAME, request)
+
+
+def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    serve_a_day(0, by_taste)
+    assert main(["retrain", NAME, "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)
+    assert [steps[0]["step"], steps[-1]["step"]] == ["production", "candidate"]
+    assert main(["trace", NAME, "r0-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["recipe"] == "gbdt_ranker"
+    assert main(["retrain", "nobody"]) == 2
+    assert "nobody stays as it is: production: no bundle 'nobody'" in capsys.readouterr().err

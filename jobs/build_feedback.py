@@ -7,6 +7,7 @@ python jobs/build_feedback.py ml-100k-ranker --since 2026-11-01 --attribution 1d
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Annotated
 
 import tyro
 
@@ -28,14 +29,13 @@ class BuildFeedback:
     """A day or a moment, ISO 8601, UTC where it says nothing else; empty: all that is new to the base."""
     until: str = ""
     """The same; empty: now."""
-    config: tyro.conf.OmitArgPrefixes[FeedbackConfig] = field(default_factory=FeedbackConfig)
+    config: Annotated[FeedbackConfig, tyro.conf.arg(name="")] = field(default_factory=FeedbackConfig)
 
 
 def main(job: BuildFeedback) -> None:
     base = job.base or _of_production(job.application)
-    made = build_feedback(
-        job.application, base, job.config, since=_moment(job.since), until=_moment(job.until)
-    )
+    since, until = _moment(job.since), _moment(job.until)
+    made = build_feedback(job.application, base, job.config, since=since, until=until)
     print(json.dumps(to_dict(made.origin.report), indent=1))
     print(f"data set: {made.dataset}")
     print(f"ranking rows: {made.origin.lists} lists in {made.folder} (--logged.folder of a ranker's job)")

@@ -5,6 +5,7 @@ python jobs/retrain.py ml-100k-ranker --then canary --every 1d
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
@@ -18,7 +19,7 @@ from recray.train.context import LaunchConfig
 class Retrain:
     application: tyro.conf.Positional[str]
     """The application's bundle, as `recray versions` lists it."""
-    config: tyro.conf.OmitArgPrefixes[RetrainConfig] = field(default_factory=RetrainConfig)
+    config: Annotated[RetrainConfig, tyro.conf.arg(name="")] = field(default_factory=RetrainConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     every: str = ""
     """Again and again, such as 1d, until it is stopped; what was missed is done once."""

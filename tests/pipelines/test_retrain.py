@@ -1,7 +1,6 @@
 """Rounds of retraining: what is right becomes a candidate, what is not leaves production alone."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,74 +11,31 @@ from recray import paths
 from recray.cli import main
 from recray.config import override
 from recray.data.events.split_data import DataConfig, open_split
-from recray.event_log.records import Drawn, Event, Exposure
+from recray.event_log.records import Drawn, Exposure
 from recray.event_log.tables import encoded
 from recray.event_log.writer import LogWriter
 from recray.features.candidates import CandidateConfig
+from recray.features.examples import load_examples
 from recray.models.gbdt import GBDTConfig
-from recray.pipelines.feedback import FeedbackConfig
+from recray.pipelines.feedback import FeedbackConfig, build_feedback
 from recray.pipelines.gates import GateConfig, metric_gate, require
 from recray.pipelines.lineage import trace
 from recray.pipelines.retrain import RetrainConfig, Retrained, retrain, rounds
 from recray.pipelines.same_queries import Contender, ask_the_same
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_again, run_for
-from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
+from recray.recipes.ranker import DLRM_RANKER, GBDT_RANKER, DLRMRankerRun, GBDTRankerRun
+from recray.recipes.ranking_data import HOLDOUT, TRAIN
 from recray.schema import DataError
 from recray.store import Store, run_record
 from recray.train.context import LaunchConfig
-from tests.pipelines.tiny import NUM_ITEMS, NUM_USERS, tiny_events
+from tests.pipelines.days import BEGIN, DAY_S, Clicks, at_random, by_taste, serve_a_day, turned_round
+from tests.pipelines.tiny import NUM_USERS, tiny_events
 
 LOCAL = LaunchConfig(where="local")
 NAME = "tiny-ranker"
-BEGIN, DAY_S = 1_700_000_000.0, 86_400.0
 EASY = GateConfig(least_lists=20, tolerance=0.5, order_loss=0.02)
 CONFIG = RetrainConfig(feedback=FeedbackConfig(attribution="1h"), gates=EASY)
-Clicks = Callable[
-    [np.random.Generator, int, int], bool
-]  # of a rank and whether the item is to the user's taste
-
-
-def by_taste(rng: np.random.Generator, rank: int, liked: int) -> bool:
-    return bool(rng.random() < liked / rank)
-
-
-def at_random(rng: np.random.Generator, rank: int, liked: int) -> bool:
-    return bool(rng.random() < 0.2)
-
-
-def turned_round(rng: np.random.Generator, rank: int, liked: int) -> bool:
-    return not by_taste(rng, rank, liked)
-
-
-def serve_a_day(day: int, clicks: Clicks) -> float:
-    """Each user gets three lists of six, and clicks; returns when the day is over."""
-    rng, begin = np.random.default_rng(day), BEGIN + day * DAY_S
-    log = LogWriter(paths.events_dir() / NAME)
-    answers, events = [], []
-    for n in range(3 * NUM_USERS):
-        user, at, request = n % NUM_USERS, begin + 300 * n, f"r{day}-{n}"
-        items = rng.choice(NUM_ITEMS, 6, replace=False)
-        liked = items % 2 == user % 2
-        items = items[np.argsort(~liked, kind="stable")]  # production is good
-        features_KF = np.stack([np.arange(6, 0, -1), items % 2], axis=1).astype(np.float32)
-        shown = tuple(Drawn(f"i{item}", 1.0, "two_tower") for item in items)
-        names = ("retrieval_score", "genre_affinity")
-        version = {"ranker": f"{NAME}@1"}
-        exposure = Exposure(
-            request, at, f"u{user}", int(at), 6, shown, version, feature_names=names, features_KF=features_KF
-        )
-        answers.append(encoded(exposure))
-        for rank, item in enumerate(items.tolist(), 1):
-            if clicks(rng, rank, int(item % 2 == user % 2)):
-                when = at + 10 * rank
-                events.append(
-                    Event(f"u{user}", f"i{item}", 1.0, when, f"{request}-{rank}", "click", request, when)
-                )
-    log.expose(answers)
-    log.record(events)
-    log.close()
-    return begin + DAY_S
 
 
 @pytest.fixture
@@ -105,20 +61,20 @@ def one_round(store: Store, until: float, config: RetrainConfig = CONFIG) -> Ret
     return retrain(NAME, config, LOCAL, store, until=until)
 
 
-@pytest.mark.parametrize("wrong", [at_random, turned_round])
+@pytest.mark.parametrize("wrong", [at_random, pytest.param(turned_round, marks=pytest.mark.slow)])
 def test_a_bad_round_is_stopped_and_set_aside(store: Store, wrong: Clicks) -> None:
     promoting = override(CONFIG, {"then": "promote"})
-    first = one_round(store, serve_a_day(0, by_taste), promoting)
+    first = one_round(store, serve_a_day(NAME, 0, by_taste), promoting)
     assert first.round.failed is None, first.round.failed
     assert store.names(NAME) == {"production": 2, "candidate": 2}
-    bad = one_round(store, serve_a_day(1, wrong), promoting)
+    bad = one_round(store, serve_a_day(NAME, 1, wrong), promoting)
     assert bad.round.failed is not None
     assert bad.round.failed.name == "labels"
     assert "before" in bad.round.failed.text
     assert bad.candidate is None
     assert store.names(NAME) == {"production": 2, "candidate": 2}
     assert len(store.versions(NAME)) == 2
-    good = one_round(store, serve_a_day(2, by_taste), promoting)
+    good = one_round(store, serve_a_day(NAME, 2, by_taste), promoting)
     assert good.round.failed is None, good.round.failed
     made = run_record(store.open(NAME, 3)).feedback
     assert (made["since"], made["until"]) == (BEGIN + 2 * DAY_S, BEGIN + 3 * DAY_S)
@@ -126,7 +82,7 @@ def test_a_bad_round_is_stopped_and_set_aside(store: Store, wrong: Clicks) -> No
 
 
 def test_a_round_says_what_it_was_made_of(store: Store) -> None:
-    done = one_round(store, serve_a_day(0, by_taste))
+    done = one_round(store, serve_a_day(NAME, 0, by_taste))
     assert done.round.failed is None, done.round.failed
     assert done.candidate is not None
     assert store.names(NAME) == {"production": 1, "candidate": 2}
@@ -143,8 +99,9 @@ def test_a_round_says_what_it_was_made_of(store: Store) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_rankers_examples_hold_the_lists(store: Store) -> None:
-    done = one_round(store, serve_a_day(0, by_taste))
+    done = one_round(store, serve_a_day(NAME, 0, by_taste))
     assert done.candidate is not None
     _, run = run_again(done.candidate)
     assert isinstance(run, GBDTRankerRun)
@@ -155,8 +112,9 @@ def test_the_rankers_examples_hold_the_lists(store: Store) -> None:
     assert without.num_queries + 100 < everything.num_queries
 
 
+@pytest.mark.slow
 def test_versions_of_different_data_are_asked_the_same(store: Store) -> None:
-    done = one_round(store, serve_a_day(0, by_taste))
+    done = one_round(store, serve_a_day(NAME, 0, by_taste))
     assert done.candidate is not None
     _, run = run_again(done.candidate)
     assert isinstance(run.data, DataConfig)
@@ -183,7 +141,7 @@ def test_versions_of_different_data_are_asked_the_same(store: Store) -> None:
     ],
 )
 def test_a_failed_step_leaves_production_alone(store: Store, change: dict[str, object], step: str) -> None:
-    done = one_round(store, serve_a_day(0, by_taste), override(CONFIG, change))
+    done = one_round(store, serve_a_day(NAME, 0, by_taste), override(CONFIG, change))
     assert done.round.failed is not None
     assert done.round.failed.name == step
     assert store.names(NAME) == {"production": 1}
@@ -198,15 +156,17 @@ def test_nothing_to_go_by(store: Store) -> None:
     assert (missing.round.failed.name, "there is no log" in missing.round.failed.text) == ("data", True)
 
 
+@pytest.mark.slow
 def test_a_canary_begins(store: Store) -> None:
-    done = one_round(store, serve_a_day(0, by_taste), override(CONFIG, {"then": "canary"}))
+    done = one_round(store, serve_a_day(NAME, 0, by_taste), override(CONFIG, {"then": "canary"}))
     assert done.round.failed is None, done.round.failed
     assert store.names(NAME) == {"production": 1, "candidate": 2}
     assert done.round.steps[-1].text == "canary-2"
 
 
+@pytest.mark.slow
 def test_a_list_leads_back_to_what_it_came_from(store: Store) -> None:
-    done = one_round(store, serve_a_day(0, by_taste), override(CONFIG, {"then": "promote"}))
+    done = one_round(store, serve_a_day(NAME, 0, by_taste), override(CONFIG, {"then": "promote"}))
     assert done.candidate is not None
     log = LogWriter(paths.events_dir() / NAME)
     digest = done.candidate.manifest.digest
@@ -229,7 +189,7 @@ def test_a_list_leads_back_to_what_it_came_from(store: Store) -> None:
 
 
 def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    serve_a_day(0, by_taste)
+    serve_a_day(NAME, 0, by_taste)
     assert main(["retrain", NAME, "--json"]) == 0
     steps = json.loads(capsys.readouterr().out)
     assert [steps[0]["step"], steps[-1]["step"]] == ["production", "candidate"]
@@ -237,3 +197,32 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)[0]["recipe"] == "gbdt_ranker"
     assert main(["retrain", "nobody"]) == 2
     assert "nobody stays as it is: production: no bundle 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_network_learns_the_lists_too_but_not_those_of_users_held_out(store: Store) -> None:
+    _, run = run_again(store.open(NAME, 1))
+    assert isinstance(run, GBDTRankerRun)
+    made = build_feedback(NAME, run.data.dataset, CONFIG.feedback, until=serve_a_day(NAME, 0, by_taste))
+    again, popular = run_again(store.resolve(store.open(NAME, 1).manifest.requires["retriever"]))
+    retriever = train(again, override(popular, {"data.dataset": made.dataset}), LOCAL, store).bundle.manifest
+    plain = DLRMRankerRun(
+        data=DataConfig(dataset=made.dataset),
+        retriever=retriever.name,
+        candidates=run.candidates,
+        holdout=0.3,
+        refit=False,
+    )
+    alone = DLRM_RANKER.open(plain)
+    logged = DLRM_RANKER.open(override(plain, {"logged.folder": str(made.folder)}))
+    rows = {
+        (file, data): len(load_examples(data.folder / file).labels_N)
+        for file in (TRAIN, HOLDOUT)
+        for data in (alone, logged)
+    }
+    more = [rows[file, logged] - rows[file, alone] for file in (TRAIN, HOLDOUT)]
+    assert more[0] > more[1] > 0
+    run_of_it = override(plain, {"logged.folder": str(made.folder), "loop.epochs": 1})
+    trained = train(DLRM_RANKER, run_of_it, LOCAL, store)
+    assert trained.bundle.manifest.model == "dlrm"
+    assert run_record(trained.bundle).feedback["lists"] == made.origin.lists

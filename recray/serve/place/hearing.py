@@ -6,6 +6,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError, to_dict
@@ -43,6 +44,7 @@ from recray.store import StoreError
 log = logging.getLogger(__name__)
 
 
+TOLD_AT_ONCE = 32  # requests that wait for the log; more wait for their turn
 CANNOT_GROW = "writes items by codes that training made: train it with the new ones, or serve a retriever"
 
 
@@ -73,6 +75,7 @@ class HearingService(FollowingService, Generic[T]):
         super().__init__(config, self._serves)
         self._hub, self._feed, self._desk = hub, feed, desk
         self._cache = cache_of(config, feed) if config.cache_s else None
+        self._telling = ThreadPoolExecutor(TOLD_AT_ONCE, "tell")
         self._keeper, self._recorder = keeper, Recorder(keeper) if keeper else None
         self._reporter = Reporter(desk) if desk else None
         self._router = (
@@ -185,7 +188,9 @@ class HearingService(FollowingService, Generic[T]):
             message = "availability is no rule of this application: --service.rules.available.enforced is off"
             raise RequestError(422, "not_enforced", message)
         try:
-            repeated = await asyncio.to_thread(self._keep, told)  # elsewhere, perhaps on a disk
+            loop = asyncio.get_running_loop()
+            # Elsewhere, perhaps on a disk: whoever waits at the same time shares a commit.
+            repeated = await loop.run_in_executor(self._telling, self._keep, told)
         except HubFullError as error:
             raise RequestError(
                 429, "events_full", f"{error}: publish a version that has learnt them, and start anew"
@@ -220,7 +225,8 @@ class HearingService(FollowingService, Generic[T]):
             return len(versions) - self._hub.append(versions)
         events = [one for one in told if isinstance(one, Event)]
         repeated = self._keeper.record(events, facts_of(told, time.time())).repeated
-        self._hub.append(versions)
+        if versions:
+            self._hub.append(versions)
         return repeated
 
     def traffic(self) -> Traffic:
@@ -291,6 +297,7 @@ class HearingService(FollowingService, Generic[T]):
         for sender in (self._reporter, self._recorder):
             if sender:
                 sender.stop()
+        self._telling.shutdown(wait=False)
         super().stop()
 
 

@@ -46,8 +46,8 @@ class RetrainConfig:
     share: float = 1.0
     """Of the logged lists that the ranker learns from; 0: none of them."""
     alone: bool = True
-    """The ranker learns from logged lists alone: of a retriever's candidates those that were never shown stand
-    as if nobody wanted them, and what is learnt is what was shown (docs/loop.md)."""
+    """The ranker learns from logged lists alone: of a retriever's candidates those that were never shown
+    stand as if nobody wanted them, and what is learnt is what was shown (docs/loop.md)."""
     examined: tuple[float, ...] = ()
     """How likely each rank is looked at: outcomes weigh the inverse. None: as the log tells where lists were
     drawn, else all count alike."""

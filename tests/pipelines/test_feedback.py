@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recray import paths
+from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.log import event_log
 from recray.data.events.prepare import load_or_prepare
@@ -13,6 +15,7 @@ from recray.data.logged.rows import LoggedConfig, logged_lists
 from recray.event_log.records import Drawn, Event, Exposure
 from recray.event_log.tables import encoded
 from recray.event_log.writer import LogWriter
+from recray.pipelines.examined import examined_ranks
 from recray.pipelines.feedback import Feedback, FeedbackConfig, build_feedback
 from recray.schema import DataError
 from tests.pipelines.tiny import tiny_events
@@ -159,6 +162,29 @@ def test_lists_are_drawn_by_how_hardly_their_outcome_was_seen(base: str) -> None
     assert counts[1] / counts[0] == pytest.approx(3.0, rel=0.1)
     half = logged_lists(LoggedConfig(folder=str(made.folder), share=0.5), names, users, items)
     assert 15 < len(half.user_ids_Q) < 45
+
+
+def test_what_is_looked_at_is_told_by_what_was_drawn() -> None:
+    rng, planted_R = np.random.default_rng(0), np.array([1.0, 0.6, 0.4, 0.2])
+    liked_I = np.linspace(0.8, 0.1, 12)
+    order = np.argsort(np.arange(12) / 2.0 + rng.gumbel(size=(8_000, 12)), axis=1)[:, :4]
+    rows = pl.DataFrame(
+        {
+            "version": "shop-ranker@1",
+            "score": (-order).astype(np.float64).ravel(),
+            "rank": np.tile(np.arange(1, 5), 8_000).astype(np.int32),
+            "label": (rng.random(order.shape) < liked_I[order] * planted_R).astype(np.float32).ravel(),
+            "user_id": np.repeat(rng.integers(400, size=8_000), 4).astype(str),
+            "request_id": np.repeat(np.arange(8_000), 4).astype(str),
+            "propensity": 0.5,
+            "is_closed": True,
+        }
+    )
+    assert examined_ranks(rows) == pytest.approx(planted_R, rel=0.1)
+    seldom = rows.with_columns(label=pl.when(pl.col("rank") == 4).then(0.0).otherwise("label"))
+    assert len(examined_ranks(seldom)) == 3
+    with pytest.raises(ConfigError, match="shown without chance"):
+        examined_ranks(rows.with_columns(propensity=pl.lit(None, pl.Float64)))
 
 
 @pytest.mark.parametrize("name", ["synthetic"])

@@ -1,11 +1,11 @@
 """How often intervals of off-policy estimates hold the truth, and whether obp says the same.
 
-python -m benchmarks.off_policy [--runs 1000]
+python -m benchmarks.off_policy [--runs 1000] [--first 0]
 
-``covered``: of so many logs of 600 users (``off_policy_world``), those whose 95 % interval holds the true
-reward; ``width``: of the interval, in clicks a list, the mean; ``bias``: of the estimate. ``vs_obp``: the
-largest difference from ``sb-obp``'s estimators on the same log, where it is installed. The last line is one
-JSON object.
+``covered``: of so many logs of 600 users (``off_policy_world``; of seeds from ``first`` on), those whose 95 %
+interval holds the true reward; ``width``: of the interval, in clicks a list, the mean; ``bias``: of the
+estimate. ``vs_obp``: the largest difference from ``sb-obp``'s estimators on the same log, where it is
+installed. The last line is one JSON object.
 """
 
 import argparse
@@ -24,11 +24,11 @@ RESULT = Path(__file__).parent / "results" / "off_policy.json"
 APART = {"near": 0.4, "far": 0.7}
 
 
-def covered(world: World, runs: int) -> dict[str, dict[str, float]]:
+def covered(world: World, seeds: range) -> dict[str, dict[str, float]]:
     """By method."""
     truth, found = world.truth(), dict[str, dict[str, float]]()
     rows: dict[str, list[tuple[bool, float, float]]] = {}
-    for seed in range(runs):
+    for seed in seeds:
         lists, model, _ = world.log(seed)
         for method in (*METHODS, *(name for name in WITH_MODEL if name != "direct")):
             mean, low, high = estimate(lists, method, model).reward
@@ -56,10 +56,12 @@ def refused(world: World) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
-    runs = parser.parse_args().runs
-    result: dict[str, Any] = {"runs": runs}
+    parser.add_argument("--first", type=int, default=0)
+    args = parser.parse_args()
+    runs, first = args.runs, args.first
+    result: dict[str, Any] = {"runs": runs, "first": first}
     for name, apart in APART.items():
-        result[name] = covered(World.make(apart), runs)
+        result[name] = covered(World.make(apart), range(first, first + runs))
         for method, each in result[name].items():
             held, width, bias = each["covered"], each["width"], each["bias"]
             print(f"{name:5} {method:10} {held:.0f} of {runs}, width {width:.4f}, bias {bias:+.5f}")

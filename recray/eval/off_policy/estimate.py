@@ -16,6 +16,7 @@ from recray.eval.off_policy.logged_lists import LogCard, LoggedLists
 
 LEAST_EFFECTIVE = 100.0  # lists; with fewer, an interval says less than it seems to
 SURE = 3.9  # standard errors of the mean weight from 1: by chance one in ten thousand
+MOST_UNCOVERED = 0.05  # of its lists; the estimate takes what these would have earned for 0, or for the mean
 WHOLE_LIST = ("ips", "snips")
 
 
@@ -114,11 +115,11 @@ def _require_support(lists: LoggedLists, weights_B: Float64s) -> float:
     effective = total**2 / float((weights_B**2).sum()) if total else 0.0
     mean = total / len(lists)
     error = float(weights_B.std()) / math.sqrt(len(lists))
-    if mean + SURE * error < 1:
+    uncovered = 1 - mean - SURE * error
+    if uncovered > MOST_UNCOVERED:
         raise NoSupportError(
             f"the policy would show what the log never does: weights are {mean:.2f} in the mean where 1 is "
-            f"due, so that at least {1 - mean - SURE * error:.0%} of its lists are not covered: explore more "
-            "widely"
+            f"due, so that at least {uncovered:.0%} of its lists are not covered: explore more widely"
         )
     if effective < LEAST_EFFECTIVE:
         raise NoSupportError(

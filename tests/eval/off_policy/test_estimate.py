@@ -99,6 +99,15 @@ def test_what_the_log_never_shows_is_refused() -> None:
         estimate(never)
 
 
+def test_a_policy_is_judged_that_shows_little_beside_what_is_logged() -> None:
+    def judged(covered: float) -> Estimate:
+        return estimate(one_place([1.0, 0.0] * 200, [1.0] * 400, [covered] * 400), "ips")
+
+    assert judged(0.97).reward.mean == pytest.approx(0.485)
+    with pytest.raises(NoSupportError, match=r"at least 10% of its lists are not covered"):
+        judged(0.90)
+
+
 def test_what_few_lists_tell_is_refused() -> None:
     lists, _, _ = World.make(0.7).log(0, users=10)
     with pytest.raises(NoSupportError, match="and 100 are needed"):

@@ -24,8 +24,9 @@ def store_dir() -> Path:
     return home() / "store"
 
 
-def events_dir() -> Path:
-    return home() / "events"
+def events_dir(store: Path | None = None) -> Path:
+    """Of the logs of what the applications of a store show and are told; None: of the store that is there."""
+    return (store or store_dir()).parent / "events"
 
 
 def feedback_dir() -> Path:

@@ -1,9 +1,6 @@
 """What an application showed and was told: how much of it there is, and how somebody is taken out of it."""
 
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import httpx
 import tyro
 
 from recray.cli.listing import Listing
@@ -20,7 +18,6 @@ from recray.paths import events_dir
 if TYPE_CHECKING:
     from recray.event_log.writer import LogWriter
 
-TOKEN = "RECRAY_ADMIN_TOKEN"
 ANSWER_WITHIN_S = 900.0
 
 
@@ -116,16 +113,13 @@ def _ask_to_forget(server: str, user_id: str) -> None:
     Raises:
         ConfigError: the server does not do it; says why.
     """
-    token = os.environ.get(TOKEN, "")
-    request = urllib.request.Request(
-        f"{server.rstrip('/')}/admin/forget",
-        json.dumps({"user_id": user_id}).encode(),
-        {"content-type": "application/json", "authorization": f"Bearer {token}"},
-    )
+    from recray.serve.http.admin import TOKEN
+
+    headers = {"authorization": f"Bearer {os.environ.get(TOKEN, '')}"}
+    url = f"{server.rstrip('/')}/admin/forget"
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S):
-            pass
-    except urllib.error.HTTPError as error:
-        raise ConfigError(f"{server} refuses: {json.load(error).get('message', error.reason)}") from None
-    except (OSError, ValueError) as error:
+        answer = httpx.post(url, json={"user_id": user_id}, headers=headers, timeout=ANSWER_WITHIN_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"{server} does not answer ({error}): is it served there?") from None
+    if answer.is_error:
+        raise ConfigError(f"{server} refuses: {answer.text or answer.reason_phrase}")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from recray.event_log import partitions
-from recray.event_log.live import LiveFile, LiveRows, Table, live_file
+from recray.event_log.live import LiveFile, LiveRows, live_file
 from recray.event_log.partitions import MOST_ROWS, TABLES, last_row, write_partition
+from recray.event_log.tables import Table
 from recray.folders import locked
 
 TAKEN_OUT_AT_ONCE = 2_000  # rows; a commit in between lets others through

@@ -3,7 +3,7 @@
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from recray.event_log.live import Table
+from recray.event_log.tables import Table
 
 
 class DeltaSink:

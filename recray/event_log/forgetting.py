@@ -13,8 +13,9 @@ import polars as pl
 
 from recray.event_log.compaction import Writes, partitions_locked
 from recray.event_log.forgotten import Forgotten
-from recray.event_log.live import LIVE, HeldError, LiveFile, Table, held
+from recray.event_log.live import LIVE, HeldError, LiveFile, held
 from recray.event_log.partitions import TABLES, partitions, replace
+from recray.event_log.tables import Table
 
 T = TypeVar("T")
 

@@ -12,14 +12,13 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from recray.event_log.records import Event
-from recray.event_log.tables import Answer
+from recray.event_log.tables import Answer, Table
 from recray.folders import fsync
 from recray.schema import DataError
 
-Table: TypeAlias = Literal["events", "shown"]
 HOUR_S = 3600
 LIVE = "live"
 

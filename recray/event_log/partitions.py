@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from recray.event_log.live import HOUR_S, Table
-from recray.event_log.tables import events_table, shown_table
+from recray.event_log.live import HOUR_S
+from recray.event_log.tables import Table, as_table
 from recray.folders import fsync, put, room_in
 
 TABLES: tuple[Table, ...] = ("events", "shown")
@@ -63,8 +63,7 @@ def write_partition(folder: Path, table: Table, node: str, hour: int, rows: list
     Raises:
         DataError: the disk is full.
     """
-    frame = events_table(rows, node) if table == "events" else shown_table(rows, node)
-    _put(frame, _path(folder, table, node, hour, rows[0][0], rows[-1][0]))
+    _put(as_table(table, rows, node), _path(folder, table, node, hour, rows[0][0], rows[-1][0]))
 
 
 def merge(folder: Path, node: str) -> None:

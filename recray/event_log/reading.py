@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 
-from recray.event_log.live import LIVE, LiveRows, Table, live_file
+from recray.event_log.live import LIVE, LiveRows, live_file
 from recray.event_log.partitions import Partition, last_row, partitions
 from recray.event_log.records import Event, Fact
-from recray.event_log.tables import SHOWN, events_table, shown_table
+from recray.event_log.tables import SHOWN, Table, as_table
 from recray.schema import DataError
 
 TRIES = 20
@@ -66,7 +66,7 @@ def rows_after(folder: Path, table: Table, node: str, after: int, most: int) -> 
             files = [file for file in partitions(folder, table) if file.node == node and file.last > after]
             parts = [_partition(file, pl.col("seq") > after) for file in files]
             waiting = live.rows(table, last_row(files, node) or after, most)
-            parts.append(_as_table(table, waiting, node))
+            parts.append(as_table(table, waiting, node))
         rows = pl.concat(parts, how="diagonal").sort("seq", maintain_order=True)
         return rows.filter(pl.col("seq") <= rows["seq"][min(most, len(rows)) - 1]) if len(rows) else rows
 
@@ -109,7 +109,7 @@ def _table(
         parts = [_partition(file, within) for file in _newest(files, most)]
         for node, rows in live.items():
             after = rows.rows(table, last_row(files, node))
-            parts.append(_as_table(table, after, node).filter(within))
+            parts.append(as_table(table, after, node).filter(within))
     found = pl.concat(parts, how="diagonal")
     return found if table == "events" else found.select(*SHOWN, *sorted(set(found.columns) - set(SHOWN)))
 
@@ -128,10 +128,6 @@ def _newest(files: list[Partition], most: int | None) -> list[Partition]:
 
 def _live_files(folder: Path) -> list[Path]:
     return sorted((folder / LIVE).glob("*.sqlite"))
-
-
-def _as_table(table: Table, rows: list[tuple[Any, ...]], node: str) -> pl.DataFrame:
-    return events_table(rows, node) if table == "events" else shown_table(rows, node)
 
 
 def _partition(file: Partition, within: pl.Expr) -> pl.DataFrame:

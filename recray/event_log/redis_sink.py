@@ -5,7 +5,7 @@ import polars as pl
 import pydantic_core
 import redis
 
-from recray.event_log.live import Table
+from recray.event_log.tables import Table
 
 ANSWER_WITHIN_S = 10.0
 MOST_KEPT = 1_000_000  # entries of a stream, about; older ones go

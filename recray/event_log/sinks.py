@@ -9,9 +9,9 @@ from typing import Protocol
 import polars as pl
 
 from recray.config import ConfigError
-from recray.event_log.live import Table
 from recray.event_log.partitions import TABLES
 from recray.event_log.reading import rows_after
+from recray.event_log.tables import Table
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ Shapes: N answers, F features.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,8 @@ from polars.datatypes import DataTypeClass
 
 from recray.arrays import Int64s
 from recray.event_log.records import Event, Exposure
+
+Table: TypeAlias = Literal["events", "shown"]
 
 FEATURE = "feature:"
 """Columns of the shown items that begin so are what a ranker went by, by the names of its features."""
@@ -107,6 +109,14 @@ def encoded(exposure: Exposure) -> Answer:
         names,
         features,
     )
+
+
+def as_table(table: Table, rows: Sequence[tuple[int, *tuple[Any, ...]]], node: str) -> pl.DataFrame:
+    """
+    Args:
+        rows: of ``seq`` and the record's fields, as a live file has them.
+    """
+    return events_table(rows, node) if table == "events" else shown_table(rows, node)
 
 
 def events_table(rows: Sequence[tuple[int, *tuple[Any, ...]]], node: str) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from recray.arrays import Bools, Float64s, Int64s
 from recray.bundles.ranker import read_candidate_config, read_ranker
 from recray.bundles.retriever import read_catalogue
 from recray.config import ConfigError
+from recray.data.events.dataset import Dataset, places_of
 from recray.data.events.examples import eval_examples, item_counts
 from recray.data.events.split_data import SplitData
 from recray.eval.evaluate import Evaluation, evaluate
@@ -57,7 +58,7 @@ def ask_the_same(contenders: Sequence[Contender], data: SplitData, k: int = 10) 
     catalogues = [read_catalogue(one.retriever.measured) for one in contenders]
     kept_N = np.ones(len(data.dataset), dtype=bool)
     for users, items in catalogues:
-        user_U, item_I = _places(data.dataset.users, users), _places(data.dataset.items, items)
+        user_U, item_I = _places(data.dataset, users, items)
         kept_N &= (user_U[data.dataset.user_ids_N] >= 0) & (item_I[data.dataset.item_ids_N] >= 0)
     if not (kept_N & data.split.test_N).any():
         raise DataError(
@@ -101,7 +102,7 @@ def _in_order_of_names(found: Evaluation, raw_ids: pl.Series) -> Evaluation:
 def _as_known_to(data: SplitData, kept_N: Bools, users: pl.DataFrame, items: pl.DataFrame) -> SplitData:
     """The kept events, in the ids of a version."""
     dataset, split = data.dataset, data.split
-    user_U, item_I = _places(dataset.users, users), _places(dataset.items, items)
+    user_U, item_I = _places(dataset, users, items)
     known = replace(
         dataset,
         manifest=replace(dataset.manifest, num_users=len(users), num_items=len(items)),
@@ -126,13 +127,9 @@ def _as_known_to(data: SplitData, kept_N: Bools, users: pl.DataFrame, items: pl.
     )
 
 
-def _places(mine: pl.DataFrame, theirs: pl.DataFrame) -> Int64s:
-    """Of each of my rows the place of that raw id in the other table; -1: it has none."""
-    other = pl.DataFrame({"raw_id": theirs["raw_id"], "place": np.arange(len(theirs))})
-    places: Int64s = (
-        mine.select("raw_id")
-        .join(other, on="raw_id", how="left", maintain_order="left")["place"]
-        .fill_null(-1)
-        .to_numpy()
+def _places(dataset: Dataset, users: pl.DataFrame, items: pl.DataFrame) -> tuple[Int64s, Int64s]:
+    """user_U and item_I: what the data's users and items are to a version; -1: unknown."""
+    return (
+        places_of(dataset.users["raw_id"], users["raw_id"]),
+        places_of(dataset.items["raw_id"], items["raw_id"]),
     )
-    return places

@@ -16,10 +16,10 @@ import redis
 from recray.config import ConfigError
 from recray.event_log import sinks
 from recray.event_log.delta_sink import DeltaSink
-from recray.event_log.live import Table
 from recray.event_log.reading import read
 from recray.event_log.redis_sink import RedisSink
 from recray.event_log.sinks import Sink, open_sink, send
+from recray.event_log.tables import Table
 from recray.event_log.writer import LogWriter
 from tests.event_log.logged import answer, event
 

@@ -110,6 +110,14 @@ def load_dataset(folder: Path) -> Dataset:
     )
 
 
+def places_of(raw_ids: pl.Series, known: pl.Series) -> Int64s:
+    """places_N of raw ids among those that are known, which are rows or ids; -1: unknown."""
+    table = pl.DataFrame({"raw": known, "place": np.arange(len(known))})
+    asked = pl.DataFrame({"raw": raw_ids}).join(table, on="raw", how="left", maintain_order="left")
+    places_N: Int64s = asked["place"].fill_null(-1).to_numpy().astype(np.int64)
+    return places_N
+
+
 def _optional(events: pl.DataFrame, column: str) -> Int8s | None:
     return events[column].to_numpy().astype(np.int8) if column in events.columns else None
 

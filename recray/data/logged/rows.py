@@ -13,6 +13,7 @@ import polars as pl
 
 from recray.arrays import Float64s, Int64s
 from recray.config import ConfigError
+from recray.data.events.dataset import places_of
 from recray.data.logged.origin import ROWS
 from recray.event_log.forgotten import Forgotten
 from recray.event_log.tables import FEATURE
@@ -101,8 +102,10 @@ def logged_lists(
     path = Path(config.folder) / ROWS
     if not path.is_file():
         raise DataError(f"{path}: no such file; make it with jobs/build_feedback.py")
-    rows = pl.read_parquet(path).with_columns(item=_ids(pl.read_parquet(path, columns=["item_id"]), items))
-    rows = rows.with_columns(user=_ids(rows.select("user_id"), users)).filter(pl.col("item") >= 0)
+    rows = pl.read_parquet(path)
+    rows = rows.with_columns(
+        item=pl.Series(places_of(rows["item_id"], items)), user=pl.Series(places_of(rows["user_id"], users))
+    ).filter(pl.col("item") >= 0)
     user_N = rows["user"].to_numpy()
     moments_N = np.full(len(rows), before)
     if before_U is not None:
@@ -112,15 +115,6 @@ def logged_lists(
     if config.examined:
         rows = _one_outcome_each(rows)
     return _examples(rows, feature_names, config, seed)
-
-
-def _ids(raw: pl.DataFrame, known: pl.Series) -> pl.Series:
-    """The place of each raw id; -1: unknown."""
-    places = pl.DataFrame({"raw": known, "place": np.arange(len(known))})
-    name = raw.columns[0]
-    return raw.join(places, left_on=name, right_on="raw", how="left", maintain_order="left")[
-        "place"
-    ].fill_null(-1)
 
 
 def _one_outcome_each(rows: pl.DataFrame) -> pl.DataFrame:
@@ -149,10 +143,10 @@ def _examples(rows: pl.DataFrame, names: Sequence[str], config: LoggedConfig, se
         np.stack(columns, axis=1).astype(np.float32),
         rows["label"].to_numpy().astype(np.float32),
         query_N,
-        rows["item"].cast(pl.Int64).to_numpy(),
+        rows["item"].to_numpy(),
     )
     copies_Q = _copies(_weights(rows, starts_Q, config), config.share, seed)
-    return _repeated(examples, starts_Q, copies_Q, rows["user"].cast(pl.Int64).to_numpy()[starts_Q])
+    return _repeated(examples, starts_Q, copies_Q, rows["user"].to_numpy()[starts_Q])
 
 
 def _weights(rows: pl.DataFrame, starts_Q: Int64s, config: LoggedConfig) -> Float64s:

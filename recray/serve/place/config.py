@@ -8,6 +8,7 @@ from typing import Literal
 
 from recray.config import ConfigError
 from recray.event_log.sinks import open_sink
+from recray.paths import events_dir
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import ServedBundles, first_that_opens
 from recray.store import Store
@@ -81,7 +82,7 @@ class ServiceConfig(StagesConfig):
 
 def log_folder(store: Store, application: str) -> Path:
     """Where what an application shows and is told is taken down."""
-    return store.root.parent / "events" / application
+    return events_dir(store.root) / application
 
 
 TWO_REPLICAS_FROM_CORES = 4

@@ -1,14 +1,14 @@
 """A simulated world: users of the planted truth who come back, are shown lists and answer them.
 
 Click model: a dynamic Bayesian network (Chapelle & Zhang, A dynamic Bayesian network click model for web
-search ranking, WWW 2009; Chuklin, Markov & de Rijke, Click models for web search, 2015, section 3.7) whose
-user also looks at each place less and less by itself, as in a position-based model (ibid., section 3.1). With
-a(k) the chance that the item at place k attracts:
+search ranking, WWW 2009; Chuklin, Markov & de Rijke, Click models for web search, 2015, chapter 3). With a(k)
+the chance that the item at place k attracts:
 
     click(k) = looked(k) a(k)        looked(1) = 1        looked(k+1) = looked(k) g (1 - s a(k))
 
 ``g``: goes on to the next place; ``s``: has enough after a click. So the expected clicks of a list are known
-without drawing any, and the best list has its items by attraction (an exchange of neighbours never helps).
+without drawing any, and the best list has those that attract most, by attraction: to exchange neighbours
+never helps, nor does an item that attracts less.
 
     a = sigmoid(strength <taste, item> + popularity + trend(day) - fatigue (times shown in vain) + bias)
 
@@ -25,7 +25,7 @@ from recray.config import ConfigError
 from recray.data.sources.synthetic.truth import DAY_S, START_S, SyntheticConfig, Truth, plant
 from recray.data.sources.synthetic.words import GENRES
 
-_COMES, _CLICKS, _TRENDS = range(3)  # of a seed: generators that do not depend on each other
+_COMES, _CLICKS = range(2)  # of a seed: generators that do not depend on each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class WorldConfig:
     enough: float = 0.5
     """Chance to leave after a click."""
     fatigue: float = 0.5
-    """Less attraction for each time that an item was shown and not clicked."""
+    """Less attraction for each time that an item was looked at and not clicked."""
     trend: float = 0.15
     """Step of a day in the attraction of a genre, a random walk."""
     buys: float = 0.2
@@ -117,7 +117,8 @@ class World:
     def react(self, day: int, users_V: Int64s, lists_VK: Int64s, first: int = 0) -> Reactions:
         """What these users do with these lists, all at once; and what was in vain is remembered.
 
-        Draws do not depend on what is shown: policies meet the same people.
+        Draws do not depend on what is shown: policies meet the same people, where their lists are of one
+        length and asked for together alike.
 
         Args:
             first: number of the first of these visits on that day.

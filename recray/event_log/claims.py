@@ -27,7 +27,7 @@ def marked(log: Log, attribution_s: float) -> pl.DataFrame:
     shown = first.select("request_id", "item_id", "rank", pl.col("at").alias("shown_at"), shown_to="user_id")
     events = log.events.join(shown, on=["request_id", "item_id"], how="left", maintain_order="left")
     after_s = pl.col("at") - pl.col("shown_at")
-    another = pl.col("user_id").is_not_null() & pl.col("user_id").ne_missing(pl.col("shown_to"))
+    another = (pl.col("user_id") != pl.col("shown_to")).fill_null(value=False)  # who logs in is nobody else
     mark = (
         pl.when(pl.col("request_id").is_null())
         .then(pl.lit("free"))

@@ -111,7 +111,15 @@ def _table(
             after = rows.rows(table, last_row(files, node))
             parts.append(as_table(table, after, node).filter(within))
     found = pl.concat(parts, how="diagonal")
-    return found if table == "events" else found.select(*SHOWN, *sorted(set(found.columns) - set(SHOWN)))
+    if table == "events":
+        return _once(found)
+    return found.select(*SHOWN, *sorted(set(found.columns) - set(SHOWN)))
+
+
+def _once(events: pl.DataFrame) -> pl.DataFrame:
+    """A node knows what it was told itself: of what was told at two nodes, what came first."""
+    comes_first = pl.int_range(pl.len()).over("event_id", order_by=["received", "node", "seq"]) == 0
+    return events.filter(comes_first)
 
 
 def _newest(files: list[Partition], most: int | None) -> list[Partition]:

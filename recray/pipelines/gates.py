@@ -54,16 +54,15 @@ class Gate(NamedTuple):
 
 def enough(now: LogReport, config: GateConfig) -> Gate:
     """Whether the data says anything at all."""
-    answered = round(now.answered * (now.lists - now.open_lists))
-    text = f"{answered} lists with an outcome, {config.least_lists} needed"
-    return Gate("lists", answered >= config.least_lists, text)
+    text = f"{now.answered_lists} lists with an outcome, {config.least_lists} needed"
+    return Gate("lists", now.answered_lists >= config.least_lists, text)
 
 
 def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) -> list[Gate]:
     """
     Args:
-        before: of the data that production was trained on; None: it was not made of a log, and only what
-            needs no past is asked.
+        before: of the data that production was trained on; None: it was not made of a log, and what needs a
+            past is not asked, but that what is clicked does not stand below what is not.
     """
     bad = sum(now.marks[mark] for mark in ("forged", "late", "replayed"))
     untrusted = bad / max(sum(now.marks.values()), 1)
@@ -71,7 +70,8 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
         Gate("marks", untrusted <= config.untrusted, f"{untrusted:.1%} of the events cannot be trusted"),
     ]
     if before is None:
-        return found
+        text = f"what was clicked stood above what was not in {now.order:.1%} of pairs: more than half is due"
+        return [*found, Gate("order", now.order + STANDARD_ERRORS * now.order_error >= 0.5, text)]
     ratio = now.clicked / before.clicked if before.clicked else math.inf
     lost, error = before.order - now.order, math.hypot(before.order_error, now.order_error)
     return [

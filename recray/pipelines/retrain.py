@@ -99,12 +99,19 @@ class _Steps:
         try:
             result = work()
         except (ConfigError, DataError, OSError) as error:
-            self.done.append(Step(name=name, passed=False, text=str(error)))
-            log.error("retraining ends at %s: %s", name, error)
+            self._fail(name, str(error))
+            raise _StoppedError from error
+        except Exception as error:  # of whatever kind: the round is written down, and the next one is due
+            log.exception("an unforeseen error")
+            self._fail(name, f"{type(error).__name__}: {error}")
             raise _StoppedError from error
         self.done.append(Step(name=name, passed=True, text=str(said(result))))
         log.info("%s: %s", name, self.done[-1].text)
         return result
+
+    def _fail(self, name: str, text: str) -> None:
+        self.done.append(Step(name=name, passed=False, text=text))
+        log.error("retraining ends at %s: %s", name, text)
 
 
 class Retrained(NamedTuple):

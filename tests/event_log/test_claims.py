@@ -15,6 +15,7 @@ CASES = {
     "free": Event("ann", "item-1", 1.0, AT + 5, "free", "click", None, AT + 5),
     "claimed": Event("ann", "item-1", 1.0, AT + 6, "claimed", "click", "r0", AT + 6),
     "of nobody": Event(None, "item-1", 1.0, AT + 6, "of nobody", "cart", "r0", AT + 6),
+    "logged in since": Event("bob", "item-1", 1.0, AT + 6, "logged in since", "click", "r1", AT + 6),
     "again": Event("ann", "item-1", 1.0, AT + 7, "again", "click", "r0", AT + 7),
     "another kind": Event("ann", "item-1", 1.0, AT + 8, "another kind", "purchase", "r0", AT + 8),
     "unknown": Event("ann", "item-1", 1.0, AT + 6, "unknown", "click", "r9", AT + 6),
@@ -42,12 +43,12 @@ def test_every_mark_in_any_order(tmp_path: Path, answer_comes: str) -> None:
         folder = tmp_path / str(number)
         log = LogWriter(folder)
         if answer_comes == "first":
-            log.expose([answer(0)])
+            log.expose([answer(0), answer(1, None)])
         for name in order:
             log.record([CASES[name]])
         if answer_comes == "last":
             log.compact()
-            log.expose([answer(0)])
+            log.expose([answer(0), answer(1, None)])
         log.close()
         found = marked(read(folder), attribution_s=60)
         marks = dict(found.select("event_id", "mark").iter_rows())

@@ -195,3 +195,15 @@ def test_the_newest_events_of_all_nodes_in_the_order_in_which_they_came(tmp_path
     other.close()
     assert newest_events(tmp_path, 3) == [event(3), event(4), event(5)]
     assert newest_events(tmp_path, 9) == [event(number) for number in range(6)]
+
+
+def test_what_is_told_at_two_nodes_counts_once(tmp_path: Path) -> None:
+    one, other = LogWriter(tmp_path, "a"), LogWriter(tmp_path, "b")
+    other.record([event(1)._replace(received=AT), event(2)])
+    other.compact()
+    one.record([event(1), event(3)])
+    one.close()
+    other.close()
+    found = read(tmp_path).events
+    assert dict(found.select("event_id", "node").iter_rows()) == {"e1": "b", "e2": "b", "e3": "a"}
+    assert len(newest_events(tmp_path, 9)) == found.height == 3

@@ -81,6 +81,29 @@ def test_a_bad_round_is_stopped_and_set_aside(store: Store, wrong: Clicks) -> No
     assert [one.failed.name if one.failed else "" for one in rounds(NAME)] == ["", "labels", ""]
 
 
+def test_a_first_round_that_is_mislabelled_is_stopped_without_a_past(store: Store) -> None:
+    bad = one_round(store, serve_a_day(NAME, 0, turned_round), override(CONFIG, {"then": "promote"}))
+    assert bad.round.failed is not None
+    assert bad.round.failed.name == "labels"
+    assert "more than half is due" in bad.round.failed.text
+    assert store.names(NAME) == {"production": 1}
+
+
+def test_an_unforeseen_error_is_written_down(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr("recray.pipelines.retrain.train", breaks)
+    done = one_round(store, serve_a_day(NAME, 0, by_taste))
+    assert done.round.failed is not None
+    assert (done.round.failed.name, done.round.failed.text) == (
+        "retriever",
+        "ZeroDivisionError: a fault of ours",
+    )
+    assert rounds(NAME) == [done.round]
+    assert store.names(NAME) == {"production": 1}
+
+
 def test_a_round_says_what_it_was_made_of(store: Store) -> None:
     done = one_round(store, serve_a_day(NAME, 0, by_taste))
     assert done.round.failed is None, done.round.failed

@@ -30,6 +30,7 @@ class LogReport:
     clicked_by_rank: list[float] = field(default_factory=list)  # from rank 1
     order: float = 0.5  # chance that an item with an outcome stands above one of its list without; 0.5: none
     order_error: float = 0.5  # its standard error
+    answered_lists: int = 0  # with an outcome, without those of users who are left out
     drawn: float = 0.0  # share of items with a propensity
     ranges: dict[str, list[int]] = field(default_factory=dict)  # first and last row, by "table node"
 
@@ -56,6 +57,7 @@ def log_report(rows: pl.DataFrame, events: pl.DataFrame, left_out: pl.DataFrame)
         marks={mark: int((events["mark"] == mark).sum()) for mark in MARKS},
         left_out=dict(left_out.group_by("why", maintain_order=True).len().iter_rows()),
         answered=_rate(of_list["has"]),
+        answered_lists=int(of_list["has"].sum()),
         clicked=_rate(counted["label"] > 0),
         clicked_by_rank=_by_rank(counted),
         order=order,

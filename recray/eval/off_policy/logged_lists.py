@@ -55,6 +55,8 @@ class LoggedLists:
             chances = arrays[name][shown]
             if (chances > 1 + 1e-9).any() or (chances < 0).any():
                 raise ConfigError(f"{name} must be between 0 and 1, got {np.nanmax(np.abs(chances)):g}")
+        if np.isnan(self.target_BK[shown]).any():
+            raise ConfigError("target chances must be known of all that was shown: 0 of what never would be")
         if not np.isfinite(self.rewards_BK[shown]).all():
             raise ConfigError("rewards must be finite")
 

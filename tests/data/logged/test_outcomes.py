@@ -128,6 +128,9 @@ def test_the_report_counts() -> None:
     assert (report.lists, report.open_lists, report.shown, report.events, report.sessions) == (3, 0, 9, 4, 2)
     assert report.marks == {"free": 0, "claimed": 3, "forged": 0, "late": 1, "replayed": 0}
     assert report.answered == pytest.approx(2 / 3)
+    assert report.answered_lists == 2
+    program = pl.DataFrame({"user_id": ["ann"], "why": ["requests per minute"], "number": [99.0]})
+    assert log_report(rows, events_, program).answered_lists == 0
     assert report.clicked_by_rank == pytest.approx([1 / 3] * 3)
     assert report.order == pytest.approx(0.5)  # one of two pairs each
     assert report.drawn == 1.0

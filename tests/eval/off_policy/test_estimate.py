@@ -130,6 +130,8 @@ def test_wrong_numbers_are_refused() -> None:
         replace(lists, logged_BK=np.array([[1.5]]))
     with pytest.raises(ConfigError, match="rewards must be finite"):
         replace(lists, rewards_BK=np.array([[np.inf]]))
+    with pytest.raises(ConfigError, match="target chances must be known"):
+        replace(lists, target_BK=np.array([[np.nan]]))
     with pytest.raises(ConfigError, match=r"the shape \(1, 2\)"):
         replace(lists, target_BK=np.ones((1, 2)))
     with pytest.raises(ConfigError, match="no method 'dm'; valid: ips, snips"):

@@ -34,7 +34,7 @@ from recray.train.context import LaunchConfig
 LOCAL = LaunchConfig(where="local")
 K, TOGETHER = 10, 50  # items of a list; visits between two looks at what was told
 NAME = "world"
-EXPLORE = Rules(explore=ExploreConfig(policy="plackett_luce", temperature=3.0, among=40))
+EXPLORE = Rules(explore=ExploreConfig(policy="plackett_luce", temperature=3.0, among=40, seed=0))
 
 
 class Told(NamedTuple):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from recray.cli.logged import EvaluateLogged
 from recray.config import ConfigError
 from recray.data.events.choices import EventChoices
 from recray.data.events.split_data import DataConfig
@@ -31,6 +32,11 @@ class Evaluate:
     """Also draw the learning curves of the models that have epochs, to this PNG."""
     beside: tuple[Path, ...] = ()
     """Finished runs of RecBole (jobs/run_recbole.py --json) for the same table."""
+
+    logged: str = ""
+    """An application: instead, its candidate beside production by the lists that it drew and logged."""
+    judged: EvaluateLogged = field(default_factory=EvaluateLogged)
+    """Of --logged (docs/off_policy.md)."""
 
     def __post_init__(self) -> None:
         check_ks(self.ks)

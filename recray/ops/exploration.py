@@ -47,6 +47,16 @@ def plackett_luce_chances(logits_K: Float64s, places_k: Int64s) -> Float64s:
     return chances_k
 
 
+def epsilon_greedy_chances(num_items: int, places_k: Int64s, epsilon: float) -> Float64s:
+    """The chance of each draw of a list, given those before it."""
+    left = list(range(num_items))
+    chances: list[float] = []
+    for place in places_k.tolist():
+        chances.append(epsilon / len(left) + (1.0 - epsilon if place == left[0] else 0.0))
+        left.remove(place)
+    return np.array(chances)
+
+
 def epsilon_greedy(num_items: int, k: int, epsilon: float, rng: np.random.Generator) -> Drawn:
     """Each next item is the best of those that are left, or, with probability epsilon, any of them.
 
@@ -54,9 +64,8 @@ def epsilon_greedy(num_items: int, k: int, epsilon: float, rng: np.random.Genera
     """
     left = list(range(num_items))
     places: list[int] = []
-    chances: list[float] = []
     for _ in range(min(k, num_items)):
         place = int(rng.integers(len(left))) if rng.random() < epsilon else 0
-        chances.append(epsilon / len(left) + (1.0 - epsilon if place == 0 else 0.0))
         places.append(left.pop(place))
-    return Drawn(np.array(places, np.int64), np.array(chances))
+    places_k = np.array(places, np.int64)
+    return Drawn(places_k, epsilon_greedy_chances(num_items, places_k, epsilon))

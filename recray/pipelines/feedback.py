@@ -55,6 +55,15 @@ class Joined(NamedTuple):
         rows = self.rows.filter(pl.col("closes") > moment)
         return Joined(rows, self.events.filter(pl.col("received") >= moment), self.left_out)
 
+    def without(self, first: float, last: float) -> "Joined":
+        """Neither what was shown from the one moment to before the other, nor what claims it."""
+        shown_then = pl.col("shown_at").is_between(first, last, closed="left").fill_null(value=False)
+        return Joined(
+            self.rows.filter(~pl.col("at").is_between(first, last, closed="left")),
+            self.events.filter(~shown_then),
+            self.left_out,
+        )
+
     def report(self) -> LogReport:
         return log_report(*self)
 
@@ -82,6 +91,7 @@ def build_feedback(
     *,
     since: float | None = None,
     until: float | None = None,
+    set_aside: tuple[float, float] | None = None,
 ) -> Feedback:
     """Puts a data set and what was logged since it was made together; made once for each state of both.
 
@@ -89,6 +99,8 @@ def build_feedback(
         application: whose log.
         base: a data set; where it was made here before, it goes on from the moment at which that ended.
         since, until: unix seconds; None: all, and now.
+        set_aside: what was shown from the one moment to before the other is not looked at, whenever
+            something came of it.
     Raises:
         DataError: there is no log, nothing in it can be learnt from, or the base has no clock.
     """
@@ -97,6 +109,8 @@ def build_feedback(
     before = origin_of(base)
     since = before.until if before and since is None else since
     found = joined(read(folder, until=until), config, until)
+    if set_aside is not None:
+        found = found.without(*set_aside)
     new = found.since(since)
     data = load_or_prepare(base)
     require_clock(data)

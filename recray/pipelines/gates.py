@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from recray.data.logged.log_report import LogReport
 from recray.eval.bootstrap import intervals
 from recray.eval.evaluate import Evaluation
 from recray.eval.metrics import LISTED
+from recray.pipelines.off_policy import CANNOT, Judged
 from recray.pipelines.same_queries import paired_differences
 from recray.schema import DataError
 
@@ -68,6 +70,7 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
     untrusted = bad / max(sum(now.marks.values()), 1)
     found = [
         Gate("marks", untrusted <= config.untrusted, f"{untrusted:.1%} of the events cannot be trusted"),
+        _each_day(now, before, config),
     ]
     if before is None:
         text = f"what was clicked stood above what was not in {now.order:.1%} of pairs: more than half is due"
@@ -90,6 +93,22 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
     ]
 
 
+def _each_day(now: LogReport, before: LogReport | None, config: GateConfig) -> Gate:
+    """A day that was mislabelled among others that were not: each beside the data before, else beside the
+    median day. Of so many days, one in forty rounds is stopped by chance at most."""
+    by_day = [order for order, _ in now.order_by_day.values()]
+    usual = before.order if before else float(np.median(by_day or [now.order]))
+    usual_error = before.order_error if before else 0.0
+    errors = NormalDist().inv_cdf(1 - 0.025 / max(len(by_day), 1))
+    wrong = [
+        f"{day} in {order:.1%}"
+        for day, (order, error) in now.order_by_day.items()
+        if usual - order > config.order_loss + errors * math.hypot(error, usual_error)
+    ]
+    stood = f"what was clicked stood above what was not in {usual:.1%} of pairs"
+    return Gate("days", not wrong, f"{stood}, {', '.join(wrong) or 'on no day much less often'}")
+
+
 def metric_gate(production: Evaluation, candidate: Evaluation, config: GateConfig) -> Gate:
     """Both of ``ask_the_same``. What chance explains, by the paired interval, is left to the canary."""
     gain_U = paired_differences(production, candidate, config.metric)
@@ -100,6 +119,24 @@ def metric_gate(production: Evaluation, candidate: Evaluation, config: GateConfi
         now >= was * (1 - config.tolerance) or high >= 0,
         f"{now:.4f}, production {was:.4f} on the same {len(gain_U)} queries "
         f"(difference {now - was:+.4f}, 95 % from {low:+.4f} to {high:+.4f})",
+    )
+
+
+def log_gate(judged: Sequence[Judged], config: GateConfig) -> Gate:
+    """By the longest lists of which the log can tell: less than production, beyond chance, does not pass.
+
+    Of what the log cannot tell, the canary will.
+    """
+    told = [(one.depth, *one.both) for one in judged if one.both]
+    if not told:
+        return Gate("log", True, f"{CANNOT}: {judged[0].why_not}" if judged else CANNOT)
+    depth, production, candidate, gain = told[-1]
+    return Gate(
+        "log",
+        gain.high >= -config.tolerance * production.reward.mean,
+        f"{candidate.reward.mean:.4f} outcomes in the first {depth} of a list, production "
+        f"{production.reward.mean:.4f} by the same {candidate.lists} lists (difference {gain.mean:+.4f}, "
+        f"95 % from {gain.low:+.4f} to {gain.high:+.4f})",
     )
 
 

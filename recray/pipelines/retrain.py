@@ -1,6 +1,6 @@
 """From what an application logged to a version that may take production's place, step by step.
 
-    production -> data -> lists -> labels -> retriever -> ranker -> leaks -> comparison -> a name
+    production -> data -> lists -> labels -> retriever -> ranker -> leaks -> comparison -> log -> a name
 
 The first step that fails ends the round: production stays as it is, and the record says which step, and why.
 """
@@ -18,10 +18,13 @@ from recray import paths
 from recray.config import ConfigError, from_dict, override
 from recray.data.events.split_data import DataConfig, open_split
 from recray.data.logged.origin import origin_of
+from recray.eval.off_policy.estimate import NoSupportError
+from recray.event_log.reading import read
 from recray.folders import write_whole
 from recray.monitor.leaks import LEAKS
 from recray.pipelines.feedback import Feedback, FeedbackConfig, build_feedback
-from recray.pipelines.gates import GateConfig, enough, label_gates, metric_gate, require
+from recray.pipelines.gates import GateConfig, enough, label_gates, log_gate, metric_gate, require
+from recray.pipelines.off_policy import JudgeConfig, judge
 from recray.pipelines.same_queries import Contender, ask_the_same
 from recray.pipelines.train import train
 from recray.recipes import run_again
@@ -51,6 +54,8 @@ class RetrainConfig:
     examined: tuple[float, ...] = ()
     """How likely each rank is looked at: outcomes weigh the inverse. None: as the log tells where lists were
     drawn, else all count alike."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """How both versions are judged by the lists that were drawn."""
     then: Then = "candidate"
     """candidate: the name points at it. canary: some users see it. promote: production points at it."""
 
@@ -178,6 +183,7 @@ def _round(
     steps.candidate = new.first
     steps.do("leaks", lambda: _no_new_leaks(now, new))
     steps.do("comparison", lambda: _compared(now, new, config.gates))
+    steps.do("log", lambda: _judged(application, now, new, config, until))
     steps.do(config.then, lambda: _put(application, config.then, now, new, store))
 
 
@@ -186,9 +192,11 @@ def _feedback(application: str, now: Contender, config: RetrainConfig, until: fl
     aside."""
     base = run_again(now.retriever)[1].data.dataset
     known = origin_of(base)
+    learnt = known.until if known else None
     refused = [one.at for one in rounds(application) if one.failed and one.failed.name == LABELS]
-    since = [*([known.until] if known else []), *(at for at in refused if at < until)]
-    return build_feedback(application, base, config.feedback, since=max(since, default=None), until=until)
+    since = max([*([learnt] if learnt else []), *(at for at in refused if at < until)], default=None)
+    set_aside = (learnt or 0.0, since) if since != learnt and since is not None else None
+    return build_feedback(application, base, config.feedback, since=since, until=until, set_aside=set_aside)
 
 
 def _retriever(now: Contender, feedback: Feedback, where: LaunchConfig, store: Store) -> Bundle:
@@ -245,6 +253,16 @@ def _compared(now: Contender, new: Contender, gates: GateConfig) -> str:
     assert isinstance(data, DataConfig)
     production, candidate = ask_the_same((now, new), open_split(data), int(gates.metric.rpartition("@")[2]))
     return require([metric_gate(production, candidate, gates)])
+
+
+def _judged(application: str, now: Contender, new: Contender, config: RetrainConfig, until: float) -> str:
+    """By the lists that were drawn; where there are none, there is nothing to go by, and that is no fault."""
+    logged = read(paths.events_dir() / application, until=until)
+    try:
+        judged = judge(application, logged, now, new, config.judge, config.feedback, until)
+    except NoSupportError as error:
+        return str(error)
+    return require([log_gate(judged, config.gates)])
 
 
 def _put(application: str, then: Then, now: Contender, new: Contender, store: Store) -> str:

@@ -190,10 +190,14 @@ def _write_examples(data: RankerData, folder: Path, quantize: bool) -> None:
     users_N = users_B[rows.query_ids_N]
     held_out = _held_out(users_N, run) if data.has_holdout else users_B[:0]
     if run.logged.folder:
-        shown = _shown(run, stages.data, rows.feature_names, data.learn)
+        measured_by = _shown(run, stages.data, rows.feature_names, "training")
+        shown = measured_by
+        if data.learn != "training":
+            shown = _shown(run, stages.data, rows.feature_names, data.learn)
         log.info("and from %d lists that were shown", len(shown.user_ids_Q))
         of_shown_N = shown.user_ids_Q[shown.examples.query_ids_N]
-        if run.logged.alone and len(shown.user_ids_Q):
+        # What is served learns as what was measured did, or the figures would be of another model.
+        if run.logged.alone and len(measured_by.user_ids_Q) >= run.logged.least:
             rows, users_N = shown.examples, of_shown_N
         else:
             rows = joined([rows, shown.examples], [len(users_B), len(shown.user_ids_Q)])

@@ -42,5 +42,7 @@ def test_a_round_ends_in_a_candidate(events: str) -> None:
     assert f"candidate: {NAME} version 2" in said
     assert Store().names(NAME) == {"production": 1, "candidate": 2}
     assert run_record(Store().open(NAME, 2)).feedback["interactions"] > 0
+    status, _, why = ended("evaluate", "--logged", NAME)
+    assert (status, "no list was drawn by chance" in why) == (2, True)
     status, _, why = ended("retrain", NAME, *LOCAL, "--gates.least-lists", "9999")
     assert (status, f"{NAME} stays as it is: lists: " in why) == (2, True)

@@ -109,6 +109,20 @@ def test_the_next_round_goes_on_where_the_last_one_ended(base: str) -> None:
         built(second.dataset, AT + 50_000)
 
 
+def test_what_was_shown_in_a_time_that_is_set_aside_does_not_count_when_it_closes_later(base: str) -> None:
+    log_some(AT, range(6))
+    cut = AT + 250.0  # r2 was shown before and is clicked, and closes, later
+    event = Event("u2", "i3", 1.0, cut + 5, "late", "click", f"r{AT}-2", cut + 5)
+    log = LogWriter(paths.events_dir() / "tiny-ranker")
+    log.record([event])
+    log.close()
+    found = build_feedback("tiny-ranker", base, CONFIG, since=cut, until=AT + 10_000, set_aside=(0.0, cut))
+    assert (found.origin.interactions, found.origin.lists) == (3, 3)
+    assert found.origin.report.lists == 3
+    counted = build_feedback("tiny-ranker", base, CONFIG, since=cut, until=AT + 10_000)
+    assert (counted.origin.interactions, counted.origin.lists) == (4, 4)
+
+
 def test_whoever_is_forgotten_is_in_no_data_made_afterwards(base: str) -> None:
     log_some(AT, range(12))
     log = LogWriter(paths.events_dir() / "tiny-ranker")

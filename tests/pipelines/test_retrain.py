@@ -1,6 +1,7 @@
 """Rounds of retraining: what is right becomes a candidate, what is not leaves production alone."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,15 @@ def test_a_first_round_that_is_mislabelled_is_stopped_without_a_past(store: Stor
     assert store.names(NAME) == {"production": 1}
 
 
+def test_a_day_that_is_mislabelled_among_others_is_stopped_without_a_past(store: Store) -> None:
+    for day, clicks in enumerate([by_taste, turned_round, by_taste]):
+        until = serve_a_day(NAME, day, clicks)
+    bad = one_round(store, until)
+    assert bad.round.failed is not None
+    assert bad.round.failed.name == "labels"
+    assert re.search(r"days: .* in 89.7% of pairs, 2023-11-16 in \d\d\.\d%", bad.round.failed.text)
+
+
 def test_an_unforeseen_error_is_written_down(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a fault of ours")
@@ -118,7 +128,8 @@ def test_a_round_says_what_it_was_made_of(store: Store) -> None:
     assert retriever.feedback == record.feedback
     assert json.loads(done.round.file.read_text())["candidate"] == str(done.candidate.reference)
     assert [step.name for step in done.round.steps] == [
-        *("production", "data", "lists", "labels", "retriever", "ranker", "leaks", "comparison", "candidate")
+        *("production", "data", "lists", "labels", "retriever", "ranker", "leaks", "comparison"),
+        *("log", "candidate"),
     ]
 
 

@@ -30,6 +30,7 @@ class LogReport:
     clicked_by_rank: list[float] = field(default_factory=list)  # from rank 1
     order: float = 0.5  # chance that an item with an outcome stands above one of its list without; 0.5: none
     order_error: float = 0.5  # its standard error
+    order_by_day: dict[str, list[float]] = field(default_factory=dict)  # the same of each day (UTC)
     answered_lists: int = 0  # with an outcome, without those of users who are left out
     drawn: float = 0.0  # share of items with a propensity
     ranges: dict[str, list[int]] = field(default_factory=dict)  # first and last row, by "table node"
@@ -62,6 +63,12 @@ def log_report(rows: pl.DataFrame, events: pl.DataFrame, left_out: pl.DataFrame)
         clicked_by_rank=_by_rank(counted),
         order=order,
         order_error=error,
+        order_by_day={
+            str(day): list(_order(rows))
+            for (day,), rows in counted.group_by(
+                pl.from_epoch(pl.col("at").cast(pl.Int64)).dt.date(), maintain_order=True
+            )
+        },
         drawn=_rate(counted["propensity"].is_not_null()),
         ranges=_ranges(rows, "shown") | _ranges(events, "events"),
     )

@@ -37,6 +37,8 @@ class LoggedConfig:
     alone: bool = False
     """Learn from them alone: among a retriever's candidates what was never shown stands as if nobody wanted
     it, and who learns that shows again what was shown."""
+    least: int = 50
+    """Lists; from fewer, before the test part, nothing is learnt alone."""
     most_weight: float = 5.0
     """Of an outcome at a rank that hardly anybody looks at."""
 
@@ -45,6 +47,8 @@ class LoggedConfig:
             raise ConfigError(f"logged.share must be above 0 and at most 1, got {self.share}")
         if any(not 0 < chance <= 1 for chance in self.examined):
             raise ConfigError(f"logged.examined holds chances, above 0 and at most 1, got {self.examined}")
+        if self.least < 1:
+            raise ConfigError(f"logged.least must be at least 1, got {self.least}")
         if self.most_weight < 1:
             raise ConfigError(f"logged.most_weight must be at least 1, got {self.most_weight}")
 

@@ -1,9 +1,10 @@
 """An estimate of what another policy would have earned: with an interval over users, or refused.
 
-Shapes: B lists, U users, R resamples.
+Shapes: B lists, U users, R resamples, P ratios of S = 2P sums.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from recray.eval.off_policy.estimators import Model, Terms, terms
 from recray.eval.off_policy.logged_lists import LogCard, LoggedLists
 
 LEAST_EFFECTIVE = 100.0  # lists; with fewer, an interval says less than it seems to
+LEAST_USERS = 30  # who are drawn for the interval
 SURE = 3.9  # standard errors of the mean weight from 1: by chance one in ten thousand
 MOST_UNCOVERED = 0.05  # of its lists; the estimate takes what these would have earned for 0, or for the mean
 WHOLE_LIST = ("ips", "snips")
@@ -34,6 +36,11 @@ class Estimate(NamedTuple):
     effective_lists: float  # Kish's size of a sample of equal weights that says as much
     largest_weight: float
     card: LogCard
+
+
+class Signed(NamedTuple):
+    sign: float
+    terms: Terms  # of a ratio of sums
 
 
 def estimate(
@@ -56,7 +63,7 @@ def estimate(
     found = terms(method, lists, model)
     return Estimate(
         method,
-        _interval(found, lists.user_ids_B, num_resamples, seed),
+        _interval([Signed(1.0, found)], lists.user_ids_B, num_resamples, seed),
         len(lists),
         len(np.unique(lists.user_ids_B)),
         effective,
@@ -65,26 +72,40 @@ def estimate(
     )
 
 
-def gain(a: Estimate, b: Estimate) -> float:
-    """How much more ``a`` would earn.
+def gain(
+    a: LoggedLists,
+    b: LoggedLists,
+    method: str = "snrips",
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """How much more ``a`` would earn than ``b``: 95 %, the same users drawn for both, from the same lists.
 
     Raises:
-        ConfigError: they were not estimated from the same lists, with the same reward.
+        ConfigError: they are not the same lists, or the rewards are others.
+        NoSupportError: the log cannot tell of one of them, and why.
     """
     differing = [
         f"{name}: {one!r} and {other!r}"
         for name, one, other in zip(LogCard._fields, a.card, b.card, strict=True)
         if one != other
     ]
-    if differing:
-        raise ConfigError(f"estimated from different logs, not comparable: {'; '.join(differing)}")
-    return a.reward.mean - b.reward.mean
+    if differing or len(a) != len(b) or not np.array_equal(a.user_ids_B, b.user_ids_B):
+        raise ConfigError(
+            f"judged by different lists, not comparable: {'; '.join(differing) or 'their users differ'}"
+        )
+    for lists in (a, b):
+        _require_support(lists, _weights(lists, method))
+    signed = [Signed(1.0, terms(method, a)), Signed(-1.0, terms(method, b))]
+    return _interval(signed, a.user_ids_B, num_resamples, seed)
 
 
 def shown(lists: LoggedLists, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Interval:
     """What the policy that was served earned: no estimate but a mean."""
     rewards_B = np.where(lists.is_shown_BK, lists.rewards_BK, 0.0).sum(axis=1)
-    return _interval(Terms(rewards_B, np.ones(len(lists))), lists.user_ids_B, num_resamples, seed)
+    earned = Signed(1.0, Terms(rewards_B, np.ones(len(lists))))
+    return _interval([earned], lists.user_ids_B, num_resamples, seed)
 
 
 def _weights(lists: LoggedLists, method: str) -> Float64s:
@@ -111,6 +132,8 @@ def _require_support(lists: LoggedLists, weights_B: Float64s) -> float:
 
     Where the log can show all that the policy would, weights are 1 in the mean.
     """
+    if (users := len(np.unique(lists.user_ids_B))) < LEAST_USERS:
+        raise NoSupportError(f"{users} users are too few for an interval, {LEAST_USERS} are needed: log more")
     total = float(weights_B.sum())
     effective = total**2 / float((weights_B**2).sum()) if total else 0.0
     mean = total / len(lists)
@@ -129,32 +152,38 @@ def _require_support(lists: LoggedLists, weights_B: Float64s) -> float:
     return effective
 
 
-def _interval(found: Terms, user_ids_B: Int64s, num_resamples: int, seed: int) -> Interval:
-    """The ratio of sums, and its 95 % interval: users are drawn, each with all its lists.
+def _interval(signed: Sequence[Signed], user_ids_B: Int64s, num_resamples: int, seed: int) -> Interval:
+    """The sum of signed ratios of sums, and its 95 % interval: users are drawn, each with all its lists.
 
     Bootstrap-t (Efron & Tibshirani 1993, section 12.5): weights are skewed, and what draws leave out of their
     tail makes the error look small at the same time as the estimate.
     """
     _, user_B = np.unique(user_ids_B, return_inverse=True)
-    over_U, under_U = (np.bincount(user_B, weights=values_B) for values_B in found)
-    if under_U.sum() == 0:
+    sums_US: Float64s = np.stack(
+        [np.bincount(user_B, weights=values_B) for one in signed for values_B in one.terms], axis=1
+    )
+    if not sums_US[:, 1::2].sum(axis=0).all():
         return Interval(math.nan, math.nan, math.nan)
-    moments_U5: Float64s = np.stack(
-        [over_U, under_U, over_U * over_U, over_U * under_U, under_U * under_U], axis=1
-    )
-    (ratio,), (error,) = _ratio(moments_U5.mean(axis=0)[None], len(over_U))
-    ratios_R, errors_R = _ratio(
-        bootstrap_means(moments_U5, num_resamples=num_resamples, seed=seed), len(over_U)
-    )
+    one, other = np.triu_indices(sums_US.shape[1])
+    moments_UM = np.concatenate([sums_US, sums_US[:, one] * sums_US[:, other]], axis=1)
+    signs = np.array([one.sign for one in signed])
+    (value,), (error,) = _sum_of_ratios(moments_UM.mean(axis=0)[None], signs, len(sums_US))
+    drawn_RM = bootstrap_means(moments_UM, num_resamples=num_resamples, seed=seed)
+    values_R, errors_R = _sum_of_ratios(drawn_RM, signs, len(sums_US))
     with np.errstate(invalid="ignore", divide="ignore"):
-        far_R = (ratios_R - ratio) / errors_R
+        far_R = (values_R - value) / errors_R
     low, high = np.quantile(far_R[np.isfinite(far_R)], [0.025, 0.975]) if error > 0 else (0.0, 0.0)
-    return Interval(float(ratio), float(ratio - high * error), float(ratio - low * error))
+    return Interval(float(value), float(value - high * error), float(value - low * error))
 
 
-def _ratio(means_R5: Float64s, users: int) -> tuple[Float64s, Float64s]:
-    """Ratios of means over users, and their standard errors (linearised)."""
-    over_R, under_R, squares_R, products_R, under_squares_R = means_R5.T
-    ratio_R = over_R / under_R
-    spread_R = squares_R - 2 * ratio_R * products_R + ratio_R**2 * under_squares_R
-    return ratio_R, np.sqrt(np.maximum(spread_R, 0) / users) / under_R
+def _sum_of_ratios(means_RM: Float64s, signs: Float64s, users: int) -> tuple[Float64s, Float64s]:
+    """Of means over users of S sums and of their products, and its standard error (linearised)."""
+    num_sums = 2 * len(signs)
+    over_RP, under_RP = means_RM[:, 0:num_sums:2], means_RM[:, 1:num_sums:2]
+    ratio_RP = over_RP / under_RP
+    gradient_RS = np.empty((len(means_RM), num_sums))
+    gradient_RS[:, 0::2], gradient_RS[:, 1::2] = signs / under_RP, -signs * ratio_RP / under_RP
+    one, other = np.triu_indices(num_sums)
+    twice = np.where(one == other, 1.0, 2.0)
+    spread_R = (twice * gradient_RS[:, one] * gradient_RS[:, other] * means_RM[:, num_sums:]).sum(axis=1)
+    return ratio_RP @ signs, np.sqrt(np.maximum(spread_R, 0) / users)

@@ -3,7 +3,7 @@
 Shapes: B lists, K places.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +59,14 @@ class LoggedLists:
             raise ConfigError("target chances must be known of all that was shown: 0 of what never would be")
         if not np.isfinite(self.rewards_BK[shown]).all():
             raise ConfigError("rewards must be finite")
+
+    def first(self, places: int) -> "LoggedLists":
+        """The beginnings of the lists, and what they earned."""
+        cut = {
+            name: getattr(self, name)[:, :places]
+            for name in ("rewards_BK", "logged_BK", "target_BK", "is_shown_BK")
+        }
+        return replace(self, **cut, card=self.card._replace(reward=f"{self.card.reward}, first {places}"))
 
     def __len__(self) -> int:
         return len(self.user_ids_B)

@@ -5,8 +5,15 @@ from typing import Literal
 
 import numpy as np
 
+from recray.arrays import Float64s, Int64s
 from recray.config import ConfigError
-from recray.ops.exploration import Drawn, epsilon_greedy, plackett_luce
+from recray.ops.exploration import (
+    Drawn,
+    epsilon_greedy,
+    epsilon_greedy_chances,
+    plackett_luce,
+    plackett_luce_chances,
+)
 from recray.serve.query import Query
 from recray.serve.state import RequestState, Stage
 from recray.serve.versions import OpenedVersion
@@ -43,6 +50,21 @@ class ExploreConfig:
     def open(self, version: OpenedVersion) -> Stage | None:
         return None if self.policy == "off" else Explore(self)
 
+    def draw(self, num_items: int, k: int, rng: np.random.Generator) -> Drawn:
+        """The first k of so many items that are in order, best first."""
+        if self.policy == "epsilon":
+            return epsilon_greedy(num_items, k, self.epsilon, rng)
+        return plackett_luce(self._logits(num_items), k, rng)
+
+    def chances(self, num_items: int, places_k: Int64s) -> Float64s:
+        """How likely ``draw`` draws these, one after the other, each given those before it."""
+        if self.policy == "plackett_luce":
+            return plackett_luce_chances(self._logits(num_items), places_k)
+        return epsilon_greedy_chances(num_items, places_k, self.epsilon if self.policy == "epsilon" else 0.0)
+
+    def _logits(self, num_items: int) -> Float64s:
+        return -np.arange(num_items) / self.temperature
+
 
 class Explore:
     """Draws a list of ``query.k`` items: the last rule, for what comes after it would change the chances.
@@ -59,7 +81,7 @@ class Explore:
         """Books ``explore``."""
         k, is_ranked_S = state.query.k, state.order_S < state.num_ranked
         among_S = state.order_S[is_ranked_S][: max(self._config.among, k)]
-        places_S, chances_S = self._drawn(len(among_S), k, self._rng_of(state.query))
+        places_S, chances_S = self._config.draw(len(among_S), k, self._rng_of(state.query))
         filled_S = state.order_S[~is_ranked_S][: k - len(places_S)]
         state.clock.lap("explore")
         return state._replace(
@@ -70,8 +92,3 @@ class Explore:
     def _rng_of(self, query: Query) -> np.random.Generator:
         seed = self._config.seed
         return self._rng if seed is None else np.random.default_rng([seed, query.user_id + 1, query.time])
-
-    def _drawn(self, num_items: int, k: int, rng: np.random.Generator) -> Drawn:
-        if self._config.policy == "epsilon":
-            return epsilon_greedy(num_items, k, self._config.epsilon, rng)
-        return plackett_luce(-np.arange(num_items) / self._config.temperature, k, rng)

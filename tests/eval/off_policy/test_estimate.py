@@ -109,9 +109,13 @@ def test_a_policy_is_judged_that_shows_little_beside_what_is_logged() -> None:
 
 
 def test_what_few_lists_tell_is_refused() -> None:
-    lists, _, _ = World.make(0.7).log(0, users=10)
+    lists, _, _ = World.make(0.7).log(0, users=40)
     with pytest.raises(NoSupportError, match="and 100 are needed"):
         estimate(lists)
+    lists, _, _ = World.make(0.4).log(0)
+    of_one = replace(lists, user_ids_B=np.zeros(len(lists), np.int64))
+    with pytest.raises(NoSupportError, match="1 users are too few for an interval, 30 are needed"):
+        estimate(of_one)
 
 
 def test_lists_without_chance_are_refused() -> None:
@@ -141,13 +145,42 @@ def test_wrong_numbers_are_refused() -> None:
 
 
 def test_estimates_of_different_logs_are_not_compared() -> None:
-    def found(reward: str) -> Estimate:
+    def found(reward: str) -> LoggedLists:
         lists, _, _ = World.make(0.4).log(0)
-        return estimate(replace(lists, card=CARD._replace(reward=reward)))
+        return replace(lists, card=CARD._replace(reward=reward))
 
-    assert gain(found("clicks"), found("clicks")) == 0.0
+    assert gain(found("clicks"), found("clicks")) == (0.0, 0.0, 0.0)
     with pytest.raises(ConfigError, match="reward: 'clicks' and 'purchases'"):
         gain(found("clicks"), found("purchases"))
+    with pytest.raises(ConfigError, match="their users differ"):
+        gain(found("clicks"), replace(found("clicks"), user_ids_B=found("clicks").user_ids_B + 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gain_is_the_difference_of_the_estimates_and_its_interval_is_paired(method: str) -> None:
+    world = World.make(0.4)
+    truth = world.truth() - replace(world, target_I=world.logged_I).truth()
+    holds, widths = 0, []
+    for seed in range(60):
+        lists, _, _ = world.log(seed, users=200)
+        served = replace(lists, target_BK=lists.logged_BK)  # what it earns on average is known too
+        a, b = (estimate(each, method, num_resamples=300).reward for each in (lists, served))
+        more = gain(lists, served, method, num_resamples=300)
+        assert more.mean == pytest.approx(a.mean - b.mean, abs=1e-12)
+        holds += more.low <= truth <= more.high
+        widths.append((more.high - more.low) / np.hypot(a.high - a.low, b.high - b.low))
+    assert holds >= 51  # at 95 %, by chance once in a thousand
+    assert np.mean(widths) < 0.9
+
+
+def test_the_first_places_are_lists_of_their_own() -> None:
+    lists, _, _ = World.make(0.4).log(0)
+    cut = lists.first(1)
+    assert cut.card.reward == f"{CARD.reward}, first 1"
+    assert shown(cut).mean == pytest.approx(lists.rewards_BK[:, 0].mean())
+    assert estimate(cut, "ips").reward.mean == pytest.approx(
+        float((lists.target_BK / lists.logged_BK * lists.rewards_BK)[:, 0].mean())
+    )
 
 
 def test_more_lists_of_the_same_users_do_not_make_it_surer() -> None:

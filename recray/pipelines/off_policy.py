@@ -1,0 +1,228 @@
+"""Versions judged by the lists that an application drew and logged: what each would have earned.
+
+Shapes: B lists, K places.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from recray.arrays import Float64s, Int64s
+from recray.config import ConfigError
+from recray.data.events.split_data import open_split
+from recray.eval.bootstrap import Interval
+from recray.eval.off_policy.estimate import Estimate, NoSupportError, estimate, gain, shown
+from recray.eval.off_policy.logged_lists import LogCard, LoggedLists
+from recray.event_log.reading import Log
+from recray.pipelines.feedback import FeedbackConfig, joined
+from recray.pipelines.replay import Asked, Order, Replay
+from recray.pipelines.same_queries import Contender
+from recray.recipes import run_again
+from recray.serve.rules.explore import ExploreConfig
+from recray.serve.stages.listed import StagesConfig
+from recray.serve.versions import ServedBundles
+from recray.store import run_record
+
+CANNOT = "the log cannot tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """By which lists, and how the versions would be served."""
+
+    stages: StagesConfig = field(default_factory=StagesConfig)
+    """How the versions are served. `explore`: how their lists would be drawn; off: each shows its best."""
+    depths: tuple[int, ...] = (1, 2, 3, 5, 10)
+    """Lengths to which lists are judged: the longer, the fewer of what was drawn speak of other versions."""
+    method: str = "snrips"
+    """An estimator of docs/off_policy.md that needs no model."""
+    most_lists: int = 20_000
+    """The newest of them; a version answers them at some hundred a second."""
+
+    def __post_init__(self) -> None:
+        if not self.depths or min(self.depths) < 1:
+            raise ConfigError(f"depths must be 1 or more, got {self.depths}")
+        if self.most_lists < 1:
+            raise ConfigError(f"most_lists must be at least 1, got {self.most_lists}")
+
+
+class Both(NamedTuple):
+    """What two versions would have earned: expected items with an outcome."""
+
+    production: Estimate
+    candidate: Estimate
+    gain: Interval  # of the candidate over production, paired
+
+
+class Judged(NamedTuple):
+    """The first items of lists, so many."""
+
+    depth: int
+    shown: Interval  # what the policy that was served earned
+    both: Both | None
+    why_not: str = ""  # the log cannot tell of both
+
+
+class LearntBy(NamedTuple):
+    """Models of a version, and the moment from which on they have learnt nothing."""
+
+    bundles: ServedBundles
+    moment: float  # unix seconds
+
+
+def judge(
+    application: str,
+    logged: Log,
+    now: Contender,
+    new: Contender,
+    config: JudgeConfig,
+    feedback: FeedbackConfig,
+    until: float | None = None,
+) -> list[Judged]:
+    """Both versions, by the lists that neither has learnt, for each depth.
+
+    Args:
+        until: unix seconds, nothing that came then or later counts; None: now.
+    Raises:
+        NoSupportError: no such list was drawn.
+    """
+    until = time.time() if until is None else until
+    since = max(min(each.moment for each in _models(one)) for one in (now, new))
+    found = joined(logged, feedback, until)
+    lists = drawn_lists(found.rows.join(found.left_out, on="user_id", how="anti"), since, config.most_lists)
+    if lists.is_empty():
+        raise NoSupportError(
+            f"{CANNOT}: since {_day(since)}, the newest that both versions may have learnt, no list "
+            "was drawn by chance of which the outcome is known"
+        )
+    first = float(lists["at"].min())  # type: ignore[arg-type]
+    card = LogCard(
+        application,
+        tuple(sorted(lists["version"].unique().to_list())),
+        first,
+        until,
+        f"items with an outcome within {feedback.attribution}",
+    )
+    length = int(lists["items"].list.len().max())  # type: ignore[arg-type]
+    judged = [
+        _as_logged_lists(lists, _orders(one, first, lists, logged, config, length), config, card, length)
+        for one in (now, new)
+    ]
+    production, candidate = judged
+    return [
+        _judged(depth, production.first(depth), candidate.first(depth), config.method)
+        for depth in sorted({min(depth, length) for depth in config.depths})
+    ]
+
+
+def drawn_lists(rows: pl.DataFrame, since: float, most: int) -> pl.DataFrame:
+    """The newest lists that were drawn item by item and whose time for outcomes is past, oldest first.
+
+    Args:
+        rows: of ``outcomes``.
+    """
+    rows = rows.filter(pl.col("is_closed") & (pl.col("at") >= since) & (pl.col("source") != "pinned"))
+    of_list = rows.sort("at", "request_id", "rank").group_by("request_id", maintain_order=True)
+    lists = of_list.agg(
+        pl.col("at", "request_time", "user_id", "context", "version").first(),
+        items=pl.col("item_id"),
+        chances=pl.col("propensity"),
+        outcomes=pl.col("label") > 0,
+        is_drawn=pl.col("propensity").is_not_null().all(),
+    )
+    return lists.filter("is_drawn").tail(most)
+
+
+def chances_of(order: Order, items: Sequence[str], k: int, explore: ExploreConfig) -> Float64s:
+    """How likely each item of a list would have been drawn, given those before it; from the first one on that
+    never would be: 0."""
+    place_of = {item: place for place, item in enumerate(order.item_ids)}
+    places = [place_of.get(item, -1) for item in items]
+    among = min(order.num_ranked, max(explore.among, k))
+    num_drawn = min(k, among)
+    known = _until_false([0 <= place < among for place in places[:num_drawn]])
+    chances_K = np.zeros(len(items))
+    if known:
+        chances_K[:known] = explore.chances(among, np.array(places[:known], np.int64))
+    if known == num_drawn:  # what fills a list stands where it stands
+        filled = _until_false([place == at for at, place in enumerate(places)][num_drawn:])
+        chances_K[num_drawn : num_drawn + filled] = 1.0
+    return chances_K
+
+
+def _until_false(flags: Sequence[bool]) -> int:
+    return flags.index(False) if False in flags else len(flags)
+
+
+def _models(one: Contender) -> list[LearntBy]:
+    """The models that are served, and those that were measured where a moment ends what they learnt."""
+    parts = {"ranker": one.ranker, "retriever": one.retriever}
+    served = ServedBundles({role: bundle for role, bundle in parts.items() if bundle})
+    records = [run_record(bundle) for bundle in served.by_role.values()]
+    found = [LearntBy(served, max(_moment(record.learnt_until) for record in records))]
+    splits = {str(record.settings["data"].get("split")) for record in records}
+    if splits == {"global-time"}:
+        data = open_split(run_again(one.retriever)[1].data)  # type: ignore[arg-type]
+        times_N = data.dataset.timestamps_N[data.split.test_N]
+        found.append(LearntBy(served.measured, float(times_N.min())))
+    return found
+
+
+def _moment(learnt_until: str) -> float:
+    """The second after the newest event."""
+    return datetime.fromisoformat(learnt_until).timestamp() + 1.0 if learnt_until else float("inf")
+
+
+def _orders(
+    one: Contender, first: float, lists: pl.DataFrame, logged: Log, config: JudgeConfig, length: int
+) -> list[Order]:
+    bundles = next(each.bundles for each in _models(one) if each.moment <= first)
+    asked = [Asked(*row) for row in lists.select(Asked._fields).iter_rows()]
+    among = max(config.stages.rules.explore.among, length)
+    return list(Replay(bundles, config.stages, logged.events).orders(asked, among))
+
+
+def _as_logged_lists(
+    lists: pl.DataFrame, orders: Sequence[Order], config: JudgeConfig, card: LogCard, length: int
+) -> LoggedLists:
+    def padded(values: Sequence[Sequence[float]]) -> Float64s:
+        table_BK = np.zeros((len(values), length))
+        for row_K, each in zip(table_BK, values, strict=True):
+            row_K[: len(each)] = each
+        return table_BK
+
+    items = lists["items"].to_list()
+    explore = config.stages.rules.explore
+    target = [chances_of(o, i, len(i), explore).tolist() for o, i in zip(orders, items, strict=True)]
+    users = lists["user_id"].fill_null(lists["request_id"])
+    user_ids_B: Int64s = users.rank("dense").to_numpy().astype(np.int64)
+    return LoggedLists(
+        user_ids_B=user_ids_B,
+        rewards_BK=padded([list(map(float, each)) for each in lists["outcomes"].to_list()]),
+        logged_BK=padded(lists["chances"].to_list()),
+        target_BK=padded(target),
+        is_shown_BK=np.arange(length) < lists["items"].list.len().to_numpy()[:, None],
+        card=card,
+    )
+
+
+def _judged(depth: int, production: LoggedLists, candidate: LoggedLists, method: str) -> Judged:
+    earned = shown(production)
+    try:
+        both = Both(
+            estimate(production, method),
+            estimate(candidate, method),
+            gain(candidate, production, method),
+        )
+    except NoSupportError as error:
+        return Judged(depth, earned, None, str(error))
+    return Judged(depth, earned, both)
+
+
+def _day(moment: float) -> str:
+    return "never" if moment == float("inf") else datetime.fromtimestamp(moment).isoformat(" ", "minutes")

@@ -1,0 +1,90 @@
+"""What a version would have shown to those who were answered: asked again at their moments, told what was
+told by then, through the stages that a replica opens."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from recray.event_log.records import Event
+from recray.serve.events.feed import Feed
+from recray.serve.events.growing import Growing
+from recray.serve.events.hub import LocalHub
+from recray.serve.events.live import LiveVersion, opened
+from recray.serve.events.recorded import concerning_versions
+from recray.serve.events.told import Told
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.rules.explore import ExploreConfig
+from recray.serve.stages.listed import StagesConfig
+from recray.serve.state import PINNED
+from recray.serve.versions import OpenedVersion, ServedBundles
+
+
+class Asked(NamedTuple):
+    """What the log has of a request: not its own history, nor what it excluded."""
+
+    at: float  # unix seconds: what was told before is known
+    request_time: int  # unix seconds that features went by
+    user_id: str | None
+    context: str  # JSON
+
+
+class Order(NamedTuple):
+    """What would have been drawn from, best first, without what is pinned."""
+
+    item_ids: list[str]
+    num_ranked: int  # what follows fills a long list, and is not drawn
+
+
+class Replay:
+    """One version, and what is told while it is asked."""
+
+    def __init__(self, bundles: ServedBundles, stages: StagesConfig, events: pl.DataFrame) -> None:
+        """
+        Args:
+            stages: how it is served; nothing is drawn.
+            events: of the log; each is told at the moment at which it came.
+        Raises:
+            ConfigError, DataError: a bundle is damaged or does not fit this code.
+        """
+        drawn_not = replace(stages, rules=replace(stages.rules, explore=ExploreConfig()))
+        self._hub = LocalHub()
+        self._feed = Feed(self._hub)
+        bundles.verify()
+
+        def make(version: OpenedVersion, live: LiveVersion) -> Pipeline:
+            return Pipeline(bundles, drawn_not, version=version, live=live)
+
+        self._version = Growing(opened(bundles, self._feed), make, self._feed)
+        came = events.sort("received", "node", "seq").select(*Event._fields).iter_rows()
+        self._to_come = iter([Event(*row) for row in came])
+        self._next = next(self._to_come, None)
+
+    def orders(self, asked: Iterable[Asked], k: int) -> Iterator[Order]:
+        """Of each request, in the order of ``at``: the first k items."""
+        for one in asked:
+            self._tell(one.at)
+            context = json.loads(one.context or "{}")
+            state, _ = self._version.now.ranked(
+                RecommendRequest(user_id=one.user_id, k=k, request_time=one.request_time, context=context)
+            )
+            order_S = state.order_S[(state.candidates.sources_K[state.order_S] & PINNED) == 0]
+            raw_ids = self._version.now.catalogue.item_raw_ids
+            rows_S = state.candidates.item_ids_K[order_S]
+            yield Order(
+                [str(raw_ids[row]) for row in rows_S.tolist()],
+                int(np.count_nonzero(order_S < state.num_ranked)),
+            )
+
+    def _tell(self, until: float) -> None:
+        told: list[Told] = []
+        while self._next is not None and self._next.received < until:
+            told.append(self._next)
+            self._next = next(self._to_come, None)
+        if told:
+            self._hub.append(concerning_versions(told))
+            self._feed.look()

@@ -15,7 +15,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-unit coverage format cluster-local cluster-stop golden gpu-check torchrec bench clean
+.PHONY: help setup demo serve test test-unit coverage format cluster-local cluster-stop golden gates gpu-check torchrec bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -84,10 +84,13 @@ gpu-check: setup ## tests and benchmarks that need a CUDA device
 	python -m benchmarks.dlrm --gpu
 	python -m benchmarks.sequence --gpu
 
+gates: setup ## whether every figure that was once reached still is; FAST=1: in five minutes
+	OMP_NUM_THREADS=1 python -m benchmarks.gates $(if $(FAST),--fast)
+
 torchrec: .venv/torchrec ## add TorchRec, the other backend of embedding tables
 
 bench: setup torchrec ## run every benchmark; each ends in one JSON line
-	for module in prepare evaluation training serving overload kills hostile replicas rollouts rules dlrm streaming click_quality semantic_ids generative sequence refit guardrails new_items; do python -m benchmarks.$$module || exit 1; done
+	for module in prepare evaluation training serving overload kills hostile replicas rollouts rules dlrm streaming click_quality semantic_ids generative sequence refit guardrails new_items events off_policy judged loop; do python -m benchmarks.$$module || exit 1; done
 
 clean: ## remove what was installed and cached
 	rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from benchmarks import dlrm_world as world
+from benchmarks.load import Load, watched
 from recray.batch import KeyedJagged, RankingBatch
 from recray.launch import launch
 from recray.models.dlrm import DLRM, DLRMConfig
@@ -163,7 +164,8 @@ def cost_by_rows(rows: int, rounds: int) -> dict[str, float]:
     return {name: round(statistics.median(values), 2) for name, values in costs.items()}
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2_000_000)
@@ -179,10 +181,7 @@ def main() -> None:
         result = against_peers(args.rows, args.rounds)
         result["us_per_sample_by_rows"] = cost_by_rows(args.rows, args.rounds)
     result |= {"tables": world.NUM_TABLES, "rows": args.rows, "dim": world.DIM, "batch": world.GLOBAL_BATCH}
-    target = RESULT.with_name("dlrm-gpu.json") if args.gpu else RESULT
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    load.finish(result, RESULT.with_name("dlrm-gpu.json") if args.gpu else RESULT)
 
 
 if __name__ == "__main__":

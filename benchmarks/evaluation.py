@@ -12,7 +12,6 @@
 It also states by how much the numbers differ. The last line is one JSON object.
 """
 
-import json
 import statistics
 import time
 import warnings
@@ -26,6 +25,7 @@ import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 from torch import Tensor
 
+from benchmarks.load import Load, watched
 from recray.arrays import Float32s, Int64s
 from recray.batch import EvalExamples, Jagged, QueryBatch
 from recray.eval.evaluate import Evaluation, evaluate
@@ -160,7 +160,8 @@ def measure_sklearn(task: Task, ours: Evaluation) -> dict[str, float]:
     return {"sklearn_ndcg_s": ndcg_s, "sklearn_auc_200_users_s": auc_s, "sklearn_max_difference": apart}
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     warnings.filterwarnings("ignore", message="unsafe cast")  # numba, while compiling ranx
     print(f"{NUM_USERS} users x {NUM_ITEMS} items, k = {K}, {torch.get_num_threads()} threads")
     many = generate(many_targets=True, ties=False)
@@ -174,8 +175,7 @@ def main() -> None:
     result: dict[str, Any] = {"users": NUM_USERS, "items": NUM_ITEMS, "limit_s": LIMIT_S, **found}
     result |= {"slowest_s": slowest_s, "within_limit": slowest_s < LIMIT_S}
     result |= measure_ranx(many, ours) | measure_sklearn(many, ours)
-    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in result.items()}
-    print(json.dumps(rounded))
+    load.finish({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in result.items()})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from benchmarks.events_check import Acknowledged, Lost, lost
 from benchmarks.events_speed import measured
 from benchmarks.events_worker import event_of
 from benchmarks.faults import mount
+from benchmarks.load import Load, watched
 from benchmarks.power_loss import traced
 from recray.event_log.reading import read
 from recray.event_log.writer import LogFailedError, LogWriter
@@ -101,7 +102,8 @@ def summary(found: Iterator[Lost]) -> dict[str, int]:
     return {"times": len(each), **{name: sum(getattr(one, name) for one in each) for name in Lost._fields}}
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
@@ -128,8 +130,7 @@ def main() -> None:
         "full_disk": full_disk(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    load.finish(result, RESULT)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ else the machine does falls on both; a ratio is the median over rounds. The last
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from torch import nn
 
 from benchmarks import generative_peers as peers
 from benchmarks import generative_world as world
+from benchmarks.load import Load, watched
 from benchmarks.load_client import run as run_clients
 from benchmarks.turns import medians, ratio, taking_turns
 from recray.batch import ContentBatch, SequenceBatch
@@ -209,7 +209,8 @@ def measure(rounds: int, http: bool) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-http", action="store_true")
@@ -222,11 +223,9 @@ def main() -> None:
         **found,
         "orientation": ORIENTATION,
         "targets": TARGETS,
-        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "load": os.getloadavg()},
+        "threads": torch.get_num_threads(),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    load.finish(result, RESULT)
 
 
 if __name__ == "__main__":

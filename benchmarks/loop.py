@@ -8,9 +8,9 @@ and seen items follow at once), logged; then ``pipelines.retrain`` makes data of
 gates and promotes. A frozen copy of the first version meets the same people in a world of its own, and is
 told what they did with its lists. ``reward``: expected clicks of a list, known to the world without drawing
 any. ``gain``: of the loop over the frozen one from the second round on, the mean over users, then over seeds;
-its interval draws seeds, and of each its users; told apart for seeds that chose settings (docs/LOG.md) and for
-others. ``bad_round_stopped``: the gate of labels stopped a mislabelled day, after the last round and in place
-of the first one, in every seed. Writes the plot of docs/loop.md. The last line is one JSON object.
+its interval draws seeds, and of each its users; told apart for seeds that chose settings (docs/LOG.md) and
+for others. ``bad_round_stopped``: the gate of labels stopped a mislabelled day, after the last round and in
+place of the first one, in every seed. Writes the plot of docs/loop.md. The last line is one JSON object.
 """
 
 import argparse

@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 import tyro
 
+from benchmarks.load import Load
 from recray.data.events.prepare import prepare
 from recray.data.sources.published.movielens import MovieLens
 
@@ -174,12 +175,10 @@ def main() -> None:
         run_child(task, Path(path), Path(target))
         return
     config = tyro.cli(PrepareBenchmark, description=__doc__)
-    if config.folder is not None:
-        config.folder.mkdir(parents=True, exist_ok=True)
-        print(json.dumps(run(config, config.folder)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(config, Path(folder))))
+    with Load() as load, tempfile.TemporaryDirectory() as temporary:
+        folder = config.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        load.finish(run(config, folder))
 
 
 if __name__ == "__main__":

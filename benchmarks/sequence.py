@@ -7,7 +7,6 @@ process of its own per length. The last line is one JSON object.
 """
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import time
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import scan_peers
+from benchmarks.load import Load, watched
 from benchmarks.turns import medians, ratio, taking_turns
 from recray.batch import Jagged, SequenceBatch
 from recray.config import ConfigError
@@ -247,20 +247,19 @@ def _time_to(name: str, quality: float) -> tuple[float, float]:
     raise SystemExit(f"{name} did not reach {quality:.4f}, it reached {max(found):.4f}")
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=("scans", "memory", "epochs"))
     parser.add_argument("--gpu", action="store_true", help="the scans on a CUDA device, and nothing else")
     args = parser.parse_args()
     if args.gpu:
-        result = gpu(args.rounds)
-        RESULT.with_stem("sequence-gpu").write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(result))
+        load.finish(gpu(args.rounds), RESULT.with_stem("sequence-gpu"))
         return
     torch.set_num_threads(THREADS)
     chosen = args.only or ("epochs", "scans", "memory")
-    result = {"threads": THREADS}
+    result: dict[str, Any] = {"threads": THREADS}
     if "epochs" in chosen:
         result |= epochs(args.rounds)
     if "scans" in chosen:
@@ -269,9 +268,7 @@ def main() -> None:
         result["memory"] = memory()
     missed = {k: v for k, v in TARGETS.items() if result.get(k, v) < v}
     result["missed"] = missed
-    if not args.only:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    load.finish(result, None if args.only else RESULT)
 
 
 if __name__ == "__main__":

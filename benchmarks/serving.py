@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.load import Load, watched
 from benchmarks.load_client import LoadResult, run
 from benchmarks.serving_process import Server, ask, loaded, served
 from benchmarks.serving_traffic import on_live_traffic
@@ -109,7 +110,8 @@ def table(results: dict[str, list[LoadResult]]) -> str:
     return "\n".join([head, *rows])
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="measured time of each round")
     parser.add_argument("--items", type=int, default=WorldSize().num_items)
@@ -132,12 +134,10 @@ def main() -> None:
     unequal = sum(len({tuple(a) for a in answers}) > 1 for answers in zip(*items, strict=True))
     turns = take_turns(size.num_items, options.old, options.seconds / 2)
     summary = {**summarise(results, unequal, turns), **traffic.summary()}
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.write_text(json.dumps(summary, indent=1) + "\n")
     print(table(results))
     print(traffic.table())
     print(turns.table())
-    print(json.dumps(summary))
+    load.finish(summary, options.results)
 
 
 if __name__ == "__main__":

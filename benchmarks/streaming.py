@@ -8,7 +8,6 @@ that it was given; the sum over workers must be that of the prepared files. The 
 """
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from benchmarks.load import Load, watched
 from recray import paths
 from recray.batch import RankingBatch
 from recray.data.batches.rows import StreamedRows
@@ -108,7 +108,8 @@ def train(run: DLRMRun, context: Context) -> None:
         print(f"rank {context.rank}: {rows:>12,} rows, {size / 2**20:,.0f} MiB", flush=True)
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=25_000_000, help="in all; four fifths are for training")
     parser.add_argument("--reader", choices=["ray", "threads"], default="ray")
@@ -139,10 +140,8 @@ def main() -> None:
         "prepared_gib": round(on_disk / 2**30, 2),
         "reader": reader,
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(f"prepared rows stay in {table.folder.relative_to(paths.home())} of RECRAY_HOME")
-    print(json.dumps(result))
+    load.finish(result, RESULT)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the last, so that starting a worker is not counted. The last line is one JSON ob
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from benchmarks.load import Load, watched
 from recray.batch import PairBatch
 from recray.data.batches.pairs import PairBatches
 from recray.data.events.split_data import DataConfig
@@ -82,7 +82,8 @@ def samples_per_s(run: TwoTowerRun, config: LaunchConfig) -> float:
     return launch(timed, run, replace(config, run=name), "benchmark").metrics["samples_per_s"]
 
 
-def main() -> None:
+@watched
+def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dataset", default="synthetic")
@@ -105,10 +106,7 @@ def main() -> None:
         pairs = zip(rates["ray"], rates["local"], strict=True)
         result["ray_vs_local"] = round(statistics.median(r / q for r, q in pairs), 3)
     result |= {"rounds": args.rounds, "dataset": args.dataset, "batch_size": loop.batch_size, "gpu": args.gpu}
-    RESULT.parent.mkdir(exist_ok=True)
-    target = RESULT.with_name("training-gpu.json") if args.gpu else RESULT
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    load.finish(result, RESULT.with_name("training-gpu.json") if args.gpu else RESULT)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Putting a version into production: what was measured of it may speak against it."""
 
 from recray.bundles.freshness import read_ages
+from recray.bundles.gate import require_gate
 from recray.eval.ages import require_help
 from recray.store import Bundle, Store
 
@@ -20,17 +21,19 @@ def promote(
     Args:
         force: whatever was measured, and also where it was rolled back before.
     Raises:
-        ConfigError: at some age of what it knows it makes lists worse than they were without it.
+        ConfigError: at some age of what it knows it makes lists worse than they were without it, or it loses
+            what the application's gate holds.
         StoreError: as ``Store.promote``.
     """
-    check(store.open(name, version), force=force)
+    check(store, store.open(name, version), force=force)
     store.promote(name, version, to, force=force, by=by, why=why)
 
 
-def check(bundle: Bundle, *, force: bool = False) -> None:
+def check(store: Store, bundle: Bundle, *, force: bool = False) -> None:
     """
     Raises:
         ConfigError: as ``promote``.
     """
     if not force:
         require_help(read_ages(bundle), str(bundle.reference))
+        require_gate(store, bundle)

@@ -102,6 +102,33 @@ class Promote:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What a version reached is not to be lost: `promote` refuses less. Without a metric: what is asked."""
+
+    name: tyro.conf.Positional[str]
+    """The bundle's name, as `recray versions` lists it."""
+    metric: Annotated[str, tyro.conf.Positional] = ""
+    """Such as ndcg@10."""
+    tolerance: float = 0.02
+    """Share of it that may be lost."""
+    version: str = "production"
+    """That reached it: a number, a name, or latest."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.bundles.gate import gate_of, set_gate
+        from recray.store.store import Store
+
+        store = Store()
+        if self.metric:
+            set_gate(store, self.name, self.metric, self.tolerance, self.version)
+        gate = gate_of(store, self.name)
+        rows = [{"metric": gate.metric, "value": gate.value, "tolerance": gate.tolerance}] if gate else []
+        return Listing(f"gate of {self.name}", rows)
+
+
+@dataclass(frozen=True)
 class Rollback:
     """Point a name back at the version before."""
 
@@ -195,6 +222,7 @@ Command = (
     | Models
     | Versions
     | Promote
+    | Gate
     | Rollback
     | Retrain
     | Trace

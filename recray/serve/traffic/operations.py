@@ -130,5 +130,5 @@ class Operations:
             acts=acts,
             guardrails=dict(guardrails or {}),
         )
-        check(self._store.resolve(experiment.candidate.reference), force=force)
+        check(self._store, self._store.resolve(experiment.candidate.reference), force=force)
         return self._ledger.start(experiment, by=self._by, why=why, force=force)

@@ -1,0 +1,113 @@
+"""Whether what was once reached is still reached: the gates of ``gates.json``.
+
+python -m benchmarks.gates [--fast] [--only NAME ...] [--renew]
+
+--fast: those that together take five minutes. --renew: what is reached now counts from now on; the commit
+says why, with both numbers. A gate of speed is not judged beside other work. Ends with status 1 where a gate
+does not hold; the last line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recray.config import override
+from recray.monitor.gates import Gate, Verdict, judge, read_gates, write_gates
+from recray.pipelines.train import fit
+from recray.recipes import RECIPES, run_for
+from recray.train.context import LaunchConfig
+
+GATES = Path(__file__).parent / "gates.json"
+FAST_MINUTES = 5.0
+
+
+def hardware() -> str:
+    """The class of machine: where it is the same, a fixed seed repeats."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+
+
+def reached(gate: Gate) -> list[float] | None:
+    """Of each run; None: beside other work."""
+    if gate.kind == "quality":
+        return [quality(gate, seed) for seed in range(gate.runs)]
+    found = [speed(gate) for _ in range(gate.runs)]
+    return None if None in found else [one for one in found if one is not None]
+
+
+def quality(gate: Gate, seed: int) -> float:
+    name, dataset = gate.asks
+    recipe = RECIPES[name]
+    run = override(run_for(recipe, dataset), {**gate.settings, "seed": seed})
+    fitted = fit(recipe, run, LaunchConfig(where="local"))
+    return recipe.measure(run, fitted.data, fitted.model).means()[gate.metric]
+
+
+def speed(gate: Gate) -> float | None:
+    name, *arguments = gate.asks
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found: Any = json.loads(said.splitlines()[-1])
+    if not found["load"]["quiet"]:
+        return None
+    for part in gate.metric.split("."):
+        found = found[part]
+    return float(found)
+
+
+def chosen(gates: Sequence[Gate], only: Sequence[str], *, fast: bool) -> list[Gate]:
+    """With ``fast`` those that take least, for five minutes."""
+    if only:
+        return [gate for gate in gates if gate.name in only]
+    if not fast:
+        return list(gates)
+    kept, minutes = [], 0.0
+    for gate in sorted(gates, key=lambda gate: gate.minutes):
+        minutes += gate.minutes
+        if minutes <= FAST_MINUTES:
+            kept.append(gate)
+    return kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--renew", action="store_true")
+    options = parser.parse_args()
+    gates = {gate.name: gate for gate in read_gates(GATES)}
+    verdicts: list[Verdict] = []
+    for gate in chosen(list(gates.values()), options.only, fast=options.fast):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="recray-gate-") as home:
+            os.environ["RECRAY_HOME"] = home
+            found = reached(gate)
+        if found is None:
+            verdict = Verdict(gate.name, None, "not judged: others kept the machine busy meanwhile")
+        elif options.renew:
+            gates[gate.name] = gate.renewed(found, hardware(), (time.monotonic() - began) / 60)
+            text = f"{gate.metric} {gate.value:.4f} -> {gates[gate.name].value:.4f}"
+            verdict = Verdict(gate.name, True, text)
+        else:
+            verdict = judge(gate, found, hardware())
+        verdicts.append(verdict)
+        sign = {True: "holds", False: "FAILS", None: "?"}[verdict.passed]
+        print(f"{sign:6} {verdict.gate}: {verdict.text}", flush=True)
+    if options.renew:
+        write_gates(GATES, list(gates.values()))
+    lost = [verdict.gate for verdict in verdicts if verdict.passed is False]
+    print(json.dumps({"gates": len(verdicts), "failed": lost, "hardware": hardware()}))
+    raise SystemExit(1 if lost else 0)
+
+
+if __name__ == "__main__":
+    main()

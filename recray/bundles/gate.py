@@ -1,0 +1,91 @@
+"""The gate of an application: what a version once reached, and no later one may lose."""
+
+import json
+import logging
+from dataclasses import dataclass
+
+from recray.config import ConfigError, from_dict, nearest, to_dict
+from recray.folders import write_whole
+from recray.schema import ProtocolCard
+from recray.store import Bundle, Store
+
+log = logging.getLogger(__name__)
+FILE = "gate.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplicationGate:
+    metric: str
+    value: float
+    tolerance: float  # share of the value that may be lost
+    version: int  # that reached it
+    card: ProtocolCard  # under which
+
+
+def set_gate(
+    store: Store, name: str, metric: str, tolerance: float, version: str = "production"
+) -> ApplicationGate:
+    """Whatever is promoted from now on must reach what a version did, where both were measured alike.
+
+    Raises:
+        ConfigError: it was measured under no protocol, or has no such metric.
+        StoreError: there is no such version.
+    """
+    if not 0 <= tolerance < 1:
+        raise ConfigError(f"tolerance is a share from 0 to 1, got {tolerance}")
+    manifest = store.open(name, version).manifest
+    if manifest.card is None or metric not in manifest.metrics:
+        raise ConfigError(
+            f"version {manifest.version} of {name} was not measured by {metric!r}"
+            f"{nearest(metric, manifest.metrics)}"
+        )
+    gate = ApplicationGate(
+        metric=metric,
+        value=manifest.metrics[metric],
+        tolerance=tolerance,
+        version=manifest.version,
+        card=manifest.card,
+    )
+    write_whole(store.root / name / FILE, json.dumps(to_dict(gate), indent=1).encode())
+    return gate
+
+
+def gate_of(store: Store, name: str) -> ApplicationGate | None:
+    """None: nothing is asked.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = store.root / name / FILE
+    if not path.is_file():
+        return None
+    try:
+        return from_dict(ApplicationGate, json.loads(path.read_text()))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): set the gate again, `recray gate`") from error
+
+
+def require_gate(store: Store, bundle: Bundle) -> None:
+    """
+    Raises:
+        ConfigError: it has less than was reached. Measured under another protocol it cannot be told: that is
+            said in the log.
+    """
+    manifest = bundle.manifest
+    gate = gate_of(store, manifest.name)
+    if gate is None:
+        return
+    differing = gate.card.differences(manifest.card) if manifest.card else {"card": ("one", "none")}
+    if differing or gate.metric not in manifest.metrics:
+        log.warning(
+            "%s was measured otherwise than version %d (%s): its gate, %s %.4f, is not asked",
+            *(bundle.reference, gate.version, ", ".join(differing) or gate.metric, gate.metric, gate.value),
+        )
+        return
+    found = manifest.metrics[gate.metric]
+    if found < gate.value * (1 - gate.tolerance):
+        raise ConfigError(
+            f"{bundle.reference} has {gate.metric} {found:.4f}; version {gate.version} reached "
+            f"{gate.value:.4f}, of which {gate.tolerance:.0%} may be lost: it is not promoted. Promote it "
+            f"anyway with --force, or set the gate anew with `recray gate {manifest.name} {gate.metric}`"
+        )

@@ -12,6 +12,7 @@ from recray.config import ConfigError, override
 from recray.contract import Retriever
 from recray.data.events.split_data import DataConfig
 from recray.eval.compare import Row
+from recray.eval.evaluate import Evaluation
 from recray.pipelines.leaks import find_leaks, report
 from recray.pipelines.train import chosen_epochs
 from recray.recipes import RECIPES, run_for
@@ -56,24 +57,17 @@ def compare_models(
     entries = [entry for model in models for entry in _entries(model, data, seeds)]
     rows: list[Row] = []
     metric = ""
-    histories: dict[str, list[list[Report]]] = {}
-    for title, recipe, run in entries:
+    histories: dict[str, list[Sequence[Report]]] = {}
+    for entry in entries:
+        title, recipe, run = entry
         began = time.perf_counter()
-        opened = recipe.open(run)
         if not rows:  # all models are asked the same
-            report(find_leaks(opened), strict=strict)
-        reports: list[Report] = []
-        named = f"{title} seed {run.seed}"
-        model = _best(recipe, run, opened, named, reports)
-        if recipe.learns_before_test(run):
-            epochs = chosen_epochs(reports[-1])
-            opened = recipe.learning(run, opened, "before test")
-            model = _best(recipe, recipe.again(run, epochs), opened, f"{named}, before test", [])
+            report(find_leaks(recipe.open(run)), strict=strict)
+        reports: list[dict[str, float]] = []
+        rows.append(Row(title, run.seed, measured_once(entry, ks, reports)))
         if loop := recipe.loop(run):
             histories.setdefault(title, []).append(reports)
             metric = metric or loop.metric
-        assert isinstance(model, Retriever)
-        rows.append(Row(title, run.seed, evaluate_retriever(model, opened, "test", tuple(ks))))
         elapsed_s = time.perf_counter() - began
         log.info("%s seed %d: trained and measured in %.1f s", title, run.seed, elapsed_s)
     if curves and histories:
@@ -81,7 +75,24 @@ def compare_models(
     return rows
 
 
-def _best(recipe: AnyRecipe, run: Run, data: object, title: str, reports: list[Report]) -> object:
+def measured_once(entry: Entry, ks: Sequence[int], reports: list[dict[str, float]]) -> Evaluation:
+    """Trains one run and measures it on the test part; adds what its epochs reported.
+
+    Raises:
+        ConfigError, DataError: it cannot be trained.
+    """
+    title, recipe, run = entry
+    opened, named = recipe.open(run), f"{title} seed {run.seed}"
+    model = _best(recipe, run, opened, named, reports)
+    if recipe.learns_before_test(run):
+        epochs = chosen_epochs(reports[-1])
+        opened = recipe.learning(run, opened, "before test")
+        model = _best(recipe, recipe.again(run, epochs), opened, f"{named}, before test", [])
+    assert isinstance(model, Retriever)
+    return evaluate_retriever(model, opened, "test", tuple(ks))
+
+
+def _best(recipe: AnyRecipe, run: Run, data: object, title: str, reports: list[dict[str, float]]) -> object:
     """The model with the weights of its best validation, where it has any; adds what it reports."""
     with tempfile.TemporaryDirectory() as name:
         best = Path(name) / "best"

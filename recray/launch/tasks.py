@@ -1,0 +1,52 @@
+"""The same work for many things, each in a process of its own: on Ray, or one after the other here."""
+
+import concurrent.futures
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from recray.train.context import LaunchConfig
+
+T = TypeVar("T")
+R = TypeVar("R")
+Came: TypeAlias = Iterator[tuple[T, R | Exception]]
+
+
+def run_each(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig) -> Came[T, R]:
+    """What came of each, as it comes; an error ends nothing else.
+
+    Each has a process that did nothing before, so that its peak of memory is its own.
+    """
+    return _on_ray(work, things, launch) if launch.where == "ray" else _here(work, things)
+
+
+def _here(work: Callable[[T], R], things: Sequence[T]) -> Came[T, R]:
+    spawned = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, spawned, max_tasks_per_child=1) as pool:
+        for thing in things:
+            try:
+                yield thing, pool.submit(work, thing).result()
+            except concurrent.futures.process.BrokenProcessPool:
+                raise
+            except Exception as error:  # of whatever kind: the others are still to be done
+                yield thing, error
+
+
+def _on_ray(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig) -> Came[T, R]:
+    import ray  # takes a second, and work that is done here does without
+
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.WARNING)
+    options = {"num_cpus": launch.cpus_per_worker, "num_gpus": int(launch.gpu), "max_calls": 1}
+    remote: Any = ray.remote(**options)(work)
+    waiting = {remote.remote(thing): thing for thing in things}
+    while waiting:
+        [done], _ = ray.wait(list(waiting), num_returns=1)
+        thing = waiting.pop(done)
+        try:
+            yield thing, ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            yield thing, error.cause if isinstance(error.cause, Exception) else error
+        except ray.exceptions.RayError as error:
+            yield thing, error

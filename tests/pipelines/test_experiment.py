@@ -1,0 +1,126 @@
+"""Experiments: what was done stays done, what fails ends nothing else, and one page compares them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recray.config import ConfigError
+from recray.eval.evaluate import Evaluation
+from recray.pipelines.experiment import (
+    Experiment,
+    Failed,
+    ModelOf,
+    Result,
+    cells_of,
+    read_experiment,
+    run_experiment,
+)
+from recray.pipelines.experiment_page import alike, by_title, compared, render
+from recray.schema import ProtocolCard
+from recray.train.context import LaunchConfig
+from tests.pipelines.tiny import tiny_events
+
+LOCAL = LaunchConfig(where="local")
+CARD = ProtocolCard(
+    dataset="films", dataset_hash="ab12", split="leave-one-out", target="test", relevance="all", k_core=0
+)
+MODELS = (ModelOf(model="item_knn"), ModelOf(model="popularity", title="what is popular"))
+
+
+def made_up(title: str, mean: float, seed: int) -> Result:
+    rng = np.random.default_rng([seed, len(title)])
+    names = ("ndcg@10", "hit@10", "mrr@10", "novelty@10", "popularity_bias@10")
+    per_query = {name: rng.normal(mean, 0.05, 300) for name in names}
+    evaluation = Evaluation(
+        card=CARD, per_query=per_query, scalars={"coverage@10": 0.5}, user_ids_U=np.arange(300)
+    )
+    reports = [{"epoch": float(epoch), "ndcg@10": mean * epoch} for epoch in (1, 2)]
+    return Result(title, "films", seed, evaluation, reports, 60.0, 0.5, {"optim.lr": 0.1, "seed": seed})
+
+
+RESULTS = [
+    *(made_up("sasrec", 0.20, seed) for seed in range(3)),
+    *(made_up("ss4rec", 0.2005, seed) for seed in range(3)),
+    made_up("popularity", 0.05, 0),
+]
+
+
+def test_pairs_that_are_told_apart() -> None:
+    pairs = compared(by_title(RESULTS), "ndcg@10")
+    assert len(pairs) == 3
+    assert all(one.found.mean >= 0 for one in pairs)
+    apart = {(one.first, one.second) for one in pairs if one.adjusted < 0.05}
+    assert apart == {("sasrec", "popularity"), ("ss4rec", "popularity")}
+    assert all(one.adjusted >= one.found.p_value for one in pairs)
+    assert alike(["ss4rec", "sasrec", "popularity"], pairs) == [(0, 1)]
+
+
+def test_the_page_says_it_all() -> None:
+    experiment = Experiment(name="films", about="Which one?", datasets=("films",), models=MODELS, seeds=3)
+    said = render(experiment, RESULTS, [Failed("ncf", "films", 0, "no <memory>")])
+    for text in (
+        "Which one?",
+        "ncf on films, seed 0: no &lt;memory&gt;",
+        "sasrec over popularity",
+        "optim.lr 0.1",
+    ):
+        assert text in said
+    assert said.count("<svg") == 3
+    assert not re.search(r"<script|<link|src=", said)  # it needs no other file
+
+
+def file(folder: Path, **changes: Any) -> Path:
+    said = {"name": "films", "datasets": ["films"], "models": [{"model": "item_knn"}], **changes}
+    path = folder / "experiment.json"
+    path.write_text(json.dumps(said))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"models": [{"model": "item_knn"}, {"model": "item_knn"}]}, "two models are called item_knn"),
+        ({"seeds": 0}, "needs at least a data set, a model and a seed"),
+        ({"metric": "ndcg@5"}, r"ndcg@5 is not measured, ks are \(10,\)"),
+        ({"modles": []}, "modles"),
+    ],
+)
+def test_a_file_that_says_nothing_sensible_is_refused(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        read_experiment(file(tmp_path, **changes))
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
+    events = str(tiny_events(tmp_path))
+    for model, why in (
+        ({"model": "gbdt_ranker"}, "does not rank the catalogue"),
+        ({"model": "item_kn"}, "no recipe for model 'item_kn'"),
+        ({"model": "item_knn", "settings": {"model.neighbors": 3}}, "neighbors"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            cells_of(read_experiment(file(tmp_path, datasets=[events], models=[model])))
+
+
+@pytest.mark.slow
+def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
+    events = str(tiny_events(tmp_path))
+    experiment = Experiment(name="tiny", datasets=(events,), models=MODELS, ks=(5,), metric="ndcg@5")
+    told: list[str] = []
+    results, failed = run_experiment(experiment, LOCAL, told.append)
+    assert (len(results), failed, told[0]) == (2, [], "tiny: 2 runs, 0 of them done before")
+    assert [one.title for one in results] == ["item_knn", "what is popular"]
+    assert all(one.peak_gib > 0.1 and one.seconds > 0 for one in results)
+    again, _ = run_experiment(experiment, LOCAL, told.append)
+    assert told[-1] == "tiny: 2 runs, 2 of them done before"
+    assert [one.evaluation.means() for one in again] == [one.evaluation.means() for one in results]
+    assert again[0].evaluation.card == results[0].evaluation.card

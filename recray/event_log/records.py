@@ -44,7 +44,7 @@ class Drawn(NamedTuple):
 class Exposure:
     """An answer, as it was given."""
 
-    request_id: str
+    request_id: str  # of this answer alone
     at: float  # when it was given
     user_id: str | None
     request_time: int  # that features went by
@@ -58,6 +58,7 @@ class Exposure:
     rules: tuple[str, ...] = ()  # business rules that changed the list, in the order in which they acted
     context: Mapping[str, Value] = field(default_factory=dict)  # as the client sent it
     took_ms: float = 0.0
+    trace_id: str = ""  # ``x-request-id``: the client's, or made where it came in; may stand in several
     feature_names: tuple[str, ...] = ()  # of the F columns
     features_KF: Float32s | None = None  # what the ranker went by; rows of NaN: not ranked; None: no ranker
 

@@ -50,6 +50,7 @@ _OF_ANSWER: dict[str, pl.DataType | DataTypeClass] = {
     "rules": pl.List(pl.String),
     "context": pl.String,
     "took_ms": pl.Float64,
+    "trace_id": pl.String,
 }
 _BODY = pl.Struct({**_OF_ANSWER, **_OF_ITEMS})
 
@@ -92,6 +93,7 @@ def encoded(exposure: Exposure) -> Answer:
         "rules": exposure.rules,
         "context": to_json(exposure.context).decode(),
         "took_ms": exposure.took_ms,
+        "trace_id": exposure.trace_id,
         "item_id": [item.item_id for item in items],
         "score": [item.score for item in items],
         "source": [item.source for item in items],

@@ -105,6 +105,22 @@ def test_an_answer_stands_in_the_log_as_it_was_given(start: Callable[..., Record
     assert shown["asked"].to_list() == [7] * 7 + [3] * 3
 
 
+def test_a_clients_request_id_is_kept_and_tells_no_answers_apart(start: Callable[..., Recorded]) -> None:
+    replica = start()
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", b"mine")]
+    given = [replica.client.post({"user_id": user, "k": 3}, headers).json for user in ("103", "104")]
+    for answer, user in zip(given, ["103", "104"], strict=True):
+        item = answer["items"][0]["item_id"]
+        replica.tell({"user_id": user, "item_id": item, "request_id": answer["request_id"]})
+        replica.tell({"user_id": user, "item_id": item, "request_id": "mine"})
+    log = replica.read()
+    by_answer = log.shown.group_by("request_id", "trace_id", "user_id").len().sort("user_id")
+    assert by_answer.rows() == [
+        (a["request_id"], "mine", a_user, 3) for a, a_user in zip(given, ["103", "104"], strict=True)
+    ]
+    assert marked(log, 60)["mark"].to_list() == ["claimed", "forged"] * 2
+
+
 def test_features_are_those_that_the_ranker_went_by(start: Callable[..., Recorded]) -> None:
     replica = start()
     answer = replica.ask(user_id="103", k=10)

@@ -39,7 +39,7 @@ class EventBody(BaseModel):
         "dismissed does not come back to that user; others are taken down",
     )
     request_id: Annotated[str, StringConstraints(min_length=1, max_length=100, strict=True)] | None = Field(
-        None, description="of the answer that showed the item: experiments go by it"
+        None, description="as it stands in the answer that showed the item (x-request-id is not it)"
     )
 
 

@@ -34,6 +34,7 @@ class Given(NamedTuple):
     made: Made
     at: float  # unix seconds
     took_ms: float
+    trace_id: str = ""
 
 
 class Recorder(Sender[Answer]):
@@ -92,6 +93,7 @@ def exposure_of(given: Given) -> Exposure:
         rules=given.made.rules,
         context=request.context,
         took_ms=given.took_ms,
+        trace_id=given.trace_id,
         feature_names=went_by.feature_names if went_by else (),
         features_KF=went_by.features_SF if went_by else None,
     )

@@ -26,7 +26,7 @@ class Log(NamedTuple):
 
 
 def read(folder: Path, since: float | None = None, until: float | None = None) -> Log:
-    """What the log of an application holds at one moment.
+    """What the log of an application holds: events up to a moment, and all answers that were given before it.
 
     Args:
         since, until: unix seconds, of when an answer was given and of when an event came: from the one, up to
@@ -36,7 +36,12 @@ def read(folder: Path, since: float | None = None, until: float | None = None) -
     """
     if not (folder / LIVE).is_dir():
         raise DataError(f"there is no log in {folder}: serve the application, and ask it")
-    return _again(lambda: Log(*(_table(folder, table, since, until) for table in ("shown", "events"))))
+
+    def look() -> Log:
+        events = _table(folder, "events", since, until)  # first: what they claim was there before them
+        return Log(_table(folder, "shown", since, until), events)
+
+    return _again(look)
 
 
 def newest_events(folder: Path, most: int) -> list[Event]:

@@ -207,3 +207,27 @@ def test_what_is_told_at_two_nodes_counts_once(tmp_path: Path) -> None:
     found = read(tmp_path).events
     assert dict(found.select("event_id", "node").iter_rows()) == {"e1": "b", "e2": "b", "e3": "a"}
     assert len(newest_events(tmp_path, 9)) == found.height == 3
+
+
+def test_what_is_read_while_others_write_has_the_answer_of_every_event(tmp_path: Path) -> None:
+    logs, is_over = [LogWriter(tmp_path, node) for node in ("a", "b")], threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not is_over.is_set():
+            logs[0].expose([answer(number)])
+            logs[1].record([event(number, request_id=f"r{number}")])
+            number += 1
+            if number % 20 == 0:
+                logs[number % 40 // 20].compact()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found = [read(tmp_path) for _ in range(20)]
+    is_over.set()
+    writer.join()
+    for log in logs:
+        log.close()
+    orphans = [log.events.join(log.shown, on="request_id", how="anti").height for log in found]
+    assert found[-1].events.height
+    assert orphans == [0] * 20

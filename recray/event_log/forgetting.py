@@ -4,20 +4,16 @@ Events go before answers: until the last event is gone that claims an answer of 
 whose it was.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 
 from recray.event_log.compaction import Writes, partitions_locked
 from recray.event_log.forgotten import Forgotten
-from recray.event_log.live import LIVE, HeldError, LiveFile, held
+from recray.event_log.idle import idle_nodes
+from recray.event_log.live import live_files
 from recray.event_log.partitions import TABLES, partitions, replace
 from recray.event_log.tables import Table
-
-T = TypeVar("T")
 
 
 def forget(log: Writes, user_id: str) -> None:
@@ -28,13 +24,11 @@ def forget(log: Writes, user_id: str) -> None:
         DataError: a file is damaged or the disk is full; it goes on when a log of the folder is next opened.
     """
     forgotten = Forgotten(log.folder)
-    others = [file.stem for file in (log.folder / LIVE).glob("*.sqlite") if file.stem != log.node]
-    asked = forgotten.begin(user_id, [log.node, *others])
+    asked = forgotten.begin(user_id, [file.stem for file in live_files(log.folder)])
     _delete(log, user_id)
     forgotten.end(log.node, asked)
-    for node in others:
-        with suppress(HeldError), _Idle(log.folder, node) as idle:
-            go_on(idle)
+    for idle in idle_nodes(log.folder, log.node):
+        go_on(idle)
 
 
 def go_on(log: Writes) -> None:
@@ -45,30 +39,6 @@ def go_on(log: Writes) -> None:
         for user_id in forgotten.among(users, asked):
             _delete(log, user_id)
         forgotten.end(log.node, asked)
-
-
-class _Idle:
-    """A node that no process writes.
-
-    Raises, when it is entered:
-        HeldError: one does.
-    """
-
-    def __init__(self, folder: Path, node: str) -> None:
-        self.folder, self.node = folder, node
-        self._held = ExitStack()
-
-    def __enter__(self) -> "_Idle":
-        self._held.enter_context(held(self.folder, self.node))
-        self._live = self._held.enter_context(closing(LiveFile(self.folder, self.node)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._held.close()
-
-    def do(self, work: Callable[[LiveFile], T], size: int = 0, *, alone: bool = False) -> T:
-        with nullcontext() if alone else self._live.whole():
-            return work(self._live)
 
 
 def _delete(log: Writes, user_id: str) -> None:

@@ -45,6 +45,11 @@ def live_file(folder: Path, node: str) -> Path:
     return folder / LIVE / f"{node}.sqlite"
 
 
+def live_files(folder: Path) -> list[Path]:
+    """Of all nodes that ever wrote."""
+    return sorted((folder / LIVE).glob("*.sqlite"))
+
+
 class HeldError(DataError):
     """Another process writes this node's log."""
 

@@ -34,9 +34,10 @@ def partitions(folder: Path, table: Table) -> list[Partition]:
     """Of all nodes, oldest first; without those that were merged into another one."""
     found = [
         Partition(path, match["node"], int(match["first"]), int(match["last"]))
-        for path in sorted((folder / table).glob("day=*/hour=*/*.parquet"))
+        for path in (folder / table).glob("day=*/hour=*/*.parquet")
         if (match := _NAME.fullmatch(path.name))
     ]
+    found.sort(key=lambda file: (file.path.parent, file.node, file.first))
     beside: dict[tuple[Path, str], list[Partition]] = {}
     for one in found:
         beside.setdefault((one.path.parent, one.node), []).append(one)

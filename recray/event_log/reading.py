@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import polars as pl
 
-from recray.event_log.live import LIVE, LiveRows, live_file
+from recray.event_log.live import LIVE, LiveRows, live_file, live_files
 from recray.event_log.partitions import Partition, last_row, partitions
 from recray.event_log.records import Event, Fact
 from recray.event_log.tables import SHOWN, Table, as_table
@@ -81,7 +81,7 @@ def rows_after(folder: Path, table: Table, node: str, after: int, most: int) -> 
 def read_facts(folder: Path) -> list[Fact]:
     """The last one of each key, oldest first; none where there is no log."""
     facts: dict[str, Fact] = {}
-    for file in _live_files(folder):
+    for file in live_files(folder):
         with closing(LiveRows(file)) as rows:
             for fact in map(Fact._make, rows.facts()):
                 if fact.key not in facts or facts[fact.key].at <= fact.at:
@@ -109,7 +109,7 @@ def _table(
     if until is not None:
         within &= pl.col(time) < until
     with ExitStack() as stack:
-        live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in _live_files(folder)}
+        live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in live_files(folder)}
         files = partitions(folder, table)
         parts = [_partition(file, within) for file in _newest(files, most)]
         for node, rows in live.items():
@@ -137,10 +137,6 @@ def _newest(files: list[Partition], most: int | None) -> list[Partition]:
         if rows >= most:
             return files[place:]
     return files
-
-
-def _live_files(folder: Path) -> list[Path]:
-    return sorted((folder / LIVE).glob("*.sqlite"))
 
 
 def _partition(file: Partition, within: pl.Expr) -> pl.DataFrame:

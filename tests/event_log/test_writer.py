@@ -140,6 +140,15 @@ def test_one_that_cannot_be_kept_is_no_fault_of_those_in_the_same_commit(tmp_pat
     assert ids(tmp_path) == [f"e{number}" for number in range(1, 8)]
 
 
+def test_rows_come_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path)
+    for number in range(12):
+        log.record([event(number)])
+        log.compact()
+    log.close()
+    assert read(tmp_path).events["event_id"].to_list() == [f"e{number}" for number in range(12)]
+
+
 def test_facts_hold_until_others_are_told(tmp_path: Path) -> None:
     log = LogWriter(tmp_path)
     log.record([], [Fact("available:1", AT, "false"), Fact("available:2", AT + 1, "false")])

@@ -163,7 +163,14 @@ class LiveFile:
         )
         return {row[0] for row in found}
 
-    def forget_events(self, user_id: str, answers: Sequence[str], event_ids: Sequence[str]) -> None:
+    def named(self) -> set[str]:
+        """Ids of events that are known, and of the answers that they claim."""
+        found = self._connection.execute(
+            "select request_id from events where request_id not null union select event_id from ids"
+        )
+        return {row[0] for row in found}
+
+    def forget_events(self, user_id: str | None, answers: Sequence[str], event_ids: Sequence[str]) -> None:
         """Deletes a user's events, those that claim these answers, and what is known of these ids."""
         run = self._connection.execute
         which = (

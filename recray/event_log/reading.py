@@ -128,14 +128,14 @@ def _once(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _newest(files: list[Partition], most: int | None) -> list[Partition]:
-    """Those that hold the last so many rows, and perhaps more; None: all."""
+    """Those of the hours that hold the last so many rows; None: all."""
     if most is None:
         return files
     rows = 0
     for place in reversed(range(len(files))):
         rows += files[place].last - files[place].first + 1
         if rows >= most:
-            return files[place:]
+            return [file for file in files if file.path.parent >= files[place].path.parent]
     return files
 
 

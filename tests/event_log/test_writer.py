@@ -200,6 +200,9 @@ def test_the_newest_events_of_all_nodes_in_the_order_in_which_they_came(tmp_path
         if number == 2:
             one.compact()
             other.compact()
+    one.compact()
+    other.compact()
+    assert newest_events(tmp_path, 1) == [event(5)]
     one.close()
     other.close()
     assert newest_events(tmp_path, 3) == [event(3), event(4), event(5)]
@@ -232,6 +235,8 @@ def test_what_is_read_while_others_write_has_the_answer_of_every_event(tmp_path:
 
     writer = threading.Thread(target=write)
     writer.start()
+    while read(tmp_path).events.is_empty():
+        pass
     found = [read(tmp_path) for _ in range(20)]
     is_over.set()
     writer.join()

@@ -398,6 +398,37 @@ def test_so_many_and_no_more(
     assert put(replicas[1], "new-2", price=2.0).status == 202  # it is known already
 
 
+def test_what_the_version_says_itself_takes_no_place(
+    replicas: tuple[Client, Client], made: list[FusedService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "MOST_ITEMS", 2)
+    items = (
+        made[0]
+        .growing._published.catalogue[1]
+        .drop("train_count", "raw_id")
+        .with_columns(pl.col("made").cast(pl.String))
+    )
+    learnt = [Content(f"i{n}", row) for n, row in enumerate(items.head(10).iter_rows(named=True))]
+    made[0]._hub.append(
+        [Content(one.item_id, {name: value}) for one in learnt for name, value in one.values.items()]
+    )
+    made[0]._feed.look()
+    assert made[0].growing.revision == 0
+    register(*replicas, "new-1", **NEW)
+    register(*replicas, "i0", price=77.0)
+    for service in made:
+        eventually(lambda service=service: service.growing.is_full)
+    assert put(replicas[0], "new-2", **NEW).json["error"] == "items_full"
+    made[0]._hub.append([Content("i0", {"price": learnt[0].values["price"]})])  # it is as it was
+    for service in made:
+        eventually(lambda service=service: not service.growing.is_full)
+    assert items_of(replicas[0], user_id=100 + USER, k=100) == items_of(
+        replicas[1], user_id=100 + USER, k=100
+    )
+    register(*replicas, "new-2", **NEW)
+    assert [service.growing.now.catalogue.item_rows["new-2"] for service in made] == [NUM_ITEMS + 1] * 2
+
+
 def test_many_at_once_are_taken_in_together(
     replicas: tuple[Client, Client], made: list[FusedService]
 ) -> None:

@@ -157,7 +157,9 @@ def test_each_kind_is_taken_down_and_some_reach_the_versions(start: Callable[...
     assert reached == WANTED | {"dismissal"}
 
 
-def test_a_hub_that_begins_anew_knows_what_the_log_has(start: Callable[..., Recorded]) -> None:
+def test_a_hub_that_begins_anew_knows_what_the_log_has(
+    start: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
     replica = start()
     items = [item["item_id"] for item in replica.ask(user_id="103", k=3)["items"]]
     replica.tell(
@@ -174,6 +176,12 @@ def test_a_hub_that_begins_anew_knows_what_the_log_has(start: Callable[..., Reco
     assert [one for one in told if isinstance(one, Availability)] == [Availability(items[1], False)]
     assert {"title": "New"} in [one.values for one in told if isinstance(one, Content)]
     assert [one.item_id for one in told if isinstance(one, Event)] == [items[0]]
+    assert recorded(replica.folder, keep_days=1) == told
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: now + 2 * 86_400)
+        later = recorded(replica.folder, keep_days=1)
+    assert [type(one) for one in later] == [Availability, Event]  # an item that is sold out stays so
     hub = LocalHub()
     hub.append(told)
     other = start(hub=hub)

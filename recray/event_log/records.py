@@ -71,6 +71,13 @@ class Fact(NamedTuple):
     body: str
 
 
+class Sent(NamedTuple):
+    """Which of a sender's batches it is: whoever heard no answer sends it again, and it counts once."""
+
+    sender: str
+    number: int  # greater than of those before
+
+
 class Recorded(NamedTuple):
     """What came of handing events to the log."""
 

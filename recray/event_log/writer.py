@@ -18,7 +18,7 @@ from recray.event_log.compaction import compact
 from recray.event_log.forgetting import forget, go_on
 from recray.event_log.idle import idle_nodes
 from recray.event_log.live import LiveFile, held
-from recray.event_log.records import Event, Fact, Recorded
+from recray.event_log.records import Event, Fact, Recorded, Sent
 from recray.event_log.sinks import Sending, Sink
 from recray.event_log.tables import Answer
 
@@ -120,15 +120,22 @@ class LogWriter:
             self._repeated += len(events) - taken
         return Recorded(taken, len(events) - taken)
 
-    def expose(self, answers: Sequence[Answer]) -> None:
+    def expose(self, answers: Sequence[Answer], sent: Sent | None = None) -> None:
         """Returns when they are on the disk.
 
+        Args:
+            sent: which batch they are, of a sender that may send it again; None: they come but once.
         Raises:
             LogBusyError: at once. LogFailedError: nothing was kept.
         """
-        self.do(lambda live: live.add_answers(answers), len(answers))
+
+        def add(live: LiveFile) -> int:
+            is_new = sent is None or live.is_new(sent)
+            return live.add_answers(answers) if is_new else 0
+
+        taken = self.do(add, len(answers))
         with self._come:
-            self._answers += len(answers)
+            self._answers += taken
 
     def compact(self) -> int:
         """Moves what is live into partitions; returns how many rows.

@@ -9,7 +9,7 @@ import pytest
 
 from recray.event_log.live import LiveFile
 from recray.event_log.reading import newest_events, read, read_facts
-from recray.event_log.records import Fact
+from recray.event_log.records import Fact, Sent
 from recray.event_log.tables import encoded
 from recray.event_log.writer import LogBusyError, LogFailedError, LogWriter
 from recray.schema import DataError
@@ -53,6 +53,22 @@ def test_an_event_that_is_told_again_is_known_also_when_it_was_compacted(tmp_pat
     assert again.numbers()[:2] == (0, 1)
     again.close()
     assert ids(tmp_path) == ["e1", "e2", "e3"]
+
+
+def test_answers_that_are_sent_again_are_there_once(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path)
+    log.expose([answer(1), answer(2)], Sent("a", 1))
+    log.expose([answer(3)], Sent("b", 1))
+    log.compact()
+    log.close()
+    again = LogWriter(tmp_path)
+    again.expose([answer(1), answer(2)], Sent("a", 1))
+    again.expose([answer(4)], Sent("a", 2))
+    again.expose([answer(1), answer(2)], Sent("a", 1))  # it was long on its way
+    assert again.numbers().answers == 1
+    again.close()
+    assert read(tmp_path).shown["request_id"].unique().sort().to_list() == ["r1", "r2", "r3", "r4"]
+    assert read(tmp_path).shown.height == 12
 
 
 def test_an_answer_without_items_is_a_row_of_rank_0(tmp_path: Path) -> None:

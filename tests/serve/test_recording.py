@@ -237,6 +237,25 @@ def test_a_full_disk_is_said_and_answers_go_on(start: Callable[..., Recorded]) -
     assert replica.client.get("/health").json["problem"] is None
 
 
+def test_answers_whose_receipt_was_lost_are_there_once(
+    start: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica, kept = start(), LogWriter.expose
+
+    def too_late(self: LogWriter, *args: Any) -> None:
+        kept(self, *args)
+        raise TimeoutError("the log did not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogWriter, "expose", too_late)
+        first = replica.ask(user_id="103", k=3)
+        replica.read()
+        assert "did not answer" in replica.client.get("/health").json["problem"]
+        second = replica.ask(user_id="103", k=3)
+    shown = replica.read().shown
+    assert sorted(shown["request_id"]) == sorted([first["request_id"]] * 3 + [second["request_id"]] * 3)
+
+
 def test_an_event_has_one_number(start: Callable[..., Recorded]) -> None:
     refused = start().tell({"item_id": "i1", "rating": 4, "value": 2})
     assert refused.status == 422

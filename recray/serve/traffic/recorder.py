@@ -1,10 +1,11 @@
 """Takes down each answer that is given, as it was given."""
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from recray.event_log.records import Drawn, Event, Exposure, Fact, Recorded
+from recray.event_log.records import Drawn, Event, Exposure, Fact, Recorded, Sent
 from recray.event_log.tables import Answer, encoded
 from recray.event_log.writer import LogNumbers
 from recray.serve.http.made import Made
@@ -19,7 +20,7 @@ class Keeper(Protocol):
 
     def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded: ...
 
-    def expose(self, answers: Sequence[Answer]) -> None: ...
+    def expose(self, answers: Sequence[Answer], sent: Sent | None = None) -> None: ...
 
     def forget(self, user_id: str) -> None: ...
 
@@ -49,7 +50,7 @@ class Recorder(Sender[Answer]):
 
     def __init__(self, keeper: Keeper) -> None:
         super().__init__()
-        self._keeper = keeper
+        self._keeper, self._name = keeper, secrets.token_hex(8)
         self.numbers: LogNumbers | None = None  # as of the last time
         self._ask_at = 0.0  # monotonic time
 
@@ -62,7 +63,7 @@ class Recorder(Sender[Answer]):
 
     def hand_over(self, noted: Sequence[Answer]) -> None:
         if noted:
-            self._keeper.expose(noted)
+            self._keeper.expose(noted, Sent(self._name, self.number))
         now = time.monotonic()
         if now >= self._ask_at or (self.numbers and self.numbers.problem):
             self.numbers, self._ask_at = self._keeper.numbers(), now + ASK_EVERY_S

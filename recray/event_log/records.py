@@ -38,6 +38,7 @@ class Drawn(NamedTuple):
     source: str  # which first stage found it, or ``pinned``
     propensity: float | None = None  # chance of the draw, given those before it; None: nothing was drawn
     arm: str = ""  # whose item it is where two versions' lists are drawn from in turns
+    version: Mapping[str, str] | None = None  # that it is of, by role; None: of the answer's
 
 
 @dataclass(frozen=True)

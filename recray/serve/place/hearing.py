@@ -133,7 +133,7 @@ class HearingService(FollowingService, Generic[T]):
         if question is None:
             return await self.made(request, loaded)
         if again := await self._cache.answer(question):
-            return Made(again)
+            return again
         made = await self.made(request, loaded)
         await self._cache.keep(question, loaded.bundles, made)
         return made

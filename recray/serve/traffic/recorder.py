@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from recray.event_log.records import Drawn, Event, Exposure, Fact, Recorded, Sent
@@ -11,6 +11,7 @@ from recray.event_log.writer import LogNumbers
 from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.sender import Sender
+from recray.serve.version import Version
 
 ASK_EVERY_S = 2.0
 
@@ -73,9 +74,17 @@ def exposure_of(given: Given) -> Exposure:
     """As the log keeps it."""
     request, answer, went_by = given.request, given.made.answer, given.made.went_by
     arm = answer.get("arm")
+    own = [_named(version) for version in given.made.versions]
     items = tuple(
-        Drawn(item["item_id"], item["score"], item["source"], item.get("propensity"), item.get("arm", ""))
-        for item in answer["items"]
+        Drawn(
+            item["item_id"],
+            item["score"],
+            item["source"],
+            item.get("propensity"),
+            item.get("arm", ""),
+            own[place] if own else None,
+        )
+        for place, item in enumerate(answer["items"])
     )
     return Exposure(
         request_id=given.request_id,
@@ -84,9 +93,7 @@ def exposure_of(given: Given) -> Exposure:
         request_time=answer["request_time"],
         asked=request.k,
         items=items,
-        version={
-            role: f"{one['name']}@{one['version']} {one['digest']}" for role, one in answer["version"].items()
-        },
+        version=_named(answer["version"]),
         experiment=arm["experiment"] if arm else "",
         arm=arm["arm"] if arm else "",
         fallback=answer["fallback"],
@@ -98,3 +105,7 @@ def exposure_of(given: Given) -> Exposure:
         feature_names=went_by.feature_names if went_by else (),
         features_KF=went_by.features_SF if went_by else None,
     )
+
+
+def _named(version: Mapping[str, Version]) -> dict[str, str]:
+    return {role: f"{one['name']}@{one['version']} {one['digest']}" for role, one in version.items()}

@@ -34,8 +34,6 @@ def read(folder: Path, since: float | None = None, until: float | None = None) -
     Raises:
         DataError: there is no log, or a file is damaged.
     """
-    if not (folder / LIVE).is_dir():
-        raise DataError(f"there is no log in {folder}: serve the application, and ask it")
 
     def look() -> Log:
         events = _table(folder, "events", since, until)  # first: what they claim was there before them
@@ -97,34 +95,53 @@ def _again(look: Callable[[], T]) -> T:
     return look()
 
 
+class Parts(NamedTuple):
+    """What a table is made of at one moment."""
+
+    files: list[Partition]
+    live: pl.DataFrame  # rows that are in none of them yet
+
+
+def parts(folder: Path, table: Table) -> Parts:
+    """Rows that move from a live file to a partition meanwhile are in both, and none is in neither: what is
+    live is looked at first.
+
+    Raises:
+        DataError: there is no log, or a file is damaged.
+    """
+    if not (folder / LIVE).is_dir():
+        raise DataError(f"there is no log in {folder}: serve the application, and ask it")
+    with ExitStack() as stack:
+        live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in live_files(folder)}
+        files = partitions(folder, table)
+        rows = [
+            as_table(table, of_node.rows(table, last_row(files, node)), node)
+            for node, of_node in live.items()
+        ]
+    return Parts(files, pl.concat(rows, how="diagonal"))
+
+
+def once(events: pl.DataFrame) -> pl.DataFrame:
+    """A node knows what it was told itself: of what was told at two nodes, what came first."""
+    comes_first = pl.int_range(pl.len()).over("event_id", order_by=["received", "node", "seq"]) == 0
+    return events.filter(comes_first)
+
+
 def _table(
     folder: Path, table: Table, since: float | None, until: float | None, most: int | None = None
 ) -> pl.DataFrame:
-    """Rows that move from a live file to a partition meanwhile are in both, and none is in neither: what is
-    live is looked at first."""
     time = "received" if table == "events" else "at"
     within = pl.lit(value=True)
     if since is not None:
         within &= pl.col(time) >= since
     if until is not None:
         within &= pl.col(time) < until
-    with ExitStack() as stack:
-        live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in live_files(folder)}
-        files = partitions(folder, table)
-        parts = [_partition(file, within) for file in _newest(files, most)]
-        for node, rows in live.items():
-            after = rows.rows(table, last_row(files, node))
-            parts.append(as_table(table, after, node).filter(within))
-    found = pl.concat(parts, how="diagonal")
+    files, live = parts(folder, table)
+    rows = [_partition(file, within) for file in _newest(files, most)]
+    found = pl.concat([*rows, live.filter(within)], how="diagonal")
     if table == "events":
-        return _once(found)
+        return once(found)
     return found.select(*SHOWN, *sorted(set(found.columns) - set(SHOWN)))
-
-
-def _once(events: pl.DataFrame) -> pl.DataFrame:
-    """A node knows what it was told itself: of what was told at two nodes, what came first."""
-    comes_first = pl.int_range(pl.len()).over("event_id", order_by=["received", "node", "seq"]) == 0
-    return events.filter(comes_first)
 
 
 def _newest(files: list[Partition], most: int | None) -> list[Partition]:

@@ -29,6 +29,11 @@ class Event(NamedTuple):
     request_id: str | None = None  # of the answer that it claims to follow
     received: float = 0.0  # when it came
 
+    @property
+    def rating(self) -> float:
+        """How much the item is liked, as far as that was said: a price is no rating."""
+        return self.value if self.kind == "rating" else 1.0
+
 
 class Drawn(NamedTuple):
     """One item of an answer, at its rank."""

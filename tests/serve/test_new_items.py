@@ -177,6 +177,7 @@ def test_what_is_done_with_a_new_item_counts(own_store: Store, made: list[FusedS
     assert "new-1" not in ids_of(other, user_id=101, request_time=NOW + 60, k=NUM_ITEMS)
     told = [{"user_id": 100 + n, "item_id": "new-1", "rating": 5.0, "time": NOW + 10} for n in (2, 3, 6)]
     told.append({"user_id": "stranger", "item_id": "new-1", "time": NOW + 10})
+    told.append({"item_id": "new-1", "time": NOW + 10, "kind": "purchase", "value": 99.0})
     assert one.post({"events": told}, path="/events").json["unknown_items"] == []
     for user in (102, 103, 106):
         eventually(
@@ -188,9 +189,11 @@ def test_what_is_done_with_a_new_item_counts(own_store: Store, made: list[FusedS
     pipeline = made[1].growing.now
     row = pipeline.catalogue.item_rows["new-1"]
     assert pipeline._log is not None
-    assert pipeline._log.items_before(np.array([row]), NOW + 60).events_K.tolist() == [5]
+    statistics = pipeline._log.items_before(np.array([row]), NOW + 60)
+    assert statistics.events_K.tolist() == [6]
+    assert statistics.rating_sum_K.tolist() == [4 + 3 * 5 + 2], "a price is no rating"
     if (found := features()) is not None:
-        assert found["item_events"] == 5
+        assert found["item_events"] == 6
         assert found["item_price"] == 9.5
 
 

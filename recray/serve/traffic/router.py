@@ -13,7 +13,7 @@ from recray.serve.http import answers
 from recray.serve.http.made import Made, WentBy
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.traffic.arms import Arms, Route, Serving
-from recray.serve.traffic.exposures import Exposure, Reporter
+from recray.serve.traffic.exposures import ArmAnswer, Reporter
 from recray.serve.traffic.interleaving import BASELINE, NOBODY, team_draft
 from recray.serve.traffic.shadow import Shadows
 from recray.store.experiments import Experiment, place
@@ -140,9 +140,9 @@ def _exposure(
     arm: str,
     took_ms: float,
     answer: answers.Recommendations,
-) -> Exposure:
+) -> ArmAnswer:
     items = answer["items"]
-    return Exposure(
+    return ArmAnswer(
         route.experiment.salt,
         arm,
         str(request.user_id),

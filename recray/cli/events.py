@@ -27,8 +27,8 @@ class Events:
 
     name: tyro.conf.Positional[str]
     """The application's bundle, as `recray versions` lists it."""
-    attribution: float = 1_800.0
-    """Seconds after an answer within which an event belongs to it."""
+    attribution: str = "1h"
+    """After an answer, within which an event belongs to it: 30min, 1h, 2d."""
     forget: str = ""
     """A user of whom everything is deleted, for good; it asks for --yes."""
     yes: bool = False
@@ -40,7 +40,9 @@ class Events:
     json: Annotated[bool, tyro.conf.arg(help="Print JSON instead of a table.")] = False
 
     def __call__(self) -> Listing:
-        folder = events_dir() / self.name
+        from recray.eval.ages import seconds
+
+        folder, attribution_s = events_dir() / self.name, seconds(self.attribution)
         if self.forget and not self.yes:
             raise ConfigError(f"everything of user {self.forget!r} would be deleted for good: add --yes")
         if self.forget and self.server:
@@ -53,9 +55,7 @@ class Events:
             for log in _logs(folder):
                 with closing(log):
                     log.compact()
-        return Listing(
-            f"events in {folder}, {_size(folder) / 2**20:.1f} MiB", counts(folder, self.attribution)
-        )
+        return Listing(f"events in {folder}, {_size(folder) / 2**20:.1f} MiB", counts(folder, attribution_s))
 
 
 def counts(folder: Path, attribution_s: float) -> list[dict[str, Any]]:

@@ -1,23 +1,20 @@
 """Deletes what names one user, down to the last byte.
 
 Events go before answers: until the last event is gone that claims an answer of the user, the answer says
-whose it was.
+whose it was. Other nodes, which may have such events too, or
+know their ids, are told by digests.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 
 from recray.event_log.compaction import Writes, partitions_locked
 from recray.event_log.forgotten import Forgotten
-from recray.event_log.live import LIVE, HeldError, LiveFile, held
+from recray.event_log.idle import idle_nodes
+from recray.event_log.live import live_files
 from recray.event_log.partitions import TABLES, partitions, replace
 from recray.event_log.tables import Table
-
-T = TypeVar("T")
 
 
 def forget(log: Writes, user_id: str) -> None:
@@ -27,62 +24,69 @@ def forget(log: Writes, user_id: str) -> None:
     Raises:
         DataError: a file is damaged or the disk is full; it goes on when a log of the folder is next opened.
     """
-    forgotten = Forgotten(log.folder)
-    others = [file.stem for file in (log.folder / LIVE).glob("*.sqlite") if file.stem != log.node]
-    asked = forgotten.begin(user_id, [log.node, *others])
+    Forgotten(log.folder).begin(user_id, _nodes(log.folder))
     _delete(log, user_id)
-    forgotten.end(log.node, asked)
-    for node in others:
-        with suppress(HeldError), _Idle(log.folder, node) as idle:
+    for _ in range(2):  # what the last one finds of the user's answers concerns the first one's events
+        go_on(log)
+        for idle in idle_nodes(log.folder, log.node):
             go_on(idle)
 
 
 def go_on(log: Writes) -> None:
     """Ends the deletions that were interrupted, or that another node began."""
     forgotten = Forgotten(log.folder)
-    if asked := forgotten.asked(log.node):
-        users = log.do(lambda live: live.users()) | _users(log.folder)
-        for user_id in forgotten.among(users, asked):
-            _delete(log, user_id)
-        forgotten.end(log.node, asked)
+    asked = forgotten.asked(log.node)
+    if not asked:
+        return
+    users = log.do(lambda live: live.users())
+    users.update(*(_found(log.folder, table, _ALL, "user_id") for table in TABLES))
+    for user_id in forgotten.among(users, asked):
+        _delete(log, user_id)
+    if told := forgotten.told(asked):
+        ids = log.do(lambda live: live.named()) | {*_found(log.folder, "events", _ALL, "request_id")}
+        if named := forgotten.among(ids, told):
+            _delete_named(log, asked, named)
+    forgotten.end(log.node, asked, told)
 
 
-class _Idle:
-    """A node that no process writes.
+_ALL = pl.lit(value=True)
 
-    Raises, when it is entered:
-        HeldError: one does.
-    """
 
-    def __init__(self, folder: Path, node: str) -> None:
-        self.folder, self.node = folder, node
-        self._held = ExitStack()
-
-    def __enter__(self) -> "_Idle":
-        self._held.enter_context(held(self.folder, self.node))
-        self._live = self._held.enter_context(closing(LiveFile(self.folder, self.node)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._held.close()
-
-    def do(self, work: Callable[[LiveFile], T], size: int = 0, *, alone: bool = False) -> T:
-        with nullcontext() if alone else self._live.whole():
-            return work(self._live)
+def _nodes(folder: Path) -> list[str]:
+    return [file.stem for file in live_files(folder)]
 
 
 def _delete(log: Writes, user_id: str) -> None:
     with partitions_locked(log.folder):
-        answers = _found(log.folder, "shown", pl.col("user_id") == user_id, "request_id")
-        answers += log.do(lambda live: live.answers_of(user_id))
         of_user = pl.col("user_id").eq_missing(user_id)
-        events = of_user | pl.col("request_id").is_in(answers).fill_null(value=False)
-        event_ids = _found(log.folder, "events", events, "event_id")
-        log.do(lambda live: live.forget_events(user_id, answers, event_ids))
-        _remove(log.folder, "events", events)
+        answers = _found(log.folder, "shown", of_user, "request_id")
+        answers += log.do(lambda live: live.answers_of(user_id))
+        asked = Forgotten(log.folder).digest(user_id)
+        _delete_events(log, asked, answers, answers, user_id)
         _remove(log.folder, "shown", of_user)
         log.do(lambda live: live.forget_answers(user_id))
         log.do(lambda live: live.tidy(), alone=True)
+
+
+def _delete_named(log: Writes, asked: frozenset[str], ids: list[str]) -> None:
+    """What other nodes told of: claims of answers that they had, and ids of events that they deleted."""
+    with partitions_locked(log.folder):
+        _delete_events(log, asked, ids, [])
+        log.do(lambda live: live.tidy(), alone=True)
+
+
+def _delete_events(
+    log: Writes, asked: frozenset[str], ids: list[str], told: list[str], user_id: str | None = None
+) -> None:
+    """A user's, and those that claim an answer of the ids, whoever they are of."""
+    which = pl.col("request_id").is_in(ids).fill_null(value=False)
+    if user_id is not None:
+        which |= pl.col("user_id").eq_missing(user_id)
+    event_ids = _found(log.folder, "events", which, "event_id")
+    others = [node for node in _nodes(log.folder) if node != log.node]
+    Forgotten(log.folder).tell(asked, [*told, *event_ids], others)
+    log.do(lambda live: live.forget_events(user_id, ids, [*ids, *event_ids]))
+    _remove(log.folder, "events", which)
 
 
 def _found(folder: Path, table: Table, which: pl.Expr, column: str) -> list[str]:
@@ -92,10 +96,6 @@ def _found(folder: Path, table: Table, which: pl.Expr, column: str) -> list[str]
         rows = pl.scan_parquet(file.path, hive_partitioning=False).filter(which)
         found += rows.select(pl.col(column).drop_nulls().unique()).collect()[column].to_list()
     return found
-
-
-def _users(folder: Path) -> set[str]:
-    return {user for table in TABLES for user in _found(folder, table, pl.lit(value=True), "user_id")}
 
 
 def _remove(folder: Path, table: Table, which: pl.Expr) -> None:

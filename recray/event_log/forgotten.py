@@ -22,31 +22,48 @@ class Forgotten:
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
 
-    def begin(self, user_id: str, nodes: Sequence[str]) -> frozenset[str]:
-        """From now on it counts as forgotten; each of these nodes has to delete what it has.
-
-        Returns its digest.
-        """
+    def begin(self, user_id: str, nodes: Sequence[str]) -> None:
+        """From now on it counts as forgotten; each of these nodes has to delete what it has."""
         with self._changed() as known:
             digest = _digest(known["salt"], user_id)
-            known["users"][digest] = {"at": time.time(), "nodes": list(nodes)}
-        return frozenset({digest})
+            known["users"][digest] = {"at": time.time(), "nodes": list(nodes), "told": []}
+
+    def digest(self, user_id: str) -> frozenset[str]:
+        """Of one who began."""
+        return frozenset({_digest(self._read()["salt"], user_id)})
+
+    def tell(self, asked: frozenset[str], ids: Iterable[str], nodes: Sequence[str]) -> None:
+        """These are of their answers and of what was done with them: the nodes have to delete what names
+        them, also those that ended."""
+        with self._changed() as known:
+            for one in (known["users"][digest] for digest in asked):
+                new = {_digest(known["salt"], each) for each in ids} - set(_told(one))
+                if new and nodes:
+                    one["told"] = [*_told(one), *sorted(new)]
+                    one["nodes"] = sorted({*one["nodes"], *nodes})
 
     def asked(self, node: str) -> frozenset[str]:
         """Digests of those whose rows a node has not deleted yet."""
         return frozenset(digest for digest, one in self._read()["users"].items() if node in one["nodes"])
 
-    def among(self, user_ids: Iterable[str], digests: frozenset[str]) -> list[str]:
-        """Those who are meant."""
-        salt = self._read()["salt"]
-        return [user for user in user_ids if _digest(salt, user) in digests]
+    def told(self, asked: frozenset[str]) -> frozenset[str]:
+        """Digests of the ids that nodes have told of them."""
+        users = self._read()["users"]
+        return frozenset(each for digest in asked for each in _told(users[digest]))
 
-    def end(self, node: str, digests: frozenset[str]) -> None:
-        """A node has nothing of them any more."""
+    def among(self, ids: Iterable[str], digests: frozenset[str]) -> list[str]:
+        """Those that are meant."""
+        salt = self._read()["salt"]
+        return [one for one in ids if _digest(salt, one) in digests]
+
+    def end(self, node: str, asked: frozenset[str], told: frozenset[str]) -> None:
+        """A node has nothing of them any more; where more was told since, it goes on."""
         with self._changed() as known:
-            for digest in digests:
-                one = known["users"][digest]
-                one["nodes"] = [each for each in one["nodes"] if each != node]
+            for one in (known["users"][digest] for digest in asked):
+                if told.issuperset(_told(one)):
+                    one["nodes"] = [each for each in one["nodes"] if each != node]
+                if not one["nodes"]:
+                    one["told"] = []
 
     def without(self, table: pl.DataFrame, user: str, at: str) -> pl.DataFrame:
         """What is left of other data when their events until then are left out.
@@ -77,6 +94,10 @@ class Forgotten:
             return {"salt": secrets.token_hex(16), "users": {}}
         known: dict[str, Any] = json.loads(self._file.read_bytes())
         return known
+
+
+def _told(user: dict[str, Any]) -> list[str]:
+    return list(user.get("told", ()))  # an older file has none
 
 
 def _digest(salt: str, user_id: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recray.event_log.records import Event
+from recray.event_log.records import Event, Sent
 from recray.event_log.tables import Answer, Table
 from recray.folders import fsync
 from recray.schema import DataError
@@ -32,6 +32,8 @@ create table if not exists shown (
     user_id text, body blob not null, feature_names text not null, features blob not null);
 create table if not exists ids (event_id text primary key, at real not null) without rowid;
 create table if not exists facts (key text primary key, at real not null, body text not null) without rowid;
+create table if not exists sent (sender text primary key, number integer not null, at real not null)
+    without rowid;
 create table if not exists cut (name text primary key, upto integer not null) without rowid;
 """
 _COLUMNS = {"events": Event._fields, "shown": Answer._fields}
@@ -43,6 +45,11 @@ _INSERT = {
 
 def live_file(folder: Path, node: str) -> Path:
     return folder / LIVE / f"{node}.sqlite"
+
+
+def live_files(folder: Path) -> list[Path]:
+    """Of all nodes that ever wrote."""
+    return sorted((folder / LIVE).glob("*.sqlite"))
 
 
 class HeldError(DataError):
@@ -117,9 +124,20 @@ class LiveFile:
                 taken += 1
         return taken
 
-    def add_answers(self, answers: Iterable[Answer]) -> None:
+    def add_answers(self, answers: Sequence[Answer]) -> int:
+        """Returns how many they were."""
         hour = int(time.time() // HOUR_S)
         self._connection.executemany(_INSERT["shown"], ((hour, *answer) for answer in answers))
+        return len(answers)
+
+    def is_new(self, sent: Sent) -> bool:
+        """Whether a batch is not there yet; from now on it is."""
+        changed = self._connection.execute(
+            "insert into sent values (?, ?, ?) on conflict (sender) do update "
+            "set number = excluded.number, at = excluded.at where number < excluded.number",
+            (*sent, time.time()),
+        )
+        return changed.rowcount > 0
 
     def put_fact(self, key: str, at: float, body: str) -> None:
         """What is so until another one of its key is put."""
@@ -143,8 +161,9 @@ class LiveFile:
         return True
 
     def forget_ids(self, before: float) -> None:
-        """Events that came earlier may be told again."""
+        """What came earlier may be told again."""
         self._connection.execute("delete from ids where at < ?", (before,))
+        self._connection.execute("delete from sent where at < ?", (before,))
 
     def answers_of(self, user_id: str) -> list[str]:
         """Ids of the answers that it was given."""
@@ -158,7 +177,14 @@ class LiveFile:
         )
         return {row[0] for row in found}
 
-    def forget_events(self, user_id: str, answers: Sequence[str], event_ids: Sequence[str]) -> None:
+    def named(self) -> set[str]:
+        """Ids of events that are known, and of the answers that they claim."""
+        found = self._connection.execute(
+            "select request_id from events where request_id not null union select event_id from ids"
+        )
+        return {row[0] for row in found}
+
+    def forget_events(self, user_id: str | None, answers: Sequence[str], event_ids: Sequence[str]) -> None:
         """Deletes a user's events, those that claim these answers, and what is known of these ids."""
         run = self._connection.execute
         which = (

@@ -32,16 +32,21 @@ class Partition(NamedTuple):
 
 def partitions(folder: Path, table: Table) -> list[Partition]:
     """Of all nodes, oldest first; without those that were merged into another one."""
-    found = [
-        Partition(path, match["node"], int(match["first"]), int(match["last"]))
-        for path in sorted((folder / table).glob("day=*/hour=*/*.parquet"))
-        if (match := _NAME.fullmatch(path.name))
-    ]
+    found = _named((folder / table).glob("day=*/hour=*/*.parquet"))
+    found.sort(key=lambda file: (file.path.parent, file.node, file.first))
     beside: dict[tuple[Path, str], list[Partition]] = {}
     for one in found:
         beside.setdefault((one.path.parent, one.node), []).append(one)
     return [
         one for one in found if not any(_holds(other, one) for other in beside[one.path.parent, one.node])
+    ]
+
+
+def _named(paths: Iterable[Path]) -> list[Partition]:
+    return [
+        Partition(path, match["node"], int(match["first"]), int(match["last"]))
+        for path in paths
+        if (match := _NAME.fullmatch(path.name))
     ]
 
 
@@ -105,6 +110,23 @@ def remove_unfinished(folder: Path) -> None:
     for table in TABLES:
         for path in (folder / table).glob("day=*/hour=*/.*.new"):
             path.unlink()
+
+
+def read_rows(path: Path) -> pl.DataFrame:
+    """Of a file, or of the one that it was merged into since.
+
+    Raises:
+        FileNotFoundError: it was deleted.
+    """
+    try:
+        return pl.read_parquet(path, hive_partitioning=False)
+    except FileNotFoundError:
+        (part,) = _named([path])
+        for whole in _named(path.parent.glob("*.parquet")):
+            if whole.node == part.node and _holds(whole, part):
+                rows = pl.read_parquet(whole.path, hive_partitioning=False)
+                return rows.filter(pl.col("seq").is_between(part.first, part.last))
+        raise
 
 
 def replace(path: Path, frame: pl.DataFrame) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import polars as pl
 
-from recray.event_log.live import LIVE, LiveRows, live_file
+from recray.event_log.live import LIVE, LiveRows, live_file, live_files
 from recray.event_log.partitions import Partition, last_row, partitions
 from recray.event_log.records import Event, Fact
 from recray.event_log.tables import SHOWN, Table, as_table
@@ -26,7 +26,7 @@ class Log(NamedTuple):
 
 
 def read(folder: Path, since: float | None = None, until: float | None = None) -> Log:
-    """What the log of an application holds at one moment.
+    """What the log of an application holds: events up to a moment, and all answers that were given before it.
 
     Args:
         since, until: unix seconds, of when an answer was given and of when an event came: from the one, up to
@@ -34,9 +34,12 @@ def read(folder: Path, since: float | None = None, until: float | None = None) -
     Raises:
         DataError: there is no log, or a file is damaged.
     """
-    if not (folder / LIVE).is_dir():
-        raise DataError(f"there is no log in {folder}: serve the application, and ask it")
-    return _again(lambda: Log(*(_table(folder, table, since, until) for table in ("shown", "events"))))
+
+    def look() -> Log:
+        events = _table(folder, "events", since, until)  # first: what they claim was there before them
+        return Log(_table(folder, "shown", since, until), events)
+
+    return _again(look)
 
 
 def newest_events(folder: Path, most: int) -> list[Event]:
@@ -76,7 +79,7 @@ def rows_after(folder: Path, table: Table, node: str, after: int, most: int) -> 
 def read_facts(folder: Path) -> list[Fact]:
     """The last one of each key, oldest first; none where there is no log."""
     facts: dict[str, Fact] = {}
-    for file in _live_files(folder):
+    for file in live_files(folder):
         with closing(LiveRows(file)) as rows:
             for fact in map(Fact._make, rows.facts()):
                 if fact.key not in facts or facts[fact.key].at <= fact.at:
@@ -92,50 +95,65 @@ def _again(look: Callable[[], T]) -> T:
     return look()
 
 
+class Parts(NamedTuple):
+    """What a table is made of at one moment."""
+
+    files: list[Partition]
+    live: pl.DataFrame  # rows that are in none of them yet
+
+
+def parts(folder: Path, table: Table) -> Parts:
+    """Rows that move from a live file to a partition meanwhile are in both, and none is in neither: what is
+    live is looked at first.
+
+    Raises:
+        DataError: there is no log, or a file is damaged.
+    """
+    if not (folder / LIVE).is_dir():
+        raise DataError(f"there is no log in {folder}: serve the application, and ask it")
+    with ExitStack() as stack:
+        live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in live_files(folder)}
+        files = partitions(folder, table)
+        rows = [
+            as_table(table, of_node.rows(table, last_row(files, node)), node)
+            for node, of_node in live.items()
+        ]
+    return Parts(files, pl.concat(rows, how="diagonal"))
+
+
+def once(events: pl.DataFrame) -> pl.DataFrame:
+    """A node knows what it was told itself: of what was told at two nodes, what came first."""
+    comes_first = pl.int_range(pl.len()).over("event_id", order_by=["received", "node", "seq"]) == 0
+    return events.filter(comes_first)
+
+
 def _table(
     folder: Path, table: Table, since: float | None, until: float | None, most: int | None = None
 ) -> pl.DataFrame:
-    """Rows that move from a live file to a partition meanwhile are in both, and none is in neither: what is
-    live is looked at first."""
     time = "received" if table == "events" else "at"
     within = pl.lit(value=True)
     if since is not None:
         within &= pl.col(time) >= since
     if until is not None:
         within &= pl.col(time) < until
-    with ExitStack() as stack:
-        live = {file.stem: stack.enter_context(closing(LiveRows(file))) for file in _live_files(folder)}
-        files = partitions(folder, table)
-        parts = [_partition(file, within) for file in _newest(files, most)]
-        for node, rows in live.items():
-            after = rows.rows(table, last_row(files, node))
-            parts.append(as_table(table, after, node).filter(within))
-    found = pl.concat(parts, how="diagonal")
+    files, live = parts(folder, table)
+    rows = [_partition(file, within) for file in _newest(files, most)]
+    found = pl.concat([*rows, live.filter(within)], how="diagonal")
     if table == "events":
-        return _once(found)
+        return once(found)
     return found.select(*SHOWN, *sorted(set(found.columns) - set(SHOWN)))
 
 
-def _once(events: pl.DataFrame) -> pl.DataFrame:
-    """A node knows what it was told itself: of what was told at two nodes, what came first."""
-    comes_first = pl.int_range(pl.len()).over("event_id", order_by=["received", "node", "seq"]) == 0
-    return events.filter(comes_first)
-
-
 def _newest(files: list[Partition], most: int | None) -> list[Partition]:
-    """Those that hold the last so many rows, and perhaps more; None: all."""
+    """Those of the hours that hold the last so many rows; None: all."""
     if most is None:
         return files
     rows = 0
     for place in reversed(range(len(files))):
         rows += files[place].last - files[place].first + 1
         if rows >= most:
-            return files[place:]
+            return [file for file in files if file.path.parent >= files[place].path.parent]
     return files
-
-
-def _live_files(folder: Path) -> list[Path]:
-    return sorted((folder / LIVE).glob("*.sqlite"))
 
 
 def _partition(file: Partition, within: pl.Expr) -> pl.DataFrame:

@@ -29,6 +29,11 @@ class Event(NamedTuple):
     request_id: str | None = None  # of the answer that it claims to follow
     received: float = 0.0  # when it came
 
+    @property
+    def rating(self) -> float:
+        """How much the item is liked, as far as that was said: a price is no rating."""
+        return self.value if self.kind == "rating" else 1.0
+
 
 class Drawn(NamedTuple):
     """One item of an answer, at its rank."""
@@ -38,13 +43,14 @@ class Drawn(NamedTuple):
     source: str  # which first stage found it, or ``pinned``
     propensity: float | None = None  # chance of the draw, given those before it; None: nothing was drawn
     arm: str = ""  # whose item it is where two versions' lists are drawn from in turns
+    version: Mapping[str, str] | None = None  # that it is of, by role; None: of the answer's
 
 
 @dataclass(frozen=True)
 class Exposure:
     """An answer, as it was given."""
 
-    request_id: str
+    request_id: str  # of this answer alone
     at: float  # when it was given
     user_id: str | None
     request_time: int  # that features went by
@@ -58,6 +64,7 @@ class Exposure:
     rules: tuple[str, ...] = ()  # business rules that changed the list, in the order in which they acted
     context: Mapping[str, Value] = field(default_factory=dict)  # as the client sent it
     took_ms: float = 0.0
+    trace_id: str = ""  # ``x-request-id``: the client's, or made where it came in; may stand in several
     feature_names: tuple[str, ...] = ()  # of the F columns
     features_KF: Float32s | None = None  # what the ranker went by; rows of NaN: not ranked; None: no ranker
 
@@ -68,6 +75,13 @@ class Fact(NamedTuple):
     key: str
     at: float  # unix seconds
     body: str
+
+
+class Sent(NamedTuple):
+    """Which of a sender's batches it is: whoever heard no answer sends it again, and it counts once."""
+
+    sender: str
+    number: int  # greater than of those before
 
 
 class Recorded(NamedTuple):

@@ -73,10 +73,14 @@ def send(folder: Path, node: str, sink: Sink) -> int:
 
 class Sending:
     """Sends in the background until it is closed. One that is out of reach is tried again; it holds up
-    neither the log nor another one."""
+    neither the log nor another one.
+
+    Args:
+        node: whose rows are sent by themselves.
+    """
 
     def __init__(self, folder: Path, node: str, sinks: Sequence[Sink]) -> None:
-        self._folder, self._node, self._stop = folder, node, threading.Event()
+        self._folder, self._node, self._sinks, self._stop = folder, node, sinks, threading.Event()
         self.problems: dict[str, str] = {}  # by kind of sink, of the last time
         self._threads = [
             threading.Thread(target=self._send_on, args=(sink,), name="send-events", daemon=True)
@@ -96,16 +100,24 @@ class Sending:
         for thread in self._threads:
             thread.join()
 
+    def send_of(self, node: str) -> None:
+        """What another node has, which the caller holds: nobody else sends it meanwhile."""
+        for sink in self._sinks:
+            self._send(sink, node)
+
     def _send_on(self, sink: Sink) -> None:
-        name = type(sink).__name__
         is_last = False
         while not is_last:
             is_last = self._stop.wait(sink.every_s)
-            try:
-                send(self._folder, self._node, sink)
-                self.problems.pop(name, None)
-            except Exception as error:  # of whichever library
-                problem = f"{type(error).__name__}: {error}"
-                if self.problems.get(name) != problem:
-                    log.error("%s does not take what %s holds: %s", name, self._folder, problem)
-                self.problems[name] = problem
+            self._send(sink, self._node)
+
+    def _send(self, sink: Sink, node: str) -> None:
+        name = type(sink).__name__
+        try:
+            send(self._folder, node, sink)
+            self.problems.pop(name, None)
+        except Exception as error:  # of whichever library
+            problem = f"{type(error).__name__}: {error}"
+            if self.problems.get(name) != problem:
+                log.error("%s does not take what %s holds: %s", name, self._folder, problem)
+            self.problems[name] = problem

@@ -50,8 +50,10 @@ _OF_ANSWER: dict[str, pl.DataType | DataTypeClass] = {
     "rules": pl.List(pl.String),
     "context": pl.String,
     "took_ms": pl.Float64,
+    "trace_id": pl.String,
 }
-_BODY = pl.Struct({**_OF_ANSWER, **_OF_ITEMS})
+ITEM_VERSION = "item_version"  # where items are of several versions; it becomes the version of their rows
+_BODY = pl.Struct({**_OF_ANSWER, **_OF_ITEMS, ITEM_VERSION: pl.List(pl.String)})
 
 SHOWN = {
     "request_id": pl.String,
@@ -92,12 +94,15 @@ def encoded(exposure: Exposure) -> Answer:
         "rules": exposure.rules,
         "context": to_json(exposure.context).decode(),
         "took_ms": exposure.took_ms,
+        "trace_id": exposure.trace_id,
         "item_id": [item.item_id for item in items],
         "score": [item.score for item in items],
         "source": [item.source for item in items],
         "propensity": [item.propensity for item in items],
         "team": [item.arm for item in items],
     }
+    if any(item.version for item in items):
+        body[ITEM_VERSION] = [to_json(item.version or exposure.version).decode() for item in items]
     has_features = exposure.features_KF is not None and bool(items)
     names = to_json(exposure.feature_names).decode() if has_features else ""
     features = np.ascontiguousarray(exposure.features_KF, np.float32).tobytes() if has_features else b""
@@ -150,9 +155,14 @@ def shown_table(rows: Sequence[tuple[int, *tuple[Any, ...]]], node: str) -> pl.D
     ).with_columns(pl.col("body").str.json_decode(_BODY))
     table = (
         answers.unnest("body")
-        .with_columns(rank=pl.int_ranges(1, pl.col("item_id").list.len() + 1, dtype=pl.Int32))
-        .explode(*_OF_ITEMS, "rank", empty_as_null=True)
-        .with_columns(pl.col("rank").fill_null(0), node=pl.lit(node))
+        .with_columns(
+            pl.coalesce(ITEM_VERSION, pl.col("version").repeat_by(pl.col("item_id").list.len())),
+            rank=pl.int_ranges(1, pl.col("item_id").list.len() + 1, dtype=pl.Int32),
+        )
+        .explode(*_OF_ITEMS, ITEM_VERSION, "rank", empty_as_null=True)
+        .with_columns(
+            pl.col("rank").fill_null(0), version=pl.coalesce(ITEM_VERSION, "version"), node=pl.lit(node)
+        )
         .select(*SHOWN)
     )
     sizes_N = answers["body"].struct.field("item_id").list.len().cast(pl.Int64).to_numpy()

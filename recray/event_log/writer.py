@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from recray.event_log.compaction import compact
 from recray.event_log.forgetting import forget, go_on
+from recray.event_log.idle import idle_nodes
 from recray.event_log.live import LiveFile, held
-from recray.event_log.records import Event, Fact, Recorded
+from recray.event_log.records import Event, Fact, Recorded, Sent
 from recray.event_log.sinks import Sending, Sink
 from recray.event_log.tables import Answer
 
@@ -97,9 +98,9 @@ class LogWriter:
         self._stop = threading.Event()
         self._writer = threading.Thread(target=self._write_on, name="write-events", daemon=True)
         self._tender = threading.Thread(target=self._tend, name="compact-events", daemon=True)
+        self._sending = Sending(folder, node, sinks)
         self._writer.start()
         self._tender.start()
-        self._sending = Sending(folder, node, sinks)
 
     def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded:
         """Returns when they are on the disk, all in one commit; those whose id is known are not taken again.
@@ -119,15 +120,22 @@ class LogWriter:
             self._repeated += len(events) - taken
         return Recorded(taken, len(events) - taken)
 
-    def expose(self, answers: Sequence[Answer]) -> None:
+    def expose(self, answers: Sequence[Answer], sent: Sent | None = None) -> None:
         """Returns when they are on the disk.
 
+        Args:
+            sent: which batch they are, of a sender that may send it again; None: they come but once.
         Raises:
             LogBusyError: at once. LogFailedError: nothing was kept.
         """
-        self.do(lambda live: live.add_answers(answers), len(answers))
+
+        def add(live: LiveFile) -> int:
+            is_new = sent is None or live.is_new(sent)
+            return live.add_answers(answers) if is_new else 0
+
+        taken = self.do(add, len(answers))
         with self._come:
-            self._answers += len(answers)
+            self._answers += taken
 
     def compact(self) -> int:
         """Moves what is live into partitions; returns how many rows.
@@ -136,6 +144,19 @@ class LogWriter:
             DataError: the disk is full, or a file is damaged; nothing is lost.
         """
         return compact(self, self._keep_days)
+
+    def tend(self) -> None:
+        """Compacts this node and those that nobody writes, whose rows it hands on too; it is done in the
+        background.
+
+        Raises:
+            DataError: as ``compact``.
+        """
+        self.compact()
+        for idle in idle_nodes(self.folder, self.node):
+            go_on(idle)
+            compact(idle, self._keep_days)
+            self._sending.send_of(idle.node)
 
     def forget(self, user_id: str) -> None:
         """Deletes all that names a user; see ``forgetting``."""
@@ -234,7 +255,7 @@ class LogWriter:
             try:
                 self.go_on()
                 if wait_s:
-                    self.compact()
+                    self.tend()
                 self._not_compacted = None
             except Exception as error:  # rows wait in the live file
                 self._not_compacted = f"not compacted: {type(error).__name__}: {error}"

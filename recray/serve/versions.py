@@ -31,7 +31,7 @@ from recray.features.log import EVENT_FILE, EventLog
 from recray.features.look_ups import LookUps
 from recray.models.decoder import Decoder
 from recray.serve.barred import Barred
-from recray.serve.item_content import Fitting
+from recray.serve.item_content import Fitting, Values, table_of
 from recray.serve.version import Version, version
 from recray.store import Bundle, Reference, Store, StoreError
 from recray.store.names import stacks
@@ -254,6 +254,16 @@ class OpenedVersion:
     def fitting(self) -> Fitting:
         """What its columns can hold of what is said of items."""
         return Fitting(self.catalogue[1].schema)
+
+    def knows(self, content: Mapping[str, Values]) -> set[str]:
+        """The items, by raw id, of which its own table says just that."""
+        told = [raw for raw in content if raw in self.item_rows]
+        items = self.catalogue[1][[self.item_rows[raw] for raw in told]]
+        rows = items.iter_rows(named=True)
+        said = [{**row, **self.fitting(raw, content[raw])} for raw, row in zip(told, rows, strict=True)]
+        table = table_of(said, items.schema)
+        same = [table[name].eq_missing(items[name]).to_list() for name in items.columns]
+        return {raw for raw, *each in zip(told, *same, strict=True) if all(each)}
 
     @cached_property
     def newcomers(self) -> Newcomers:

@@ -36,6 +36,19 @@ def test_events_are_counted_by_kind_and_mark(log: LogWriter, capsys: pytest.Capt
     assert rows(capsys)[0]["newest"] == "2023-11-14T22:13:21+00:00"
 
 
+def test_the_time_for_outcomes_is_written_as_elsewhere(
+    log: LogWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.record([event(7_300, "ann", "r0")._replace(item_id="item-1")])
+    late = [
+        [row["number"] for row in rows(capsys, *args) if row["mark"] == "late"]
+        for args in ((), ("--attribution", "3h"))
+    ]
+    assert late == [[1], []]
+    assert main(["events", "shop", "--attribution", "soon"]) == 2
+    assert "soon" in capsys.readouterr().err
+
+
 def test_a_user_is_forgotten_where_it_is_meant(log: LogWriter, capsys: pytest.CaptureFixture[str]) -> None:
     log.close()
     assert main(["events", "shop", "--forget", "ann"]) == 2

@@ -1,5 +1,6 @@
 """Nothing of a user is left in any byte of the folder; all that others did is."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from recray.event_log import partitions
 from recray.event_log.forgotten import Forgotten
 from recray.event_log.live import LiveFile
 from recray.event_log.reading import read
+from recray.event_log.records import Event
 from recray.event_log.tables import encoded
 from recray.event_log.writer import LogWriter
 from recray.schema import DataError
@@ -137,3 +139,41 @@ def test_what_another_node_has_not_compacted_goes_too(tmp_path: Path, other_runs
     log.close()
     if other_runs:
         other.close()
+
+
+def claim(number: int, answer_number: int) -> Event:
+    """Of nobody in particular."""
+    return event(number, None, f"r{answer_number}")
+
+
+@pytest.mark.parametrize("others_run", [True, False])
+@pytest.mark.parametrize("compacted", [True, False])
+def test_what_nobody_did_with_the_answers_goes_at_all_nodes(
+    tmp_path: Path, others_run: bool, compacted: bool
+) -> None:
+    logs = {node: LogWriter(tmp_path, node) for node in "abc"}
+    logs["a"].expose([answer(1, ANN), answer(2, "bob")])
+    logs["c"].expose([answer(3, ANN)])  # its claims are at a node that is asked before
+    for number, log in enumerate(logs.values()):
+        log.record([claim(10 * number + of, of) for of in (1, 2, 3, 4)])
+        log.record([event(100 + number, ANN)._replace(event_id=f"{ANN}-{number}")])
+    if compacted:
+        for log in logs.values():
+            log.compact()
+    if not others_run:
+        logs["b"].close()
+        logs["c"].close()
+    logs["a"].forget(ANN)
+    for _ in range(2):  # minutes
+        for node in "abc" if others_run else "a":
+            logs[node].go_on()
+    left = read(tmp_path)
+    assert set(left.shown["request_id"]) == {"r2"}
+    assert left.events["request_id"].unique().sort().to_list() == ["r2", "r4"]
+    assert left.events.height == 6
+    for log in logs.values() if others_run else (logs["a"],):
+        log.compact()
+        log.close()
+    assert not found_in(tmp_path, ANN)
+    known = json.loads((tmp_path / "forgotten.json").read_text())
+    assert [(one["nodes"], one["told"]) for one in known["users"].values()] == [([], [])]

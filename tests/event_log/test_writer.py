@@ -9,7 +9,7 @@ import pytest
 
 from recray.event_log.live import LiveFile
 from recray.event_log.reading import newest_events, read, read_facts
-from recray.event_log.records import Fact
+from recray.event_log.records import Fact, Sent
 from recray.event_log.tables import encoded
 from recray.event_log.writer import LogBusyError, LogFailedError, LogWriter
 from recray.schema import DataError
@@ -53,6 +53,22 @@ def test_an_event_that_is_told_again_is_known_also_when_it_was_compacted(tmp_pat
     assert again.numbers()[:2] == (0, 1)
     again.close()
     assert ids(tmp_path) == ["e1", "e2", "e3"]
+
+
+def test_answers_that_are_sent_again_are_there_once(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path)
+    log.expose([answer(1), answer(2)], Sent("a", 1))
+    log.expose([answer(3)], Sent("b", 1))
+    log.compact()
+    log.close()
+    again = LogWriter(tmp_path)
+    again.expose([answer(1), answer(2)], Sent("a", 1))
+    again.expose([answer(4)], Sent("a", 2))
+    again.expose([answer(1), answer(2)], Sent("a", 1))  # it was long on its way
+    assert again.numbers().answers == 1
+    again.close()
+    assert read(tmp_path).shown["request_id"].unique().sort().to_list() == ["r1", "r2", "r3", "r4"]
+    assert read(tmp_path).shown.height == 12
 
 
 def test_an_answer_without_items_is_a_row_of_rank_0(tmp_path: Path) -> None:
@@ -140,6 +156,15 @@ def test_one_that_cannot_be_kept_is_no_fault_of_those_in_the_same_commit(tmp_pat
     assert ids(tmp_path) == [f"e{number}" for number in range(1, 8)]
 
 
+def test_rows_come_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path)
+    for number in range(12):
+        log.record([event(number)])
+        log.compact()
+    log.close()
+    assert read(tmp_path).events["event_id"].to_list() == [f"e{number}" for number in range(12)]
+
+
 def test_facts_hold_until_others_are_told(tmp_path: Path) -> None:
     log = LogWriter(tmp_path)
     log.record([], [Fact("available:1", AT, "false"), Fact("available:2", AT + 1, "false")])
@@ -191,6 +216,9 @@ def test_the_newest_events_of_all_nodes_in_the_order_in_which_they_came(tmp_path
         if number == 2:
             one.compact()
             other.compact()
+    one.compact()
+    other.compact()
+    assert newest_events(tmp_path, 1) == [event(5)]
     one.close()
     other.close()
     assert newest_events(tmp_path, 3) == [event(3), event(4), event(5)]
@@ -207,3 +235,29 @@ def test_what_is_told_at_two_nodes_counts_once(tmp_path: Path) -> None:
     found = read(tmp_path).events
     assert dict(found.select("event_id", "node").iter_rows()) == {"e1": "b", "e2": "b", "e3": "a"}
     assert len(newest_events(tmp_path, 9)) == found.height == 3
+
+
+def test_what_is_read_while_others_write_has_the_answer_of_every_event(tmp_path: Path) -> None:
+    logs, is_over = [LogWriter(tmp_path, node) for node in ("a", "b")], threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not is_over.is_set():
+            logs[0].expose([answer(number)])
+            logs[1].record([event(number, request_id=f"r{number}")])
+            number += 1
+            if number % 20 == 0:
+                logs[number % 40 // 20].compact()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while read(tmp_path).events.is_empty():
+        pass
+    found = [read(tmp_path) for _ in range(20)]
+    is_over.set()
+    writer.join()
+    for log in logs:
+        log.close()
+    orphans = [log.events.join(log.shown, on="request_id", how="anti").height for log in found]
+    assert found[-1].events.height
+    assert orphans == [0] * 20

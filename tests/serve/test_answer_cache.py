@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 
@@ -18,8 +19,10 @@ from recray.serve.events.feed import Feed
 from recray.serve.events.hub import LocalHub
 from recray.serve.events.told import Availability, Event
 from recray.serve.http.gateway import create_app
+from recray.serve.http.made import WentBy
 from recray.serve.kept import answer_store
 from recray.serve.kept.answer_store import KeptAnswer, LocalAnswers
+from recray.serve.kept.redis_answers import bytes_of, kept_in
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.deployments import RankingDeployment, RetrievalDeployment
 from recray.serve.place.fused import FusedService
@@ -82,12 +85,10 @@ def is_kept(client: Client, **fields: Any) -> bool:
 def test_the_same_question_gets_the_same_answer_and_its_age(client: Client) -> None:
     first = ask(client)
     assert "cached_s" not in first
-    again = client.post(
-        {"user_id": 103}, headers=[(b"content-type", b"application/json"), (b"x-request-id", b"me")]
-    )
+    again = client.post({"user_id": 103})
     assert again.json["items"] == first["items"]
     assert again.json["request_time"] == first["request_time"]
-    assert again.json["request_id"] == "me"
+    assert again.json["request_id"] == again.headers["x-request-id"] != first["request_id"]
     assert again.json["cached_s"] >= 0
     assert set(again.json["timings_ms"]) == {"cache", "total"}
     assert "recray_cached_total{" in client.get("/metrics").body.decode()
@@ -178,6 +179,29 @@ def test_answers_that_lack_something_are_not_kept(client: Client, monkeypatch: p
         patch.setattr(GBDTRanker, "score", broken)
         assert not is_kept(client)
     assert ask(client)["skipped"] == []
+
+
+def test_what_is_kept_elsewhere_is_as_it_was() -> None:
+    went_by = WentBy(("price", "age"), np.array([[1.5, np.nan], [0.1, -np.inf]], np.float32))
+    answer: Any = {"items": []}
+    back = kept_in(bytes_of(KeptAnswer(3.5, answer, ("explore",), went_by)))
+    assert back is not None
+    assert back.went_by is not None
+    assert back[:3] == (3.5, answer, ("explore",))
+    assert back.went_by.feature_names == went_by.feature_names
+    assert np.array_equal(back.went_by.features_SF, went_by.features_SF, equal_nan=True)
+    bare = KeptAnswer(3.5, answer)
+    assert kept_in(bytes_of(bare)) == bare
+    for other in (
+        b"",
+        b"{",
+        b"[1, 2, 3]",
+        b"[1, {}]",
+        b'["a", {}, [], null]',
+        b"[[], {}, [], null]",
+        b'[1, {}, [], [["a"], "AAA"]]',
+    ):
+        assert kept_in(other) is None
 
 
 def test_a_process_keeps_so_many_items(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:

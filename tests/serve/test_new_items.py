@@ -177,6 +177,7 @@ def test_what_is_done_with_a_new_item_counts(own_store: Store, made: list[FusedS
     assert "new-1" not in ids_of(other, user_id=101, request_time=NOW + 60, k=NUM_ITEMS)
     told = [{"user_id": 100 + n, "item_id": "new-1", "rating": 5.0, "time": NOW + 10} for n in (2, 3, 6)]
     told.append({"user_id": "stranger", "item_id": "new-1", "time": NOW + 10})
+    told.append({"item_id": "new-1", "time": NOW + 10, "kind": "purchase", "value": 99.0})
     assert one.post({"events": told}, path="/events").json["unknown_items"] == []
     for user in (102, 103, 106):
         eventually(
@@ -188,9 +189,11 @@ def test_what_is_done_with_a_new_item_counts(own_store: Store, made: list[FusedS
     pipeline = made[1].growing.now
     row = pipeline.catalogue.item_rows["new-1"]
     assert pipeline._log is not None
-    assert pipeline._log.items_before(np.array([row]), NOW + 60).events_K.tolist() == [5]
+    statistics = pipeline._log.items_before(np.array([row]), NOW + 60)
+    assert statistics.events_K.tolist() == [6]
+    assert statistics.rating_sum_K.tolist() == [4 + 3 * 5 + 2], "a price is no rating"
     if (found := features()) is not None:
-        assert found["item_events"] == 5
+        assert found["item_events"] == 6
         assert found["item_price"] == 9.5
 
 
@@ -396,6 +399,37 @@ def test_so_many_and_no_more(
     answer = put(replicas[0], "new-3", **NEW)
     assert (answer.status, answer.json["error"]) == (429, "items_full")
     assert put(replicas[1], "new-2", price=2.0).status == 202  # it is known already
+
+
+def test_what_the_version_says_itself_takes_no_place(
+    replicas: tuple[Client, Client], made: list[FusedService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "MOST_ITEMS", 2)
+    items = (
+        made[0]
+        .growing._published.catalogue[1]
+        .drop("train_count", "raw_id")
+        .with_columns(pl.col("made").cast(pl.String))
+    )
+    learnt = [Content(f"i{n}", row) for n, row in enumerate(items.head(10).iter_rows(named=True))]
+    made[0]._hub.append(
+        [Content(one.item_id, {name: value}) for one in learnt for name, value in one.values.items()]
+    )
+    made[0]._feed.look()
+    assert made[0].growing.revision == 0
+    register(*replicas, "new-1", **NEW)
+    register(*replicas, "i0", price=77.0)
+    for service in made:
+        eventually(lambda service=service: service.growing.is_full)
+    assert put(replicas[0], "new-2", **NEW).json["error"] == "items_full"
+    made[0]._hub.append([Content("i0", {"price": learnt[0].values["price"]})])  # it is as it was
+    for service in made:
+        eventually(lambda service=service: not service.growing.is_full)
+    assert items_of(replicas[0], user_id=100 + USER, k=100) == items_of(
+        replicas[1], user_id=100 + USER, k=100
+    )
+    register(*replicas, "new-2", **NEW)
+    assert [service.growing.now.catalogue.item_rows["new-2"] for service in made] == [NUM_ITEMS + 1] * 2
 
 
 def test_many_at_once_are_taken_in_together(

@@ -1,11 +1,13 @@
 """What is shown and told stands in the log as it was, and is known again after a restart."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from recray.config import ConfigError
@@ -19,13 +21,16 @@ from recray.serve.events.hub import LocalHub
 from recray.serve.events.recorded import recorded
 from recray.serve.events.told import Availability, Content, Event
 from recray.serve.http.gateway import create_app
+from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.place.log_actor import RunningLog
+from recray.serve.place.pipeline import Pipeline
 from recray.serve.rules.explore import ExploreConfig
 from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.stages.listed import Rules
 from recray.serve.traffic.exposures import Desk
+from recray.serve.versions import open_served
 from recray.store import Store
 from tests.serve.asgi import Answer, Client
 from tests.serve.test_events import eventually
@@ -105,6 +110,22 @@ def test_an_answer_stands_in_the_log_as_it_was_given(start: Callable[..., Record
     assert shown["asked"].to_list() == [7] * 7 + [3] * 3
 
 
+def test_a_clients_request_id_is_kept_and_tells_no_answers_apart(start: Callable[..., Recorded]) -> None:
+    replica = start()
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", b"mine")]
+    given = [replica.client.post({"user_id": user, "k": 3}, headers).json for user in ("103", "104")]
+    for answer, user in zip(given, ["103", "104"], strict=True):
+        item = answer["items"][0]["item_id"]
+        replica.tell({"user_id": user, "item_id": item, "request_id": answer["request_id"]})
+        replica.tell({"user_id": user, "item_id": item, "request_id": "mine"})
+    log = replica.read()
+    by_answer = log.shown.group_by("request_id", "trace_id", "user_id").len().sort("user_id")
+    assert by_answer.rows() == [
+        (a["request_id"], "mine", a_user, 3) for a, a_user in zip(given, ["103", "104"], strict=True)
+    ]
+    assert marked(log, 60)["mark"].to_list() == ["claimed", "forged"] * 2
+
+
 def test_features_are_those_that_the_ranker_went_by(start: Callable[..., Recorded]) -> None:
     replica = start()
     answer = replica.ask(user_id="103", k=10)
@@ -116,6 +137,18 @@ def test_features_are_those_that_the_ranker_went_by(start: Callable[..., Recorde
     logged = [dict(zip(names, row, strict=True)) for row in shown.select(FEATURE + n for n in names).rows()]
     assert logged == [item["features"] for item in why["items"]]
     assert len(names) > 10
+
+
+def test_an_answer_that_is_given_again_says_as_much_as_the_first(start: Callable[..., Recorded]) -> None:
+    replica = start(rules=RULES, cache_s=60.0)
+    given = [replica.ask(user_id="103", k=10) for _ in range(2)]
+    assert ["cached_s" in answer for answer in given] == [False, True]
+    shown = replica.read().shown
+    own = ("request_id", "trace_id", "at", "took_ms", "seq")  # of each answer
+    first, again = (shown.filter(request_id=answer["request_id"]).drop(own) for answer in given)
+    assert again.equals(first)
+    assert "explore" in again["rules"][0]
+    assert again.select(pl.any_horizontal(pl.col(f"^{FEATURE}.*$").is_not_null()).all()).item()
 
 
 def test_each_kind_is_taken_down_and_some_reach_the_versions(start: Callable[..., Recorded]) -> None:
@@ -141,7 +174,9 @@ def test_each_kind_is_taken_down_and_some_reach_the_versions(start: Callable[...
     assert reached == WANTED | {"dismissal"}
 
 
-def test_a_hub_that_begins_anew_knows_what_the_log_has(start: Callable[..., Recorded]) -> None:
+def test_a_hub_that_begins_anew_knows_what_the_log_has(
+    start: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
     replica = start()
     items = [item["item_id"] for item in replica.ask(user_id="103", k=3)["items"]]
     replica.tell(
@@ -158,6 +193,12 @@ def test_a_hub_that_begins_anew_knows_what_the_log_has(start: Callable[..., Reco
     assert [one for one in told if isinstance(one, Availability)] == [Availability(items[1], False)]
     assert {"title": "New"} in [one.values for one in told if isinstance(one, Content)]
     assert [one.item_id for one in told if isinstance(one, Event)] == [items[0]]
+    assert recorded(replica.folder, keep_days=1) == told
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: now + 2 * 86_400)
+        later = recorded(replica.folder, keep_days=1)
+    assert [type(one) for one in later] == [Availability, Event]  # an item that is sold out stays so
     hub = LocalHub()
     hub.append(told)
     other = start(hub=hub)
@@ -213,6 +254,25 @@ def test_a_full_disk_is_said_and_answers_go_on(start: Callable[..., Recorded]) -
     assert replica.client.get("/health").json["problem"] is None
 
 
+def test_answers_whose_receipt_was_lost_are_there_once(
+    start: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica, kept = start(), LogWriter.expose
+
+    def too_late(self: LogWriter, *args: Any) -> None:
+        kept(self, *args)
+        raise TimeoutError("the log did not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogWriter, "expose", too_late)
+        first = replica.ask(user_id="103", k=3)
+        replica.read()
+        assert "did not answer" in replica.client.get("/health").json["problem"]
+        second = replica.ask(user_id="103", k=3)
+    shown = replica.read().shown
+    assert sorted(shown["request_id"]) == sorted([first["request_id"]] * 3 + [second["request_id"]] * 3)
+
+
 def test_an_event_has_one_number(start: Callable[..., Recorded]) -> None:
     refused = start().tell({"item_id": "i1", "rating": 4, "value": 2})
     assert refused.status == 422
@@ -235,9 +295,24 @@ def test_lists_of_experiments_say_whose_they_are(shop_with_a_desk: Shop) -> None
     service.stop()
     service._recorder.send()  # type: ignore[union-attr]
     log.close()
+    of_arms = {
+        arm: Pipeline(open_served(shop.store, APPLICATION, number))
+        for arm, number in (("production", 1), ("candidate", 2))
+    }
     shown = read(replica.folder).shown
     assert shown["team"].to_list() == [item["arm"] for item in answer["items"]]
     assert set(shown["experiment"]) == {"interleaving-2"}
+    numbers = {"production": 1, "candidate": 2}
+    for row, item in zip(shown.iter_rows(named=True), answer["items"], strict=True):
+        ranker = json.loads(row["version"])["ranker"].split()[0]
+        assert ranker == f"{APPLICATION}@{numbers[item['arm']]}"
+        alone = of_arms[item["arm"]].recommend(
+            RecommendRequest(user_id="somebody", k=20, explain=True, request_time=answer["request_time"])
+        )
+        (own,) = (each for each in alone["items"] if each["item_id"] == item["item_id"])
+        assert row["score"] == item["score"] == own["score"]
+        went_by = {name: None if math.isnan(value) else value for name, value in own["features"].items()}
+        assert {name: row[FEATURE + name] for name in went_by} == went_by
 
 
 def test_a_log_goes_where_it_is_sent_as_well(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from recray.serve.place.fused import FusedService
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.analysis import FOLDER, Analysis
 from recray.serve.traffic.arms import Arms
-from recray.serve.traffic.exposures import Batch, Exposure
+from recray.serve.traffic.exposures import ArmAnswer, Batch
 from recray.serve.traffic.operations import Operations
 from recray.serve.traffic.shadow import agreement
 from recray.serve.versions import open_served
@@ -394,7 +394,7 @@ def test_a_worse_canary_is_rolled_back_by_itself(shop: Shop) -> None:
         assert route is not None
         failed = route.arm.name == "canary" and n % 20 == 0
         exposures.append(
-            Exposure(salt, route.arm.name, user, now, 5.0, failed, False, False, f"r{n}", ("i1",))
+            ArmAnswer(salt, route.arm.name, user, now, 5.0, failed, False, False, f"r{n}", ("i1",))
         )
     shop.desk.take(Batch("a test", 1, tuple(exposures), 0))
     shop.desk.look()

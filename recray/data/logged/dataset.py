@@ -27,7 +27,8 @@ def interactions(events: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
     return kept.sort("at", "node", "seq").select(
         USER,
         ITEM,
-        pl.col("value").cast(pl.Float32).alias(VALUE),
+        # A price is no rating.
+        pl.when(kind="rating").then("value").otherwise(1.0).cast(pl.Float32).alias(VALUE),
         # A clock that runs ahead says what is still to come: nothing happened later than it was heard of.
         pl.min_horizontal("at", "received").floor().cast(pl.Int64).alias(AT),
         pl.col("kind").alias(TYPE),

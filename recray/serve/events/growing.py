@@ -41,7 +41,8 @@ class Growing(Generic[T]):
     ) -> None:
         self._published, self._make, self._feed = version, make, feed
         self.problem: str | None = None
-        self._content: dict[str, Values] = {}  # by raw id, in the order in which they were first told of
+        # By raw id, in the order in which they were first told of; what the version says itself is not here.
+        self._content: dict[str, Values] = {}
         self._live = live_version(version)
         self._making = threading.Lock()
         self._heard = self._made_of = 0  # changes of the content
@@ -57,10 +58,16 @@ class Growing(Generic[T]):
     def tell(self, told: Sequence[Told]) -> None:
         """Called by one thread at a time, while others ask."""
         self._live.tell(told)
+        said: dict[str, Values] = {}
         for one in told:
             if isinstance(one, Content):
-                self._content[one.item_id] = {**self._content.get(one.item_id, {}), **one.values}
-                self._heard += 1
+                before = said.get(one.item_id) or self._content.get(one.item_id, {})
+                said[one.item_id] = {**before, **one.values}
+        learnt = self._published.knows(said) if said else set[str]()  # a log tells again what it has
+        self._heard += len(said.keys() - learnt) + len(self._content.keys() & learnt)
+        self._content.update(said)
+        for item_id in learnt:
+            del self._content[item_id]
 
     def grow(self) -> None:
         """Takes in what was said of items since, all at once; not where that was tried a moment ago."""

@@ -96,7 +96,7 @@ class LiveVersion:
 
     def _in_rows(self, event: Event) -> LiveEvent:
         user = UNKNOWN_USER if event.user_id is None else self._user_rows.get(event.user_id, UNKNOWN_USER)
-        return LiveEvent(user, self._item_rows[event.item_id], event.value, int(event.at))
+        return LiveEvent(user, self._item_rows[event.item_id], event.rating, int(event.at))
 
 
 def opened(bundles: ServedBundles, feed: Feed | None) -> OpenedVersion:

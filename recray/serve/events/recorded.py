@@ -1,6 +1,7 @@
 """What a hub is told again where it begins anew: all that the log of the application has of it."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from recray.event_log.records import WANTED, Event, Fact
 from recray.serve.events.told import Availability, Content, Told
 
 CONCERNING = WANTED | {"dismissal"}
+DAY_S = 86_400.0
 MOST = 500_000  # events: so many more may come before a hub is full
 
 
@@ -29,9 +31,23 @@ def facts_of(told: Iterable[Told], now: float) -> list[Fact]:
     return facts
 
 
-def recorded(folder: Path) -> list[Told]:
-    """Items first; then events, oldest first."""
-    return [*_of_items(read_facts(folder)), *concerning_versions(newest_events(folder, MOST))]
+def recorded(folder: Path, keep_days: int = 0) -> list[Told]:
+    """Items first; then events, oldest first.
+
+    Args:
+        keep_days: what an item is counts for so long after it was last told; 0: for good, as whether it can
+            be had does.
+    """
+    facts = read_facts(folder)
+    if keep_days:
+        facts = _still_told(facts, time.time() - keep_days * DAY_S)
+    return [*_of_items(facts), *concerning_versions(newest_events(folder, MOST))]
+
+
+def _still_told(facts: Sequence[Fact], since: float) -> list[Fact]:
+    about = [json.loads(fact.key) for fact in facts]
+    recent = {item for (item, *_), fact in zip(about, facts, strict=True) if fact.at >= since}
+    return [fact for (item, *column), fact in zip(about, facts, strict=True) if not column or item in recent]
 
 
 def _of_items(facts: Sequence[Fact]) -> list[Told]:

@@ -100,7 +100,7 @@ class Recommendations(TypedDict):
     version: dict[str, Version]
     """by role: retriever and, where they are served, ranker and generative"""
     request_id: str
-    """as sent in x-request-id, else made here"""
+    """of this answer alone: events name it. x-request-id is for tracing, and comes back in the header"""
     request_time: int
     """unix seconds that were used"""
     age_s: int | None

@@ -23,7 +23,7 @@ from recray.serve.http.admin import Administered, add_traffic
 from recray.serve.http.bodies import WholeBodies
 from recray.serve.http.live_requests import MAX_ITEM_BODY_BYTES, EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
-from recray.serve.http.raw import request_id_of
+from recray.serve.http.raw import answer_id_of, request_id_of
 from recray.serve.http.replies import OF_A_BODY, OF_ANY, PlainRoute, body_of, json_body, problems, reply
 from recray.serve.http.requests import (
     MAX_ROWS_BODY_BYTES,
@@ -52,8 +52,15 @@ class Service(Protocol):
 class Recommends(Service, Protocol):
     """An application that recommends."""
 
-    async def recommend(self, request: RecommendRequest, request_id: str = "") -> answers.Recommendations:
-        """Raises ``RequestError`` for a request that this version cannot answer, or not now."""
+    async def recommend(
+        self, request: RecommendRequest, request_id: str = "", trace_id: str = ""
+    ) -> answers.Recommendations:
+        """Raises ``RequestError`` for a request that this version cannot answer, or not now.
+
+        Args:
+            request_id: of this one answer: what is done with it is told under it.
+            trace_id: ``x-request-id``, which may come again.
+        """
 
     async def similar(self, item_id: str, k: int) -> answers.SimilarItems:
         """Raises ``RequestError`` for an unknown item."""
@@ -119,9 +126,9 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
 def _add_recommend(app: FastAPI, service: Recommends, metrics: GatewayMetrics) -> None:
     async def recommend(request: Request) -> Response:
         """The best items for a user; what it has seen only where the application keeps that."""
-        request_id = request_id_of(request.scope)
-        answer = await service.recommend(parse(await json_body(request), RecommendRequest), request_id)
-        answer["request_id"] = request_id
+        answer_id, asked = answer_id_of(request.scope), parse(await json_body(request), RecommendRequest)
+        answer = await service.recommend(asked, answer_id, request_id_of(request.scope))
+        answer["request_id"] = answer_id
         metrics.recommended(answer)
         return reply(request.scope, answer)
 

@@ -27,7 +27,9 @@ class EventBody(BaseModel):
 
     user_id: RawId | None = Field(None, description="absent: it counts for the item alone")
     item_id: RawId
-    rating: Number | None = Field(None, description="how much it liked the item; 1 where nothing is said")
+    rating: Number | None = Field(
+        None, description="how much it liked the item: then it is a rating, where no kind is named"
+    )
     value: Number | None = Field(None, description="a price paid, a number of pieces, in place of a rating")
     time: UnixSeconds | None = Field(None, description="unix seconds; absent: now")
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)] | None = Field(
@@ -39,7 +41,7 @@ class EventBody(BaseModel):
         "dismissed does not come back to that user; others are taken down",
     )
     request_id: Annotated[str, StringConstraints(min_length=1, max_length=100, strict=True)] | None = Field(
-        None, description="of the answer that showed the item: experiments go by it"
+        None, description="as it stands in the answer that showed the item (x-request-id is not it)"
     )
 
 
@@ -68,13 +70,14 @@ class EventsRequest(BaseModel):
         if body.rating is not None and body.value is not None:
             raise RequestError(422, "invalid_request", f"events[{place}]: send a rating or a value, not both")
         value = body.value if body.rating is None else body.rating
+        is_rating = body.rating is not None and "kind" not in body.model_fields_set
         return Event(
             user_id=None if body.user_id is None else str(body.user_id),
             item_id=str(body.item_id),
             value=1.0 if value is None else float(value),
             at=float(min(at, int(now))),  # by a clock that is ahead of ours: it happened now
             event_id=body.event_id or (f"{key}:{place}" if key else uuid.uuid4().hex),
-            kind=body.kind,
+            kind="rating" if is_rating else body.kind,
             request_id=body.request_id,
             received=now,
         )

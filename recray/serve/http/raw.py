@@ -25,11 +25,19 @@ def header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
+def answer_id_of(scope: Scope) -> str:
+    """Made here, for this one answer: a client may send the same ``x-request-id`` with each request."""
+    answer_id: str = scope.setdefault("recray.answer_id", uuid.uuid4().hex)
+    return answer_id
+
+
 def request_id_of(scope: Scope) -> str:
-    """The client's ``x-request-id`` where it is a plain one, else a new one; one for each request."""
+    """By which a request is traced: the client's ``x-request-id`` where it is a plain one, else that of the
+    answer."""
     if "recray.request_id" not in scope:
         given = header(scope, ID)
-        scope["recray.request_id"] = given if is_plain_id(given.encode("latin-1")) else uuid.uuid4().hex
+        is_plain = is_plain_id(given.encode("latin-1"))
+        scope["recray.request_id"] = given if is_plain else answer_id_of(scope)
     request_id: str = scope["recray.request_id"]
     return request_id
 

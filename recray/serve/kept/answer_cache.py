@@ -63,8 +63,8 @@ class AnswerCache:
         ]
         return Question(blake2b("\n".join(asked).encode(), digest_size=20).hexdigest(), told.newest, heard)
 
-    async def answer(self, question: Question) -> answers.Recommendations | None:
-        """The one that was made before, and how long before."""
+    async def answer(self, question: Question) -> Made | None:
+        """The one that was made before; says how long before."""
         began = time.perf_counter()
         kept = await self._store.get(question.key)
         if kept is None or (age_s := time.time() - kept.made_at) > self._keep_s:
@@ -75,7 +75,7 @@ class AnswerCache:
             "cached_s": round(max(age_s, 0.0), 3),
             "timings_ms": {"cache": took_ms, "total": took_ms},
         }
-        return again
+        return Made(again, rules=kept.rules, went_by=kept.went_by)
 
     async def keep(self, question: Question, bundles: ServedBundles, made: Made) -> None:
         """Where it may be given again."""
@@ -85,4 +85,4 @@ class AnswerCache:
         # What happens within a second is known from the next one on.
         knows_newest = answer["request_time"] > question.newest
         if is_whole and knows_all and knows_newest and answer["version"] == bundles.versions():
-            await self._store.put(question.key, KeptAnswer(time.time(), answer))
+            await self._store.put(question.key, KeptAnswer(time.time(), answer, made.rules, made.went_by))

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 from cachetools import TTLCache
 
 from recray.serve.http import answers
+from recray.serve.http.made import WentBy
 
 MOST_ITEMS = 100_000  # in all answers that a process keeps: half a kilobyte each
 
@@ -12,6 +13,8 @@ MOST_ITEMS = 100_000  # in all answers that a process keeps: half a kilobyte eac
 class KeptAnswer(NamedTuple):
     made_at: float  # unix seconds
     answer: answers.Recommendations
+    rules: tuple[str, ...] = ()  # as of ``Made``
+    went_by: WentBy | None = None
 
 
 class AnswerStore(Protocol):

@@ -37,7 +37,8 @@ class ServiceConfig(StagesConfig):
     record: bool = True
     """Take down what production shows and what users do with it (docs/events.md)."""
     keep_events_days: int = 0
-    """Days after which what was taken down is deleted; 0: it is kept."""
+    """Days after which what was taken down is deleted, and what was told of an item counts no more where a
+    server begins anew; 0: it is kept."""
     send_events_to: tuple[str, ...] = ()
     """Where it goes as well: redis://HOST:PORT/DB (streams), delta:FOLDER (tables)."""
     poll_s: float = 1.0

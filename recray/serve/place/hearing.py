@@ -105,7 +105,9 @@ class HearingService(FollowingService, Generic[T]):
     async def made(self, request: RecommendRequest, loaded: Loaded[Growing[T]]) -> Made:
         """An answer of its own, by one version; raises as ``recommend``."""
 
-    async def recommend(self, request: RecommendRequest, request_id: str = "") -> answers.Recommendations:
+    async def recommend(
+        self, request: RecommendRequest, request_id: str = "", trace_id: str = ""
+    ) -> answers.Recommendations:
         """By the version that the user is to get.
 
         Raises:
@@ -119,7 +121,7 @@ class HearingService(FollowingService, Generic[T]):
             made = await self._router.recommend(request, request_id, production)
         if self._recorder and is_counted(request):
             took_ms = (time.perf_counter() - began) * 1e3
-            self._recorder.note_given(Given(request_id, request, made, time.time(), took_ms))
+            self._recorder.note_given(Given(request_id, request, made, time.time(), took_ms, trace_id))
         return made.answer
 
     async def _answer(
@@ -131,7 +133,7 @@ class HearingService(FollowingService, Generic[T]):
         if question is None:
             return await self.made(request, loaded)
         if again := await self._cache.answer(question):
-            return Made(again)
+            return again
         made = await self.made(request, loaded)
         await self._cache.keep(question, loaded.bundles, made)
         return made

@@ -20,24 +20,25 @@ ANSWER_WITHIN_S = 10.0
 class RunningHub(LocalHub):
     """Knows from the start what the log of the application has."""
 
-    def __init__(self, log_folder: Path | None) -> None:
+    def __init__(self, log_folder: Path | None, keep_days: int) -> None:
         super().__init__()
         if log_folder:
-            self.append(recorded(log_folder))
+            self.append(recorded(log_folder, keep_days))
 
 
 class ActorHub:
     """A hub in an actor, which Ray starts again where it dies.
 
     Args:
-        log_folder: from which it is told again what it was told before; None: it begins with nothing.
+        log_folder, keep_days: from which it is told again what it was told before, see ``recorded``; None: it
+            begins with nothing.
     """
 
-    def __init__(self, name: str, log_folder: Path | None = None) -> None:
+    def __init__(self, name: str, log_folder: Path | None = None, keep_days: int = 0) -> None:
         # Whoever comes first starts it.
         kept = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
         options = ray.remote(RunningHub).options(**kept, num_cpus=0, max_restarts=-1)
-        self._actor: Any = options.remote(log_folder)
+        self._actor: Any = options.remote(log_folder, keep_days)
 
     def append(self, told: Sequence[Told]) -> int:
         try:
@@ -57,7 +58,7 @@ def hub_of(config: ServiceConfig) -> Hub:
         from recray.serve.events.redis_hub import RedisHub
 
         return RedisHub(url, config.application)
-    return ActorHub(config.application, config.log_folder)
+    return ActorHub(config.application, config.log_folder, config.keep_events_days)
 
 
 def end_hubs() -> None:

@@ -11,7 +11,7 @@ from recray.event_log.records import Event
 from recray.folders import write_whole
 from recray.serve.traffic.cases import Case, open_case
 from recray.serve.traffic.claims import Claims
-from recray.serve.traffic.exposures import Batch, Exposure, Noted
+from recray.serve.traffic.exposures import ArmAnswer, Batch, Noted
 from recray.serve.traffic.judge import Verdict
 from recray.store import Store
 from recray.store.experiments import Experiment, Running
@@ -80,7 +80,7 @@ class Analysis:
         case = self._cases.get(one.experiment) or self._opened(one.experiment)
         if case is None:  # it has ended
             return
-        if isinstance(one, Exposure):
+        if isinstance(one, ArmAnswer):
             self._claims.shown(one)
             case.exposed(one)
         else:

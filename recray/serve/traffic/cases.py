@@ -10,7 +10,7 @@ from cachetools import TTLCache
 from recray.monitor.quantiles import LogHistogram
 from recray.monitor.sequential import Preference
 from recray.serve.traffic.claims import MOST_REMEMBERED, REMEMBERED_S, Claim
-from recray.serve.traffic.exposures import Exposure, LeftOut, Shadowed
+from recray.serve.traffic.exposures import ArmAnswer, LeftOut, Shadowed
 from recray.serve.traffic.guardrails import guardrails_of
 from recray.serve.traffic.judge import Judge, Verdict
 from recray.store.experiments import Experiment
@@ -19,7 +19,7 @@ from recray.store.experiments import Experiment
 class Case(Protocol):
     """Belongs to one thread."""
 
-    def exposed(self, exposure: Exposure) -> None: ...
+    def exposed(self, exposure: ArmAnswer) -> None: ...
 
     def happened(self, claim: Claim) -> None: ...
 
@@ -44,7 +44,7 @@ class ComparedCase:
         self._successes = rails.outcomes
         self._clicked: TTLCache[str, None] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)  # answers, by request id
 
-    def exposed(self, exposure: Exposure) -> None:
+    def exposed(self, exposure: ArmAnswer) -> None:
         self._judge.exposed(
             exposure.arm,
             exposure.user,
@@ -94,7 +94,7 @@ class InterleavedCase:
             for request, closes_at, candidate, baseline in told.get("open", ())
         }
 
-    def exposed(self, exposure: Exposure) -> None:
+    def exposed(self, exposure: ArmAnswer) -> None:
         self._counts["requests"] += 1
         self._counts["failed"] += exposure.failed
         self._counts["empty"] += exposure.empty
@@ -161,7 +161,7 @@ class ShadowCase:
             for name in ("took_ms", "shown_ms")
         }
 
-    def exposed(self, exposure: Exposure) -> None:
+    def exposed(self, exposure: ArmAnswer) -> None:
         """Nobody sees it."""
 
     def happened(self, claim: Claim) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cachetools import TTLCache
 
 from recray.event_log.records import Event
-from recray.serve.traffic.exposures import Exposure
+from recray.serve.traffic.exposures import ArmAnswer
 
 REMEMBERED_S = 1_800.0
 MOST_REMEMBERED = 100_000  # answers, a kilobyte each with ten items; the oldest go first
@@ -15,7 +15,7 @@ WAITS_S = 3.0  # replicas report a quarter of a second apart: a quick click may 
 
 
 class Claim(NamedTuple):
-    exposure: Exposure
+    exposure: ArmAnswer
     outcome: Event
 
 
@@ -23,12 +23,12 @@ class Claims:
     """Remembers answers, and what was done with each: of one item each kind of outcome counts once."""
 
     def __init__(self) -> None:
-        self._shown: TTLCache[str, Exposure] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)
+        self._shown: TTLCache[str, ArmAnswer] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)
         self._claimed: TTLCache[tuple[str, str, str], None] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)
         self._waiting: deque[tuple[Event, float]] = deque(maxlen=MOST_REMEMBERED)
         self.counts = Counter[str]()
 
-    def shown(self, exposure: Exposure) -> None:
+    def shown(self, exposure: ArmAnswer) -> None:
         self._shown[exposure.request_id] = exposure
 
     def claim(self, outcome: Event) -> Claim | None:

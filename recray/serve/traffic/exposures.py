@@ -8,7 +8,7 @@ from recray.event_log.records import Event
 from recray.serve.sender import Sender
 
 
-class Exposure(NamedTuple):
+class ArmAnswer(NamedTuple):
     """An answer of an experiment."""
 
     experiment: str  # its salt
@@ -42,7 +42,7 @@ class LeftOut(NamedTuple):
     experiment: str  # its salt
 
 
-Noted: TypeAlias = Exposure | Shadowed | Event | LeftOut
+Noted: TypeAlias = ArmAnswer | Shadowed | Event | LeftOut
 
 
 class Batch(NamedTuple):

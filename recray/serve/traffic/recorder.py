@@ -1,15 +1,17 @@
 """Takes down each answer that is given, as it was given."""
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from recray.event_log.records import Drawn, Event, Exposure, Fact, Recorded
+from recray.event_log.records import Drawn, Event, Exposure, Fact, Recorded, Sent
 from recray.event_log.tables import Answer, encoded
 from recray.event_log.writer import LogNumbers
 from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.sender import Sender
+from recray.serve.version import Version
 
 ASK_EVERY_S = 2.0
 
@@ -19,7 +21,7 @@ class Keeper(Protocol):
 
     def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded: ...
 
-    def expose(self, answers: Sequence[Answer]) -> None: ...
+    def expose(self, answers: Sequence[Answer], sent: Sent | None = None) -> None: ...
 
     def forget(self, user_id: str) -> None: ...
 
@@ -34,6 +36,7 @@ class Given(NamedTuple):
     made: Made
     at: float  # unix seconds
     took_ms: float
+    trace_id: str = ""
 
 
 class Recorder(Sender[Answer]):
@@ -48,7 +51,7 @@ class Recorder(Sender[Answer]):
 
     def __init__(self, keeper: Keeper) -> None:
         super().__init__()
-        self._keeper = keeper
+        self._keeper, self._name = keeper, secrets.token_hex(8)
         self.numbers: LogNumbers | None = None  # as of the last time
         self._ask_at = 0.0  # monotonic time
 
@@ -61,7 +64,7 @@ class Recorder(Sender[Answer]):
 
     def hand_over(self, noted: Sequence[Answer]) -> None:
         if noted:
-            self._keeper.expose(noted)
+            self._keeper.expose(noted, Sent(self._name, self.number))
         now = time.monotonic()
         if now >= self._ask_at or (self.numbers and self.numbers.problem):
             self.numbers, self._ask_at = self._keeper.numbers(), now + ASK_EVERY_S
@@ -71,9 +74,17 @@ def exposure_of(given: Given) -> Exposure:
     """As the log keeps it."""
     request, answer, went_by = given.request, given.made.answer, given.made.went_by
     arm = answer.get("arm")
+    own = [_named(version) for version in given.made.versions]
     items = tuple(
-        Drawn(item["item_id"], item["score"], item["source"], item.get("propensity"), item.get("arm", ""))
-        for item in answer["items"]
+        Drawn(
+            item["item_id"],
+            item["score"],
+            item["source"],
+            item.get("propensity"),
+            item.get("arm", ""),
+            own[place] if own else None,
+        )
+        for place, item in enumerate(answer["items"])
     )
     return Exposure(
         request_id=given.request_id,
@@ -82,9 +93,7 @@ def exposure_of(given: Given) -> Exposure:
         request_time=answer["request_time"],
         asked=request.k,
         items=items,
-        version={
-            role: f"{one['name']}@{one['version']} {one['digest']}" for role, one in answer["version"].items()
-        },
+        version=_named(answer["version"]),
         experiment=arm["experiment"] if arm else "",
         arm=arm["arm"] if arm else "",
         fallback=answer["fallback"],
@@ -92,6 +101,11 @@ def exposure_of(given: Given) -> Exposure:
         rules=given.made.rules,
         context=request.context,
         took_ms=given.took_ms,
+        trace_id=given.trace_id,
         feature_names=went_by.feature_names if went_by else (),
         features_KF=went_by.features_SF if went_by else None,
     )
+
+
+def _named(version: Mapping[str, Version]) -> dict[str, str]:
+    return {role: f"{one['name']}@{one['version']} {one['digest']}" for role, one in version.items()}

@@ -4,17 +4,17 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from recray.serve.follower import Loaded
 from recray.serve.http import answers
-from recray.serve.http.made import Made
+from recray.serve.http.made import Made, WentBy
 from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.traffic.arms import Arms, Route, Serving
-from recray.serve.traffic.exposures import Exposure, Reporter
-from recray.serve.traffic.interleaving import NOBODY, team_draft
+from recray.serve.traffic.exposures import ArmAnswer, Reporter
+from recray.serve.traffic.interleaving import BASELINE, NOBODY, team_draft
 from recray.serve.traffic.shadow import Shadows
 from recray.store.experiments import Experiment, place
 
@@ -140,9 +140,9 @@ def _exposure(
     arm: str,
     took_ms: float,
     answer: answers.Recommendations,
-) -> Exposure:
+) -> ArmAnswer:
     items = answer["items"]
-    return Exposure(
+    return ArmAnswer(
         route.experiment.salt,
         arm,
         str(request.user_id),
@@ -164,10 +164,16 @@ def _drawn(experiment: Experiment, both: list[Made], request_id: str) -> Made:
     k = max(map(len, lists))
     rng = np.random.default_rng(int(place(experiment.salt, request_id) * 2**53))
     draft = team_draft(lists[0], lists[1], k, rng)
-    by_id = {item["item_id"]: item for answer in (second, first) for item in answer["items"]}
+    places = [{item_id: place for place, item_id in enumerate(each)} for each in lists]
+    # Nobody's item stands in one list alone: the other had none left.
+    sides = [
+        team if team != NOBODY else int(item_id not in places[BASELINE])
+        for item_id, team in zip(draft.items, draft.teams, strict=True)
+    ]
+    picks = [Pick(side, places[side][item_id]) for side, item_id in zip(sides, draft.items, strict=True)]
     drawn: list[answers.Item] = []
-    for item_id, team in zip(draft.items, draft.teams, strict=True):
-        item = by_id[item_id].copy()
+    for pick, team in zip(picks, draft.teams, strict=True):
+        item = both[pick.side].answer["items"][pick.place].copy()
         item.pop("propensity", None)  # it was that of its own list
         item["arm"] = experiment.arms[team].name if team != NOBODY else ""
         drawn.append(item)
@@ -175,5 +181,30 @@ def _drawn(experiment: Experiment, both: list[Made], request_id: str) -> Made:
     timings["total"] = sum(timings.values())
     skipped = [*first["skipped"], *(one for one in second["skipped"] if one not in first["skipped"])]
     answer: answers.Recommendations = {**first, "items": drawn, "skipped": skipped, "timings_ms": timings}
-    # Features have the names of one ranker: those of a list of two are not told.
-    return Made(answer, rules=tuple(dict.fromkeys(rule for made in both for rule in made.rules)))
+    return Made(
+        answer,
+        rules=tuple(dict.fromkeys(rule for made in both for rule in made.rules)),
+        went_by=_went_by(both, picks),
+        versions=tuple(both[pick.side].answer["version"] for pick in picks),
+    )
+
+
+class Pick(NamedTuple):
+    """An item of one of two lists."""
+
+    side: int
+    place: int
+
+
+def _went_by(both: list[Made], picks: list[Pick]) -> WentBy | None:
+    """What each item's own ranker went by, under the names of both."""
+    names_of = [made.went_by.feature_names if made.went_by else () for made in both]
+    names = tuple(dict.fromkeys(name for of_side in names_of for name in of_side))
+    if not names:
+        return None
+    columns_of = [[names.index(name) for name in of_side] for of_side in names_of]
+    features_SF = np.full((len(picks), len(names)), np.nan, np.float32)
+    for row, pick in enumerate(picks):
+        if went_by := both[pick.side].went_by:
+            features_SF[row, columns_of[pick.side]] = went_by.features_SF[pick.place]
+    return WentBy(names, features_SF)

@@ -120,6 +120,15 @@ def test_what_is_not_trusted_is_no_interaction() -> None:
     ]
 
 
+def test_only_a_rating_brings_its_number() -> None:
+    events = [did(kind, n, 5)._replace(value=4.5) for n, kind in enumerate(["rating", "purchase", "click"])]
+    events.append(did("cart", 0, 6))
+    log = log_of(events)
+    kept = interactions(marked(log, 60), screened(log, outcomes(log, 60, LATER), Screening()))
+    ratings = dict(kept.select("event_type", "rating").iter_rows())
+    assert ratings == {"rating": 4.5, "purchase": 1.0, "click": 1.0, "cart": 1.0}
+
+
 def test_the_report_counts() -> None:
     events = [did("click", 0, 5), did("click", 2, 6), did("click", 1, 7, "r1"), did("click", 1, 3000, "r2")]
     log = log_of(events)

@@ -14,6 +14,7 @@ from recray.cli.retrain import Retrain, Trace
 from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
 from recray.config import ConfigError
 from recray.schema import DataError
+from recray.track.redaction import hidden
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def guarded(work: Callable[[], None]) -> int:
     try:
         work()
     except (ConfigError, DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {hidden(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; a training with a name (--launch.run) continues from there", file=sys.stderr)

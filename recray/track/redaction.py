@@ -28,7 +28,7 @@ _QUERY = r"([?&;](?:[\w.-]*(?:token|secret|passw|signature|credential|api_?key|a
 _RULES = (
     # A login in an address; what follows a colon may hold anything up to the @, unless it is a port.
     (re.compile(r"(?<=://)[^\s/?#@]+@"), f"{HIDDEN}@"),
-    (re.compile(r"(?<=://)[^\s/?#@:]*:(?!\d+/)[^\s@\"']*@"), f"{HIDDEN}@"),
+    (re.compile(r"(?<=://)[^\s@\"']*?:(?!\d+/)[^\s@\"']*@"), f"{HIDDEN}@"),
     (re.compile(_QUERY + r"[^&;\s\"']+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"\b(bearer|basic)\s+[\w+/=.~-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
 )

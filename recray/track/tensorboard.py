@@ -3,12 +3,14 @@
 Written by tensorboardX, which Ray Tune brings; ``tensorboard`` itself is needed to look at it.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.image import imread
 from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams
 
 from recray.track.history import Report
@@ -22,20 +24,17 @@ class TensorBoard:
 
     def __init__(self, run: RunFolder, memory: dict[str, Any]) -> None:
         self.run = run
-        self.writer = SummaryWriter(str(run.folder / FOLDER))
+        # By its name alone a second file of the same second would take the first one's place.
+        self.writer = SummaryWriter(str(run.folder / FOLDER), filename_suffix=f".{time.time_ns()}")
 
     def report(self, first: int, reports: Sequence[Report]) -> None:
         for report in reports:
-            epoch = int(report["epoch"])
-            for name, value in report.items():
-                if name != "epoch":
-                    self.writer.add_scalar(name, value, epoch, walltime=report.get("time"))
+            self._scalars(report, int(report["epoch"]), report.get("time"))
         self.writer.flush()
 
     def finish(self, outcome: Outcome) -> None:
         metrics = {f"test/{name}": value for name, value in outcome.metrics.items()}
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value)
+        self._scalars(metrics)
         for summary in hparams(_plain(self.run.settings()), metrics):
             self.writer.file_writer.add_summary(summary)
         self.writer.add_text("outcome", f"{outcome.state} {outcome.reference}\n\n{outcome.said}")
@@ -45,6 +44,13 @@ class TensorBoard:
             pixels_HWC = (255 * imread(picture)[:, :, :3]).astype(np.uint8)
             self.writer.add_image("curves", pixels_HWC, dataformats="HWC")
         self.writer.close()
+
+    def _scalars(
+        self, values: Mapping[str, float], epoch: int | None = None, unix_s: float | None = None
+    ) -> None:
+        """Under their own names: ``add_scalar`` would write ``ndcg_10``."""
+        found = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self.writer.file_writer.add_summary(found, epoch, unix_s)
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:

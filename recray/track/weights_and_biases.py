@@ -7,7 +7,6 @@ run's folder says is told: no command line, no code, no machine, no output of a 
 import os
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import wandb
@@ -69,7 +68,7 @@ class WeightsAndBiases:
         self.run.finish(exit_code=0 if outcome.state == "finished" else 1)
 
     def _keep_bundle(self, outcome: Outcome) -> None:
-        name = Path(outcome.bundle).parent.name
+        name = outcome.reference.partition(" ")[0]
         artifact = wandb.Artifact(name, type="bundle", metadata={"reference": outcome.reference})
         artifact.add_dir(outcome.bundle, policy="immutable")  # a bundle never changes: no copy is needed
         self.run.log_artifact(artifact)

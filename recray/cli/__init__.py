@@ -13,8 +13,8 @@ from recray.cli.listing import Listing, render
 from recray.cli.retrain import Retrain, Trace
 from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
 from recray.config import ConfigError
+from recray.redaction import hidden
 from recray.schema import DataError
-from recray.track.redaction import hidden
 
 
 @dataclass(frozen=True)

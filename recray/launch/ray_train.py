@@ -18,10 +18,10 @@ import torch
 from recray import paths
 from recray.config import ConfigError
 from recray.launch.runs import RunResult, Task
+from recray.redaction import hidden
 from recray.schema import DataError
 from recray.track import history
 from recray.track.console import ConsoleProgress, setup_logging
-from recray.track.redaction import hidden
 from recray.track.usage import Usage
 from recray.train.context import Context, LaunchConfig
 

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from recray import paths
 from recray.config import Config, ConfigError, settings
+from recray.redaction import hidden_within
 from recray.track import history
 from recray.track.record import RunFolder
-from recray.track.redaction import hidden_within
 from recray.train.context import Context, LaunchConfig
 
 R = TypeVar("R", contravariant=True)

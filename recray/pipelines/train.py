@@ -16,11 +16,11 @@ from recray.launch.machine import code, libraries, machine
 from recray.launch.runs import RunResult
 from recray.monitor.leaks import Leak, write_leaks
 from recray.pipelines.leaks import find_leaks, report
+from recray.redaction import hidden_within
 from recray.schema import Learnt
 from recray.store import Bundle, Draft, RunRecord, Store
 from recray.store.record import write_history
 from recray.track.record import Outcome
-from recray.track.redaction import hidden_within
 from recray.train.context import LaunchConfig
 from recray.train.run import AnyRecipe, DataFacts, Measured, Recipe, Run
 

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from recray.track.redaction import hidden
+from recray.redaction import hidden
 
 log = logging.getLogger(__name__)
 LINE_EVERY_S = 2.0
@@ -19,7 +19,7 @@ class _Formatter(logging.Formatter):
 
 
 def setup_logging(level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """One handler for all of recray: time, message; no secret (``track.redaction``)."""
+    """One handler for all of recray: time, message; no secret (``recray.redaction``)."""
     logger = logging.getLogger("recray")
     if not logger.handlers:
         handler = logging.StreamHandler(stream or sys.stderr)

@@ -14,9 +14,9 @@ from typing import Any
 from apprise import Apprise, AppriseAttachment, NotifyFormat, NotifyType
 
 from recray.config import ConfigError
+from recray.redaction import NOTIFY
 from recray.track.history import Report
 from recray.track.record import Outcome, RunFolder
-from recray.track.redaction import NOTIFY
 
 log = logging.getLogger(__name__)
 BEST_EVERY_S = 60.0

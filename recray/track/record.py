@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from recray.config import from_dict, to_dict
 from recray.folders import write_whole
+from recray.redaction import hidden_within
 from recray.track import history
 from recray.track.history import Report
-from recray.track.redaction import hidden_within
 
 RUN, OUTCOME, CURVES = "run.json", "outcome.json", "curves.png"
 

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import recray
+from recray.redaction import NOTIFY
 from recray.schema import DataError
 from recray.track.follow import Position
 from recray.track.record import Outcome, RunFolder, State
-from recray.track.redaction import NOTIFY
 from recray.track.reporters import NOTICES, require
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,9 @@
 """What no log, record, version or tracker may carry: secrets of the environment, and logins in addresses.
 
 The doors through which text leaves call ``hidden``: a run's record and its version's manifest (``launch``,
-``pipelines.train``), every line of the log (``track.console``), how a run ended (``track.record``), and the
-error that a command prints (``cli``). Trackers read the record, so they are behind the same doors.
+``pipelines.train``), every line of the log (``track.console``), how a run ended (``track.record``), what is
+said of data (``data.sources.files``), and the error that a command prints (``cli``). Trackers read the
+record, so they are behind the same doors.
 
 A value counts as secret by the name of its variable, from eight letters on: shorter ones are words, and to
 hide a word hides it wherever it stands.

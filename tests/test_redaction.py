@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from recray.redaction import hidden, hidden_within
 from recray.track.console import setup_logging
-from recray.track.redaction import hidden, hidden_within
 
 KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfi"
 

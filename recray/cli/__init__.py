@@ -57,6 +57,21 @@ class Models:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """Trainings: how far each came and how it ended; or all that is known of one."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """A run's name; empty lists all of them."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.runs import COLUMNS, run, runs
+
+        return Listing(self.name, run(self.name)) if self.name else Listing("runs", runs(), COLUMNS)
+
+
+@dataclass(frozen=True)
 class Versions:
     """Published versions, by how they were measured; or all that one version says of itself."""
 
@@ -194,6 +209,7 @@ Command = (
     Doctor
     | Datasets
     | Models
+    | Runs
     | Versions
     | Promote
     | Rollback

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recray.folders import locked, write_whole
+from recray.track import history
 from recray.track.console import setup_logging
 from recray.track.record import Outcome, RunFolder
 from recray.track.reporters import Reporter, open_reporter
@@ -57,14 +58,14 @@ def follow(name: str, run: RunFolder, over: Wait) -> bool:
     (run.folder / FOLDER).mkdir(exist_ok=True)
     with locked(run.folder / FOLDER / f".{name}.lock"):  # an earlier attempt's process may still be at it
         position, complained = Position(run.folder, name), False
-        reporter, ended, pause_s = None, False, 0.0
+        reporter, ended, pause_s, read_bytes = None, False, 0.0, -1
         while True:
             ended = ended or over(pause_s)
             try:
                 if reporter is None:
                     reporter = open_reporter(name, run, position.memory)
                     position.keep()
-                _catch_up(reporter, run, position)
+                read_bytes = _catch_up(reporter, run, position, read_bytes)
                 if ended:
                     reporter.finish(run.outcome() or Outcome(state="lost"))
                     position.keep()
@@ -75,14 +76,17 @@ def follow(name: str, run: RunFolder, over: Wait) -> bool:
                     log.warning("run %s: %s fails (%s)", run.name, name, _sentence(error))
                 if ended:
                     return False
-                reporter, complained, pause_s = None, True, RETRY_AFTER_S
+                reporter, complained, pause_s, read_bytes = None, True, RETRY_AFTER_S, -1
 
 
-def _catch_up(reporter: Reporter, run: RunFolder, position: Position) -> None:
-    if news := run.reports()[position.reports :]:
+def _catch_up(reporter: Reporter, run: RunFolder, position: Position, read_bytes: int) -> int:
+    """Tells what came since; returns how many bytes of the history there are now."""
+    size_bytes = path.stat().st_size if (path := run.folder / history.FILE).exists() else 0
+    if size_bytes != read_bytes and (news := run.reports()[position.reports :]):
         reporter.report(position.reports, news)
         position.reports += len(news)
         position.keep()
+    return size_bytes
 
 
 def _sentence(error: Exception) -> str:

@@ -47,7 +47,7 @@ def recording(run: RunFolder, trackers: Sequence[str], wait_s: float) -> Iterato
     """
     record = Recording(run)
     run.begin()
-    followers = {name: _start(name, run, wait_s) for name in trackers}
+    followers = {name: process for name in trackers if (process := _start(name, run, wait_s))}
     try:
         yield record
     except BaseException as error:
@@ -77,16 +77,22 @@ def notices() -> tuple[str, ...]:
     return (NOTICES,)
 
 
-def _start(name: str, run: RunFolder, wait_s: float) -> subprocess.Popen[bytes]:
+def _start(name: str, run: RunFolder, wait_s: float) -> subprocess.Popen[bytes] | None:
     root = str(Path(recray.__file__).parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "recray.track.follow", name, str(run.folder), str(wait_s)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,  # what libraries print
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,  # Ctrl-C is for the run; its trackers hear of it by the outcome
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "recray.track.follow", name, str(run.folder), str(wait_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # what libraries print
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is for the run; its trackers hear of it by the outcome
+        )
+    except OSError as error:  # no memory, no processes left
+        log.warning(
+            "run %s: %s does not follow it, as no process could be started: %s", run.name, name, error
+        )
+        return None
 
 
 def _note(run: RunFolder, outcome: Outcome) -> None:

@@ -4,16 +4,19 @@ Without a key everything is kept offline in the run's folder (``wandb sync`` sen
 run's folder says is told: no command line, no code, no machine, no output of a console.
 """
 
+import netrc
 import os
 import secrets
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, cast
+from urllib.parse import urlsplit
 
 import wandb
 
 from recray.track.history import Report
 from recray.track.record import Outcome, RunFolder
 
+Mode: TypeAlias = Literal["online", "offline", "disabled", "shared"]
 PROJECT = "recray"  # unless WANDB_PROJECT says otherwise
 
 
@@ -74,10 +77,14 @@ class WeightsAndBiases:
         self.run.log_artifact(artifact)
 
 
-def _mode() -> Literal["online", "offline"]:
-    """Online with a key, unless WANDB_MODE says otherwise."""
-    with_key = bool(os.environ.get("WANDB_API_KEY"))
-    return "online" if with_key and os.environ.get("WANDB_MODE", "online") == "online" else "offline"
+def _mode() -> Mode:
+    """What WANDB_MODE says, else online with a key: of the environment, or from `wandb login`."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname
+    try:
+        key = os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators(str(host))
+    except (OSError, netrc.NetrcParseError):  # there is no such file, or no readable one
+        key = None
+    return cast(Mode, os.environ.get("WANDB_MODE") or ("online" if key else "offline"))
 
 
 REPORTER = WeightsAndBiases

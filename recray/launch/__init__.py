@@ -49,7 +49,7 @@ def launch(
 def recorded(run: Config, config: LaunchConfig, title: str, *, notify: bool = False) -> Iterator[Recording]:
     """A run under its name, told to the trackers of ``config`` for as long as it lasts.
 
-    What happens within may launch it with no trackers of its own, and say more of its end.
+    What happens within may launch it, which adds nothing, and say more of its end.
 
     Args:
         notify: also tell the people whom RECRAY_NOTIFY names.

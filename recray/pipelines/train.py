@@ -65,8 +65,7 @@ def train(
     report(leaks := find_leaks(data), strict=strict)
     where = _placed(recipe, where)
     with recorded(run, where, _title(recipe, data), notify=True) as recording:
-        # The trackers that follow the whole life follow the first training too.
-        fitted = judged = fit(recipe, run, dataclasses.replace(where, run=recording.name, track=()), data)
+        fitted = judged = fit(recipe, run, dataclasses.replace(where, run=recording.name), data)
         if recipe.learns_before_test(run):
             judged = fit_again(recipe, run, where, fitted, "before test")
         measured = recipe.measure(run, judged.data, judged.model)

@@ -14,11 +14,11 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recray.folders import locked, write_whole
+from recray.folders import digest, locked, write_whole
 from recray.track import history
 from recray.track.console import setup_logging
 from recray.track.record import Outcome, RunFolder
@@ -44,9 +44,15 @@ class Position:
             found = {}
         self.reports: int = found.get("reports", 0)
         self.memory: dict[str, Any] = found.get("memory", {})
+        self._settings: str = found.get("settings", "")
+
+    def begin(self, settings: Mapping[str, object]) -> None:
+        """From the start where the run was begun anew with other settings: to a tracker that is another."""
+        if self._settings != (now := digest(settings)):
+            self.reports, self.memory, self._settings = 0, {}, now
 
     def keep(self) -> None:
-        values = {"reports": self.reports, "memory": self.memory}
+        values = {"reports": self.reports, "memory": self.memory, "settings": self._settings}
         write_whole(self._path, json.dumps(values).encode())
 
 
@@ -58,6 +64,7 @@ def follow(name: str, run: RunFolder, over: Wait) -> bool:
     (run.folder / FOLDER).mkdir(exist_ok=True)
     with locked(run.folder / FOLDER / f".{name}.lock"):  # an earlier attempt's process may still be at it
         position, complained = Position(run.folder, name), False
+        position.begin(run.settings())
         reporter, ended, pause_s, read_bytes = None, False, 0.0, -1
         while True:
             ended = ended or over(pause_s)

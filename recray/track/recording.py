@@ -14,12 +14,13 @@ import recray
 from recray.redaction import NOTIFY
 from recray.schema import DataError
 from recray.track.follow import Position
-from recray.track.record import Outcome, RunFolder, State
+from recray.track.record import Outcome, RunFolder
 from recray.track.reporters import NOTICES, require
 
 log = logging.getLogger(__name__)
 LAST_LINES = 15
 STARTING_S = 15.0  # of a process whose run was over before it stood
+_recorded: set[Path] = set()  # folders of the runs that this process records
 
 
 class Recording:
@@ -46,19 +47,29 @@ def recording(run: RunFolder, trackers: Sequence[str], wait_s: float) -> Iterato
     ``wait_s`` seconds at most; what did not get through is said once.
     """
     record = Recording(run)
+    if run.folder in _recorded:  # whoever launches a run within its life adds nothing to it
+        yield record
+        return
+    _recorded.add(run.folder)
     run.begin()
     followers = {name: process for name in trackers if (process := _start(name, run, wait_s))}
     try:
         yield record
     except BaseException as error:
-        state: State = "stopped" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-        lines = "".join(traceback.format_exception(error)).splitlines()
-        record.finish(Outcome(state=state, said="\n".join(lines[-LAST_LINES:])))
+        record.finish(_ended_by(error))
         raise
     finally:
+        _recorded.remove(run.folder)
         _note(run, record.outcome or Outcome(state="finished"))
         for name, late in _waited_for(followers, wait_s).items():
             _say_what_is_missing(run, name, late)
+
+
+def _ended_by(error: BaseException) -> Outcome:
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Outcome(state="stopped")
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return Outcome(state="failed", said="\n".join(lines[-LAST_LINES:]))
 
 
 def notices() -> tuple[str, ...]:

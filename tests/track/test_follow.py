@@ -66,6 +66,16 @@ def test_each_report_is_told_once_and_the_next_process_goes_on(run: RunFolder) -
     assert Position(run.folder, "tensorboard").reports == 3
 
 
+def test_a_run_begun_anew_with_other_settings_is_another_run_to_a_tracker(run: RunFolder) -> None:
+    tell(run, 0.5)
+    assert follow("tensorboard", run, steps())
+    run.note_settings({**SETTINGS, "optim.lr": 0.1})
+    (run.folder / history.FILE).unlink()
+    tell(run, 0.25)
+    assert follow("tensorboard", run, steps())
+    assert scalars(run, "ndcg@10") == [(1, 0.5), (1, 0.25)]
+
+
 def test_what_failed_is_said_once_and_told_later(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -196,6 +196,31 @@ def test_a_killed_driver_goes_on_as_the_same_run(tmp_path: Path) -> None:
     assert [wandb_file.exit_code(file) for file in files] == [1, 0]
 
 
+def test_a_run_that_is_launched_within_its_life_ends_once(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "outer")
+    run.note_settings({"seed": 0})
+    with recording(run, (), 0.0) as outer:
+        with recording(run, (), 0.0):
+            assert run.outcome() is None
+        assert run.outcome() is None  # who is killed here was not finished
+        outer.finish(Outcome(state="finished", metrics={"auc": 0.5}))
+    assert run.outcome() == Outcome(state="finished", metrics={"auc": 0.5})
+
+
+def test_how_a_run_ended_is_noted(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "ends")
+    run.note_settings({"seed": 0})
+    with pytest.raises(KeyboardInterrupt), recording(run, (), 0.0):
+        raise KeyboardInterrupt
+    assert run.outcome() == Outcome(state="stopped")
+    with pytest.raises(ZeroDivisionError), recording(run, (), 0.0):
+        print(1 / int("0"))
+    failed = run.outcome()
+    assert failed is not None
+    assert failed.state == "failed"
+    assert failed.said.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
 @pytest.fixture
 def silent_server() -> Iterator[str]:
     """Takes connections and never answers."""

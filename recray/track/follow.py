@@ -24,7 +24,7 @@ from recray.track.console import setup_logging
 from recray.track.record import Outcome, RunFolder
 from recray.track.reporters import Reporter, open_reporter
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("recray.track.follow")  # as a process it is called __main__
 FOLDER = "tracking"
 LOOK_EVERY_S, RETRY_AFTER_S = 0.5, 10.0
 TOO_LATE = 2

@@ -187,6 +187,11 @@ def test_a_process_by_hand_sends_what_is_missing(run: RunFolder) -> None:
     tell(run, 0.5, 0.25)
     run.end(Outcome(state="finished"))
     command = [sys.executable, "-m", "recray.track.follow", "tensorboard", str(run.folder)]
+    (in_the_way := run.folder / "tensorboard").touch()
+    failed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "run run-1: tensorboard fails (NotADirectoryError: " in failed.stderr
+    in_the_way.unlink()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
     assert scalars(run, "ndcg@10") == [(1, 0.5), (2, 0.25)]

@@ -13,6 +13,7 @@ from recray.cli.listing import Listing, render
 from recray.cli.retrain import Retrain, Trace
 from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
 from recray.config import ConfigError
+from recray.redaction import hidden
 from recray.schema import DataError
 
 
@@ -53,6 +54,21 @@ class Models:
         from recray.cli.catalogue import models
 
         return Listing("models", models())
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Trainings: how far each came and how it ended; or all that is known of one."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """A run's name; empty lists all of them."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.runs import COLUMNS, run, runs
+
+        return Listing(self.name, run(self.name)) if self.name else Listing("runs", runs(), COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -220,6 +236,7 @@ Command = (
     Doctor
     | Datasets
     | Models
+    | Runs
     | Versions
     | Promote
     | Gate
@@ -247,7 +264,7 @@ def guarded(work: Callable[[], None]) -> int:
     try:
         work()
     except (ConfigError, DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {hidden(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; a training with a name (--launch.run) continues from there", file=sys.stderr)

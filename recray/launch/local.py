@@ -14,6 +14,7 @@ from recray.folders import put
 from recray.launch.runs import RunResult, Task
 from recray.track import history
 from recray.track.console import ConsoleProgress
+from recray.track.usage import Usage
 from recray.train.context import Context, LaunchConfig
 
 R = TypeVar("R")
@@ -23,8 +24,8 @@ METRICS = "metrics.json"  # what a checkpoint was reported with
 class _Keeper:
     """Keeps the last checkpoint and the ``keep`` best under ``<runs>/<name>/``; a rename is the commit."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, usage: Usage) -> None:
+        self.folder, self.keep, self.usage = folder, keep, usage
         folder.mkdir(parents=True, exist_ok=True)
 
     def checkpoints(self) -> list[Path]:
@@ -35,7 +36,7 @@ class _Keeper:
         return sorted(self.checkpoints(), key=lambda path: (_score(path), path.name), reverse=True)
 
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        history.append(self.folder, metrics)
+        history.append(self.folder, {**metrics, **self.usage.take()})
         if checkpoint is None:
             return
         number = int(self.checkpoints()[-1].name.split("_")[1]) + 1 if self.checkpoints() else 0
@@ -59,13 +60,16 @@ def run(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
     """
     if launch.gpu and not torch.cuda.is_available():
         raise ConfigError("launch.gpu asks for a GPU, and PyTorch sees none: see `recray doctor`")
-    keeper = _Keeper(paths.runs_dir() / name, launch.keep)
+    folder, device = paths.runs_dir() / name, torch.device("cuda" if launch.gpu else "cpu")
+    usage = Usage(folder, device, launch.price_per_hour)
+    keeper = _Keeper(folder, launch.keep, usage)
     earlier = keeper.checkpoints()
     context = Context(
-        device=torch.device("cuda" if launch.gpu else "cpu"),
+        device=device,
         resume_from=earlier[-1] if earlier else None,
         report=keeper,
         progress=ConsoleProgress(name),
+        trained=usage.trained,
     )
     task(config, context)
     if not keeper.checkpoints():

@@ -18,9 +18,11 @@ import torch
 from recray import paths
 from recray.config import ConfigError
 from recray.launch.runs import RunResult, Task
+from recray.redaction import hidden
 from recray.schema import DataError
 from recray.track import history
 from recray.track.console import ConsoleProgress, setup_logging
+from recray.track.usage import Usage
 from recray.train.context import Context, LaunchConfig
 
 R = TypeVar("R")
@@ -117,24 +119,31 @@ def _worker(values: dict[str, Any]) -> None:
         chatty.setLevel(logging.WARNING)
     launch: LaunchConfig = values["launch"]
     torch.set_num_threads(launch.cpus_per_worker)
-    position = ray.train.get_context()
+    position, device = ray.train.get_context(), ray.train.torch.get_device()
     checkpoint = ray.train.get_checkpoint()
     context = Context(
         rank=position.get_world_rank(),
         world_size=position.get_world_size(),
-        device=ray.train.torch.get_device(),
+        device=device,
         resume_from=Path(checkpoint.path) if checkpoint else None,
-        report=functools.partial(_report, values["name"], position.get_world_rank()),
+        report=_report,
     )
     if context.rank == 0:
-        context = replace(context, progress=ConsoleProgress(values["name"]))
+        folder = paths.runs_dir() / values["name"]
+        usage = Usage(folder, device, launch.price_per_hour)
+        context = replace(
+            context,
+            progress=ConsoleProgress(values["name"]),
+            report=functools.partial(_note_and_report, folder, usage),
+            trained=usage.trained,
+        )
     refusal = _refusal(values["name"])
     if refusal.exists():  # Ray tries again after any error, but this one would only come back
         raise ConfigError(refusal.read_text())
     try:
         values["task"](values["config"], context)
     except (ConfigError, DataError) as error:
-        refusal.write_text(str(error))
+        refusal.write_text(hidden(str(error)))
         raise
 
 
@@ -143,9 +152,12 @@ def _refusal(name: str) -> Path:
     return paths.runs_dir() / name / "refused.txt"
 
 
-def _report(name: str, rank: int, metrics: dict[str, float], checkpoint: Path | None) -> None:
-    if rank == 0:
-        history.append(paths.runs_dir() / name, metrics)
+def _note_and_report(folder: Path, usage: Usage, metrics: dict[str, float], checkpoint: Path | None) -> None:
+    history.append(folder, {**metrics, **usage.take()})
+    _report(metrics, checkpoint)
+
+
+def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
     # Ray warns of every report that cannot be compared with the best.
     ray.train.report(
         {"score": NO_SCORE, **metrics},

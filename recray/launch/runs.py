@@ -1,6 +1,5 @@
 """What launchers share: the work of a run, its name, what it was started as, and what it leaves behind."""
 
-import json
 import re
 import secrets
 import time
@@ -9,8 +8,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from recray import paths
 from recray.config import Config, ConfigError, settings
-from recray.folders import write_whole
+from recray.redaction import hidden_within
 from recray.track import history
+from recray.track.record import RunFolder
 from recray.train.context import Context, LaunchConfig
 
 R = TypeVar("R", contravariant=True)
@@ -50,10 +50,10 @@ def claim(name: str, run: Config, where: str, title: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"launch.run {name!r} cannot name a run: use letters, digits, '.', '_' and '-'")
-    path = paths.runs_dir() / name / "run.json"
-    current = {**settings(run, elastic=False), "launch.where": where, "what": title}
-    earlier = _read(path)
-    if earlier and any(path.parent.glob("checkpoint_*")):
+    noted = RunFolder(paths.runs_dir() / name)
+    current = {**hidden_within(settings(run, elastic=False)), "launch.where": where, "what": title}
+    earlier = noted.settings()
+    if earlier and any(noted.folder.glob("checkpoint_*")):
         changed = [
             f"{key} was {earlier.get(key)}, now {current.get(key)}"
             for key in sorted(earlier.keys() | current.keys())
@@ -65,14 +65,4 @@ def claim(name: str, run: Config, where: str, title: str) -> None:
                 "continue it with its own, or choose another launch.run"
             )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(current, indent=1).encode())
-
-
-def _read(path: Path) -> dict[str, object]:
-    """The settings that a run was started with; none where it never was, or was cut off in noting them."""
-    try:
-        found: dict[str, object] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found
+    noted.note_settings(current)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Generic, NamedTuple, TypeVar
 
 from recray.config import to_dict
 from recray.data.logged.origin import origin_of
-from recray.launch import draw_curves, launch, place
+from recray.launch import draw_curves, launch, place, recorded
 from recray.launch.machine import code, libraries, machine
 from recray.launch.runs import RunResult
 from recray.monitor.leaks import Leak, write_leaks
 from recray.pipelines.leaks import find_leaks, report
+from recray.redaction import hidden_within
 from recray.schema import Learnt
 from recray.store import Bundle, Draft, RunRecord, Store
 from recray.store.record import write_history
+from recray.track.record import Outcome
 from recray.train.context import LaunchConfig
-from recray.train.run import DataFacts, Measured, Recipe, Run
+from recray.train.run import AnyRecipe, DataFacts, Measured, Recipe, Run
 
 log = logging.getLogger(__name__)
 _MORE: dict[Learnt, str] = {"before test": "the validation part", "all": "all parts"}
@@ -60,17 +63,20 @@ def train(
     """
     data = recipe.open(run)
     report(leaks := find_leaks(data), strict=strict)
-    fitted = judged = fit(recipe, run, where, data)
-    if recipe.learns_before_test(run):
-        judged = fit_again(recipe, run, where, fitted, "before test")
-    measured = recipe.measure(run, judged.data, judged.model)
-    draft, served = recipe.draft(run, judged.data, judged.model, measured), judged
-    if recipe.learns_before_serving(run):
-        served = fit_again(recipe, run, where, fitted, "all")
-        draft = draft.refitted(recipe.draft(run, served.data, served.model, measured))
-    return Trained(
-        _published(draft, _record(recipe, run, where, fitted, served), leaks, fitted.done, store), measured
-    )
+    where = _placed(recipe, where)
+    with recorded(run, where, _title(recipe, data), notify=True) as recording:
+        fitted = judged = fit(recipe, run, dataclasses.replace(where, run=recording.name), data)
+        if recipe.learns_before_test(run):
+            judged = fit_again(recipe, run, where, fitted, "before test")
+        measured = recipe.measure(run, judged.data, judged.model)
+        draft, served = recipe.draft(run, judged.data, judged.model, measured), judged
+        if recipe.learns_before_serving(run):
+            served = fit_again(recipe, run, where, fitted, "all")
+            draft = draft.refitted(recipe.draft(run, served.data, served.model, measured))
+        record = _record(recipe, run, where, fitted, served)
+        bundle = _published(draft, record, leaks, fitted.done, store)
+        recording.finish(_outcome(bundle, measured))
+    return Trained(bundle, measured)
 
 
 def fit_again(
@@ -112,19 +118,36 @@ def fit(
     """
     data = recipe.open(run) if data is None else data
     log.info("%s: %s", *recipe.facts(data)[::2])
-    if not recipe.distributed:
-        where = dataclasses.replace(where, where="local")
+    where = _placed(recipe, where)
     # A worker on another machine opens the data itself.
     local = where.where == "local"
     ready = {"data": data} if local else {"learn": learn}
     work = functools.partial(recipe.work, start_from=start_from, **ready)
     began = time.monotonic()
-    title = f"{recipe.name}-{recipe.facts(data).name}"
-    done = launch(work, run, where, title, communicator=recipe.communicator)
+    done = launch(work, run, where, _title(recipe, data), communicator=recipe.communicator)
     duration_s = time.monotonic() - began
     if loop := recipe.loop(run):
         draw_curves(done, loop)
     return Fitted(data, recipe.restore(run, data, done.checkpoint), done, duration_s)
+
+
+def _placed(recipe: AnyRecipe, where: LaunchConfig) -> LaunchConfig:
+    """Where it really happens: what several workers do no faster is done here."""
+    return where if recipe.distributed else dataclasses.replace(where, where="local")
+
+
+def _title(recipe: Recipe[R, D, M], data: D) -> str:
+    return f"{recipe.name}-{recipe.facts(data).name}"
+
+
+def _outcome(bundle: Bundle, measured: Measured) -> Outcome:
+    return Outcome(
+        state="finished",
+        metrics={name: value for name, value in measured.means().items() if math.isfinite(value)},
+        card=measured.card.to_json() if measured.card else None,
+        reference=str(bundle.reference),
+        bundle=str(bundle.folder),
+    )
 
 
 def _record(
@@ -159,4 +182,5 @@ def _published(
         write_history(folder, done.history())
         write_leaks(folder, leaks)
 
-    return store.publish(**vars(dataclasses.replace(draft, write=write, run=to_dict(record))))
+    run, config = hidden_within(to_dict(record)), hidden_within(draft.config)
+    return store.publish(**vars(dataclasses.replace(draft, write=write, run=run, config=config)))

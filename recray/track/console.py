@@ -3,20 +3,27 @@
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+from recray.redaction import hidden
 
 log = logging.getLogger(__name__)
 LINE_EVERY_S = 2.0
 
 
-def setup_logging(level: int = logging.INFO) -> None:
-    """One handler for all of recray: time, message; warnings say so."""
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
+
+
+def setup_logging(level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """One handler for all of recray: time, message; no secret (``recray.redaction``)."""
     logger = logging.getLogger("recray")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler = logging.StreamHandler(stream or sys.stderr)
+        handler.setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False

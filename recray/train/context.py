@@ -1,13 +1,18 @@
 """What a training loop is given by whoever launched it. The loop itself does not know Ray."""
 
+import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
 from recray.config import ConfigError
+from recray.track.reporters import require
+
+TRACK, PRICE = "RECRAY_TRACK", "RECRAY_PRICE_PER_HOUR"
 
 
 class Progress(NamedTuple):
@@ -26,6 +31,22 @@ def _ignore_report(metrics: dict[str, float], checkpoint: Path | None) -> None:
 
 def _ignore_progress(progress: Progress) -> None:
     return None
+
+
+def _ignore_trained(samples: int, seconds: float) -> None:
+    return None
+
+
+def _trackers_from_environment() -> tuple[str, ...]:
+    return tuple(name.strip() for name in os.environ.get(TRACK, "").split(",") if name.strip())
+
+
+def _price_from_environment() -> float:
+    said = os.environ.get(PRICE, "") or "0"
+    try:
+        return float(said)
+    except ValueError:
+        raise ConfigError(f"{PRICE} is {said!r}: give dollars an hour, such as 2.5") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +68,19 @@ class LaunchConfig:
     keep: int = 2
     """Checkpoints that stay on disk: so many of the best, and always the last."""
 
+    track: tuple[str, ...] = field(default_factory=_trackers_from_environment)
+    """Trackers besides the run's folder: wandb, tensorboard, mlflow. Or RECRAY_TRACK=wandb,tensorboard."""
+    track_wait_s: float = 120.0
+    """Seconds that trackers are waited for once the run is over, at most."""
+    price_per_hour: float = field(default_factory=_price_from_environment)
+    """Dollars for all machines of the run together, so that it knows its cost; 0: not known. Or
+    RECRAY_PRICE_PER_HOUR."""
+
     def __post_init__(self) -> None:
+        require(self.track)
+        for name in ("track_wait_s", "price_per_hour"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"launch.{name} must be a number from 0 on, got {getattr(self, name)}")
         for name in ("workers", "cpus_per_worker", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"launch.{name} must be at least 1, got {getattr(self, name)}")
@@ -69,3 +102,6 @@ class Context:
     same points; the caller may delete the folder afterwards. The launcher keeps the last checkpoint
     and those with the highest ``score`` among their metrics."""
     progress: Callable[[Progress], None] = _ignore_progress
+    trained: Callable[[int, float], None] = _ignore_trained
+    """(samples over all workers, seconds spent on them) that the next report is about: measured, so no part
+    of the report, which an equal run repeats bit for bit."""

@@ -172,6 +172,7 @@ class Loop:
         self._tally = stability.Tally()
         self._unreported: dict[str, float] = {}
         self._last_shown_s, self._samples_since = time.monotonic(), 0
+        self._trained, self._trained_s = 0, 0.0  # since the last report
 
     def run(self) -> None:
         while self.position.epoch < self.config.last_epoch and not self._exhausted():
@@ -195,7 +196,7 @@ class Loop:
         return 0 < self.config.patience <= self.position.evaluations_since_best
 
     def _step(self) -> None:
-        steps_per_epoch = self.batches.num_steps()
+        began_s, steps_per_epoch = time.monotonic(), self.batches.num_steps()
         total = steps_per_epoch * self.config.epochs
         global_step = self.position.epoch * steps_per_epoch + self.position.step
         _seed_step(self.seed, global_step, self.context.rank)
@@ -213,6 +214,7 @@ class Loop:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.optim.max_grad_norm, norm)
         self.optimizer.step()
         self._tally.add(value, norm_value)
+        self._trained, self._trained_s = self._trained + samples, self._trained_s + time.monotonic() - began_s
         steps = steps_per_epoch * self.config.last_epoch
         self._show(global_step + 1, steps, value, samples * self.context.world_size)
 
@@ -303,6 +305,8 @@ class Loop:
         best = {f"best_{k}": v for k, v in self.position.metrics.items()}
         position = {"epoch": float(self.position.epoch), "best_epoch": float(self.position.best_epoch)}
         self._unreported = {**metrics, **best, **position}
+        self.context.trained(self._trained * self.context.world_size, self._trained_s)
+        self._trained, self._trained_s = 0, 0.0
 
     def close(self) -> None:
         """Leaves nothing behind, whatever ended the run."""

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
+from recray.redaction import hidden
 from recray.schema import DataError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def list_files(location: str | Path, kinds: tuple[str, ...]) -> list[RawFile]:
     """
     with _explained(location):
         system, path = _opened(location)
-        return files_of(system, path, str(location), kinds)
+        return files_of(system, path, hidden(str(location)), kinds)
 
 
 def files_of(system: "FileSystem", path: str, label: str, kinds: tuple[str, ...]) -> list[RawFile]:
@@ -265,14 +266,13 @@ def _explained(location: str | Path) -> Iterator[None]:
     try:
         yield
     except pyarrow.ArrowInvalid as error:
-        raise DataError(
-            f"{location}: no file system for it ({_sentence(error)}): write a path, s3://, gs:// or file://"
-        ) from error
+        said = f"{location}: no file system for it ({_sentence(error)})"
+        raise DataError(f"{hidden(said)}: write a path, s3://, gs:// or file://") from error
     except OSError as error:
         out = (
             "check the address, the network and the credentials" if is_address(location) else "let it be read"
         )
-        raise DataError(f"{location} cannot be read ({_sentence(error)}): {out}") from error
+        raise DataError(f"{hidden(f'{location} cannot be read ({_sentence(error)})')}: {out}") from error
 
 
 def _sentence(error: Exception) -> str:

@@ -85,6 +85,13 @@ def test_an_address_of_no_file_system_is_refused(address: str) -> None:
         load_or_prepare(address)
 
 
+@pytest.mark.parametrize("place", ["shop://me:planted@host/e.csv", "file://me:planted@host/e.csv"])
+def test_a_login_in_an_address_is_not_said(place: str) -> None:
+    with pytest.raises(DataError, match=r"://\*\*\*@host/e.csv") as refused:
+        load_or_prepare(place)
+    assert "planted" not in str(refused.value)
+
+
 class _Bucket(BaseHTTPRequestHandler):
     """As much of S3's protocol as reading takes: listing, size, bytes."""
 
@@ -165,6 +172,16 @@ def test_object_storage_is_read_like_files(bucket: dict[str, bytes], tmp_path: P
     assert len(load_or_prepare("s3://shop/parts/")) == 2  # b is a copy of a
     with pytest.raises(DataError, match=r"s3://shop/none\.csv does not exist"):
         load_or_prepare("s3://shop/none.csv")
+
+
+def test_a_login_in_an_address_reads_and_is_kept_nowhere(
+    bucket: dict[str, bytes], home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket["day/events.csv"] = TEXT.encode()
+    load_or_prepare("s3://planted-key:planted-pass@shop/day/events.csv")
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert [path for path in files if b"planted" in path.read_bytes()] == []
 
 
 @contextmanager

@@ -1,0 +1,66 @@
+"""Rows of ``recray runs``: what was trained here, and how far it came."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from recray import paths
+from recray.config import ConfigError, nearest
+from recray.track.record import RUN, RunFolder
+
+COLUMNS = ("name", "state", "best", "epochs", "took", "dollars")
+
+
+def runs() -> list[dict[str, Any]]:
+    """All of them, the one that was heard of last first."""
+    folders = [path.parent for path in paths.runs_dir().glob(f"*/{RUN}")]
+    return [_row(RunFolder(folder)) for folder in sorted(folders, key=_heard_s, reverse=True)]
+
+
+def run(name: str) -> list[dict[str, Any]]:
+    """All that is known of one, a line each: its settings, best and last report, and end.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    found = RunFolder(paths.runs_dir() / name)
+    if not found.settings():
+        there = [path.parent.name for path in paths.runs_dir().glob(f"*/{RUN}")]
+        raise ConfigError(f"no run {name!r}{nearest(name, there)}")
+    outcome, reports = found.outcome(), found.reports()
+    said: dict[str, Any] = {**_row(found), "folder": str(found.folder)}
+    said["curves"] = str(found.picture() or "")
+    if outcome:
+        said |= {"published": outcome.reference, "said": outcome.said.splitlines()}
+        said |= {f"test.{name}": value for name, value in outcome.metrics.items()}
+        said |= {f"card.{name}": value for name, value in (outcome.card or {}).items()}
+    for which, report in (("best", found.best()), ("last", reports[-1] if reports else {})):
+        said |= {f"{which}.{name}": value for name, value in report.items()}
+    said |= found.settings()
+    return [{"what": key, "value": value} for key, value in said.items() if value not in ("", [], None)]
+
+
+def _row(found: RunFolder) -> dict[str, Any]:
+    reports, outcome, metric, best = found.reports(), found.outcome(), found.metric(), found.best()
+    last = reports[-1] if reports else {}
+    return {
+        "name": found.name,
+        "state": outcome.state
+        if outcome
+        else f"open, heard of {_ago(time.time() - _heard_s(found.folder))} ago",
+        "best": f"{metric} {best[metric]:.4f} in epoch {best['epoch']:.0f}" if metric in best else "",
+        "epochs": int(last.get("epoch", 0)),
+        "took": _ago(last["wall_s"]) if "wall_s" in last else "",
+        "dollars": last.get("dollars", ""),
+    }
+
+
+def _heard_s(folder: Path) -> float:
+    return max((path.stat().st_mtime for path in folder.glob("*.json*")), default=0.0)
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

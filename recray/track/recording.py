@@ -1,0 +1,140 @@
+"""Keeps a run on record: a process for each tracker while it lasts, and a word about its end."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import recray
+from recray.redaction import NOTIFY
+from recray.schema import DataError
+from recray.track.follow import Position
+from recray.track.record import Outcome, RunFolder
+from recray.track.reporters import NOTICES, require
+
+log = logging.getLogger(__name__)
+LAST_LINES = 15
+STARTING_S = 15.0  # of a process whose run was over before it stood
+_recorded: set[Path] = set()  # folders of the runs that this process records
+
+
+class Recording:
+    """A run that is being recorded."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.outcome: Outcome | None = None
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    def finish(self, outcome: Outcome) -> None:
+        """Says more of the end than that it came; else a run that raises nothing is finished."""
+        self.outcome = outcome
+
+
+@contextmanager
+def recording(run: RunFolder, trackers: Sequence[str], wait_s: float) -> Iterator[Recording]:
+    """Has the trackers follow what happens within, and notes how it ended.
+
+    No tracker can harm it: they are processes that read the run's folder. At the end they are waited for,
+    ``wait_s`` seconds at most; what did not get through is said once.
+    """
+    record = Recording(run)
+    if run.folder in _recorded:  # whoever launches a run within its life adds nothing to it
+        yield record
+        return
+    _recorded.add(run.folder)
+    run.begin()
+    followers = {name: process for name in trackers if (process := _start(name, run, wait_s))}
+    try:
+        yield record
+    except BaseException as error:
+        record.finish(_ended_by(error))
+        raise
+    finally:
+        _recorded.remove(run.folder)
+        _note(run, record.outcome or Outcome(state="finished"))
+        for name, late in _waited_for(followers, wait_s).items():
+            _say_what_is_missing(run, name, late)
+
+
+def _ended_by(error: BaseException) -> Outcome:
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Outcome(state="stopped")
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return Outcome(state="failed", said="\n".join(lines[-LAST_LINES:]))
+
+
+def notices() -> tuple[str, ...]:
+    """The tracker that tells people, where RECRAY_NOTIFY names some.
+
+    Raises:
+        ConfigError: Apprise is not installed, or does not know one of the addresses.
+    """
+    addresses = os.environ.get(NOTIFY, "")
+    if not addresses.strip():
+        return ()
+    require((NOTICES,))
+    from recray.track.notices import opened  # an optional package
+
+    opened(addresses)
+    return (NOTICES,)
+
+
+def _start(name: str, run: RunFolder, wait_s: float) -> subprocess.Popen[bytes] | None:
+    root = str(Path(recray.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "recray.track.follow", name, str(run.folder), str(wait_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # what libraries print
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is for the run; its trackers hear of it by the outcome
+        )
+    except OSError as error:  # no memory, no processes left
+        log.warning(
+            "run %s: %s does not follow it, as no process could be started: %s", run.name, name, error
+        )
+        return None
+
+
+def _note(run: RunFolder, outcome: Outcome) -> None:
+    try:
+        run.end(outcome)
+    except (OSError, DataError) as error:
+        log.warning("run %s: that it is %s could not be noted (%s)", run.name, outcome.state, error)
+
+
+def _waited_for(followers: dict[str, subprocess.Popen[bytes]], wait_s: float) -> dict[str, bool]:
+    """Those that did not tell everything: whether they were too late, and not broken."""
+    for process in followers.values():
+        assert process.stdin is not None
+        process.stdin.close()  # what tells them that the run is over
+    until_s, left = time.monotonic() + wait_s + STARTING_S, {}
+    for name, process in followers.items():
+        try:
+            code = process.wait(max(0.0, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if code:
+            left[name] = code != 1
+    return left
+
+
+def _say_what_is_missing(run: RunFolder, name: str, late: bool) -> None:
+    position, reports = Position(run.folder, name), len(run.reports())
+    missing = [f"{reports - position.reports} of {reports} reports"] if position.reports < reports else []
+    log.warning(
+        "run %s: %s %s, so it lacks %s; all of it is in %s, and `%s` sends what is missing",
+        *(run.name, name, "took too long" if late else "failed", " and ".join([*missing, "how it ended"])),
+        *(run.folder, f"python -m recray.track.follow {name} {run.folder} < /dev/null"),
+    )

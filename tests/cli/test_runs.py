@@ -1,0 +1,56 @@
+"""What ``recray runs`` says of runs that ended, that go on, and that are not there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recray import paths
+from recray.cli import main
+from recray.track import history
+from recray.track.record import Outcome, RunFolder
+
+
+@pytest.fixture(autouse=True)
+def _two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
+    for name, values in (("first", [0.5, 0.25]), ("second", [0.125])):
+        run = RunFolder(paths.runs_dir() / name)
+        run.note_settings({"loop.metric": "logloss", "loop.goal": "min", "seed": 3})
+        for epoch, value in enumerate(values, 1):
+            report = {
+                "epoch": float(epoch),
+                "logloss": value,
+                "wall_s": 90.0 * epoch,
+                "dollars": 0.25 * epoch,
+            }
+            history.append(run.folder, report)
+    RunFolder(paths.runs_dir() / "first").end(
+        Outcome(state="finished", metrics={"auc": 0.75}, reference="shop version 2 (1a2b)")
+    )
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, object]]:
+    assert main([*words, "--json"]) == 0
+    rows: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def test_runs_are_listed_with_how_far_they_came(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in said(capsys, "runs")}
+    assert rows["first"] == {
+        "name": "first", "state": "finished", "best": "logloss 0.2500 in epoch 2", "epochs": 2,
+        "took": "3.0 min", "dollars": 0.5,
+    }  # fmt: skip
+    assert str(rows["second"]["state"]).startswith("open, heard of ")
+
+
+def test_one_run_says_all_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {str(row["what"]): row["value"] for row in said(capsys, "runs", "first")}
+    assert told["published"] == "shop version 2 (1a2b)"
+    assert (told["test.auc"], told["best.epoch"], told["last.logloss"], told["seed"]) == (0.75, 2.0, 0.25, 3)
+
+
+def test_a_run_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "frist"]) == 2
+    assert "no run 'frist', did you mean 'first'?" in capsys.readouterr().err

@@ -29,6 +29,7 @@ from recray.serve.place.fused import FusedService
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.spread import SpreadService
 from recray.serve.position import Position
+from recray.serve.rules.allowed import AllowedConfig
 from recray.serve.rules.diversify import DiversityConfig
 from recray.serve.rules.listed import Rules
 from recray.store import Store
@@ -271,6 +272,18 @@ def test_an_application_with_other_options_has_its_own(
     assert "cached_s" not in ask(
         Client(create_app(make(rules=Rules(diversity=DiversityConfig(strength=0.9)))))
     )
+
+
+def test_a_list_of_ids_that_changed_is_another_option(
+    server: Server, make: Callable[..., FusedService], tmp_path: Path
+) -> None:
+    denied = tmp_path / "denied.txt"
+    denied.write_text("i0\n")
+    rules, hub = Rules(allowed=AllowedConfig(deny_file=str(denied))), LocalHub()
+    first = ask(Client(create_app(make(hub, rules=rules))))
+    denied.write_text(f"i0\n{ids(first)[0]}\n")
+    begun_anew = Client(create_app(make(hub, rules=rules)))
+    assert ids(first)[0] not in ids(ask(begun_anew))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

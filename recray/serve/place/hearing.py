@@ -318,4 +318,5 @@ def cache_of(config: ServiceConfig, feed: Feed) -> AnswerCache:
         from recray.serve.kept.redis_answers import RedisAnswers
 
         store = RedisAnswers(url, config.application, config.cache_s)
-    return AnswerCache(store, feed, to_dict(config), keep_s=config.cache_s)
+    options = {**to_dict(config), "files": config.rules.allowed.contents()}
+    return AnswerCache(store, feed, options, keep_s=config.cache_s)

@@ -11,6 +11,7 @@ import polars as pl
 
 from recray.arrays import Bools, Int64s
 from recray.config import ConfigError, nearest
+from recray.folders import file_sha256
 from recray.serve.barred import Allowed, Barred
 from recray.serve.versions import OpenedVersion
 
@@ -72,6 +73,18 @@ class AllowedConfig:
                 condition = Condition.parse(option, text)
                 if option == "deny_where" and condition.field:
                     raise ConfigError(f"allowed: deny_where cannot read the context ({text}); only_where can")
+
+    def contents(self) -> dict[str, str]:
+        """The sha256 of each file, by option: what is answered depends on what stands there.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        named = {"only_file": self.only_file, "deny_file": self.deny_file}
+        try:
+            return {option: file_sha256(Path(file)) for option, file in named.items() if file}
+        except OSError as error:
+            raise ConfigError(f"allowed: a file of ids cannot be read: {error}") from None
 
     def deny_in(self, version: OpenedVersion, barred: Barred) -> None:
         """

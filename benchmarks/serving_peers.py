@@ -1,6 +1,6 @@
 """The servers of the serving benchmark, each in a process (and a Ray session) of its own.
 
-``python -m benchmarks.serving_peers fused|unrecorded|naive|bare|ruled|bare_ruled STORE PORT`` serves until its
+``python -m benchmarks.serving_peers PEER STORE PORT``, one of ``PEERS``, serves until its
 standard input ends, and prints ``ready`` when it answers.
 """
 

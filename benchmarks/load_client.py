@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+RECOMMEND = "/recommend"
 DRAIN_S = 30.0  # how long answers to requests already sent are waited for
 
 
@@ -30,7 +31,7 @@ class LoadResult:
     p50_ms: float | None  # None: nothing was answered
     p95_ms: float | None
     p99_ms: float | None
-    errors: int  # answers that were not 200, and connections that broke or never answered
+    errors: int  # answers that were neither 200 nor 202, and connections that broke or never answered
     replica_cpu_ms: float | None = (
         None  # CPU time of the server's replicas per request, where it was looked at
     )
@@ -74,7 +75,7 @@ class Connection(asyncio.Protocol):
         if head < 0 or not self._is_complete(head):
             return
         self.latencies_s.append(time.perf_counter() - self._asked_at)
-        self.errors += self._buffer[9:12] != b"200"
+        self.errors += bytes(self._buffer[9:12]) not in (b"200", b"202")
         self._buffer.clear()
         self.go_on()
 
@@ -107,20 +108,22 @@ class Client(Connection):
             self.ask(next(self._requests), now)
 
 
-def encode(body: object, port: int) -> bytes:
-    """One ``POST /recommend`` as it goes over the wire."""
+def encode(body: object, port: int, path: str = RECOMMEND) -> bytes:
+    """One ``POST`` as it goes over the wire."""
     content = json.dumps(body).encode()
     head = (
-        f"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content
 
 
-async def drive(port: int, clients: int, seconds: float, bodies: Sequence[object]) -> LoadResult:
+async def drive(
+    port: int, clients: int, seconds: float, bodies: Sequence[object], path: str = RECOMMEND
+) -> LoadResult:
     """Loads ``127.0.0.1:port`` for so many seconds."""
     loop = asyncio.get_running_loop()
-    requests = itertools.cycle([encode(body, port) for body in bodies])
+    requests = itertools.cycle([encode(body, port, path) for body in bodies])
     began = time.perf_counter()
     stop_at = began + seconds
     opened = [
@@ -149,10 +152,11 @@ def quantile_ms(latencies_s: Sequence[float], q: float) -> float | None:
     return round(1e3 * latencies_s[max(0, math.ceil(q * len(latencies_s)) - 1)], 3)
 
 
-def run(port: int, clients: int, seconds: float, bodies: Path) -> LoadResult:
+def run(port: int, clients: int, seconds: float, bodies: Path, path: str = RECOMMEND) -> LoadResult:
     """``drive`` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.load_client", "--port", str(port)]
     command += ["--clients", str(clients), "--seconds", str(seconds), "--bodies", str(bodies)]
+    command += ["--path", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + DRAIN_S + 60, check=True)
     return LoadResult(**json.loads(done.stdout))
 
@@ -163,9 +167,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--bodies", type=Path, required=True, help="JSON list of request bodies, cycled")
+    parser.add_argument("--path", default=RECOMMEND)
     options = parser.parse_args()
     bodies = json.loads(options.bodies.read_text())
-    result = asyncio.run(drive(options.port, options.clients, options.seconds, bodies))
+    result = asyncio.run(drive(options.port, options.clients, options.seconds, bodies, options.path))
     print(json.dumps(asdict(result)))
 
 

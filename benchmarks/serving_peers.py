@@ -1,7 +1,7 @@
 """The servers of the serving benchmark, each in a process (and a Ray session) of its own.
 
-``python -m benchmarks.serving_peers fused|naive|bare|ruled|bare_ruled STORE PORT`` serves until its standard
-input ends, and prints ``ready`` when it answers.
+``python -m benchmarks.serving_peers PEER STORE PORT``, one of ``PEERS``, serves until its
+standard input ends, and prints ``ready`` when it answers.
 """
 
 import sys
@@ -37,7 +37,12 @@ def serve_bare_ruled(root: Path, port: int) -> None:
     serve_bare(root, port, rules())
 
 
-def serve_fused(root: Path, port: int, rules: "Rules | None" = None) -> None:
+def serve_unrecorded(root: Path, port: int) -> None:
+    """This application, which takes nothing down."""
+    serve_fused(root, port, record=False)
+
+
+def serve_fused(root: Path, port: int, rules: "Rules | None" = None, *, record: bool = True) -> None:
     """This application: every stage in one replica behind HAProxy."""
     from recray.serve.http.haproxy import use_haproxy
 
@@ -50,7 +55,7 @@ def serve_fused(root: Path, port: int, rules: "Rules | None" = None) -> None:
     from recray.serve.rules.listed import Rules
 
     ray.init(num_cpus=RAY_CPUS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    config = ServiceConfig(application=APPLICATION, store=str(root), rules=rules or Rules())
+    config = ServiceConfig(application=APPLICATION, store=str(root), rules=rules or Rules(), record=record)
     start(config, port=port)
     _wait()
     stop()
@@ -109,6 +114,7 @@ def serve_bare(root: Path, port: int, rules: "Rules | None" = None) -> None:
 
 PEERS: dict[str, Callable[[Path, int], None]] = {
     "fused": serve_fused,
+    "unrecorded": serve_unrecorded,
     "naive": serve_naive,
     "bare": serve_bare,
     "ruled": serve_ruled,

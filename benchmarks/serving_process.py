@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load_client import LoadResult, run
+from benchmarks.load_client import RECOMMEND, LoadResult, run
 
 log = logging.getLogger("benchmarks.serving")
 
@@ -104,10 +104,10 @@ def ask(port: int, body: dict[str, Any]) -> dict[str, Any]:
         return answer
 
 
-def loaded(server: Server, clients: int, seconds: float, bodies: Path) -> LoadResult:
+def loaded(server: Server, clients: int, seconds: float, bodies: Path, path: str = RECOMMEND) -> LoadResult:
     """What so many clients see that wait for their answers, and what it costs the replicas."""
     worked_s = server.cpu_s()
-    result = run(server.port, clients, seconds, bodies)
+    result = run(server.port, clients, seconds, bodies, path)
     cpu_ms = 1e3 * (server.cpu_s() - worked_s) / max(1, result.requests)
     return replace(result, replica_cpu_ms=round(cpu_ms, 3))
 

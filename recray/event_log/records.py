@@ -3,7 +3,7 @@
 Times are unix seconds. What one answer says of its K items is parallel: K ids, K scores, K x F features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -82,6 +82,13 @@ class Sent(NamedTuple):
 
     sender: str
     number: int  # greater than of those before
+
+
+class Telling(NamedTuple):
+    """What one request tells."""
+
+    events: Sequence[Event]
+    facts: Sequence[Fact] = ()
 
 
 class Recorded(NamedTuple):

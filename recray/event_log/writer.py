@@ -18,7 +18,7 @@ from recray.event_log.compaction import compact
 from recray.event_log.forgetting import forget, go_on
 from recray.event_log.idle import idle_nodes
 from recray.event_log.live import LiveFile, held
-from recray.event_log.records import Event, Fact, Recorded, Sent
+from recray.event_log.records import Event, Fact, Recorded, Sent, Telling
 from recray.event_log.sinks import Sending, Sink
 from recray.event_log.tables import Answer
 
@@ -109,16 +109,42 @@ class LogWriter:
             LogBusyError: at once. LogFailedError: nothing was kept.
         """
 
-        def add(live: LiveFile) -> int:
-            for fact in facts:
-                live.put_fact(*fact)
-            return live.add_events(events)
+        (recorded,) = self.record_each([Telling(events, facts)])
+        if isinstance(recorded, Exception):
+            raise recorded
+        return recorded
 
-        taken = self.do(add, len(events) + len(facts))
+    def record_each(self, tellings: Sequence[Telling]) -> list[Recorded | LogBusyError | LogFailedError]:
+        """As ``record`` each, in as few commits as can be; an error stands in the place of what was not
+        kept."""
+        begun = [self._add(telling) for telling in tellings]
+        return [self._recorded(telling, added) for telling, added in zip(tellings, begun, strict=True)]
+
+    def _add(self, telling: Telling) -> "Future[int] | LogBusyError":
+        def add(live: LiveFile) -> int:
+            for fact in telling.facts:
+                live.put_fact(*fact)
+            return live.add_events(telling.events)
+
+        try:
+            return self._begin(add, len(telling.events) + len(telling.facts))
+        except LogBusyError as error:
+            return error
+
+    def _recorded(
+        self, telling: Telling, added: "Future[int] | LogBusyError"
+    ) -> Recorded | LogBusyError | LogFailedError:
+        if isinstance(added, LogBusyError):
+            return added
+        try:
+            taken = added.result()
+        except LogFailedError as error:
+            return error
+        repeated = len(telling.events) - taken
         with self._come:
             self._events += taken
-            self._repeated += len(events) - taken
-        return Recorded(taken, len(events) - taken)
+            self._repeated += repeated
+        return Recorded(taken, repeated)
 
     def expose(self, answers: Sequence[Answer], sent: Sent | None = None) -> None:
         """Returns when they are on the disk.
@@ -200,6 +226,9 @@ class LogWriter:
         Raises:
             LogBusyError: at once. LogFailedError: nothing was kept.
         """
+        return self._begin(work, size, alone=alone).result()
+
+    def _begin(self, work: Callable[[LiveFile], T], size: int, *, alone: bool = False) -> "Future[T]":
         task = _Task(work, size, alone, Future())
         with self._come:
             if size and self._waiting and self._waiting + size > self._most:
@@ -207,8 +236,7 @@ class LogWriter:
             self._waiting += size
             self._tasks.append(task)
             self._come.notify()
-        result: T = task.done.result()
-        return result
+        return task.done
 
     def _write_on(self) -> None:
         while tasks := self._next():

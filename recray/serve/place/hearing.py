@@ -6,10 +6,10 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError, to_dict
+from recray.event_log.records import Recorded, Telling
 from recray.event_log.writer import LogBusyError, LogFailedError
 from recray.features.columns import AVAILABILITY
 from recray.serve.events.feed import Feed
@@ -31,6 +31,7 @@ from recray.serve.place.catalogue import Catalogue
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.following import FollowingService, follow
 from recray.serve.place.hub_actor import REDIS_URL
+from recray.serve.together import Together
 from recray.serve.traffic.administer import carry_out
 from recray.serve.traffic.arms import Arms
 from recray.serve.traffic.described import described
@@ -44,7 +45,6 @@ from recray.store import StoreError
 log = logging.getLogger(__name__)
 
 
-TOLD_AT_ONCE = 32  # requests that wait for the log; more wait for their turn
 CANNOT_GROW = "writes items by codes that training made: train it with the new ones, or serve a retriever"
 
 
@@ -75,7 +75,7 @@ class HearingService(FollowingService, Generic[T]):
         super().__init__(config, self._serves)
         self._hub, self._feed, self._desk = hub, feed, desk
         self._cache = cache_of(config, feed) if config.cache_s else None
-        self._telling = ThreadPoolExecutor(TOLD_AT_ONCE, "tell")
+        self._telling = Together(self._keep, "tell")
         self._keeper, self._recorder = keeper, Recorder(keeper) if keeper else None
         self._reporter = Reporter(desk) if desk else None
         self._router = (
@@ -190,9 +190,8 @@ class HearingService(FollowingService, Generic[T]):
             message = "availability is no rule of this application: --service.rules.available.enforced is off"
             raise RequestError(422, "not_enforced", message)
         try:
-            loop = asyncio.get_running_loop()
-            # Elsewhere, perhaps on a disk: whoever waits at the same time shares a commit.
-            repeated = await loop.run_in_executor(self._telling, self._keep, told)
+            # Elsewhere, on a disk: whoever waits at the same time shares a call and a commit.
+            repeated = await asyncio.wrap_future(self._telling.ask(told))
         except HubFullError as error:
             raise RequestError(
                 429, "events_full", f"{error}: publish a version that has learnt them, and start anew"
@@ -219,17 +218,38 @@ class HearingService(FollowingService, Generic[T]):
             "request_id": "",
         }
 
-    def _keep(self, told: Sequence[Told]) -> int:
-        """Returns how many were known already. What the log has and the hub has not is told again by whoever
-        was not answered: then the hub takes it in."""
-        versions = concerning_versions(told)
+    def _keep(self, tellings: Sequence[Sequence[Told]]) -> list[int | Exception]:
+        """For each how much was known already, or why it is not kept. What the log has and the hub has not is
+        told again by whoever was not answered: then the hub takes it in."""
         if self._keeper is None:
+            return [self._known_to_hub(told) for told in tellings]
+        now = time.time()
+        events = [[one for one in told if isinstance(one, Event)] for told in tellings]
+        recorded = self._keeper.record_each(
+            [Telling(each, facts_of(told, now)) for each, told in zip(events, tellings, strict=True)]
+        )
+        kept = [told for told, one in zip(tellings, recorded, strict=True) if isinstance(one, Recorded)]
+        full = iter(self._full_for(kept))
+        return [next(full) or one.repeated if isinstance(one, Recorded) else one for one in recorded]
+
+    def _known_to_hub(self, told: Sequence[Told]) -> int | HubFullError:
+        versions = concerning_versions(told)
+        try:
             return len(versions) - self._hub.append(versions)
-        events = [one for one in told if isinstance(one, Event)]
-        repeated = self._keeper.record(events, facts_of(told, time.time())).repeated
-        if versions:
-            self._hub.append(versions)
-        return repeated
+        except HubFullError as error:
+            return error
+
+    def _full_for(self, tellings: Sequence[Sequence[Told]]) -> list[HubFullError | None]:
+        """Tells the hub; for each why that does not take it in, None where it does."""
+        versions = concerning_versions(one for told in tellings for one in told)
+        try:
+            if versions:
+                self._hub.append(versions)
+        except HubFullError as error:
+            if len(tellings) == 1:
+                return [error]
+            return [full for told in tellings for full in self._full_for([told])]
+        return [None] * len(tellings)
 
     def traffic(self) -> Traffic:
         """What runs on live traffic, and what is known of it."""
@@ -299,7 +319,7 @@ class HearingService(FollowingService, Generic[T]):
         for sender in (self._reporter, self._recorder):
             if sender:
                 sender.stop()
-        self._telling.shutdown(wait=False)
+        self._telling.stop()
         super().stop()
 
 

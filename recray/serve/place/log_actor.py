@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recray.config import ConfigError
 from recray.event_log.live import HeldError
-from recray.event_log.records import Event, Fact, Recorded, Sent
+from recray.event_log.records import Event, Fact, Recorded, Sent, Telling
 from recray.event_log.sinks import open_sink
 from recray.event_log.tables import Answer
 from recray.event_log.writer import LogBusyError, LogFailedError, LogNumbers, LogWriter
@@ -62,6 +62,9 @@ class ActorLog:
 
     def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded:
         return _answered(self._actor.record.remote(list(events), list(facts)), Recorded)
+
+    def record_each(self, tellings: Sequence[Telling]) -> list[Recorded | LogBusyError | LogFailedError]:
+        return _answered(self._actor.record_each.remote(list(tellings)), list)
 
     def expose(self, answers: Sequence[Answer], sent: Sent | None = None) -> None:
         _answered(self._actor.expose.remote(list(answers), sent), NoneType)

@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from recray.event_log.records import Drawn, Event, Exposure, Fact, Recorded, Sent
+from recray.event_log.records import Drawn, Exposure, Recorded, Sent, Telling
 from recray.event_log.tables import Answer, encoded
-from recray.event_log.writer import LogNumbers
+from recray.event_log.writer import LogBusyError, LogFailedError, LogNumbers
 from recray.serve.http.made import Made
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.sender import Sender
@@ -19,7 +19,9 @@ ASK_EVERY_S = 2.0
 class Keeper(Protocol):
     """The log of this node; may be in another process."""
 
-    def record(self, events: Sequence[Event], facts: Sequence[Fact] = ()) -> Recorded: ...
+    def record_each(
+        self, tellings: Sequence[Telling]
+    ) -> Sequence[Recorded | LogBusyError | LogFailedError]: ...
 
     def expose(self, answers: Sequence[Answer], sent: Sent | None = None) -> None: ...
 

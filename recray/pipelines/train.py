@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
 from recray.config import to_dict
@@ -43,7 +44,13 @@ class Fitted(NamedTuple, Generic[D, M]):
 
 
 def train(
-    recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store, *, strict: bool = False
+    recipe: Recipe[R, D, M],
+    run: R,
+    where: LaunchConfig,
+    store: Store,
+    *,
+    strict: bool = False,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Trained:
     """Opens, looks for leaks, fits, measures, fits again on everything where the run says so, and publishes.
 
@@ -54,6 +61,7 @@ def train(
         store: where the version goes. What a run builds on (a ranker's retriever, a decoder's semantic ids)
             is read from the store under RECRAY_HOME, by every worker.
         strict: data with a leak is refused, before anything is trained.
+        beside: further files of the version, by name.
 
     Raises:
         ConfigError, DataError: the data, the settings or a worker does not allow it; mostly before training.
@@ -68,9 +76,8 @@ def train(
     if recipe.learns_before_serving(run):
         served = fit_again(recipe, run, where, fitted, "all")
         draft = draft.refitted(recipe.draft(run, served.data, served.model, measured))
-    return Trained(
-        _published(draft, _record(recipe, run, where, fitted, served), leaks, fitted.done, store), measured
-    )
+    record = _record(recipe, run, where, fitted, served)
+    return Trained(_published(draft, record, leaks, fitted.done, store, beside), measured)
 
 
 def fit_again(
@@ -152,11 +159,18 @@ def _record(
 
 
 def _published(
-    draft: Draft, record: RunRecord, leaks: Sequence[Leak], done: RunResult, store: Store
+    draft: Draft,
+    record: RunRecord,
+    leaks: Sequence[Leak],
+    done: RunResult,
+    store: Store,
+    beside: Mapping[str, bytes],
 ) -> Bundle:
     def write(folder: Path) -> None:
         draft.write(folder)
         write_history(folder, done.history())
         write_leaks(folder, leaks)
+        for name, content in beside.items():
+            (folder / name).write_bytes(content)
 
     return store.publish(**vars(dataclasses.replace(draft, write=write, run=to_dict(record))))

@@ -14,7 +14,6 @@ from recray.data.events.splits import everything
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.pipelines import compare
 from recray.recipes.pairs import TwoTowerRecipe, TwoTowerRun
-from recray.track.history import Report
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums
 from tests.data.made import dataset_of
@@ -50,7 +49,7 @@ def test_the_best_weights_are_compared() -> None:
     run = TwoTowerRun(model=TwoTowerConfig(embedding_dim=8), loop=LoopConfig(epochs=3, patience=0))
     users_N, items_N = (ids_N.tolist() for ids_N in planted_history())
     dataset = dataset_of([(u, i, n) for n, (u, i) in enumerate(zip(users_N, items_N, strict=True))])
-    reports: list[Report] = []
+    reports: list[dict[str, float]] = []
     best = compare._best(recipe, run, SplitData(dataset, everything(dataset)), "title", reports)
     assert [report["ndcg@10"] for report in reports] == [0.1, 0.9, 0.2]
     assert isinstance(best, TwoTower)

@@ -109,6 +109,7 @@ def assert_reports_and_curves_are_kept(done: RunResult) -> None:
     assert done.history() == history.read(folder)
     assert [report["ndcg@10"] for report in history.read(folder)] == SCORES
     assert all(report["train_loss"] > 0 and report["grad_norm"] > 0 for report in history.read(folder))
+    assert all(report["samples_per_s"] > 0 and report["wall_s"] > 0 for report in history.read(folder))
     assert imread(folder / "curves.png").std() > 0
 
 

@@ -37,7 +37,9 @@ class Notices:
         best, metric = self.run.best(), self.run.metric()
         if metric not in best or best == self.told or time.monotonic() - self.last_s < BEST_EVERY_S:
             return
-        self._send(f"{metric} {best[metric]:.4f} in epoch {best['epoch']:.0f}, the best so far", _table(best))
+        self._send(
+            f"{metric} {best[metric]:.4f} in epoch {best['epoch']:.0f}, the best so far", _table(_short(best))
+        )
         self.last_s, self.told = time.monotonic(), best
         self.memory["best"] = best
 
@@ -45,7 +47,7 @@ class Notices:
         reports = self.run.reports()
         last = reports[-1] if reports else {}
         told: dict[str, object] = {"published": outcome.reference} if outcome.reference else {}
-        told.update(outcome.metrics or self.run.best())
+        told.update(outcome.metrics or _short(self.run.best()))
         told.update({name: last[name] for name in ("epoch", "wall_s", "dollars") if name in last})
         text = _table(told)
         if outcome.said:
@@ -90,6 +92,11 @@ def opened(addresses: str) -> Apprise:
                 f"address {place} of {NOTIFY} is none that Apprise knows: see its wiki, such as discord://ID/TOKEN"
             )
     return doors
+
+
+def _short(report: Report) -> dict[str, float]:
+    """Without what it says twice, and what means little to a person."""
+    return {k: v for k, v in report.items() if not k.startswith("best_") and k not in ("score", "time")}
 
 
 def _table(values: Mapping[str, object]) -> str:

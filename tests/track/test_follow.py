@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def tell(run: RunFolder, *values: float, first_epoch: int = 1) -> None:
     for epoch, report in enumerate(reports(list(values)), first_epoch):
-        history.append(run.folder, {**report, "epoch": float(epoch)})
+        history.append(run.folder, {**report, "epoch": float(epoch), "best_ndcg@10": 0.5, "time": 1.0})
 
 
 def steps(*actions: Callable[[], object]) -> Callable[[float], bool]:
@@ -146,6 +146,9 @@ def test_people_are_told_of_start_best_and_end_with_a_picture(
     ]  # fmt: skip
     assert posted[2]["message"].splitlines() == [
         "published  tiny version 3 (1a2b)", "ndcg@10    0.625", "epoch      2"
+    ]  # fmt: skip
+    assert posted[1]["message"].splitlines() == [
+        "epoch       1", "ndcg@10     0.5", "train_loss  4.5", "grad_norm   1"
     ]  # fmt: skip
     assert [file["filename"] for file in posted[2]["attachments"]] == ["curves.png"]
     assert "planted-password" not in json.dumps(posted)

@@ -26,6 +26,8 @@ def _recray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("recray-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECRAY_HOME", str(home))
+        for told in ("RECRAY_TRACK", "RECRAY_NOTIFY"):  # nor is anybody told of it
+            patch.delenv(told, raising=False)
         yield home
 
 

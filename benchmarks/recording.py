@@ -52,17 +52,25 @@ def summary(found: dict[str, list[LoadResult]]) -> dict[str, Any]:
         name: round(statistics.median(result.requests_per_s for result in results), 1)
         for name, results in found.items()
     }
-    ratios = [
-        one.requests_per_s / other.requests_per_s
-        for one, other in zip(found["recorded /recommend 32"], found["unrecorded /recommend 32"], strict=True)
-    ]
+    vs_old = {
+        str(clients): _ratio(found[f"recorded {EVENTS} {clients}"], found[f"old {EVENTS} {clients}"])
+        for clients in CLIENTS[EVENTS]
+        if f"old {EVENTS} {clients}" in found
+    }
     return {
-        "recorded_vs_not": round(statistics.median(ratios), 3),
+        "events_vs_old": vs_old,
+        "recorded_vs_not": _ratio(found["recorded /recommend 32"], found["unrecorded /recommend 32"]),
         "requests_per_s": rates,
         "errors": sum(result.errors for results in found.values() for result in results),
         "rounds": {name: [asdict(result) for result in results] for name, results in found.items()},
         "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}",
     }
+
+
+def _ratio(these: list[LoadResult], those: list[LoadResult]) -> float:
+    """Of their rates, the median over rounds."""
+    pairs = zip(these, those, strict=True)
+    return round(statistics.median(one.requests_per_s / other.requests_per_s for one, other in pairs), 3)
 
 
 def main() -> None:

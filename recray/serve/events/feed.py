@@ -2,18 +2,20 @@
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from recray.serve.events.hub import Batch, Hub
+from recray.serve.events.hub import MOST_AT_ONCE, Batch, Hub
 from recray.serve.events.marks import Marks
 from recray.serve.events.told import Gone, Told, id_of, without
 from recray.serve.position import Position
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2  # a replica knows within a second what another one was told
+LEAST_S = 0.05  # between two looks, however often it is woken: each costs the hub as much as an event
 
 
 class Listener(Protocol):
@@ -87,8 +89,10 @@ class Feed:
         self._wake.set()
 
     def _hear(self) -> bool:
-        """Whether there was something new."""
+        """Whether there is more."""
+        before = self._number
         batch = self._hub.after(self._number, self._name)
+        is_anew = batch.hub != self._name
         is_new = (batch.hub, batch.upto) != (self._name, self._number)
         with self._lock:
             told = self._not_heard(batch, is_new)
@@ -102,7 +106,7 @@ class Feed:
             self.position = Position(self._name, self._number)
             if self._marks:
                 self._marks.tell(told)
-        return is_new
+        return is_anew or batch.upto - before >= MOST_AT_ONCE
 
     def _not_heard(self, batch: Batch, is_new: bool) -> Sequence[Told]:
         """A hub that begins anew is told again what the log has: most of it was heard of the one before."""
@@ -127,6 +131,8 @@ class Feed:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
+            self._wake.clear()
+            began = time.monotonic()
             self.look()
             self._wake.wait(self._poll_s)
-            self._wake.clear()
+            self._stop.wait(max(0.0, LEAST_S - (time.monotonic() - began)))

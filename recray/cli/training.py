@@ -3,6 +3,7 @@
 python jobs/train_sasrec.py ml-100k                    # a preset
 python jobs/train_sasrec.py events.csv --optim.lr 1e-3 # any data: the model's defaults at its size
 python jobs/train_sasrec.py --from events-sasrec:3     # a published version's run again
+python jobs/train_sasrec.py best.json                  # the run that a search found best
 """
 
 import json
@@ -22,7 +23,8 @@ from recray.cli.show import document, show
 from recray.config import ConfigError
 from recray.folders import write_whole
 from recray.pipelines.train import train
-from recray.recipes import RECIPES, run_again, run_for
+from recray.pipelines.tune.run_files import named_run
+from recray.recipes import RECIPES, run_again
 from recray.store import Bundle, Store, run_record
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
@@ -32,8 +34,9 @@ log = logging.getLogger(__name__)
 HELP = {"-h", "--help"}
 FIRST = """
 
-The first word is a preset, a data set (`recray datasets`), the path of a file, or --from NAME:NUMBER, a
-published version whose run is done again; options that differ come after it."""
+The first word is a preset, a data set (`recray datasets`), the path of a file, a run file such as a search's
+best.json, or --from NAME:NUMBER, a published version whose run is done again; options that differ come after
+it."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,10 @@ def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Jo
         return _with(_job(_again(recipe, rest[0] if rest else "")), description, rest[1:])
     if not first or first.startswith("-"):
         raise ConfigError(
-            f"first a preset ({', '.join(recipe.presets)}), a data set, a file, or --from NAME:NUMBER; "
-            f"then what differs. Got {first or 'nothing'}"
+            f"first a preset ({', '.join(recipe.presets)}), a data set, a file, a run file, or --from "
+            f"NAME:NUMBER; then what differs. Got {first or 'nothing'}"
         )
-    run = recipe.presets[first][1] if first in recipe.presets else run_for(recipe, first)
-    return _with(_job(run), description, rest)
+    return _with(_job(named_run(recipe, first)), description, rest)
 
 
 def _presets(recipe: AnyRecipe) -> str:

@@ -1,98 +1,303 @@
-"""A hyperparameter search: each trial is the one training loop with some settings changed."""
+"""Trials side by side on Ray Tune: it is asked what to try, tells what came of it, and keeps nothing itself.
 
+A trial is a run of its own, ``<search>/trials/0007``: in one process as a local run, or on several workers
+as a run of Ray Train. It goes on from its own last checkpoint, whoever was killed; Tune's state on disk is
+never read again.
+"""
+
+import functools
 import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import ray
+import ray.train.torch
+import ray.train.xgboost
 import torch
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.experiment import Trial
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.search.searcher import Searcher
 
 from recray import paths
-from recray.config import Config, ConfigError, override, value_at
-from recray.launch.runs import Task, run_name
+from recray.config import Config, ConfigError, override
+from recray.folders import locked, write_whole
+from recray.launch import local, ray_train
+from recray.launch.runs import Task
+from recray.schema import DataError
+from recray.track import history
 from recray.track.console import setup_logging
 from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)
-
-
 R = TypeVar("R", bound=Config)
+SCORE = "searched"  # the goal's best so far, under one name for all models
+BASELINE = 0  # the trial that others are compared with: never stopped early
+REDUCTION = 3
 
 
-class Trial(NamedTuple):
-    """One setting and the best validation that it reached."""
+class Proposal(NamedTuple):
+    """What one trial tries."""
 
-    changes: dict[str, Any]  # dotted path -> value, as ``config.override`` takes it
-    score: float
-    epoch: int
+    number: int
+    changes: dict[str, Any]  # dotted path -> value
 
 
-def search(
-    task: Task[R],
-    run: R,
-    space: dict[str, Any],
-    goal: str,
-    launch: LaunchConfig,
-    *,
-    title: str,
-    num_samples: int,
-    max_epochs: int,
-) -> list[Trial]:
-    """Runs trials of one worker each, stops the hopeless ones early (ASHA, https://arxiv.org/abs/1810.05934).
+class Search(Protocol):
+    """Who knows what to try and takes down what came of it."""
 
-    Args:
-        space: dotted path -> a Tune distribution, or a plain value for all trials.
-        goal: validation metric to maximise; the run's loop reports it as ``best_<goal>``.
-    Returns:
-        Finished and stopped trials, best first.
+    def propose(self) -> Proposal | None:
+        """The next trial; None: enough."""
+
+    def reported(self, number: int, metrics: Mapping[str, Any]) -> None: ...
+
+    def ended(self, proposal: Proposal, status: Literal["finished", "stopped", "failed"], why: str) -> None:
+        """``proposal`` with the changes that the trial had at its end."""
+
+
+class Plan(NamedTuple):
+    """How trials are run."""
+
+    metric: str
+    mode: Literal["max", "min"]
+    trials: int  # that are still to be run
+    epochs: int  # of one trial, at most; 1: one report, nothing to stop early
+    grace: int
+    asha: bool = True
+    mutations: Mapping[str, Any] = {}  # what population based training changes; none: it is not asked for
+    gpu_share: float = 1.0  # of a GPU for each trial of one worker, where the launch asks for GPUs
+    concurrent: int = 0  # trials at a time at most; 0: as many as the cluster has room for
+    communicator: Literal["torch", "xgboost"] = "torch"
+
+
+def trial_name(search: str, number: int) -> str:
+    return f"{search}/trials/{number:04d}"
+
+
+def trial_folder(search: str, number: int) -> Path:
+    return paths.runs_dir() / trial_name(search, number)
+
+
+def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: LaunchConfig, name: str) -> None:
+    """Runs trials until the search proposes no more; a failed one ends nothing but itself.
+
     Raises:
-        ConfigError: a path of the space names no setting of the run, or no trial reported anything.
+        ConfigError: the cluster has no room for a single trial.
     """
-    for path in space:
-        override(run, {path: value_at(run, path)})  # a misspelt path fails here, not in every trial
     if not ray.is_initialized():
-        ray.init(logging_level=logging.WARNING)
-    name, metric = run_name(launch, f"tune-{title}"), f"best_{goal}"
-    resources = {"CPU": launch.cpus_per_worker, **({"GPU": 1} if launch.gpu else {})}
-    results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, task=task, run=run, launch=launch), resources),
-        param_space=space,
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    room = require_room(launch, plan)
+    log.info("%d trials, %d at a time", plan.trials, room)
+    scratch = paths.runs_dir() / name / "ray"  # Tune's own state, of this start alone
+    shutil.rmtree(scratch, ignore_errors=True)
+    scheduler = _scheduler(plan)
+    trainable = tune.with_parameters(_trial, task=task, run=run, launch=launch, plan=plan, name=name)
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is no way for a trial to end well
+    tune.Tuner(
+        tune.with_resources(trainable, _resources(launch, plan)),
         tune_config=tune.TuneConfig(
-            metric=metric,
-            mode="max",
-            num_samples=num_samples,
-            scheduler=ASHAScheduler(time_attr="epoch", max_t=max_epochs, grace_period=min(5, max_epochs)),
+            metric=SCORE,
+            mode=plan.mode,
+            num_samples=plan.trials,
+            search_alg=_Asked(search),
+            scheduler=scheduler,
+            max_concurrent_trials=room,
+            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
         ),
         run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(paths.runs_dir()),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[_Told(search, scheduler)],
+            failure_config=tune.FailureConfig(max_failures=launch.max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
         ),
     ).fit()
-    trials = [
-        Trial(dict(r.config), float(r.metrics[metric]), int(r.metrics["epoch"]))
-        for r in results
-        if r.metrics and metric in r.metrics and r.config is not None
-    ]
-    if not trials:
-        raise ConfigError(f"no trial of {name!r} reported {metric}: {'; '.join(map(str, results.errors))}")
-    return sorted(trials, key=lambda trial: -trial.score)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _trial(changes: dict[str, Any], *, task: Task[R], run: R, launch: LaunchConfig) -> None:
-    """One trial: a worker of its own, which resumes where Tune paused or lost it."""
+def require_room(launch: LaunchConfig, plan: Plan) -> int:
+    """Trials that the cluster has room for at a time, or fewer where that is asked for.
+
+    Raises:
+        ConfigError: for none.
+    """
+    have = ray.cluster_resources()
+    share = (plan.gpu_share if launch.workers == 1 else 1.0) if launch.gpu else 0.0
+    needs = {"CPU": launch.workers * launch.cpus_per_worker, "GPU": launch.workers * share}
+    room = min(int(have.get(kind, 0) / each + 1e-9) for kind, each in needs.items() if each)
+    if not room:
+        told = ", ".join(f"{each:g} {kind} of {have.get(kind, 0):g}" for kind, each in needs.items() if each)
+        raise ConfigError(
+            f"the Ray cluster has no room for a trial ({told}): lower launch.workers or add nodes"
+        )
+    return min(room, plan.concurrent or room)
+
+
+def _resources(launch: LaunchConfig, plan: Plan) -> dict[str, float]:
+    if launch.workers > 1:  # its workers are placed by Ray Train; the trial itself only waits for them
+        return {"CPU": 0.0}
+    return {"CPU": launch.cpus_per_worker, **({"GPU": plan.gpu_share} if launch.gpu else {})}
+
+
+class _Asked(Searcher):  # type: ignore[misc]  # ray carries no types
+    """Tune's question what to try next, handed on."""
+
+    def __init__(self, search: Search) -> None:
+        super().__init__()
+        self.search = search
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        proposal = self.search.propose()
+        return Searcher.FINISHED if proposal is None else proposal._asdict()
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None: ...
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+
+class _Told(tune.Callback):  # type: ignore[misc]
+    """What Tune hears, handed on. A trial that was merely cut off with its driver has not ended."""
+
+    def __init__(self, search: Search, scheduler: TrialScheduler) -> None:
+        self.search, self.scheduler = search, scheduler
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Trial, result: Any, **info: Any) -> None:
+        if SCORE in result:
+            self.search.reported(trial.config["number"], result)
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        if trial.config["number"] in getattr(self.scheduler, "stopped", ()):
+            self.search.ended(_proposal(trial), "stopped", "")
+        elif trial.last_result.get("done"):
+            self.search.ended(_proposal(trial), "finished", "")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+        self.search.ended(_proposal(trial), "failed", _reason(trial))
+
+
+def _proposal(trial: Trial) -> Proposal:
+    return Proposal(trial.config["number"], dict(trial.config["changes"]))
+
+
+def _reason(trial: Trial) -> str:
+    """The last line of its traceback, which is what it said."""
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    said = [line for line in lines if re.match(r"[\w.]+(Error|Exception): .", line)]
+    return (said or lines or ["its process died"])[-1]
+
+
+class _Asha(ASHAScheduler):  # type: ignore[misc]
+    """Asynchronous successive halving (https://arxiv.org/abs/1810.05934), which spares the baseline."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.stopped: set[int] = set()
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> Any:
+        decision, number = super().on_trial_result(tune_controller, trial, result), trial.config["number"]
+        if decision != TrialScheduler.STOP or result["epoch"] >= self._max_t:
+            return TrialScheduler.CONTINUE  # at its last epoch a trial ends by itself
+        if number == BASELINE:
+            return TrialScheduler.CONTINUE
+        self.stopped.add(number)
+        return decision
+
+
+def _scheduler(plan: Plan) -> TrialScheduler:
+    if plan.mutations:
+        return PopulationBasedTraining(
+            time_attr="epoch",
+            perturbation_interval=max(1, plan.grace),
+            hyperparam_mutations={"changes": dict(plan.mutations)},
+        )
+    if not plan.asha or plan.epochs == 1:
+        return FIFOScheduler()
+    grace = min(max(1, plan.grace), plan.epochs)
+    return _Asha(time_attr="epoch", max_t=plan.epochs, grace_period=grace, reduction_factor=REDUCTION)
+
+
+def _trial(
+    config: dict[str, Any], *, task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str
+) -> None:
+    """One trial. A process that lost its driver may still be writing: the lock lets it end first."""
     setup_logging(logging.WARNING)
+    number = config["number"]
+    refused = trial_folder(name, number) / "refused.txt"
+    if refused.exists():  # Tune tries again after any error, but this one would only come back
+        raise ConfigError(refused.read_text())
+    with locked(refused.with_name(".lock")):
+        try:
+            changed = override(run, config["changes"])
+            if launch.workers == 1:
+                _alone(task, changed, launch, plan, trial_name(name, number))
+            else:
+                _on_workers(task, changed, launch, plan, trial_name(name, number))
+        except (ConfigError, DataError) as error:
+            write_whole(refused, str(error).encode())
+            raise
+
+
+def _alone(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:
     torch.set_num_threads(launch.cpus_per_worker)
-    checkpoint = tune.get_checkpoint()
-    context = Context(
-        device=torch.device("cuda" if launch.gpu else "cpu"),
-        resume_from=Path(checkpoint.path) if checkpoint else None,
-        report=_report,
-    )
-    task(override(run, changes), context)
+    exploited = tune.get_checkpoint()  # another trial's, which population based training goes on from
+
+    def told(run: R, context: Context) -> None:
+        def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+            context.report(metrics, checkpoint)
+            if SCORE not in (scored := _scored(metrics, plan)):
+                return
+            share = checkpoint if plan.mutations else None
+            tune.report(scored, checkpoint=tune.Checkpoint.from_directory(str(share)) if share else None)
+
+        resume = Path(exploited.path) if exploited else context.resume_from
+        if resume and not exploited:
+            _tell_again(plan, name)
+        task(run, Context(device=context.device, resume_from=resume, report=report))
+
+    local.run(told, run, replace(launch, where="local", keep=1), name)
 
 
-def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
-    tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
+def _tell_again(plan: Plan, name: str) -> None:
+    """What a trial that goes on had measured: there may be nothing left for it to measure."""
+    if told := history.by_epoch(history.read(paths.runs_dir() / name), plan.metric):
+        tune.report(_scored(dict(told[-1]), plan))
+
+
+def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:
+    def told(run: R, context: Context) -> None:
+        def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+            context.report(_scored(metrics, plan), checkpoint)
+
+        task(run, replace(context, report=report))
+
+    class Tell(TuneReportCallback):  # type: ignore[misc]
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            if SCORE in metrics[0]:
+                super().after_report(run_context, metrics, None)
+
+    def trainer(kind: Any, worker: Any, *, run_config: Any, **options: Any) -> Any:
+        return kind(worker, run_config=replace(run_config, callbacks=[Tell()]), **options)
+
+    if plan.communicator == "xgboost":
+        kind, backend = ray.train.xgboost.XGBoostTrainer, {}
+    else:
+        config = ray.train.torch.TorchConfig(backend="nccl" if launch.gpu else "gloo")
+        kind, backend = ray.train.torch.TorchTrainer, {"torch_config": config}
+    ray_train._run(functools.partial(trainer, kind), backend, told, run, launch, name)
+
+
+def _scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:
+    """A report with what the search goes by, where it measured the goal."""
+    if plan.metric not in metrics:
+        return metrics
+    return {**metrics, SCORE: metrics.get(f"best_{plan.metric}", metrics[plan.metric])}

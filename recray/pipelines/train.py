@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
 from recray.config import to_dict
@@ -46,7 +47,13 @@ class Fitted(NamedTuple, Generic[D, M]):
 
 
 def train(
-    recipe: Recipe[R, D, M], run: R, where: LaunchConfig, store: Store, *, strict: bool = False
+    recipe: Recipe[R, D, M],
+    run: R,
+    where: LaunchConfig,
+    store: Store,
+    *,
+    strict: bool = False,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Trained:
     """Opens, looks for leaks, fits, measures, fits again on everything where the run says so, and publishes.
 
@@ -57,6 +64,7 @@ def train(
         store: where the version goes. What a run builds on (a ranker's retriever, a decoder's semantic ids)
             is read from the store under RECRAY_HOME, by every worker.
         strict: data with a leak is refused, before anything is trained.
+        beside: further files of the version, by name.
 
     Raises:
         ConfigError, DataError: the data, the settings or a worker does not allow it; mostly before training.
@@ -74,7 +82,7 @@ def train(
             served = fit_again(recipe, run, where, fitted, "all")
             draft = draft.refitted(recipe.draft(run, served.data, served.model, measured))
         record = _record(recipe, run, where, fitted, served)
-        bundle = _published(draft, record, leaks, fitted.done, store)
+        bundle = _published(draft, record, leaks, fitted.done, store, beside)
         recording.finish(_outcome(bundle, measured))
     return Trained(bundle, measured)
 
@@ -175,12 +183,19 @@ def _record(
 
 
 def _published(
-    draft: Draft, record: RunRecord, leaks: Sequence[Leak], done: RunResult, store: Store
+    draft: Draft,
+    record: RunRecord,
+    leaks: Sequence[Leak],
+    done: RunResult,
+    store: Store,
+    beside: Mapping[str, bytes],
 ) -> Bundle:
     def write(folder: Path) -> None:
         draft.write(folder)
         write_history(folder, done.history())
         write_leaks(folder, leaks)
+        for name, content in beside.items():
+            (folder / name).write_bytes(content)
 
     run, config = hidden_within(to_dict(record)), hidden_within(draft.config)
     return store.publish(**vars(dataclasses.replace(draft, write=write, run=run, config=config)))

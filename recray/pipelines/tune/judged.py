@@ -1,0 +1,143 @@
+"""The winner and what its search started from, trained on the same seeds, measured on the test part, once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from recray.eval import clicks
+from recray.eval.bootstrap import Interval
+from recray.eval.clicks import ClickEvaluation
+from recray.eval.compare import Row, aggregate, compare
+from recray.eval.evaluate import Evaluation
+from recray.eval.two_stage import MeasuredStages
+from recray.folders import write_whole
+from recray.pipelines.tune.search import Found
+from recray.pipelines.tune.subject import Subject, seeded
+from recray.store import Store
+from recray.train.context import LaunchConfig
+from recray.train.run import Measured
+from recray.typed_values import plain
+
+NAN = float("nan")
+RECORD = "search.json"  # in a published version: the search behind it
+
+
+class Side(NamedTuple):
+    """One of the two, averaged over its seeds."""
+
+    metrics: dict[str, Interval]  # over users, or rows; no bounds where there is no sampling unit
+    seed_std: dict[str, float]
+
+
+class Judged(NamedTuple):
+    """Both on the test part; what it holds was not looked at before."""
+
+    seeds: int
+    best: Side
+    preset: Side
+    gain: dict[str, Interval]  # best - preset, paired
+
+
+class Outcome(NamedTuple):
+    judged: Judged | None
+    published: list[str]  # references of the versions
+
+
+def judge(subject: Subject, found: Found, where: LaunchConfig, seeds: int, store: Store | None) -> Outcome:
+    """Trains, measures and publishes; what was trained before under its name is taken up again.
+
+    Args:
+        seeds: from the run's own on; 0: neither is measured, and the winner is trained once if published.
+        store: where the winner of the first seed goes; None: nowhere.
+    """
+    first, best_name = found.run.seed, f"trial-{found.best.number:04d}"
+    beside = {RECORD: json.dumps(record_of(found), indent=1).encode()}
+    best: list[Measured] = []
+    published: list[str] = []
+    for seed in range(first, first + max(seeds, int(store is not None))):
+        place = replace(where, run=f"{found.name}-{best_name}-seed-{seed}")
+        into = store if seed == first else None
+        finished = subject.finish(seeded(found.best_run, seed), place, into, beside)
+        best.append(finished.measured)
+        published += finished.published
+    if not seeds:
+        return Outcome(None, published)
+    preset = best
+    if found.best_run != found.run:
+        places = [
+            (s, replace(where, run=f"{found.name}-preset-seed-{s}")) for s in range(first, first + seeds)
+        ]
+        preset = [subject.finish(seeded(found.run, s), at, None, {}).measured for s, at in places]
+    judged = compared(best, preset)
+    write_whole(found.folder / "test.json", json.dumps(plain(_asdict(judged)), indent=1).encode())
+    return Outcome(judged, published)
+
+
+def record_of(found: Found) -> dict[str, Any]:
+    """The whole search, as its winner's version carries it."""
+    return {
+        "search": found.name,
+        "space": found.space.words(),
+        "ignored": dict(found.space.ignored),
+        "goal": found.space.goal._asdict(),
+        "best": found.best.number,
+        "trials": [plain(record) for record in found.records],
+    }
+
+
+def compared(best: Sequence[Measured], preset: Sequence[Measured]) -> Judged:
+    """Both sides with their intervals, where the kind of measurement has them."""
+    stages = [[m.ranker if isinstance(m, MeasuredStages) else m for m in side] for side in (best, preset)]
+    if all(isinstance(m, Evaluation) for m in stages[0]):
+        sides = [_of_lists(cast(list[Evaluation], side)) for side in stages]
+        mean, other = (_mean(cast(list[Evaluation], side)) for side in stages)
+        paired = {name: compare(mean, other, name) for name in mean.per_query}
+        gain = {name: Interval(*found[:3]) for name, found in paired.items()}
+    elif all(isinstance(m, ClickEvaluation) for m in stages[0]):
+        runs = [cast(list[ClickEvaluation], side) for side in stages]
+        sides = [Side(clicks.summary(side), _seed_std(side)) for side in runs]
+        gain = {name: clicks.difference(runs[0], runs[1], name) for name in sides[0].metrics}
+    else:
+        sides = [Side(_bare(side), _seed_std(side)) for side in stages]
+        gain = {
+            name: Interval(mean - sides[1].metrics[name].mean, NAN, NAN)
+            for name, (mean, _, _) in sides[0].metrics.items()
+        }
+    return Judged(len(best), sides[0], sides[1], gain)
+
+
+def _of_lists(runs: list[Evaluation]) -> Side:
+    [result] = aggregate([Row("", seed, run) for seed, run in enumerate(runs)])
+    return Side(result.metrics, result.seed_std)
+
+
+def _mean(runs: list[Evaluation]) -> Evaluation:
+    """Per user, over seeds; the users of one split come in one order."""
+    per_query = {name: np.mean([run.per_query[name] for run in runs], axis=0) for name in runs[0].per_query}
+    return replace(runs[0], per_query=per_query)
+
+
+def _bare(runs: Sequence[Measured]) -> dict[str, Interval]:
+    means = [run.means() for run in runs]
+    return {name: Interval(float(np.mean([m[name] for m in means])), NAN, NAN) for name in means[0]}
+
+
+def _seed_std(runs: Sequence[Measured]) -> dict[str, float]:
+    means = [run.means() for run in runs]
+    many = len(runs) > 1
+    return {name: float(np.std([m[name] for m in means], ddof=1)) if many else NAN for name in means[0]}
+
+
+def _asdict(judged: Judged) -> dict[str, Any]:
+    def told(metrics: dict[str, Interval]) -> dict[str, list[float | None]]:
+        return {name: [None if np.isnan(v) else v for v in found] for name, found in metrics.items()}
+
+    return {
+        "seeds": judged.seeds,
+        "best": told(judged.best.metrics),
+        "preset": told(judged.preset.metrics),
+        "best - preset": told(judged.gain),
+    }

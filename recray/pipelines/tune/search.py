@@ -1,0 +1,254 @@
+"""The life of a search: checked, run on Ray, gone on with after whatever ended it, and its best kept."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from recray.config import Config, ConfigError, override, to_dict, value_at
+from recray.folders import locked
+from recray.launch.ray_tune import BASELINE, SCORE, Plan, Proposal, run_trials
+from recray.pipelines.tune.records import SearchFolder, Status, TrialRecord, best_first
+from recray.pipelines.tune.run_files import write_run
+from recray.pipelines.tune.spaces import Method, Space
+from recray.pipelines.tune.study import Study, study_of
+from recray.pipelines.tune.subject import Subject
+from recray.train.context import LaunchConfig
+from recray.typed_values import plain
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How long to search, and how; what is 0 or empty is as the space has it."""
+
+    trials: int = 0
+    """Settings to try, the preset's own among them; more of them later go on with the same search."""
+    method: Literal["", "tpe", "random", "pbt"] = ""
+    """tpe: Optuna's estimator of promising settings. random. pbt: population based training."""
+    asha: bool = True
+    """Stop trials that are behind after a few epochs (ASHA); of no use to what has no epochs."""
+    grace: int = 0
+    """Epochs that every trial gets before."""
+    concurrent: int = 0
+    """Trials at a time, at most; 0: as many as the cluster has room for."""
+    gpu_share: float = 1.0
+    """Of a GPU for each trial of one worker, with launch.gpu: 0.25 lets four share one."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "grace", "concurrent"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"search.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.gpu_share <= 1:
+            raise ConfigError(f"search.gpu_share must be above 0 and at most 1, got {self.gpu_share}")
+
+
+class Live(NamedTuple):
+    """A trial that is going on."""
+
+    proposal: Proposal
+    epoch: int
+    score: float | None
+
+
+class Progress(NamedTuple):
+    """Where a search is."""
+
+    records: list[TrialRecord]
+    running: list[Live]
+    trials: int  # in all
+
+
+class Found(NamedTuple):
+    """A search that is done."""
+
+    name: str
+    folder: Path
+    model: str
+    space: Space
+    run: Any  # that it started from
+    records: list[TrialRecord]  # best first
+    best: TrialRecord
+    study: Study
+    curves: dict[int, list[dict[str, float]]]  # trial -> its reports, one an epoch
+
+    @property
+    def best_run(self) -> Any:
+        return override(self.run, self.best.changes)
+
+    @property
+    def best_file(self) -> Path:
+        """The best as a run file, which every training job takes as its first word."""
+        return self.folder / "best.json"
+
+
+def search(
+    subject: Subject,
+    run: Any,
+    space: Space,
+    config: SearchConfig,
+    launch: LaunchConfig,
+    *,
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> Found:
+    """Searches, or goes on with the search of this name; the same command twice is one search.
+
+    Trial 0 is the run as it is given, so that the best is never worse than that on validation.
+
+    Args:
+        run: complete; trials change what the space says and nothing else.
+        launch: ``run`` names the search; several workers train each trial.
+
+    Raises:
+        ConfigError: the space does not fit the run, the name is another search's, the cluster has no room,
+            or no trial measured anything.
+    """
+    space.require_fits(run)
+    subject.open(override(run, space.fixed()))
+    folder, method = SearchFolder(launch.run), config.method or space.budget.method
+    mutable = _mutable(space, method)
+    with locked(folder.folder / ".lock", f"search {launch.run} is under way in another process"):
+        folder.claim(_identity(subject.name, run, space, config, method))
+        trials = config.trials or space.budget.trials
+        life = _Life(folder, run, space, method, trials, watch)
+        if left := trials - len(life.records):
+            plan = Plan(
+                metric=space.goal.metric,
+                mode=space.goal.mode,
+                trials=left,
+                epochs=subject.epochs(run),
+                grace=config.grace or space.budget.grace,
+                asha=config.asha,
+                mutations=mutable,
+                gpu_share=config.gpu_share,
+                concurrent=config.concurrent,
+                communicator=subject.communicator,
+            )
+            run_trials(subject.task(space.goal), run, life, plan, launch, launch.run)
+        return _found(folder, subject.name, run, space, life)
+
+
+def _identity(model: str, run: Config, space: Space, config: SearchConfig, method: Method) -> dict[str, Any]:
+    """What makes two searches the same; how many trials there are may grow."""
+    return {
+        "model": model,
+        "run": to_dict(run),
+        "space": space.words(),
+        "goal": space.goal._asdict(),
+        "method": method,
+        "asha": config.asha,
+        "grace": config.grace or space.budget.grace,
+    }
+
+
+def _mutable(space: Space, method: Method) -> dict[str, Any]:
+    if method != "pbt":
+        return {}
+    if not space.budget.mutable:
+        raise ConfigError(
+            "population based training changes settings while a trial goes on, and this space names none "
+            "that may: search by tpe or random, or add BUDGET.mutable"
+        )
+    return {path: space.settings[path] for path in space.budget.mutable}
+
+
+class _Life:
+    """A ``launch.ray_tune.Search``: proposes, and takes down what came of it."""
+
+    def __init__(
+        self,
+        folder: SearchFolder,
+        run: Any,
+        space: Space,
+        method: Method,
+        trials: int,
+        watch: Callable[[Progress], None],
+    ) -> None:
+        self.folder, self.run, self.space, self.trials, self.watch = folder, run, space, trials, watch
+        self.records = folder.records()
+        self.study = study_of(self.records, space.ranges(), space.goal, method, run.seed)
+        self._again = deque(folder.unfinished())
+        self._next = folder.next_number()
+        self._live: dict[int, Live] = {}
+        self._began_s: dict[int, float] = {}
+        if self.records or self._again:
+            log.info("going on: %d trials ended, %d were cut off", len(self.records), len(self._again))
+
+    def propose(self) -> Proposal | None:
+        if self._again:
+            proposal = self._again.popleft()
+        elif len(self.records) + len(self._live) < self.trials:
+            proposal = Proposal(self._next, self._changes(self._next))
+            self._next += 1
+            self.folder.propose(proposal)
+        else:
+            return None
+        self._live[proposal.number] = Live(proposal, 0, None)
+        self._began_s[proposal.number] = time.monotonic()
+        return proposal
+
+    def reported(self, number: int, metrics: Mapping[str, Any]) -> None:
+        self._live[number] = self._live[number]._replace(epoch=int(metrics["epoch"]), score=metrics[SCORE])
+        self._tell()
+
+    def ended(self, proposal: Proposal, status: Status, why: str) -> None:
+        number, goal = proposal.number, self.space.goal
+        reports = self.folder.reports(number, goal)
+        best = max(reports, key=lambda report: goal.sign() * report[goal.metric], default=None)
+        record = TrialRecord(
+            number=number,
+            changes=plain(proposal.changes),  # type: ignore[arg-type]  # a mapping stays one
+            status=status,
+            score=None if best is None or status == "failed" else best[goal.metric],
+            best_epoch=int(best["epoch"]) if best else 0,
+            epochs=int(reports[-1]["epoch"]) if reports else 0,
+            scores={f"{report['epoch']:g}": report[goal.metric] for report in reports},
+            seed=self.run.seed,
+            duration_s=round(time.monotonic() - self._began_s[number], 1),
+            reason=why,
+        )
+        self.folder.end(record)
+        self.records.append(record)
+        del self._live[number]
+        self.study.tell(record)
+        self._tell()
+
+    def _changes(self, number: int) -> dict[str, Any]:
+        if number == BASELINE:
+            values = {path: value_at(self.run, path) for path in self.space.domains()}
+            return {**values, **self.space.fixed()}
+        return {**self.study.ask(number), **self.space.fixed()}
+
+    def _tell(self) -> None:
+        self.watch(Progress(self.records, list(self._live.values()), self.trials))
+
+
+def _found(folder: SearchFolder, model: str, run: Any, space: Space, life: _Life) -> Found:
+    """
+    Raises:
+        ConfigError: trials were cut off, or none measured anything.
+    """
+    if cut := folder.unfinished():
+        raise ConfigError(
+            f"{len(cut)} trials of {folder.name!r} were cut off: the same command goes on with them"
+        )
+    records = best_first(life.records, space.goal)
+    if not records or records[0].score is None:
+        reasons = sorted({record.reason for record in records})
+        raise ConfigError(f"no trial of {folder.name!r} measured {space.goal.metric}: {'; '.join(reasons)}")
+    curves = {record.number: folder.reports(record.number, space.goal) for record in records}
+    found = Found(folder.name, folder.folder, model, space, run, records, records[0], life.study, curves)
+    best = found.best
+    how = {
+        "search": found.name,
+        "trial": best.number,
+        "changes": best.changes,
+        f"validation {space.goal.metric}": best.score,
+        "trials": len(records),
+    }
+    write_run(found.best_file, model, found.best_run, how)
+    return found

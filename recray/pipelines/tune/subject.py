@@ -1,0 +1,148 @@
+"""What can be searched: a recipe's run, tried by its validation part and judged on its test part."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from recray.config import ConfigError
+from recray.launch.runs import Task
+from recray.pipelines.train import fit, fit_again, train
+from recray.pipelines.tune.run_files import named_run
+from recray.pipelines.tune.spaces import Goal
+from recray.recipes import RECIPES
+from recray.store import Store
+from recray.train.context import Context, LaunchConfig
+from recray.train.run import AnyRecipe, Measured, Run
+
+log = logging.getLogger(__name__)
+
+
+class Subject(Protocol):
+    """Something with settings to search, and how one setting of them fares."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def communicator(self) -> Literal["torch", "xgboost"]:
+        """What joins the workers of a trial."""
+
+    @property
+    def presets(self) -> list[str]: ...
+
+    def run(self, first: str) -> Any:
+        """The run that a preset, a data set, a file or a run file names.
+
+        Raises:
+            ConfigError, DataError: it is none of them.
+        """
+
+    def open(self, run: Any) -> None:
+        """Has the data prepared, before trials are.
+
+        Raises:
+            ConfigError, DataError: the run cannot be done.
+        """
+
+    def epochs(self, run: Any) -> int:
+        """Of a trial, at most; 1: it reports once, at its end."""
+
+    def task(self, goal: Goal) -> Task[Any]:
+        """A trial: reports the goal's metric, of the validation part alone."""
+
+    def finish(
+        self, run: Any, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
+    ) -> "Finished":
+        """Trained as ``where.run``, measured on the test part, and published where there is a store.
+
+        Args:
+            beside: files that the version carries, by name.
+        """
+
+
+class Finished(NamedTuple):
+    """A run that went all the way."""
+
+    measured: Measured
+    published: list[str]  # references of the versions
+
+
+@dataclass(frozen=True)
+class RecipeTrial:
+    """A recipe's work; what does not validate as it trains is measured once, at its end."""
+
+    recipe: AnyRecipe
+    goal: Goal
+
+    def __call__(self, run: Run, context: Context) -> None:
+        metric, reported = self.goal.metric, set[str]()
+
+        def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+            reported.update(metrics)
+            context.report(metrics, checkpoint)
+
+        data = self.recipe.open(run)
+        model = self.recipe.work(run, replace(context, report=report), data=data)
+        if metric in reported or (context.resume_from and self.recipe.loop(run)):
+            return
+        if not self.recipe.ranks_catalogue or self.recipe.loop(run):  # others may have learnt what validates
+            raise ConfigError(f"{self.recipe.name} reports no {metric!r} to go by, it has {sorted(reported)}")
+        found = self.recipe.measure(run, data, model, "validation").means()
+        context.report({"epoch": 1.0, metric: found[metric]}, None)
+
+
+@dataclass(frozen=True)
+class RecipeSubject:
+    """Anything that ``recray.recipes`` holds."""
+
+    recipe: AnyRecipe
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def communicator(self) -> Literal["torch", "xgboost"]:
+        return self.recipe.communicator
+
+    @property
+    def presets(self) -> list[str]:
+        return list(self.recipe.presets)
+
+    def run(self, first: str) -> Run:
+        return named_run(self.recipe, first)
+
+    def open(self, run: Run) -> None:
+        log.info("%s: %s", *self.recipe.facts(self.recipe.open(run))[::2])
+
+    def epochs(self, run: Run) -> int:
+        loop = self.recipe.loop(run)
+        return loop.last_epoch if loop else 1
+
+    def task(self, goal: Goal) -> Task[Any]:
+        return RecipeTrial(self.recipe, goal)
+
+    def finish(
+        self, run: Run, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
+    ) -> Finished:
+        if store is not None:
+            trained = train(self.recipe, run, where, store, beside=beside)
+            return Finished(trained.measured, [str(trained.bundle.reference)])
+        fitted = fit(self.recipe, run, where)
+        if self.recipe.learns_before_test(run):
+            fitted = fit_again(self.recipe, run, where, fitted, "before test")
+        return Finished(self.recipe.measure(run, fitted.data, fitted.model), [])
+
+
+def subject_of(model: str) -> Subject:
+    """
+    Raises:
+        ConfigError: nothing of that name can be trained.
+    """
+    return RecipeSubject(RECIPES[model])
+
+
+def seeded(run: Any, seed: int) -> Any:
+    return dataclasses.replace(run, seed=seed)

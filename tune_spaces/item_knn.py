@@ -1,0 +1,15 @@
+"""What to search for ItemKNN: dotted paths of its run."""
+
+from ray import tune
+
+from recray.pipelines.tune.spaces import Budget, Goal
+
+GOAL = Goal("ndcg@10", "max")
+BUDGET = Budget(trials=30)
+SPACE = {
+    "model.num_neighbors": tune.lograndint(10, 501),
+    "model.shrink": tune.uniform(0.0, 100.0),
+}
+IGNORED = {
+    "data.weights": "what a rating is worth is said by the data",
+}

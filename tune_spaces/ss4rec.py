@@ -1,0 +1,27 @@
+"""What to search for SS4Rec: dotted paths of its run."""
+
+from ray import tune
+
+from recray.pipelines.tune.spaces import Budget, Goal
+
+GOAL = Goal("ndcg@10", "max")
+BUDGET = Budget(trials=40, grace=3, mutable=("optim.lr", "optim.weight_decay", "model.dropout"))
+SPACE = {
+    "optim.lr": tune.loguniform(3e-4, 1e-2),
+    "optim.weight_decay": tune.loguniform(1e-4, 1e-1),
+    "model.dim": tune.choice([32, 64, 128]),
+    "model.num_blocks": tune.randint(1, 4),
+    "model.s5_states": tune.choice([16, 32, 64]),
+    "model.channels": tune.choice([64, 128]),
+    "model.dropout": tune.uniform(0.0, 0.6),
+    "model.interval": tune.choice(["log", "linear", "none"]),
+}
+IGNORED = {
+    "loop.batch_size": "the rate follows it",
+    "model.loss": "follows the size of the catalogue",
+    "model.side_features": "whether a new item must be known is not a matter of score",
+    "validation_users": "trials are compared on the same users",
+    "model.parts": "the halves are other models: s5 and mamba",
+    "model.time_unit_s": "counts for an interval alone, and log hardly minds it",
+    "model.max_items": "a scan forgets by itself what lies far back",
+}

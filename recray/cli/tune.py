@@ -34,6 +34,7 @@ from recray.pipelines.tune.trials import write_trials
 from recray.store import Store
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
+from recray.train.run import Run
 
 log = logging.getLogger(__name__)
 HELP = {"-h", "--help"}
@@ -49,7 +50,7 @@ PRESET is a preset, a data set, a file, or a run file, as the model's training j
 class Tune:
     """What is searched, where, and what becomes of the best."""
 
-    run: Any
+    run: Run
     search: SearchConfig = field(default_factory=SearchConfig)
     launch: LaunchConfig = field(default_factory=lambda: LaunchConfig(workers=1))
     """launch.run names the search (default: model and preset), launch.workers train each trial together."""
@@ -84,7 +85,7 @@ def _work(args: list[str], description: str | None) -> None:
     tune_and_judge(subject, space, _parse(subject.run(first), name, args[2:], description))
 
 
-def _parse(run: Any, name: str, args: Sequence[str], description: str | None) -> Tune:
+def _parse(run: Run, name: str, args: Sequence[str], description: str | None) -> Tune:
     """The run's settings stand without a prefix, as in the model's own job."""
     refuse_moved(args)
     flat: Any = tyro.conf.arg(name="")

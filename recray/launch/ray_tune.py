@@ -5,7 +5,6 @@ as a run of Ray Train. It goes on from its own last checkpoint, whoever was kill
 never read again.
 """
 
-import functools
 import logging
 import os
 import re
@@ -13,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import ray
 import ray.train.torch
@@ -40,6 +39,8 @@ R = TypeVar("R", bound=Config)
 SCORE = "searched"  # the goal's best so far, under one name for all models
 BASELINE = 0  # the trial that others are compared with: never stopped early
 REDUCTION = 3
+Result = dict[str, Any]
+Trainer: TypeAlias = ray.train.torch.TorchTrainer | ray.train.xgboost.XGBoostTrainer
 
 
 class Proposal(NamedTuple):
@@ -157,7 +158,7 @@ class _Asked(Searcher):  # type: ignore[misc]  # ray carries no types
         proposal = self.search.propose()
         return Searcher.FINISHED if proposal is None else proposal._asdict()
 
-    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None: ...
+    def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None: ...
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).touch()
@@ -171,17 +172,19 @@ class _Told(tune.Callback):  # type: ignore[misc]
     def __init__(self, search: Search, scheduler: TrialScheduler) -> None:
         self.search, self.scheduler = search, scheduler
 
-    def on_trial_result(self, iteration: int, trials: Any, trial: Trial, result: Any, **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: Result, **info: object
+    ) -> None:
         if SCORE in result:
             self.search.reported(trial.config["number"], result)
 
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         if trial.config["number"] in getattr(self.scheduler, "stopped", ()):
             self.search.ended(_proposal(trial), "stopped", "")
         elif trial.last_result.get("done"):
             self.search.ended(_proposal(trial), "finished", "")
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Trial, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         self.search.ended(_proposal(trial), "failed", _reason(trial))
 
 
@@ -199,16 +202,17 @@ def _reason(trial: Trial) -> str:
 class _Asha(ASHAScheduler):  # type: ignore[misc]
     """Asynchronous successive halving (https://arxiv.org/abs/1810.05934), which spares the baseline."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         super().__init__(**options)
         self.stopped: set[int] = set()
 
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> Any:
-        decision, number = super().on_trial_result(tune_controller, trial, result), trial.config["number"]
+    def on_trial_result(self, tune_controller: object, trial: Trial, result: Result) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        number, going_on = trial.config["number"], str(TrialScheduler.CONTINUE)
         if decision != TrialScheduler.STOP or result["epoch"] >= self._max_t:
-            return TrialScheduler.CONTINUE  # at its last epoch a trial ends by itself
+            return going_on  # at its last epoch a trial ends by itself
         if number == BASELINE:
-            return TrialScheduler.CONTINUE
+            return going_on
         self.stopped.add(number)
         return decision
 
@@ -281,19 +285,20 @@ def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: s
         task(run, replace(context, report=report))
 
     class Tell(TuneReportCallback):  # type: ignore[misc]
-        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        def after_report(self, run_context: object, metrics: list[Result], checkpoint: object) -> None:
             if SCORE in metrics[0]:
                 super().after_report(run_context, metrics, None)
 
-    def trainer(kind: Any, worker: Any, *, run_config: Any, **options: Any) -> Any:
-        return kind(worker, run_config=replace(run_config, callbacks=[Tell()]), **options)
+    def trainer(worker: object, *, run_config: ray.train.RunConfig, **options: object) -> Trainer:
+        made: Trainer = kind(worker, run_config=replace(run_config, callbacks=[Tell()]), **options)
+        return made
 
     if plan.communicator == "xgboost":
         kind, backend = ray.train.xgboost.XGBoostTrainer, {}
     else:
         config = ray.train.torch.TorchConfig(backend="nccl" if launch.gpu else "gloo")
         kind, backend = ray.train.torch.TorchTrainer, {"torch_config": config}
-    ray_train._run(functools.partial(trainer, kind), backend, told, run, launch, name)
+    ray_train._run(trainer, backend, told, run, launch, name)
 
 
 def _scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:

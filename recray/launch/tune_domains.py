@@ -34,7 +34,7 @@ class Choice:
 
     values: tuple[Any, ...]
 
-    def labels(self) -> list[Any]:
+    def labels(self) -> list[str | int | float | None]:
         """The values as they stand on an axis; those with parts as text."""
         return [label(value) for value in self.values]
 
@@ -45,7 +45,7 @@ class Choice:
 Range = Numbers | Choice
 
 
-def label(value: object) -> Any:
+def label(value: object) -> str | int | float | None:
     """A value that can be told from others and written: itself, or its JSON."""
     return value if isinstance(value, str | int | float | None) else json.dumps(value)
 

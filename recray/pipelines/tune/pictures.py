@@ -4,8 +4,9 @@ Learning curves of all trials, parallel coordinates, importances, and the expect
 """
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optuna
@@ -15,8 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
+from recray.arrays import Float64s
 from recray.launch.tune_domains import Choice, Numbers
 from recray.pipelines.tune.expected import by_trial, expected_best, running_best
+from recray.pipelines.tune.records import TrialRecord
 from recray.pipelines.tune.search import Found
 
 BEST, OTHER, STOPPED, BASE = "#c1121f", "#1d3557", "#9ab8d8", "#2a9d8f"
@@ -128,16 +131,18 @@ def _parallel(found: Found) -> Figure:
     return figure
 
 
-def _place(found: Found, path: str, records: Any) -> Any:
+def _place(found: Found, path: str, records: Sequence[TrialRecord]) -> Float64s:
     """Where each trial's value stands on its axis, 0 to 1; what lies outside the space at its edge."""
-    domain, values = found.space.ranges()[path], [record.changes.get(path) for record in records]
+    domain, values = found.space.ranges()[path], [record.changes[path] for record in records]
     if isinstance(domain, Choice):
         labels = [_text(value) for value in domain.values]
         last = max(1, len(labels) - 1)
         return np.array([labels.index(_text(v)) / last if _text(v) in labels else 0.0 for v in values])
-    scale = np.log if domain.log else np.asarray
-    low, high = float(scale(domain.low)), float(scale(domain.high))
-    return np.clip([(float(scale(max(v, 1e-30))) - low) / (high - low) for v in values], 0, 1)
+    places_R, ends = np.asarray(values, np.float64), np.array([domain.low, domain.high])
+    if domain.log:
+        places_R, ends = np.log(np.maximum(places_R, domain.low)), np.log(ends)
+    clipped_R: Float64s = np.clip((places_R - ends[0]) / (ends[1] - ends[0]), 0, 1)
+    return clipped_R
 
 
 def _ticks(found: Found, path: str) -> list[tuple[float, str]]:
@@ -186,7 +191,7 @@ def _page(found: Found) -> str:
     return f"<!doctype html><html><head>{head}</head><body><h1>{name}</h1>{''.join(parts)}</body></html>\n"
 
 
-def _curves_page(found: Found) -> Any:
+def _curves_page(found: Found) -> go.Figure:
     figure, metric = go.Figure(), found.space.goal.metric
     for record in reversed(found.records):
         run = found.curves[record.number]
@@ -203,7 +208,7 @@ def _curves_page(found: Found) -> Any:
     return figure.update_layout(xaxis_title="epoch", yaxis_title=f"validation {metric}")
 
 
-def _expected_page(found: Found) -> Any:
+def _expected_page(found: Found) -> go.Figure:
     goal = found.space.goal
     in_order = by_trial(sorted(found.records, key=lambda record: record.number), goal)
     expected, n = expected_best(in_order, goal), list(range(1, len(in_order) + 1))

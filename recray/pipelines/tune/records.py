@@ -123,12 +123,13 @@ def best_first(records: list[TrialRecord], goal: Goal) -> list[TrialRecord]:
     return sorted(records, key=lambda r: (math.inf if r.score is None else -goal.sign() * r.score, r.number))
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any] | None:
     """What a file says; None where it is not there or was cut off."""
     try:
-        return json.loads(path.read_text())
+        said = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
+    return said if isinstance(said, dict) else None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -59,4 +59,5 @@ def named_run(recipe: AnyRecipe, first: str) -> Run:
         some = next(iter(presets.values()))[1]
         found: Run = read_run(Path(first), recipe.name, type(some))
         return found
-    return run_for(recipe, first)
+    run: Run = run_for(recipe, first)
+    return run

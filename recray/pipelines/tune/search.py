@@ -17,6 +17,7 @@ from recray.pipelines.tune.spaces import Method, Space
 from recray.pipelines.tune.study import Study, study_of
 from recray.pipelines.tune.subject import Subject
 from recray.train.context import LaunchConfig
+from recray.train.run import Run
 from recray.typed_values import plain
 
 log = logging.getLogger(__name__)
@@ -70,14 +71,14 @@ class Found(NamedTuple):
     folder: Path
     model: str
     space: Space
-    run: Any  # that it started from
+    run: Run  # that it started from
     records: list[TrialRecord]  # best first
     best: TrialRecord
     study: Study
     curves: dict[int, list[dict[str, float]]]  # trial -> its reports, one an epoch
 
     @property
-    def best_run(self) -> Any:
+    def best_run(self) -> Run:
         return override(self.run, self.best.changes)
 
     @property
@@ -88,7 +89,7 @@ class Found(NamedTuple):
 
 def search(
     subject: Subject,
-    run: Any,
+    run: Run,
     space: Space,
     config: SearchConfig,
     launch: LaunchConfig,
@@ -162,7 +163,7 @@ class _Life:
     def __init__(
         self,
         folder: SearchFolder,
-        run: Any,
+        run: Run,
         space: Space,
         method: Method,
         trials: int,
@@ -227,7 +228,7 @@ class _Life:
         self.watch(Progress(self.records, list(self._live.values()), self.trials))
 
 
-def _found(folder: SearchFolder, model: str, run: Any, space: Space, life: _Life) -> Found:
+def _found(folder: SearchFolder, model: str, run: Run, space: Space, life: _Life) -> Found:
     """
     Raises:
         ConfigError: trials were cut off, or none measured anything.

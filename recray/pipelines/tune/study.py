@@ -95,10 +95,11 @@ class Study:
             return value in distribution.choices
         return isinstance(value, int | float) and distribution._contains(value)
 
-    def _value(self, path: str, found: object) -> Any:
+    def _value(self, path: str, found: object) -> object:
         domain = self.ranges[path]
         if isinstance(domain, Choice):
-            return domain.values[domain.labels().index(found)]
+            by_label = dict(zip(domain.labels(), domain.values, strict=True))
+            return by_label[found]  # type: ignore[index]  # Optuna gives back one of the labels
         return found
 
 

@@ -1,12 +1,11 @@
 """What can be searched: a recipe's run, tried by its validation part and judged on its test part."""
 
-import dataclasses
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from recray.config import ConfigError
+from recray.config import ConfigError, override
 from recray.launch.runs import Task
 from recray.pipelines.train import fit, fit_again, train
 from recray.pipelines.tune.run_files import named_run
@@ -32,28 +31,28 @@ class Subject(Protocol):
     @property
     def presets(self) -> list[str]: ...
 
-    def run(self, first: str) -> Any:
+    def run(self, first: str) -> Run:
         """The run that a preset, a data set, a file or a run file names.
 
         Raises:
             ConfigError, DataError: it is none of them.
         """
 
-    def open(self, run: Any) -> None:
+    def open(self, run: Run) -> None:
         """Has the data prepared, before trials are.
 
         Raises:
             ConfigError, DataError: the run cannot be done.
         """
 
-    def epochs(self, run: Any) -> int:
+    def epochs(self, run: Run) -> int:
         """Of a trial, at most; 1: it reports once, at its end."""
 
     def task(self, goal: Goal) -> Task[Any]:
         """A trial: reports the goal's metric, of the validation part alone."""
 
     def finish(
-        self, run: Any, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
+        self, run: Run, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
     ) -> "Finished":
         """Trained as ``where.run``, measured on the test part, and published where there is a store.
 
@@ -144,5 +143,5 @@ def subject_of(model: str) -> Subject:
     return RecipeSubject(RECIPES[model])
 
 
-def seeded(run: Any, seed: int) -> Any:
-    return dataclasses.replace(run, seed=seed)
+def seeded(run: Run, seed: int) -> Run:
+    return override(run, {"seed": seed})

@@ -4,7 +4,7 @@ from ray import tune
 
 from recray.pipelines.tune.spaces import Budget, Goal
 
-GOAL = Goal("ndcg@10", "max")
+GOAL = Goal("validation ndcg@10", "max")
 BUDGET = Budget(trials=40)
 SPACE = {
     "holdout": 0.2,

@@ -24,13 +24,15 @@ from recray.cli.show import console
 from recray.config import ConfigError
 from recray.eval.bootstrap import Interval
 from recray.launch.tune_domains import label
+from recray.pipelines.tune.application import ApplicationSubject, TwoStageRun
 from recray.pipelines.tune.judged import Judged, judge
 from recray.pipelines.tune.pictures import draw
 from recray.pipelines.tune.records import TrialRecord, best_first
 from recray.pipelines.tune.search import Found, Progress, SearchConfig, search
 from recray.pipelines.tune.spaces import Goal, Space, open_space, spaces
-from recray.pipelines.tune.subject import Subject, subject_of
+from recray.pipelines.tune.subject import RecipeSubject, Subject
 from recray.pipelines.tune.trials import write_trials
+from recray.recipes import RECIPES
 from recray.store import Store
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
@@ -75,7 +77,7 @@ def _work(args: list[str], description: str | None) -> None:
     if model in HELP or not model:
         print(f"{description}\n{USAGE}\nmodels with a space: {', '.join(spaces())}")
         return
-    space, subject = open_space(model), subject_of(model)
+    space, subject = open_space(model), _subject(model)
     if first in HELP or (first and HELP & set(args)):
         run = subject.run(first if first in subject.presets else subject.presets[0])
         _parse(run, "", ["--help"], f"{description}\n{USAGE}\n\n{_told(space)}")
@@ -97,7 +99,7 @@ def _parse(run: Run, name: str, args: Sequence[str], description: str | None) ->
     return found
 
 
-def tune_and_judge(subject: Subject, space: Space, job: Tune) -> None:
+def tune_and_judge(subject: Subject[Any], space: Space, job: Tune) -> None:
     print(_told(space))
     found = search(subject, job.run, space, job.search, job.launch, watch=Watch(space.goal))
     table = write_trials(found.folder / "trials.parquet", found)
@@ -106,8 +108,7 @@ def tune_and_judge(subject: Subject, space: Space, job: Tune) -> None:
     print(f"drawn: {', '.join(path.name for path in [table, *pictures])} in {found.folder}")
     best = found.best
     print(
-        f"best: trial {best.number}, validation {space.goal.metric} {best.score:.4f} in epoch "
-        f"{best.best_epoch}; {best.changes}"
+        f"best: trial {best.number}, {space.goal} {best.score:.4f} in epoch {best.best_epoch}; {best.changes}"
     )
     if job.seeds or job.publish:
         outcome = judge(subject, found, job.launch, job.seeds, Store() if job.publish else None)
@@ -115,18 +116,30 @@ def tune_and_judge(subject: Subject, space: Space, job: Tune) -> None:
             show_judged(outcome.judged, found.name)
         for reference in outcome.published:
             print(f"published {reference}")
-    print(f"train the best with: {shlex.join([*_job(subject.name), str(found.best_file)])}")
+    print(_advice(subject.name, found))
 
 
-def _job(model: str) -> list[str]:
-    """The model's own training job, or the one that trains them all."""
-    own = f"train_{model}.py"
-    found = Path(sys.argv[0]).with_name(own).is_file()
-    return ["python", f"jobs/{own}"] if found else ["python", "jobs/train.py", model]
+def _subject(model: str) -> Subject[Any]:
+    if model == ApplicationSubject.name:
+        return ApplicationSubject()
+    return RecipeSubject(RECIPES[model])
+
+
+def _advice(model: str, found: Found) -> str:
+    """How the best is trained again."""
+    run, file = found.best_run, str(found.best_file)
+    if isinstance(run, TwoStageRun):
+        rules = " ".join(f"--service.{name} {value}" for name, value in run.stages.changed().items())
+        lines = [f"serve the best with: {rules}"] if rules else []
+        again = shlex.join(["python", "jobs/tune.py", model, file, "--search.trials", "1"])
+        return "\n".join([*lines, f"train the best with: {again}"])
+    own = Path(sys.argv[0]).with_name(f"train_{model}.py")
+    job = [f"jobs/{own.name}"] if own.is_file() else ["jobs/train.py", model]
+    return f"train the best with: {shlex.join(['python', *job, file])}"
 
 
 def _told(space: Space) -> str:
-    lines = [f"searched, by validation {space.goal.metric} ({space.goal.mode}):"]
+    lines = [f"searched, by {space.goal} ({space.goal.mode}):"]
     lines += [f"  {path}: {words}" for path, words in space.words().items()]
     if space.ignored:
         lines += ["left as they are:", *(f"  {path}: {why}" for path, why in space.ignored.items())]
@@ -149,7 +162,7 @@ class Watch:
 
 def progress_table(progress: Progress, goal: Goal) -> Table:
     """What is going on, then the best that ended; as wide as it is allowed to be and no wider."""
-    grid = _grid(f"{len(progress.records)} of {progress.trials} trials ended", goal)
+    grid = _grid(f"{len(progress.records)} of {progress.trials} trials ended", goal, cut=True)
     for live in sorted(progress.running, key=lambda one: one.proposal.number):
         score = "" if live.score is None else f"{live.score:.4f}"
         grid.add_row(
@@ -162,17 +175,17 @@ def progress_table(progress: Progress, goal: Goal) -> Table:
 
 def show_trials(found: Found) -> None:
     """All trials, best first."""
-    grid = _grid(f"{len(found.records)} trials of {found.name}, best first", found.space.goal)
+    grid = _grid(f"{len(found.records)} trials of {found.name}, best first", found.space.goal, cut=False)
     for record in found.records:
         grid.add_row(*_cells(record))
     console().print(grid)
 
 
-def _grid(title: str, goal: Goal) -> Table:
+def _grid(title: str, goal: Goal, *, cut: bool) -> Table:
     grid = Table(title=title, title_justify="left")
     for column in ("trial", "status", "epochs", goal.metric):
         grid.add_column(column, no_wrap=True)
-    grid.add_column("settings, or why it failed", overflow="fold")
+    grid.add_column("settings, or why it failed", no_wrap=cut, overflow="ellipsis" if cut else "fold")
     return grid
 
 

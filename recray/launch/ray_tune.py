@@ -39,6 +39,7 @@ R = TypeVar("R", bound=Config)
 SCORE = "searched"  # the goal's best so far, under one name for all models
 BASELINE = 0  # the trial that others are compared with: never stopped early
 REDUCTION = 3
+REFUSED = "refused.txt"  # why a trial cannot be, in its folder; Ray Train writes it too
 Result = dict[str, Any]
 Trainer: TypeAlias = ray.train.torch.TorchTrainer | ray.train.xgboost.XGBoostTrainer
 
@@ -99,7 +100,12 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
     shutil.rmtree(scratch, ignore_errors=True)
     scheduler = _scheduler(plan)
     trainable = tune.with_parameters(_trial, task=task, run=run, launch=launch, plan=plan, name=name)
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is no way for a trial to end well
+    # Ctrl-C is no way for a trial to end well; what is printed is up to whoever searches.
+    os.environ |= {
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
     tune.Tuner(
         tune.with_resources(trainable, _resources(launch, plan)),
         tune_config=tune.TuneConfig(
@@ -109,13 +115,14 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
             search_alg=_Asked(search),
             scheduler=scheduler,
             max_concurrent_trials=room,
+            reuse_actors=True,  # a process that has imported everything is worth seconds to the next trial
             trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[_Told(search, scheduler)],
+            callbacks=[_Told(search, scheduler, name)],
             failure_config=tune.FailureConfig(max_failures=launch.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
         ),
@@ -169,8 +176,8 @@ class _Asked(Searcher):  # type: ignore[misc]  # ray carries no types
 class _Told(tune.Callback):  # type: ignore[misc]
     """What Tune hears, handed on. A trial that was merely cut off with its driver has not ended."""
 
-    def __init__(self, search: Search, scheduler: TrialScheduler) -> None:
-        self.search, self.scheduler = search, scheduler
+    def __init__(self, search: Search, scheduler: TrialScheduler, name: str) -> None:
+        self.search, self.scheduler, self.name = search, scheduler, name
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Result, **info: object
@@ -179,7 +186,10 @@ class _Told(tune.Callback):  # type: ignore[misc]
             self.search.reported(trial.config["number"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        if trial.config["number"] in getattr(self.scheduler, "stopped", ()):
+        refused = trial_folder(self.name, trial.config["number"]) / REFUSED
+        if refused.exists():
+            self.search.ended(_proposal(trial), "failed", refused.read_text())
+        elif trial.config["number"] in getattr(self.scheduler, "stopped", ()):
             self.search.ended(_proposal(trial), "stopped", "")
         elif trial.last_result.get("done"):
             self.search.ended(_proposal(trial), "finished", "")
@@ -233,13 +243,15 @@ def _scheduler(plan: Plan) -> TrialScheduler:
 def _trial(
     config: dict[str, Any], *, task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str
 ) -> None:
-    """One trial. A process that lost its driver may still be writing: the lock lets it end first."""
+    """One trial. A process that lost its driver may still be writing: the lock lets it end first.
+
+    What a setting does not allow is noted and ends the trial: Tune would try again after an error.
+    """
     setup_logging(logging.WARNING)
     number = config["number"]
-    refused = trial_folder(name, number) / "refused.txt"
-    if refused.exists():  # Tune tries again after any error, but this one would only come back
-        raise ConfigError(refused.read_text())
+    refused = trial_folder(name, number) / REFUSED
     with locked(refused.with_name(".lock")):
+        refused.unlink(missing_ok=True)
         try:
             changed = override(run, config["changes"])
             if launch.workers == 1:
@@ -248,7 +260,6 @@ def _trial(
                 _on_workers(task, changed, launch, plan, trial_name(name, number))
         except (ConfigError, DataError) as error:
             write_whole(refused, str(error).encode())
-            raise
 
 
 def _alone(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:

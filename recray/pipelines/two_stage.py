@@ -77,16 +77,8 @@ def measure_served(
     if bundles.ranker and target == "validation":
         raise ConfigError(f"{bundles.ranker.reference} learned from the validation part: measure on test")
     opened = OpenedVersion(bundles.measured, LogUntil)
-    first, others = open_retrieval(config, opened), open_ranking(config, opened)
     examples, card = eval_examples(dataset, split, target)
-    found, shown = [], []
-    for query in _queries(examples.queries, max(ks)):
-        if isinstance(ending := opened.event_log, LogUntil):
-            ending.end = query.time
-        query = replace(query, time=query.time + age_s, context=context or {})
-        state = first(RequestState(query, StageClock()))
-        found.append(state.item_ids_S[: query.k])
-        shown.append(run(others, state).item_ids_S)
+    found, shown = lists_of(config, opened, examples.queries, max(ks), age_s=age_s, context=context)
     counts_I, what = item_counts(dataset, split.train_N), _served(bundles, config)
     if age_s:
         what += f", asked {as_words(age_s)} later"
@@ -99,6 +91,32 @@ def measure_served(
         return replace(found, per_query=found.per_query | unlike)
 
     return ServedResult(evaluated(found, f"first stage of {what}"), evaluated(shown, what), shown)
+
+
+def lists_of(
+    config: StagesConfig,
+    opened: OpenedVersion,
+    queries: QueryBatch,
+    k: int,
+    *,
+    age_s: int = 0,
+    context: Context | None = None,
+) -> tuple[list[Int64s], list[Int64s]]:
+    """What the first stage finds for each query, and what is shown, best first.
+
+    Args:
+        opened: told ``LogUntil``, so that its log ends where each query's history does.
+    """
+    first, others = open_retrieval(config, opened), open_ranking(config, opened)
+    found, shown = [], []
+    for query in _queries(queries, k):
+        if isinstance(ending := opened.event_log, LogUntil):
+            ending.end = query.time
+        query = replace(query, time=query.time + age_s, context=context or {})
+        state = first(RequestState(query, StageClock()))
+        found.append(state.item_ids_S[: query.k])
+        shown.append(run(others, state).item_ids_S)
+    return found, shown
 
 
 def _queries(queries: QueryBatch, k: int) -> Iterator[Query]:

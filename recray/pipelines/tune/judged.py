@@ -22,6 +22,7 @@ from recray.train.run import Measured
 from recray.typed_values import plain
 
 NAN = float("nan")
+PUBLISHED = "published.json"
 RECORD = "search.json"  # in a published version: the search behind it
 
 
@@ -46,23 +47,29 @@ class Outcome(NamedTuple):
     published: list[str]  # references of the versions
 
 
-def judge(subject: Subject, found: Found, where: LaunchConfig, seeds: int, store: Store | None) -> Outcome:
+def judge(
+    subject: Subject[Any], found: Found, where: LaunchConfig, seeds: int, store: Store | None
+) -> Outcome:
     """Trains, measures and publishes; what was trained before under its name is taken up again.
 
     Args:
         seeds: from the run's own on; 0: neither is measured, and the winner is trained once if published.
-        store: where the winner of the first seed goes; None: nowhere.
+        store: where the winner of the first seed goes, unless it is there already; None: nowhere.
     """
     first, best_name = found.run.seed, f"trial-{found.best.number:04d}"
+    published = _published(found)
+    store = None if published else store
     beside = {RECORD: json.dumps(record_of(found), indent=1).encode()}
     best: list[Measured] = []
-    published: list[str] = []
     for seed in range(first, first + max(seeds, int(store is not None))):
         place = replace(where, run=f"{found.name}-{best_name}-seed-{seed}")
         into = store if seed == first else None
         finished = subject.finish(seeded(found.best_run, seed), place, into, beside)
         best.append(finished.measured)
         published += finished.published
+        if finished.published:
+            said = {"trial": found.best.number, "versions": published}
+            write_whole(found.folder / PUBLISHED, json.dumps(said).encode())
     if not seeds:
         return Outcome(None, published)
     preset = best
@@ -74,6 +81,15 @@ def judge(subject: Subject, found: Found, where: LaunchConfig, seeds: int, store
     judged = compared(best, preset)
     write_whole(found.folder / "test.json", json.dumps(plain(_asdict(judged)), indent=1).encode())
     return Outcome(judged, published)
+
+
+def _published(found: Found) -> list[str]:
+    """The versions that an earlier start of this search made of the same winner."""
+    try:
+        said = json.loads((found.folder / PUBLISHED).read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return list(said["versions"]) if said["trial"] == found.best.number else []
 
 
 def record_of(found: Found) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _curves(found: Found) -> Figure:
         width = 2 if look.name in ("best", "preset") else 0.8
         axes.plot(epochs, values, color=look.color, linewidth=width, marker=marker, markersize=4, label=label)
     axes.set_xlabel("epoch", fontsize=9)
-    axes.set_ylabel(f"validation {metric}", fontsize=9)
+    axes.set_ylabel(str(found.space.goal), fontsize=9)
     axes.legend(fontsize=8)
     return figure
 
@@ -96,7 +96,7 @@ def _expected(found: Found) -> Figure:
     axes.plot(n_N, expected.best_N, color=OTHER, label="expected best of n (Dodge et al. 2019)")
     axes.step(n_N, running_best(in_order, goal), where="post", color=BEST, label="found, in this order")
     axes.set_xlabel("trials", fontsize=9)
-    axes.set_ylabel(f"validation {goal.metric}", fontsize=9)
+    axes.set_ylabel(str(goal), fontsize=9)
     axes.legend(fontsize=8)
     return figure
 
@@ -205,7 +205,7 @@ def _curves_page(found: Found) -> go.Figure:
             name=f"trial {record.number}, {look.name}",
             hovertemplate=f"trial {record.number}, {record.status}<br>epoch %{{x}}: %{{y:.4f}}<br>{told}",
         )
-    return figure.update_layout(xaxis_title="epoch", yaxis_title=f"validation {metric}")
+    return figure.update_layout(xaxis_title="epoch", yaxis_title=str(found.space.goal))
 
 
 def _expected_page(found: Found) -> go.Figure:
@@ -220,4 +220,4 @@ def _expected_page(found: Found) -> go.Figure:
     )
     found_so_far = running_best(in_order, goal)
     figure.add_scatter(x=n, y=found_so_far, line={"color": BEST, "shape": "hv"}, name="found, in this order")
-    return figure.update_layout(xaxis_title="trials", yaxis_title=f"validation {goal.metric}")
+    return figure.update_layout(xaxis_title="trials", yaxis_title=str(goal))

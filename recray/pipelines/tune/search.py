@@ -88,7 +88,7 @@ class Found(NamedTuple):
 
 
 def search(
-    subject: Subject,
+    subject: Subject[Any],
     run: Run,
     space: Space,
     config: SearchConfig,
@@ -248,7 +248,7 @@ def _found(folder: SearchFolder, model: str, run: Run, space: Space, life: _Life
         "search": found.name,
         "trial": best.number,
         "changes": best.changes,
-        f"validation {space.goal.metric}": best.score,
+        str(space.goal): best.score,
         "trials": len(records),
     }
     write_run(found.best_file, model, found.best_run, how)

@@ -23,6 +23,9 @@ class Goal(NamedTuple):
     metric: str
     mode: Literal["max", "min"] = "max"
 
+    def __str__(self) -> str:
+        return f"validation {self.metric.removeprefix('validation ')}"
+
     def sign(self) -> float:
         """What a value is multiplied by so that more is better."""
         return 1.0 if self.mode == "max" else -1.0

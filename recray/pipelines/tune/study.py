@@ -85,9 +85,7 @@ class Study:
             return RandomSampler(seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(
-                seed=seed, multivariate=True, constant_liar=True, warn_independent_sampling=False
-            )
+            return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
     def _contains(self, path: str, value: object) -> bool:
         distribution = self.distributions[path]

@@ -3,14 +3,13 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from recray.config import ConfigError, override
 from recray.launch.runs import Task
 from recray.pipelines.train import fit, fit_again, train
 from recray.pipelines.tune.run_files import named_run
 from recray.pipelines.tune.spaces import Goal
-from recray.recipes import RECIPES
 from recray.store import Store
 from recray.train.context import Context, LaunchConfig
 from recray.train.run import AnyRecipe, Measured, Run
@@ -18,7 +17,10 @@ from recray.train.run import AnyRecipe, Measured, Run
 log = logging.getLogger(__name__)
 
 
-class Subject(Protocol):
+R = TypeVar("R", bound=Run)
+
+
+class Subject(Protocol[R]):
     """Something with settings to search, and how one setting of them fares."""
 
     @property
@@ -31,28 +33,28 @@ class Subject(Protocol):
     @property
     def presets(self) -> list[str]: ...
 
-    def run(self, first: str) -> Run:
+    def run(self, first: str) -> R:
         """The run that a preset, a data set, a file or a run file names.
 
         Raises:
             ConfigError, DataError: it is none of them.
         """
 
-    def open(self, run: Run) -> None:
+    def open(self, run: R) -> None:
         """Has the data prepared, before trials are.
 
         Raises:
             ConfigError, DataError: the run cannot be done.
         """
 
-    def epochs(self, run: Run) -> int:
+    def epochs(self, run: R) -> int:
         """Of a trial, at most; 1: it reports once, at its end."""
 
-    def task(self, goal: Goal) -> Task[Any]:
+    def task(self, goal: Goal) -> Task[R]:
         """A trial: reports the goal's metric, of the validation part alone."""
 
     def finish(
-        self, run: Run, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
+        self, run: R, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
     ) -> "Finished":
         """Trained as ``where.run``, measured on the test part, and published where there is a store.
 
@@ -135,13 +137,5 @@ class RecipeSubject:
         return Finished(self.recipe.measure(run, fitted.data, fitted.model), [])
 
 
-def subject_of(model: str) -> Subject:
-    """
-    Raises:
-        ConfigError: nothing of that name can be trained.
-    """
-    return RecipeSubject(RECIPES[model])
-
-
-def seeded(run: Run, seed: int) -> Run:
+def seeded(run: R, seed: int) -> R:
     return override(run, {"seed": seed})

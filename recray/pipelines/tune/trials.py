@@ -14,7 +14,7 @@ def write_trials(path: Path, found: Found) -> Path:
         {
             "trial": record.number,
             "status": record.status,
-            f"validation {found.space.goal.metric}": record.score,
+            str(found.space.goal): record.score,
             "best_epoch": record.best_epoch,
             "epochs": record.epochs,
             "duration_s": record.duration_s,

@@ -15,7 +15,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-unit coverage format cluster-local cluster-stop golden gates gpu-check torchrec bench clean
+.PHONY: help setup demo tune-demo serve test test-unit coverage format cluster-local cluster-stop golden gates gpu-check torchrec bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -40,6 +40,9 @@ setup: .venv/installed ## install recray and its tools into .venv
 
 demo: setup ## the whole loop on one data set: make demo, make demo DATASET=ml-100k
 	python jobs/demo.py $(DATASET) --port $(PORT)
+
+tune-demo: setup ## search two towers on ml-100k, 12 trials: less than 10 minutes on two cores
+	python jobs/tune.py two_tower ml-100k --trials 12 --loop.epochs 20 --seeds 2 --launch.run tune-demo
 
 serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml-100k
 	python jobs/serve.py $(DATASET) --port $(PORT)

@@ -40,7 +40,7 @@ from recray.train.run import Run
 
 log = logging.getLogger(__name__)
 HELP = {"-h", "--help"}
-LINE_EVERY_S = 15.0
+LINE_EVERY_S, STILL_EVERY_S = 15.0, 60.0  # between two tables: when a trial ended, when none did
 LISTED = ("ndcg", "hit", "mrr", "auc", "logloss", "normalised_entropy")  # of many, where there are any
 SHOWN = 8  # trials that a table of progress has room for
 USAGE = """usage: tune.py MODEL PRESET [OPTIONS]
@@ -131,7 +131,7 @@ def _advice(model: str, found: Found) -> str:
     if isinstance(run, TwoStageRun):
         rules = " ".join(f"--service.{name} {value}" for name, value in run.stages.changed().items())
         lines = [f"serve the best with: {rules}"] if rules else []
-        again = shlex.join(["python", "jobs/tune.py", model, file, "--search.trials", "1"])
+        again = shlex.join(["python", "jobs/tune.py", model, file, "--trials", "1"])
         return "\n".join([*lines, f"train the best with: {again}"])
     own = Path(sys.argv[0]).with_name(f"train_{model}.py")
     job = [f"jobs/{own.name}"] if own.is_file() else ["jobs/train.py", model]
@@ -147,15 +147,16 @@ def _told(space: Space) -> str:
 
 
 class Watch:
-    """Prints where a search is: a table whenever a trial ended and some time has passed, or all have."""
+    """Prints where a search is: a table every while, sooner where a trial ended."""
 
     def __init__(self, goal: Goal) -> None:
-        self.goal, self._ended, self._last_s = goal, -1, 0.0
+        self.goal, self._ended, self._last_s = goal, 0, time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
         ended = len(progress.records)
-        is_news = ended != self._ended and ended
-        if is_news and (time.monotonic() - self._last_s > LINE_EVERY_S or ended == progress.trials):
+        waited_s = time.monotonic() - self._last_s
+        is_news = ended != self._ended and (waited_s > LINE_EVERY_S or ended == progress.trials)
+        if is_news or waited_s > STILL_EVERY_S:
             self._ended, self._last_s = ended, time.monotonic()
             console().print(progress_table(progress, self.goal))
 
@@ -184,7 +185,9 @@ def show_trials(found: Found) -> None:
 def _grid(title: str, goal: Goal, *, cut: bool) -> Table:
     grid = Table(title=title, title_justify="left")
     for column in ("trial", "status", "epochs", goal.metric):
-        grid.add_column(column, no_wrap=True)
+        grid.add_column(
+            column, no_wrap=True, min_width=len(column) if column != "status" else len("finished")
+        )
     grid.add_column("settings, or why it failed", no_wrap=cut, overflow="ellipsis" if cut else "fold")
     return grid
 

@@ -46,7 +46,7 @@ def searched(model: str, events: Path, name: str, space: Space | None = None, **
     path = "retriever.loop.epochs" if model == "two_stage" else "loop.epochs"
     changes = {} if model in ("gbdt_ranker", "item_knn") else {path: 2}
     launch = LaunchConfig(workers=1, run=name)
-    settings = SearchConfig(**{"trials": 2, **config})
+    settings = SearchConfig(**{"trials": 2, "concurrent": 1, **config})
     return search(subject, override(run, changes), space or open_space(model), settings, launch)
 
 

@@ -43,9 +43,9 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for name in ("trials", "grace", "concurrent"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"search.{name} must not be negative, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.gpu_share <= 1:
-            raise ConfigError(f"search.gpu_share must be above 0 and at most 1, got {self.gpu_share}")
+            raise ConfigError(f"gpu_share must be above 0 and at most 1, got {self.gpu_share}")
 
 
 class Live(NamedTuple):

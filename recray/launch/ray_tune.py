@@ -39,6 +39,7 @@ R = TypeVar("R", bound=Config)
 SCORE = "searched"  # the goal's best so far, under one name for all models
 BASELINE = 0  # the trial that others are compared with: never stopped early
 REDUCTION = 3
+TRIAL = "trial"  # where a trial's config holds its proposal
 REFUSED = "refused.txt"  # why a trial cannot be, in its folder; Ray Train writes it too
 Result = dict[str, Any]
 Trainer: TypeAlias = ray.train.torch.TorchTrainer | ray.train.xgboost.XGBoostTrainer
@@ -99,6 +100,12 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
     scratch = paths.runs_dir() / name / "ray"  # Tune's own state, of this start alone
     shutil.rmtree(scratch, ignore_errors=True)
     scheduler = _scheduler(plan)
+    if plan.mutations:  # takes no searcher: the whole population is proposed at once
+        population = [proposal._asdict() for proposal in iter(search.propose, None)]
+        proposed: Result = {"param_space": {TRIAL: tune.grid_search(population)}}
+        asked: Result = {"num_samples": 1}
+    else:
+        proposed, asked = {}, {"num_samples": plan.trials, "search_alg": _Asked(search)}
     trainable = tune.with_parameters(_trial, task=task, run=run, launch=launch, plan=plan, name=name)
     # Ctrl-C is no way for a trial to end well; what is printed is up to whoever searches.
     os.environ |= {
@@ -111,12 +118,11 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
         tune_config=tune.TuneConfig(
             metric=SCORE,
             mode=plan.mode,
-            num_samples=plan.trials,
-            search_alg=_Asked(search),
             scheduler=scheduler,
             max_concurrent_trials=room,
             reuse_actors=True,  # a process that has imported everything is worth seconds to the next trial
-            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}",
+            trial_dirname_creator=lambda trial: f"{_proposal(trial).number:04d}",
+            **asked,
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -124,8 +130,8 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
             verbose=0,
             callbacks=[_Told(search, scheduler, name)],
             failure_config=tune.FailureConfig(max_failures=launch.max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
         ),
+        **proposed,
     ).fit()
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -150,7 +156,7 @@ def require_room(launch: LaunchConfig, plan: Plan) -> int:
 
 def _resources(launch: LaunchConfig, plan: Plan) -> dict[str, float]:
     if launch.workers > 1:  # its workers are placed by Ray Train; the trial itself only waits for them
-        return {"CPU": 0.0}
+        return {"memory": 1.0}  # bytes; Tune wants something to be asked for
     return {"CPU": launch.cpus_per_worker, **({"GPU": plan.gpu_share} if launch.gpu else {})}
 
 
@@ -163,7 +169,7 @@ class _Asked(Searcher):  # type: ignore[misc]  # ray carries no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         proposal = self.search.propose()
-        return Searcher.FINISHED if proposal is None else proposal._asdict()
+        return Searcher.FINISHED if proposal is None else {TRIAL: proposal._asdict()}
 
     def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None: ...
 
@@ -183,13 +189,13 @@ class _Told(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, result: Result, **info: object
     ) -> None:
         if SCORE in result:
-            self.search.reported(trial.config["number"], result)
+            self.search.reported(_proposal(trial).number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        refused = trial_folder(self.name, trial.config["number"]) / REFUSED
+        refused = trial_folder(self.name, _proposal(trial).number) / REFUSED
         if refused.exists():
             self.search.ended(_proposal(trial), "failed", refused.read_text())
-        elif trial.config["number"] in getattr(self.scheduler, "stopped", ()):
+        elif _proposal(trial).number in getattr(self.scheduler, "stopped", ()):
             self.search.ended(_proposal(trial), "stopped", "")
         elif trial.last_result.get("done"):
             self.search.ended(_proposal(trial), "finished", "")
@@ -199,7 +205,7 @@ class _Told(tune.Callback):  # type: ignore[misc]
 
 
 def _proposal(trial: Trial) -> Proposal:
-    return Proposal(trial.config["number"], dict(trial.config["changes"]))
+    return Proposal(**trial.config[TRIAL])
 
 
 def _reason(trial: Trial) -> str:
@@ -218,7 +224,7 @@ class _Asha(ASHAScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: Result) -> str:
         decision: str = super().on_trial_result(tune_controller, trial, result)
-        number, going_on = trial.config["number"], str(TrialScheduler.CONTINUE)
+        number, going_on = _proposal(trial).number, str(TrialScheduler.CONTINUE)
         if decision != TrialScheduler.STOP or result["epoch"] >= self._max_t:
             return going_on  # at its last epoch a trial ends by itself
         if number == BASELINE:
@@ -232,7 +238,7 @@ def _scheduler(plan: Plan) -> TrialScheduler:
         return PopulationBasedTraining(
             time_attr="epoch",
             perturbation_interval=max(1, plan.grace),
-            hyperparam_mutations={"changes": dict(plan.mutations)},
+            hyperparam_mutations={TRIAL: {"changes": dict(plan.mutations)}},
         )
     if not plan.asha or plan.epochs == 1:
         return FIFOScheduler()
@@ -248,12 +254,12 @@ def _trial(
     What a setting does not allow is noted and ends the trial: Tune would try again after an error.
     """
     setup_logging(logging.WARNING)
-    number = config["number"]
+    number, changes = config[TRIAL]["number"], config[TRIAL]["changes"]
     refused = trial_folder(name, number) / REFUSED
     with locked(refused.with_name(".lock")):
         refused.unlink(missing_ok=True)
         try:
-            changed = override(run, config["changes"])
+            changed = override(run, changes)
             if launch.workers == 1:
                 _alone(task, changed, launch, plan, trial_name(name, number))
             else:

@@ -1,20 +1,31 @@
 """Searches on Ray, small ones: every space, what is gone on with, what fails, what is stopped."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+from ray import tune
 
-from recray.config import override
+from recray import paths
+from recray.config import ConfigError, override
+from recray.launch import local
+from recray.launch.ray_tune import Proposal, trial_folder, trial_name
 from recray.pipelines.semantic_ids import publish_semantic_ids
 from recray.pipelines.train import train
 from recray.pipelines.tune.application import ApplicationSubject
+from recray.pipelines.tune.pictures import draw
+from recray.pipelines.tune.records import SearchFolder
 from recray.pipelines.tune.search import Found, SearchConfig, search
-from recray.pipelines.tune.spaces import Space, open_space, spaces
+from recray.pipelines.tune.spaces import Budget, Goal, Space, open_space, spaces
 from recray.pipelines.tune.subject import RecipeSubject, Subject
+from recray.pipelines.tune.trials import write_trials
 from recray.recipes import RECIPES, run_for
 from recray.store import Store
-from recray.train.context import LaunchConfig
+from recray.track import history
+from recray.train.context import Context, LaunchConfig
 from tests.pipelines.tiny import tiny_events
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -61,3 +72,102 @@ def test_every_space_can_be_searched(model: str, events: Path) -> None:
     again = subject_of(model).run(str(found.best_file))
     assert again == found.best_run
     assert again == override(found.run, found.best.changes)
+
+
+def sasrec_space(**more: Any) -> Space:
+    """Each setting fits the preset, and two of them do not fit each other."""
+    settings = {"model.dim": tune.choice([12, 64]), "model.num_heads": tune.choice([2, 4])}
+    return Space(settings=settings, goal=Goal("ndcg@10"), budget=Budget(trials=6, method="random", **more))
+
+
+def test_a_search_is_gone_on_with_and_a_trial_that_fails_says_why(events: Path, ray_cluster: None) -> None:
+    first = searched("sasrec", events, "gone-on-with", sasrec_space())
+    ended = {path: path.read_bytes() for path in (first.folder / "trials").glob("*.json")}
+    assert len(ended) == 2
+    scratch = first.folder / "ray" / "tune"  # what Tune leaves where its driver is killed, damaged
+    scratch.mkdir(parents=True)
+    for name in ("tuner.pkl", "experiment_state-2026-01-01_00-00-00.json", "searcher-state-x.pkl"):
+        (scratch / name).write_bytes(b"\x80damaged")
+    found = searched("sasrec", events, "gone-on-with", sasrec_space(), trials=8)
+    assert {path: path.read_bytes() for path in ended} == ended
+    assert sorted(record.number for record in found.records) == list(range(8))
+    failed = [record for record in found.records if record.status == "failed"]
+    assert {tuple(record.changes.values()) for record in failed} == {(12, 4)}
+    assert {record.reason for record in failed} == {"dim must be a multiple of 2 x 4 heads, got 12"}
+    table = pl.read_parquet(write_trials(found.folder / "trials.parquet", found))
+    assert table.height == 8
+    assert table.filter(pl.col("status") == "failed")["reason"].to_list() == [r.reason for r in failed]
+    narrower = {**sasrec_space().settings, "model.dim": tune.choice([64])}
+    with pytest.raises(ConfigError, match=r"started otherwise \(space.model.dim was one of 12, 64, now"):
+        searched("sasrec", events, "gone-on-with", replace(sasrec_space(), settings=narrower))
+    assert all(path.stat().st_size for path in draw(found))
+
+
+def test_a_trial_that_was_cut_off_goes_on_from_its_checkpoint(events: Path, ray_cluster: None) -> None:
+    name, subject = "cut-off", subject_of("two_tower")
+    run = override(subject.run(str(events)), {"loop.epochs": 3, "optim.lr": 1e-3})
+    folder = SearchFolder(name)
+    folder.propose(Proposal(0, {"optim.lr": 1e-3}))
+
+    def until_the_second(run: Any, context: Context) -> None:
+        def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+            context.report(metrics, checkpoint)
+            if metrics["epoch"] == 2:
+                raise KeyboardInterrupt
+
+        subject.task(space.goal)(run, replace(context, report=report))
+
+    space = Space(
+        settings={"optim.lr": tune.uniform(1e-4, 1e-2)}, goal=Goal("ndcg@10"), budget=Budget(trials=1)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        local.run(until_the_second, run, LOCAL, trial_name(name, 0))
+    found = search(subject, run, space, SearchConfig(), LaunchConfig(workers=1, run=name))
+    epochs = [report["epoch"] for report in history.read(trial_folder(name, 0))]
+    assert epochs == [1.0, 2.0, 3.0]
+    alone = RecipeSubject(RECIPES["two_tower"]).finish(run, replace(LOCAL, run="not-cut-off"), None, {})
+    assert alone.measured.means()
+    whole = history.read(paths.runs_dir() / "not-cut-off")
+    assert list(found.best.scores.values()) == [report["ndcg@10"] for report in whole]
+
+
+def test_trials_that_are_behind_are_stopped_and_the_baseline_is_not(events: Path, ray_cluster: None) -> None:
+    subject = subject_of("two_tower")
+    run = override(subject.run(str(events)), {"loop.epochs": 9, "loop.patience": 0, "optim.lr": 1e-5})
+    settings = {"optim.lr": tune.loguniform(1e-6, 1e-2)}
+    budget = Budget(trials=8, grace=1, method="random")
+    space = Space(settings=settings, goal=Goal("ndcg@10"), budget=budget)
+    found = search(subject, run, space, SearchConfig(), LaunchConfig(workers=1, run="halved"))
+    by_number = {record.number: record for record in found.records}
+    assert (by_number[0].status, by_number[0].epochs) == ("finished", 9)
+    stopped = [record for record in found.records if record.status == "stopped"]
+    assert stopped
+    assert {record.epochs for record in stopped} <= {1, 3}
+    assert sum(record.epochs for record in found.records) < 8 * 9
+
+
+def test_several_workers_train_a_trial(events: Path, ray_cluster: None) -> None:
+    subject, space = subject_of("two_tower"), open_space("two_tower")
+    run = override(subject.run(str(events)), {"loop.epochs": 2})
+    launch = LaunchConfig(workers=2, run="on-two-workers")
+    found = search(subject, run, space, SearchConfig(trials=1), launch)
+    assert [(record.status, record.reason) for record in found.records] == [("finished", "")]
+    assert found.best.epochs == 2
+
+
+def test_population_based_training_changes_what_it_may(events: Path, ray_cluster: None) -> None:
+    subject, space = subject_of("two_tower"), open_space("two_tower")
+    run = override(subject.run(str(events)), {"loop.epochs": 8, "loop.patience": 0})
+    config = SearchConfig(trials=4, method="pbt", grace=2)
+    found = search(subject, run, space, config, LaunchConfig(workers=1, run="population"))
+    assert {record.status for record in found.records} == {"finished"}
+    assert {record.epochs for record in found.records} == {8}
+    started = {n: json.loads((trial_folder("population", n) / "proposal.json").read_text()) for n in range(4)}
+    changed = {
+        path
+        for record in found.records
+        for path, value in record.changes.items()
+        if value != started[record.number]["changes"][path]
+    }
+    assert changed
+    assert changed <= set(space.budget.mutable)

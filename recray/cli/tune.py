@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tyro
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from recray.cli import guarded
 from recray.cli.jobs import refuse_moved
@@ -163,39 +164,45 @@ class Watch:
 
 def progress_table(progress: Progress, goal: Goal) -> Table:
     """What is going on, then the best that ended; as wide as it is allowed to be and no wider."""
-    grid = _grid(f"{len(progress.records)} of {progress.trials} trials ended", goal, cut=True)
+    grid = _grid(f"{len(progress.records)} of {progress.trials} trials ended", goal)
     for live in sorted(progress.running, key=lambda one: one.proposal.number):
         score = "" if live.score is None else f"{live.score:.4f}"
         grid.add_row(
-            str(live.proposal.number), "running", str(live.epoch), score, _words(live.proposal.changes)
+            str(live.proposal.number), "running", str(live.epoch), score, _cut(_words(live.proposal.changes))
         )
     for record in best_first(progress.records, goal)[: max(1, SHOWN - len(progress.running))]:
-        grid.add_row(*_cells(record))
+        *others, told = _cells(record)
+        grid.add_row(*others, _cut(told))
     return grid
+
+
+def _cut(told: str) -> Text:
+    """On one line, as much of it as there is room for."""
+    return Text(told, no_wrap=True, overflow="ellipsis")
 
 
 def show_trials(found: Found) -> None:
     """All trials, best first."""
-    grid = _grid(f"{len(found.records)} trials of {found.name}, best first", found.space.goal, cut=False)
+    grid = _grid(f"{len(found.records)} trials of {found.name}, best first", found.space.goal)
     for record in found.records:
-        grid.add_row(*_cells(record))
+        grid.add_row(*map(escape, _cells(record)))
     console().print(grid)
 
 
-def _grid(title: str, goal: Goal, *, cut: bool) -> Table:
+def _grid(title: str, goal: Goal) -> Table:
     grid = Table(title=title, title_justify="left")
     for column in ("trial", "status", "epochs", goal.metric):
         grid.add_column(
             column, no_wrap=True, min_width=len(column) if column != "status" else len("finished")
         )
-    grid.add_column("settings, or why it failed", no_wrap=cut, overflow="ellipsis" if cut else "fold")
+    grid.add_column("settings, reason", overflow="fold")
     return grid
 
 
 def _cells(record: TrialRecord) -> list[str]:
     score = "" if record.score is None else f"{record.score:.4f}"
     told = record.reason or _words(record.changes)
-    return [str(record.number), record.status, str(record.epochs), score, escape(told)]
+    return [str(record.number), record.status, str(record.epochs), score, told]
 
 
 def _words(changes: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from recray.cli.training import _compare_data, parse
 from recray.config import ConfigError, override, to_dict
 from recray.pipelines.train import train
+from recray.pipelines.tune.run_files import write_run
 from recray.recipes import RECIPES, run_for
 from recray.recipes.ranker import GBDTRankerRun
 from recray.schema import DataError
@@ -66,6 +67,13 @@ def test_what_differs_stands_behind() -> None:
     assert job.run == override(RECIPES["two_tower"].presets["ml-100k"][1], {"optim.lr": 0.5})
     assert job.launch == LaunchConfig(where="local")
     assert job.promote
+
+
+def test_a_run_file_is_asked_for_by_its_path(tmp_path: Path) -> None:
+    run = override(RECIPES["sasrec"].presets["ml-1m"][1], {"model.dim": 32, "seed": 7})
+    write_run(tmp_path / "best.json", "sasrec", run, {})
+    job = parse(RECIPES["sasrec"], None, [str(tmp_path / "best.json"), "--loop.epochs", "2"])
+    assert job.run == override(run, {"loop.epochs": 2})
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -14,6 +14,7 @@ import pytest
 
 from recray.config import ConfigError
 from recray.peers.recbole import environment
+from recray.store import Store, run_record
 from tests.jobs.world import NUM_USERS, REPO, events_file, job, published
 
 # Workers see the session's home, in which the shared Ray was started; hence names that no other test uses.
@@ -22,13 +23,23 @@ pytestmark = pytest.mark.ray
 
 def test_the_best_of_a_search_can_be_trained_as_it_says(ray_cluster: None, tmp_path: Path) -> None:
     films = events_file(tmp_path, "searched")
-    said = job("tune", films, "--model", "two_tower", "--samples", "2", "--epochs", "2")
-    assert "2 trials, best first" in said
-    [command] = re.findall(r"train the best with: python (.*)", said)
-    script, *options = shlex.split(command)
-    assert "--model.temperature" in options
-    said = job(Path(script).stem, *options, "--launch.where", "local")
+    options = ("--trials", "2", "--loop.epochs", "2", "--seeds", "2", "--launch.where", "local")
+    said = job("tune", "two_tower", films, *options, "--launch.run", "films")
+    assert "2 trials of films, best first" in said
+    assert "films on the test part, 2 seeds" in said
     assert published(said) == ["searched-two_tower version 1"]
+    bundle = Store().open("searched-two_tower", 1)
+    assert len(json.loads(bundle.path("search.json").read_text())["trials"]) == 2
+    again = job("tune", "two_tower", films, *options, "--launch.run", "films")  # nothing is left to be done
+    assert published(again) == published(said)
+    [command] = re.findall(r"train the best with: python (.*)", said)
+    script, *words = shlex.split(command)
+    assert script == "jobs/train_two_tower.py"
+    said = job(Path(script).stem, *words, "--launch.where", "local")
+    assert published(said) == ["searched-two_tower version 2"]
+    first, second = (Store().open("searched-two_tower", number) for number in (1, 2))
+    assert run_record(first).settings == run_record(second).settings
+    assert first.manifest.metrics == second.manifest.metrics
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,12 @@ def test_a_run_of_the_same_name_is_refused(folder: SearchFolder) -> None:
         folder.claim({})
 
 
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_what_cannot_name_a_folder_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot name a search"):
+        SearchFolder(name)
+
+
 def test_what_was_cut_off_goes_first_and_what_ended_does_not(folder: SearchFolder) -> None:
     for number in range(4):
         folder.propose(Proposal(number, {"optim.lr": 0.1 * number, "model.hidden_dims": (64, 32)}))

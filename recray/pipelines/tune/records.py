@@ -11,6 +11,7 @@ A proposal without an end is a trial that was cut off: it goes first again.
 import json
 import logging
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,14 @@ class SearchFolder:
     """The folder of one search, under ``<runs>``."""
 
     def __init__(self, name: str) -> None:
+        """
+        Raises:
+            ConfigError: it cannot name a folder.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ConfigError(
+                f"launch.run {name!r} cannot name a search: use letters, digits, '.', '_' and '-'"
+            )
         self.name, self.folder = name, paths.runs_dir() / name
 
     def claim(self, search: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
-from recray.cli import tune
+from recray.cli import tune, tuning
 from recray.config import ConfigError, override
 from recray.launch.ray_tune import Proposal
 from recray.pipelines.tune.records import TrialRecord
@@ -21,8 +21,8 @@ CHANGES: dict[str, Any] = {"optim.lr": 0.0123456, "model.embedding.lr": 0.1, "mo
 
 def asked(*args: str) -> Any:
     """The job that a command line asks for."""
-    with mock.patch.object(tune, "tune_and_judge") as called:
-        tune._work(list(args), "What it does.")
+    with mock.patch.object(tuning, "tune_and_judge") as called:
+        tuning.work(list(args), "What it does.")
     [(_, _, job)] = [call.args for call in called.call_args_list]
     return job
 
@@ -62,14 +62,14 @@ def test_an_application_has_the_settings_of_both_stages() -> None:
 )
 def test_what_cannot_be_searched_is_a_sentence(args: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        tune._work(args, None)
+        tuning.work(args, None)
 
 
 def test_help_tells_the_space(capsys: pytest.CaptureFixture[str]) -> None:
-    tune._work([], "What it does.")
+    tuning.work([], "What it does.")
     assert "models with a space: decoder, dlrm" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        tune._work(["rqvae", "ml-100k", "--help"], "What it does.")
+        tuning.work(["rqvae", "ml-100k", "--help"], "What it does.")
     said = capsys.readouterr().out
     assert "model.latent_dim: one of 8, 16, 32, 64" in said
     assert "model.spread: gives up reconstruction" in said
@@ -80,14 +80,20 @@ def test_a_table_of_progress_fits_the_terminal(width: int) -> None:
     records = [TrialRecord(number=n, changes=CHANGES, status="stopped", score=n / 40) for n in range(30)]
     progress = Progress(records, [Live(Proposal(30, CHANGES), 4, 0.5)], 40)
     out = io.StringIO()
-    Console(file=out, width=width).print(tune.progress_table(progress, Goal("ndcg@10")))
+    Console(file=out, width=width).print(tuning.progress_table(progress, Goal("ndcg@10")))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert all(line.rstrip()[-1] in "┓┃┩│┘" for line in lines[1:])
-    assert len(lines) == 5 + tune.SHOWN
+    assert len(lines) == 5 + tuning.SHOWN
     assert "30 of 40 trials ended" in lines[0]
     assert "30    │ running  │ 4      │ 0.5000" in lines[4]
 
 
 def test_settings_are_told_by_their_last_word_where_it_is_enough() -> None:
-    assert tune._words(CHANGES) == "optim.lr 0.0123, model.embedding.lr 0.1, hidden_dims [64, 32]"
+    assert tuning._words(CHANGES) == "optim.lr 0.0123, model.embedding.lr 0.1, hidden_dims [64, 32]"
+
+
+def test_what_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "NEEDED", ("optuna", "plotly_of_nobody"))
+    with pytest.raises(ConfigError, match=r"needs plotly_of_nobody: pip install 'recray\[tune\]'"):
+        tune._work([], None)

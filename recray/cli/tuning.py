@@ -108,6 +108,8 @@ def tune_and_judge(subject: Subject[Any], space: Space, job: Tune) -> None:
     best = found.best
     told = f"{space.goal} {best.score:.4f} in epoch {best.best_epoch}{_baseline(found)}"
     print(f"best: trial {best.number}, {told}; {best.changes}")
+    if found.best_run == found.run:
+        print("no trial was better than what the search started from: it stands")
     if job.seeds or job.publish:
         outcome = judge(subject, found, job.launch, job.seeds, Store() if job.publish else None)
         if outcome.judged:

@@ -93,8 +93,16 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
     Raises:
         ConfigError: the cluster has no room for a single trial.
     """
-    if not ray.is_initialized():
+    if ours := not ray.is_initialized():  # its log would be that of many trials at once
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    try:
+        _run_trials(task, run, search, plan, launch, name)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: LaunchConfig, name: str) -> None:
     room = require_room(launch, plan)
     log.info("%d trials, %d at a time", plan.trials, room)
     scratch = paths.runs_dir() / name / "ray"  # Tune's own state, of this start alone

@@ -24,6 +24,8 @@ from recray.launch.tune_domains import Choice, Range, label
 from recray.pipelines.tune.records import TrialRecord
 from recray.pipelines.tune.spaces import Goal, Method
 
+DRAWN = 5  # trials before TPE takes over: a search of a recommender has tens of them, not hundreds
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -85,7 +87,7 @@ class Study:
             return RandomSampler(seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+            return TPESampler(seed=seed, n_startup_trials=DRAWN, multivariate=True, constant_liar=True)
 
     def _contains(self, path: str, value: object) -> bool:
         distribution = self.distributions[path]

@@ -196,7 +196,8 @@ class ApplicationSubject:
         found = measured(run, Context(), "test")
         if store is None:
             return Finished(found, [])
-        first = train(RECIPES["two_tower"], run.first, replace(where, run=f"{where.run}-retriever"), store)
+        at = replace(where, run=f"{where.run}-retriever")
+        first = train(RECIPES["two_tower"], run.first, at, store, beside=beside)
         reference = first.bundle.reference
         named = {"retriever": reference.name, "retriever_version": str(reference.version)}
         second = train(

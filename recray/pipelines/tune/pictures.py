@@ -23,6 +23,7 @@ from recray.pipelines.tune.records import TrialRecord
 from recray.pipelines.tune.search import Found
 
 BEST, OTHER, STOPPED, BASE = "#c1121f", "#1d3557", "#9ab8d8", "#2a9d8f"
+BAND = "rgba(154, 184, 216, 0.4)"
 LIBRARY = "plotly.min.js"
 """One copy beside the page."""
 
@@ -180,7 +181,9 @@ def _page(found: Found) -> str:
     parallel = optuna.visualization.plot_parallel_coordinate(study, target_name=metric)
     figures.append(("Settings of all trials", parallel))
     if shares := found.study.importances():
-        bars = go.Bar(x=list(shares.values())[::-1], y=list(shares)[::-1], orientation="h")
+        bars = go.Bar(
+            x=list(shares.values())[::-1], y=list(shares)[::-1], orientation="h", marker_color=OTHER
+        )
         figures.append(("What the score depended on (fANOVA)", go.Figure(bars)))
     parts = [
         f"<h2>{title}</h2>{figure.update_layout(title=None).to_html(full_html=False, include_plotlyjs=False)}"
@@ -188,7 +191,9 @@ def _page(found: Found) -> str:
     ]
     name = html.escape(found.name)
     head = f'<meta charset="utf-8"><title>{name}</title><script src="{LIBRARY}"></script>'
-    return f"<!doctype html><html><head>{head}</head><body><h1>{name}</h1>{''.join(parts)}</body></html>\n"
+    style = "<style>body { font-family: sans-serif; max-width: 1100px; margin: 2em auto }</style>"
+    body = f"<h1>{name}</h1>{''.join(parts)}"
+    return f"<!doctype html><html><head>{head}{style}</head><body>{body}</body></html>\n"
 
 
 def _curves_page(found: Found) -> go.Figure:
@@ -213,8 +218,9 @@ def _expected_page(found: Found) -> go.Figure:
     in_order = by_trial(sorted(found.records, key=lambda record: record.number), goal)
     expected, n = expected_best(in_order, goal), list(range(1, len(in_order) + 1))
     figure = go.Figure()
-    figure.add_scatter(x=n, y=expected.high_N, line={"width": 0}, showlegend=False)
-    figure.add_scatter(x=n, y=expected.low_N, line={"width": 0}, fill="tonexty", name="± 1 std")
+    edge = {"x": n, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    figure.add_scatter(y=expected.high_N, showlegend=False, **edge)
+    figure.add_scatter(y=expected.low_N, fill="tonexty", fillcolor=BAND, name="± 1 std", **edge)
     figure.add_scatter(
         x=n, y=expected.best_N, line={"color": OTHER}, name="expected best of n (Dodge et al. 2019)"
     )

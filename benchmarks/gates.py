@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from recray.config import override
-from recray.monitor.gates import Gate, Verdict, judge, read_gates, write_gates
+from recray.config import ConfigError, nearest, override
+from recray.monitor.gates import Gate, Verdict, read_gates, verdict_of, write_gates
 from recray.pipelines.train import fit
 from recray.recipes import RECIPES, run_for
 from recray.train.context import LaunchConfig
@@ -57,7 +57,7 @@ def speed(gate: Gate) -> float | None:
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: Any = json.loads(said.splitlines()[-1])
-    if not found["load"]["quiet"]:
+    if not found.get("load", {"quiet": True})["quiet"]:
         return None
     for part in gate.metric.split("."):
         found = found[part]
@@ -66,6 +66,10 @@ def speed(gate: Gate) -> float | None:
 
 def chosen(gates: Sequence[Gate], only: Sequence[str], *, fast: bool) -> list[Gate]:
     """With ``fast`` those that take least, for five minutes."""
+    names = [gate.name for gate in gates]
+    for name in only:
+        if name not in names:
+            raise ConfigError(f"no gate {name!r}{nearest(name, names)}")
     if only:
         return [gate for gate in gates if gate.name in only]
     if not fast:
@@ -84,6 +88,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--renew", action="store_true")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # sums depend on how they are split
     gates = {gate.name: gate for gate in read_gates(GATES)}
     verdicts: list[Verdict] = []
     for gate in chosen(list(gates.values()), options.only, fast=options.fast):
@@ -97,13 +102,12 @@ def main() -> None:
             gates[gate.name] = gate.renewed(found, hardware(), (time.monotonic() - began) / 60)
             text = f"{gate.metric} {gate.value:.4f} -> {gates[gate.name].value:.4f}"
             verdict = Verdict(gate.name, True, text)
+            write_gates(GATES, list(gates.values()))
         else:
-            verdict = judge(gate, found, hardware())
+            verdict = verdict_of(gate, found, hardware())
         verdicts.append(verdict)
         sign = {True: "holds", False: "FAILS", None: "?"}[verdict.passed]
         print(f"{sign:6} {verdict.gate}: {verdict.text}", flush=True)
-    if options.renew:
-        write_gates(GATES, list(gates.values()))
     lost = [verdict.gate for verdict in verdicts if verdict.passed is False]
     print(json.dumps({"gates": len(verdicts), "failed": lost, "hardware": hardware()}))
     raise SystemExit(1 if lost else 0)

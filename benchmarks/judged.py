@@ -26,7 +26,7 @@ from recray.config import override
 from recray.data.sources.synthetic.world import World
 from recray.event_log.reading import Log, read
 from recray.pipelines.feedback import FeedbackConfig
-from recray.pipelines.off_policy import JudgeConfig, Judged, judge
+from recray.pipelines.off_policy import JudgeConfig, Judged, judge_by_log
 from recray.pipelines.replay import Asked, Order, Replay
 from recray.pipelines.same_queries import Contender
 from recray.pipelines.train import train
@@ -66,7 +66,7 @@ def cases(seed: int, days: int) -> list[Case]:
             new = other(store, now, changes)
             truth_D = earned(world, log, application, store, new.first.manifest.version, days) - served
             config = JudgeConfig(stages=STAGES, depths=DEPTHS)
-            judged = judge(application, log, now, new, config, FeedbackConfig(), until)
+            judged = judge_by_log(store, application, log, now, new, config, FeedbackConfig(), until)
             found += [Case(seed, name, *each) for each in zip(judged, truth_D.tolist(), strict=True)]
         return found
 
@@ -81,7 +81,7 @@ def earned(world: World, log: Log, application: str, store: Store, version: int,
     """Expected clicks in the first items of the lists that a version would have drawn, by depth."""
     asked = log.shown.unique("request_id", keep="first", maintain_order=True).sort("at")
     orders = Replay(open_served(store, application, version), STAGES, log.events).orders(
-        [Asked(*row) for row in asked.select(Asked._fields).iter_rows()], EXPLORE.explore.among
+        Asked(*row) for row in asked.select(Asked._fields).iter_rows()
     )
     visits = [world.visits(day) for day in range(days)]
     day_V = np.repeat(np.arange(days), [len(one.users_V) for one in visits])
@@ -99,8 +99,8 @@ def earned(world: World, log: Log, application: str, store: Store, version: int,
 
 def drawn(order: Order, seed: int) -> list[list[int]]:
     rng, ids = np.random.default_rng(seed), np.array([int(item[1:]) for item in order.item_ids])
-    k = max(DEPTHS)
-    return [ids[EXPLORE.explore.draw(order.num_ranked, k, rng).places_k].tolist() for _ in range(DRAWS)]
+    k, among = max(DEPTHS), min(order.num_ranked, EXPLORE.explore.among)
+    return [ids[EXPLORE.explore.draw(among, k, rng).places_k].tolist() for _ in range(DRAWS)]
 
 
 def summary(found: Sequence[Case]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 
 from recray.config import ConfigError, from_dict, nearest, to_dict
@@ -11,6 +12,7 @@ from recray.store import Bundle, Store
 
 log = logging.getLogger(__name__)
 FILE = "gate.json"
+MORE_IS_BETTER = ("ndcg", "recall", "hit", "mrr", "map", "auc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,9 @@ def set_gate(
     if not 0 <= tolerance < 1:
         raise ConfigError(f"tolerance is a share from 0 to 1, got {tolerance}")
     manifest = store.open(name, version).manifest
-    if manifest.card is None or metric not in manifest.metrics:
+    if metric.partition("@")[0] not in MORE_IS_BETTER:
+        raise ConfigError(f"{metric!r} is no gate: of {', '.join(MORE_IS_BETTER)} more is better")
+    if manifest.card is None or math.isnan(manifest.metrics.get(metric, math.nan)):
         raise ConfigError(
             f"version {manifest.version} of {name} was not measured by {metric!r}"
             f"{nearest(metric, manifest.metrics)}"
@@ -83,7 +87,7 @@ def require_gate(store: Store, bundle: Bundle) -> None:
         )
         return
     found = manifest.metrics[gate.metric]
-    if found < gate.value * (1 - gate.tolerance):
+    if not found >= gate.value * (1 - gate.tolerance):  # also NaN
         raise ConfigError(
             f"{bundle.reference} has {gate.metric} {found:.4f}; version {gate.version} reached "
             f"{gate.value:.4f}, of which {gate.tolerance:.0%} may be lost: it is not promoted. Promote it "

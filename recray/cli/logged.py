@@ -12,7 +12,7 @@ from recray.config import to_dict
 from recray.eval.bootstrap import Interval
 from recray.event_log.reading import read
 from recray.pipelines.feedback import FeedbackConfig
-from recray.pipelines.off_policy import JudgeConfig, Judged, judge
+from recray.pipelines.off_policy import JudgeConfig, Judged, judge_by_log
 from recray.pipelines.same_queries import Contender
 from recray.store import Store
 
@@ -41,7 +41,7 @@ def evaluate_logged(application: str, config: EvaluateLogged, to: Path | None) -
         for version in (config.production, config.candidate)
     )
     logged = read(paths.events_dir() / application)
-    judged = judge(application, logged, now, new, config.by, config.feedback)
+    judged = judge_by_log(store, application, logged, now, new, config.by, config.feedback)
     show_judged(f"{new.first.reference} beside {now.first.reference}", judged)
     if to:
         said = {"judged": [_plain(one) for one in judged], "settings": to_dict(config)}
@@ -59,6 +59,7 @@ def show_judged(title: str, judged: Sequence[Judged]) -> None:
             f"judged by {found.lists:,} lists of {found.users:,} users, of {', '.join(found.card.versions)}; "
             f"{found.method}; 95 % intervals over users"
         )
+        print(f"chances of its own lists that production gives back: {judged[0].given_back:.0%}")
 
 
 def _row(one: Judged) -> dict[str, Any]:

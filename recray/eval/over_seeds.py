@@ -26,59 +26,69 @@ class Part(NamedTuple):
     degrees: float
 
 
+class Runs(NamedTuple):
+    """Of one model, a seed each."""
+
+    evaluations: Sequence[Evaluation]
+    draws: bool  # whether another seed is another model
+
+
 class OverSeeds(NamedTuple):
-    """A mean, or a difference of two, and its 95 % interval over users and seeds."""
+    """A mean, or a difference of two, and its 95 % interval over users and seeds.
+
+    All but the mean is NaN where a model that draws has one run: how much seeds differ by is not known.
+    """
 
     mean: float
     low: float
     high: float
     p_value: float  # two-sided, that it is 0
-    seeds: int  # the fewer of both; 1 of a model that draws nothing says all there is
 
 
-def of_model(runs: Sequence[Evaluation], metric: str) -> OverSeeds:
+def of_model(runs: Runs, metric: str) -> OverSeeds:
     """
-    Args:
-        runs: of one model, a seed each.
     Raises:
-        ConfigError: no such metric, or they were measured otherwise.
+        ConfigError: no such metric, or they were measured otherwise, or of a single user.
     """
-    values_SU = _values(runs, runs[0], metric)
-    return _found(float(values_SU.mean()), [_users(values_SU.mean(axis=0)), *_seeds(values_SU)], len(runs))
+    values_SU = _values(runs, runs.evaluations[0], metric)
+    return _found(float(values_SU.mean()), [_users(values_SU.mean(axis=0)), _seeds(values_SU, runs)])
 
 
-def difference(a: Sequence[Evaluation], b: Sequence[Evaluation], metric: str) -> OverSeeds:
+def difference(a: Runs, b: Runs, metric: str) -> OverSeeds:
     """How much more ``a`` has: users are paired, seeds are not.
 
     The error adds that of users (of the difference of means over seeds) and that of each model's seeds; the
     degrees of freedom are Satterthwaite's (Biometrics Bulletin 1946).
 
     Raises:
-        ConfigError: no such metric, or they were measured otherwise.
+        ConfigError: no such metric, or they were measured otherwise, or of a single user.
     """
-    a_SU, b_SU = _values(a, a[0], metric), _values(b, a[0], metric)
+    first = a.evaluations[0]
+    a_SU, b_SU = _values(a, first, metric), _values(b, first, metric)
     differences_U = a_SU.mean(axis=0) - b_SU.mean(axis=0)
-    parts = [_users(differences_U), *_seeds(a_SU), *_seeds(b_SU)]
-    return _found(float(differences_U.mean()), parts, min(len(a), len(b)))
+    parts = [_users(differences_U), _seeds(a_SU, a), _seeds(b_SU, b)]
+    return _found(float(differences_U.mean()), parts)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted for there being several: Holm, Scandinavian Journal of Statistics 1979."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted, highest = np.ones(len(p_values)), 0.0
+    """Adjusted for there being several: Holm, Scandinavian Journal of Statistics 1979. NaN stays NaN."""
+    order = [which for which in np.argsort(p_values, kind="stable") if not math.isnan(p_values[which])]
+    adjusted, highest = np.full(len(p_values), math.nan), 0.0
     for place, which in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[which]))
+        highest = max(highest, min(1.0, (len(order) - place) * p_values[which]))
         adjusted[which] = highest
     return [float(one) for one in adjusted]
 
 
-def _values(runs: Sequence[Evaluation], first: Evaluation, metric: str) -> Float64s:
+def _values(runs: Runs, first: Evaluation, metric: str) -> Float64s:
     rows = []
-    for run in runs:
+    for run in runs.evaluations:
         require_same_card(first.card, run.card)
         if metric not in run.per_query:
             raise ConfigError(f"no metric {metric!r} per user{nearest(metric, run.per_query)}")
         rows.append(run.per_query[metric][paired_order(first.user_ids_U, run.user_ids_U)])
+    if len(rows[0]) < 2:
+        raise ConfigError("one user was asked: a mean over users has no interval")
     return np.stack(rows)
 
 
@@ -86,18 +96,23 @@ def _users(values_U: Float64s) -> Part:
     return Part(float(values_U.var(ddof=1)) / len(values_U), len(values_U) - 1)
 
 
-def _seeds(values_SU: Float64s) -> list[Part]:
-    """Nothing of one run: it draws nothing, or what it draws is not known to matter."""
+def _seeds(values_SU: Float64s, runs: Runs) -> Part:
     means_S = values_SU.mean(axis=1)
-    return [Part(float(means_S.var(ddof=1)) / len(means_S), len(means_S) - 1)] if len(means_S) > 1 else []
+    if not runs.draws:
+        return Part(0.0, 1.0)
+    if len(means_S) < 2:
+        return Part(math.nan, 1.0)
+    return Part(float(means_S.var(ddof=1)) / len(means_S), len(means_S) - 1)
 
 
-def _found(mean: float, parts: Sequence[Part], seeds: int) -> OverSeeds:
+def _found(mean: float, parts: Sequence[Part]) -> OverSeeds:
     variance = sum(part.variance for part in parts)
+    if math.isnan(variance):
+        return OverSeeds(mean, math.nan, math.nan, math.nan)
     if variance == 0:
-        return OverSeeds(mean, mean, mean, 1.0 if mean == 0 else 0.0, seeds)
+        return OverSeeds(mean, mean, mean, 1.0 if mean == 0 else 0.0)
     degrees = variance**2 / sum(part.variance**2 / part.degrees for part in parts)
     error = math.sqrt(variance)
     far = float(stats.t.ppf(0.975, degrees)) * error
     p_value = 2 * float(stats.t.sf(abs(mean) / error, degrees))
-    return OverSeeds(mean, mean - far, mean + far, p_value, seeds)
+    return OverSeeds(mean, mean - far, mean + far, p_value)

@@ -23,13 +23,11 @@ def run_each(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig) 
 
 def _here(work: Callable[[T], R], things: Sequence[T]) -> Came[T, R]:
     spawned = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, spawned, max_tasks_per_child=1) as pool:
-        for thing in things:
+    for thing in things:
+        with concurrent.futures.ProcessPoolExecutor(1, spawned) as pool:
             try:
                 yield thing, pool.submit(work, thing).result()
-            except concurrent.futures.process.BrokenProcessPool:
-                raise
-            except Exception as error:  # of whatever kind: the others are still to be done
+            except Exception as error:  # of whatever kind, a killed process too: the others come next
                 yield thing, error
 
 

@@ -2,7 +2,7 @@
 
 A gate of quality is a model on a data set with fixed seeds: on machines of one class it repeats, so that a
 tolerance far below what seeds differ by holds. Elsewhere rounding leads other ways, and what chance explains
-of the mean over seeds is let pass. A gate of speed is a ratio to a peer, taken in the same run.
+of two means over seeds is let pass. A gate of speed is a ratio to a peer, taken in the same run.
 """
 
 import json
@@ -13,9 +13,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
+from scipy import stats
+
 from recray.config import ConfigError, from_dict, to_dict
 
-STANDARD_ERRORS = 3.0  # that a mean over seeds may lie below on another class of machine
+SURE = 0.999  # of what is no chance on another class of machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +71,30 @@ class Verdict(NamedTuple):
     text: str
 
 
-def judge(gate: Gate, measured: Sequence[float], hardware: str) -> Verdict:
+def verdict_of(gate: Gate, measured: Sequence[float], hardware: str) -> Verdict:
     """
     Args:
         measured: of each run.
     """
+    if not gate.value > 0:
+        raise ConfigError(f"gate {gate.name!r} holds nothing yet: reach it once, with --renew")
     found = fmean(measured)
     allowed, why = gate.tolerance * abs(gate.value), f"tolerance {gate.tolerance:.1%}"
     if gate.hardware != hardware:
-        chance = STANDARD_ERRORS * gate.spread / math.sqrt(gate.runs)
+        chance = _by_chance(gate, measured)
         if chance > allowed:
-            allowed, why = chance, f"reached on {gate.hardware or 'no machine'}, three standard errors"
-    change = found / gate.value - 1 if gate.value else math.nan
+            allowed, why = chance, f"reached on {gate.hardware or 'no machine'}, what chance explains"
+    change = found / gate.value - 1
     text = f"{gate.metric} {found:.4f}, {gate.value:.4f} was reached ({change:+.1%}; {why})"
     return Verdict(gate.name, found >= gate.value - allowed, text)
+
+
+def _by_chance(gate: Gate, measured: Sequence[float]) -> float:
+    """How far two means over seeds are apart at most: both vary, and how much only the seeds say."""
+    if gate.runs < 2:
+        return 0.0
+    spread = math.hypot(gate.spread, stdev(measured)) / math.sqrt(2)
+    return float(stats.t.ppf(SURE, 2 * gate.runs - 2)) * spread * math.sqrt(2 / gate.runs)
 
 
 def read_gates(path: Path) -> list[Gate]:

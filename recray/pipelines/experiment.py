@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recray import paths
+from recray import __version__, paths
 from recray.config import ConfigError, from_dict, override, settings, to_dict
+from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig
 from recray.eval.evaluate import Evaluation
-from recray.eval.metrics import check_ks
+from recray.eval.metrics import check_ks, require_metric
 from recray.folders import build_once, digest
 from recray.launch.tasks import run_each
 from recray.pipelines.compare import Entry, measured_once
@@ -63,8 +64,14 @@ class Experiment:
             raise ConfigError(f"experiment {self.name!r}: two models are called {', '.join(sorted(doubled))}")
         if self.seeds < 1 or not self.datasets or not self.models:
             raise ConfigError(f"experiment {self.name!r} needs at least a data set, a model and a seed")
-        if int(self.metric.rpartition("@")[2] or 0) not in self.ks:
+        if require_metric(self.metric, further=()) not in self.ks:
             raise ConfigError(f"experiment {self.name!r}: {self.metric} is not measured, ks are {self.ks}")
+        for each in self.models:
+            if common := [path for path in each.settings if path.split(".")[0] in ("data", "seed")]:
+                raise ConfigError(
+                    f"experiment {self.name!r}: {', '.join(common)} is the same for all models, not of "
+                    f"{each.title or each.model} alone: say it under data or seeds"
+                )
 
     @property
     def folder(self) -> Path:
@@ -87,6 +94,7 @@ class Result(NamedTuple):
     title: str
     dataset: str
     seed: int
+    draws: bool  # whether another seed is another model
     evaluation: Evaluation
     reports: list[dict[str, float]]  # of its epochs
     seconds: float
@@ -125,6 +133,7 @@ def cells_of(experiment: Experiment) -> list[Cell]:
     found = []
     for dataset in experiment.datasets:
         data = from_dict(DataConfig, {**experiment.data, "dataset": dataset})
+        data_hash = prepared_manifest(dataset, k_core=data.k_core).hash
         for one in experiment.models:
             recipe = RECIPES[one.model]
             if not recipe.ranks_catalogue:
@@ -133,7 +142,13 @@ def cells_of(experiment: Experiment) -> list[Cell]:
             title = one.title or one.model
             for seed in range(experiment.seeds if recipe.loop(run) else 1):
                 seeded = override(run, {"seed": seed})
-                said = {"run": to_dict(seeded), "model": one.model, "ks": list(experiment.ks)}
+                said = {
+                    "run": to_dict(seeded),
+                    "model": one.model,
+                    "ks": list(experiment.ks),
+                    "data_hash": data_hash,
+                    "code": __version__,
+                }
                 folder = experiment.folder / "cells" / digest(said)
                 found.append(Cell(title, dataset, one.model, seeded, folder))
     return found
@@ -172,6 +187,7 @@ def _do(ks: tuple[int, ...], cell: Cell) -> None:
         "title": cell.title,
         "dataset": cell.dataset,
         "seed": cell.run.seed,
+        "draws": entry.recipe.loop(cell.run) is not None,
         "settings": settings(cell.run),
         "seconds": round(time.monotonic() - began, 2),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
@@ -196,7 +212,7 @@ def read_cell(cell: Cell) -> Result:
     users = per_query.pop("user_ids_U")
     card = from_dict(ProtocolCard, said["card"])
     evaluation = Evaluation(card=card, per_query=per_query, scalars=said["scalars"], user_ids_U=users)
-    shown = {key: said[key] for key in ("seed", "reports", "seconds", "peak_gib", "settings")}
+    shown = {key: said[key] for key in ("seed", "draws", "reports", "seconds", "peak_gib", "settings")}
     return Result(title=cell.title, dataset=cell.dataset, evaluation=evaluation, **shown)
 
 

@@ -1,5 +1,7 @@
 """An experiment as one HTML page: who is better by how much, how sure that is, and what it cost."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -9,7 +11,7 @@ from matplotlib.axes import Axes
 
 from recray.data.report.check import Check
 from recray.data.report.page import BLUE, GREY, ORANGE, figures, page, table
-from recray.eval.over_seeds import OverSeeds, difference, holm, of_model
+from recray.eval.over_seeds import OverSeeds, Runs, difference, holm, of_model
 from recray.pipelines.experiment import Experiment, Failed, Result
 from recray.track.history import by_epoch
 
@@ -57,23 +59,27 @@ def render(experiment: Experiment, results: Sequence[Result], failed: Sequence[F
 
 
 def by_title(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Best first needs a metric; here in the order of the file."""
+    """In the order of the file."""
     found: dict[str, list[Result]] = {}
     for one in results:
         found.setdefault(one.title, []).append(one)
     return found
 
 
+def runs_of(results: Sequence[Result]) -> Runs:
+    return Runs([one.evaluation for one in results], results[0].draws)
+
+
 def compared(models: Mapping[str, Sequence[Result]], metric: str) -> list[Compared]:
     """All pairs, the surest first."""
-    runs = {title: [one.evaluation for one in results] for title, results in models.items()}
+    runs = {title: runs_of(results) for title, results in models.items()}
     pairs = []
     for a, b in combinations(runs, 2):
         found = difference(runs[a], runs[b], metric)
         pairs.append((a, b, found) if found.mean >= 0 else (b, a, difference(runs[b], runs[a], metric)))
     adjusted = holm([found.p_value for _, _, found in pairs])
     made = [Compared(*pair, p_value) for pair, p_value in zip(pairs, adjusted, strict=True)]
-    return sorted(made, key=lambda one: (one.adjusted, -one.found.mean))
+    return sorted(made, key=lambda one: (math.isnan(one.adjusted), one.adjusted, -one.found.mean))
 
 
 def alike(order: Sequence[str], pairs: Sequence[Compared]) -> list[tuple[int, int]]:
@@ -96,7 +102,7 @@ def _models(dataset: str, models: Mapping[str, Sequence[Result]], experiment: Ex
     beside = [f"{name}@{k}" for name in BESIDE]
     rows = []
     for title, results in _best_first(models, experiment.metric):
-        found = of_model([one.evaluation for one in results], experiment.metric)
+        found = of_model(runs_of(results), experiment.metric)
         means = [one.evaluation.means() for one in results]
         said = [f"{np.mean([each[name] for each in means]):.4f}" for name in beside]
         seconds, peak = (
@@ -115,7 +121,7 @@ def _pairs(dataset: str, pairs: Sequence[Compared], metric: str) -> str:
             f"{one.found.mean:+.4f} [{one.found.low:+.4f}, {one.found.high:+.4f}]",
             f"{one.found.p_value:.2g}",
             f"{one.adjusted:.2g}",
-            "yes" if one.adjusted < SURE else "no",
+            "?" if math.isnan(one.adjusted) else "yes" if one.adjusted < SURE else "no",
         ]
         for one in pairs
     ]
@@ -142,7 +148,7 @@ def _critical(
 ) -> None:
     names = [title for title, _ in ordered]
     for place, (_, results) in enumerate(ordered):
-        found = of_model([one.evaluation for one in results], metric)
+        found = of_model(runs_of(results), metric)
         axes.plot([found.low, found.high], [place, place], color=BLUE, linewidth=2)
         axes.plot(found.mean, place, "o", color=BLUE)
         dots = [one.evaluation.means()[metric] for one in results]
@@ -185,18 +191,27 @@ def _curves(axes: Axes, ordered: Sequence[tuple[str, Sequence[Result]]], metric:
 
 
 def _settings(results: Sequence[Result]) -> str:
-    """What differs between models; what is the same for all is left out."""
-    shown = {(one.title, one.dataset): one.settings for one in results if one.seed == 0}
-    keys = sorted({key for each in shown.values() for key in each} - {"seed", "data.dataset"})
-    rows = []
-    for (title, dataset), each in shown.items():
-        said = ", ".join(f"{key} {each[key]}" for key in keys if key in each and not key.startswith("data."))
-        rows.append([f"{title} on {dataset}", said])
+    """Of each model; what is the same for all of them is said once."""
+    shown: dict[str, dict[str, object]] = {}
+    for one in results:
+        own = {key: value for key, value in one.settings.items() if key not in ("seed", "data.dataset")}
+        shown.setdefault(f"{one.title} on {one.dataset}", own)
+    first, *others = shown.values()
+    same = {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
+    rows = [["all", _words(same)]] if others else []
+    for title, own in shown.items():
+        rows.append([title, _words({k: v for k, v in own.items() if not others or k not in same})])
     return table("Settings", ["run", "settings"], rows)
+
+
+def _words(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(settings.items()))
 
 
 def _checks(experiment: Experiment, results: Sequence[Result], failed: Sequence[Failed]) -> list[Check]:
     due = max(len(results) + len(failed), 1)
+    done = Counter((one.title, one.dataset) for one in results if one.draws)
+    seeds = min(done.values(), default=3)
     return [
         Check(
             name="runs",
@@ -205,10 +220,10 @@ def _checks(experiment: Experiment, results: Sequence[Result], failed: Sequence[
         ),
         Check(
             name="seeds",
-            level="ok" if experiment.seeds >= 3 else "warning",
-            text=f"{experiment.seeds} a model: fewer than three say little of how much seeds differ by"
-            if experiment.seeds < 3
-            else "what differs between seeds is part of every interval and test",
+            level="ok" if seeds >= 3 else "warning",
+            text="what differs between seeds is part of every interval and test"
+            if seeds >= 3
+            else f"a model has {seeds} of {experiment.seeds}: fewer than three say little of what differs",
         ),
         Check(
             name="tests",

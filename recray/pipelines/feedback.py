@@ -27,6 +27,7 @@ from recray.pipelines.examined import examined_ranks
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
+HANDED_OVER_S = 5.0  # after which every answer is in the log: its events may come before it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +99,14 @@ def build_feedback(
     Args:
         application: whose log.
         base: a data set; where it was made here before, it goes on from the moment at which that ended.
-        since, until: unix seconds; None: all, and now.
+        since, until: unix seconds; None: all, and a moment ago.
         set_aside: what was shown from the one moment to before the other is not looked at, whenever
             something came of it.
     Raises:
         DataError: there is no log, nothing in it can be learnt from, or the base has no clock.
     """
     folder = paths.events_dir() / application
-    until = time.time() if until is None else until
+    until = time.time() - HANDED_OVER_S if until is None else until
     before = origin_of(base)
     since = before.until if before and since is None else since
     found = joined(read(folder, until=until), config, until)

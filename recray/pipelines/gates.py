@@ -10,7 +10,7 @@ import numpy as np
 
 from recray.config import ConfigError
 from recray.data.logged.log_report import LogReport
-from recray.eval.bootstrap import intervals
+from recray.eval.bootstrap import Interval, intervals
 from recray.eval.evaluate import Evaluation
 from recray.eval.metrics import LISTED
 from recray.pipelines.off_policy import CANNOT, Judged
@@ -48,19 +48,19 @@ class GateConfig:
                 raise ConfigError(f"gates.{name} must be from 0 to 1, got {getattr(self, name)}")
 
 
-class Gate(NamedTuple):
+class GateResult(NamedTuple):
     name: str
     passed: bool
     text: str
 
 
-def enough(now: LogReport, config: GateConfig) -> Gate:
+def enough(now: LogReport, config: GateConfig) -> GateResult:
     """Whether the data says anything at all."""
     text = f"{now.answered_lists} lists with an outcome, {config.least_lists} needed"
-    return Gate("lists", now.answered_lists >= config.least_lists, text)
+    return GateResult("lists", now.answered_lists >= config.least_lists, text)
 
 
-def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) -> list[Gate]:
+def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) -> list[GateResult]:
     """
     Args:
         before: of the data that production was trained on; None: it was not made of a log, and what needs a
@@ -69,22 +69,24 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
     bad = sum(now.marks[mark] for mark in ("forged", "late", "replayed"))
     untrusted = bad / max(sum(now.marks.values()), 1)
     found = [
-        Gate("marks", untrusted <= config.untrusted, f"{untrusted:.1%} of the events cannot be trusted"),
+        GateResult(
+            "marks", untrusted <= config.untrusted, f"{untrusted:.1%} of the events cannot be trusted"
+        ),
         _each_day(now, before, config),
     ]
     if before is None:
         text = f"what was clicked stood above what was not in {now.order:.1%} of pairs: more than half is due"
-        return [*found, Gate("order", now.order + STANDARD_ERRORS * now.order_error >= 0.5, text)]
+        return [*found, GateResult("order", now.order + STANDARD_ERRORS * now.order_error >= 0.5, text)]
     ratio = now.clicked / before.clicked if before.clicked else math.inf
     lost, error = before.order - now.order, math.hypot(before.order_error, now.order_error)
     return [
         *found,
-        Gate(
+        GateResult(
             "clicks",
             1 / config.click_ratio <= ratio <= config.click_ratio,
             f"{now.clicked:.2%} of the items were clicked, {before.clicked:.2%} before",
         ),
-        Gate(
+        GateResult(
             "order",
             lost <= config.order_loss + STANDARD_ERRORS * error,
             f"what was clicked stood above what was not in {now.order:.1%} of pairs, "
@@ -93,9 +95,9 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
     ]
 
 
-def _each_day(now: LogReport, before: LogReport | None, config: GateConfig) -> Gate:
+def _each_day(now: LogReport, before: LogReport | None, config: GateConfig) -> GateResult:
     """A day that was mislabelled among others that were not: each beside the data before, else beside the
-    median day. Of so many days, one in forty rounds is stopped by chance at most."""
+    median day. However many days there are, about one round in forty is stopped by chance."""
     by_day = [order for order, _ in now.order_by_day.values()]
     usual = before.order if before else float(np.median(by_day or [now.order]))
     usual_error = before.order_error if before else 0.0
@@ -106,41 +108,47 @@ def _each_day(now: LogReport, before: LogReport | None, config: GateConfig) -> G
         if usual - order > config.order_loss + errors * math.hypot(error, usual_error)
     ]
     stood = f"what was clicked stood above what was not in {usual:.1%} of pairs"
-    return Gate("days", not wrong, f"{stood}, {', '.join(wrong) or 'on no day much less often'}")
+    return GateResult("days", not wrong, f"{stood}, {', '.join(wrong) or 'on no day much less often'}")
 
 
-def metric_gate(production: Evaluation, candidate: Evaluation, config: GateConfig) -> Gate:
+def metric_gate(production: Evaluation, candidate: Evaluation, config: GateConfig) -> GateResult:
     """Both of ``ask_the_same``. What chance explains, by the paired interval, is left to the canary."""
     gain_U = paired_differences(production, candidate, config.metric)
-    low, high = intervals(gain_U[:, None])[0][1:]
+    [difference] = intervals(gain_U[:, None])
     was, now = (float(np.mean(one.per_query[config.metric])) for one in (production, candidate))
-    return Gate(
+    return GateResult(
         config.metric,
-        now >= was * (1 - config.tolerance) or high >= 0,
+        not _is_worse(was, difference, config),
         f"{now:.4f}, production {was:.4f} on the same {len(gain_U)} queries "
-        f"(difference {now - was:+.4f}, 95 % from {low:+.4f} to {high:+.4f})",
+        f"(difference {now - was:+.4f}, 95 % from {difference.low:+.4f} to {difference.high:+.4f})",
     )
 
 
-def log_gate(judged: Sequence[Judged], config: GateConfig) -> Gate:
-    """By the longest lists of which the log can tell: less than production, beyond chance, does not pass.
+def _is_worse(production: float, difference: Interval, config: GateConfig) -> bool:
+    """By more than the tolerance, and beyond chance."""
+    return difference.mean < -config.tolerance * production and difference.high < 0
+
+
+def log_gate(judged: Sequence[Judged], config: GateConfig) -> GateResult:
+    """As ``metric_gate``, at every length of which the log can tell.
 
     Of what the log cannot tell, the canary will.
     """
     told = [(one.depth, *one.both) for one in judged if one.both]
+    worse = [one for one in told if _is_worse(one[1].reward.mean, one[3], config)]
     if not told:
-        return Gate("log", True, f"{CANNOT}: {judged[0].why_not}" if judged else CANNOT)
-    depth, production, candidate, gain = told[-1]
-    return Gate(
+        return GateResult("log", True, f"{CANNOT}: {judged[0].why_not}" if judged else CANNOT)
+    depth, production, candidate, gain = (worse or told)[-1]
+    return GateResult(
         "log",
-        gain.high >= -config.tolerance * production.reward.mean,
+        not worse,
         f"{candidate.reward.mean:.4f} outcomes in the first {depth} of a list, production "
         f"{production.reward.mean:.4f} by the same {candidate.lists} lists (difference {gain.mean:+.4f}, "
         f"95 % from {gain.low:+.4f} to {gain.high:+.4f})",
     )
 
 
-def require(gates: Sequence[Gate]) -> str:
+def require(gates: Sequence[GateResult]) -> str:
     """All of them in words.
 
     Raises:

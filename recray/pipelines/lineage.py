@@ -39,10 +39,11 @@ def trace(store: Store, application: str, request_id: str) -> list[Origins]:
         raise DataError(
             f"{application}: no answer {request_id!r} in its log; it may be older than what is kept"
         )
-    versions: dict[str, str] = json.loads(shown["version"][0] or "{}")
+    said = [json.loads(each or "{}").items() for each in shown["version"].unique(maintain_order=True)]
+    versions = list(dict.fromkeys(version for each in said for version in each))  # interleaved: of two
     if not versions:
         raise DataError(f"{application}: answer {request_id!r} was given by no version: it fell back")
-    return [_origins(store, role, version) for role, version in versions.items()]
+    return [_origins(store, role, version) for role, version in versions]
 
 
 def _origins(store: Store, role: str, version: str) -> Origins:

@@ -3,10 +3,12 @@
 Shapes: B lists, K places.
 """
 
+import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +19,17 @@ from recray.config import ConfigError
 from recray.data.events.split_data import open_split
 from recray.eval.bootstrap import Interval
 from recray.eval.off_policy.estimate import Estimate, NoSupportError, estimate, gain, shown
+from recray.eval.off_policy.estimators import METHODS
 from recray.eval.off_policy.logged_lists import LogCard, LoggedLists
 from recray.event_log.reading import Log
-from recray.pipelines.feedback import FeedbackConfig, joined
+from recray.pipelines.feedback import HANDED_OVER_S, FeedbackConfig, joined
 from recray.pipelines.replay import Asked, Order, Replay
 from recray.pipelines.same_queries import Contender
 from recray.recipes import run_again
 from recray.serve.rules.explore import ExploreConfig
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import ServedBundles
-from recray.store import run_record
+from recray.store import RunRecord, Store, run_record
 
 CANNOT = "the log cannot tell"
 
@@ -49,6 +52,8 @@ class JudgeConfig:
             raise ConfigError(f"depths must be 1 or more, got {self.depths}")
         if self.most_lists < 1:
             raise ConfigError(f"most_lists must be at least 1, got {self.most_lists}")
+        if self.method not in METHODS:
+            raise ConfigError(f"no method {self.method!r} without a model; valid: {', '.join(METHODS)}")
 
 
 class Both(NamedTuple):
@@ -65,6 +70,7 @@ class Judged(NamedTuple):
     depth: int
     shown: Interval  # what the policy that was served earned
     both: Both | None
+    given_back: float  # of production's own lists, those whose chances its replay gives back; NaN: unknown
     why_not: str = ""  # the log cannot tell of both
 
 
@@ -75,7 +81,8 @@ class LearntBy(NamedTuple):
     moment: float  # unix seconds
 
 
-def judge(
+def judge_by_log(
+    store: Store,
     application: str,
     logged: Log,
     now: Contender,
@@ -83,39 +90,46 @@ def judge(
     config: JudgeConfig,
     feedback: FeedbackConfig,
     until: float | None = None,
+    set_aside: tuple[float, float] | None = None,
 ) -> list[Judged]:
     """Both versions, by the lists that neither has learnt, for each depth.
 
     Args:
-        until: unix seconds, nothing that came then or later counts; None: now.
+        until: unix seconds, nothing that came then or later counts; None: a moment ago.
+        set_aside: as of ``build_feedback``.
     Raises:
         NoSupportError: no such list was drawn.
     """
-    until = time.time() if until is None else until
-    since = max(min(each.moment for each in _models(one)) for one in (now, new))
+    until = time.time() - HANDED_OVER_S if until is None else until
+    models = [_models(store, one, config) for one in (now, new)]
+    since = max(min(each.moment for each in known) for known in models)
     found = joined(logged, feedback, until)
+    if set_aside is not None:
+        found = found.without(*set_aside)
     lists = drawn_lists(found.rows.join(found.left_out, on="user_id", how="anti"), since, config.most_lists)
     if lists.is_empty():
         raise NoSupportError(
-            f"{CANNOT}: since {_day(since)}, the newest that both versions may have learnt, no list "
-            "was drawn by chance of which the outcome is known"
+            f"{CANNOT}: {_since_words(since)} no list was drawn by chance of which the outcome is known"
         )
     first = float(lists["at"].min())  # type: ignore[arg-type]
     card = LogCard(
         application,
-        tuple(sorted(lists["version"].unique().to_list())),
+        tuple(sorted(map(_version_words, lists["version"].unique().to_list()))),
         first,
         until,
         f"items with an outcome within {feedback.attribution}",
     )
     length = int(lists["items"].list.len().max())  # type: ignore[arg-type]
-    judged = [
-        _as_logged_lists(lists, _orders(one, first, lists, logged, config, length), config, card, length)
-        for one in (now, new)
-    ]
+    asked = [Asked(*row) for row in lists.select(Asked._fields).iter_rows()]
+    judged = []
+    for known in models:
+        bundles = next(each.bundles for each in known if each.moment <= first)
+        orders = list(Replay(bundles, config.stages, logged.events).orders(asked))
+        judged.append(_as_logged_lists(lists, orders, config, card, length))
     production, candidate = judged
+    back = _given_back(production, lists["version"], models[0][0].bundles)
     return [
-        _judged(depth, production.first(depth), candidate.first(depth), config.method)
+        _judged(depth, production.first(depth), candidate.first(depth), config.method, back)
         for depth in sorted({min(depth, length) for depth in config.depths})
     ]
 
@@ -129,7 +143,7 @@ def drawn_lists(rows: pl.DataFrame, since: float, most: int) -> pl.DataFrame:
     rows = rows.filter(pl.col("is_closed") & (pl.col("at") >= since) & (pl.col("source") != "pinned"))
     of_list = rows.sort("at", "request_id", "rank").group_by("request_id", maintain_order=True)
     lists = of_list.agg(
-        pl.col("at", "request_time", "user_id", "context", "version").first(),
+        pl.col("at", "request_time", "user_id", "context", "asked", "version").first(),
         items=pl.col("item_id"),
         chances=pl.col("propensity"),
         outcomes=pl.col("label") > 0,
@@ -159,12 +173,17 @@ def _until_false(flags: Sequence[bool]) -> int:
     return flags.index(False) if False in flags else len(flags)
 
 
-def _models(one: Contender) -> list[LearntBy]:
+def _models(store: Store, one: Contender, config: JudgeConfig) -> list[LearntBy]:
     """The models that are served, and those that were measured where a moment ends what they learnt."""
-    parts = {"ranker": one.ranker, "retriever": one.retriever}
+    second = config.stages.second_source
+    parts = {
+        "ranker": one.ranker,
+        "retriever": one.retriever,
+        "generative": store.open(second) if second else None,
+    }
     served = ServedBundles({role: bundle for role, bundle in parts.items() if bundle})
     records = [run_record(bundle) for bundle in served.by_role.values()]
-    found = [LearntBy(served, max(_moment(record.learnt_until) for record in records))]
+    found = [LearntBy(served, max(map(_learnt_until, records)))]
     splits = {str(record.settings["data"].get("split")) for record in records}
     if splits == {"global-time"}:
         data = open_split(run_again(one.retriever)[1].data)  # type: ignore[arg-type]
@@ -173,18 +192,33 @@ def _models(one: Contender) -> list[LearntBy]:
     return found
 
 
-def _moment(learnt_until: str) -> float:
-    """The second after the newest event."""
-    return datetime.fromisoformat(learnt_until).timestamp() + 1.0 if learnt_until else float("inf")
+def _learnt_until(record: RunRecord) -> float:
+    """Unix seconds: the second after the newest interaction, or the end of a log that its data was made of:
+    lists of nobody in particular are learnt too."""
+    if not record.learnt_until:
+        return math.inf
+    newest = datetime.fromisoformat(record.learnt_until).timestamp() + 1.0
+    return max(newest, float(record.feedback.get("until", 0.0)))
 
 
-def _orders(
-    one: Contender, first: float, lists: pl.DataFrame, logged: Log, config: JudgeConfig, length: int
-) -> list[Order]:
-    bundles = next(each.bundles for each in _models(one) if each.moment <= first)
-    asked = [Asked(*row) for row in lists.select(Asked._fields).iter_rows()]
-    among = max(config.stages.rules.explore.among, length)
-    return list(Replay(bundles, config.stages, logged.events).orders(asked, among))
+def _given_back(production: LoggedLists, versions: pl.Series, bundles: ServedBundles) -> float:
+    """Less than all: it was not served as ``stages`` says, or requests said more than the log has."""
+    own_B = np.array([_version_words(said) == _words_of(bundles) for said in versions])
+    if not own_B.any():
+        return math.nan
+    near_BK = np.isclose(production.target_BK, production.logged_BK, rtol=1e-6) | ~production.is_shown_BK
+    return float(near_BK.all(axis=1)[own_B].mean())
+
+
+def _version_words(said: str) -> str:
+    """Of what a list says of its version by role: the one that names of the store point at."""
+    by_role = json.loads(said)
+    first = by_role.get("ranker") or by_role.get("retriever") or said
+    return str(first).split()[0]
+
+
+def _words_of(bundles: ServedBundles) -> str:
+    return f"{bundles.reference.name}@{bundles.reference.version}"
 
 
 def _as_logged_lists(
@@ -198,7 +232,8 @@ def _as_logged_lists(
 
     items = lists["items"].to_list()
     explore = config.stages.rules.explore
-    target = [chances_of(o, i, len(i), explore).tolist() for o, i in zip(orders, items, strict=True)]
+    each = zip(orders, items, lists["asked"].to_list(), strict=True)
+    target = [chances_of(order, shown, asked, explore).tolist() for order, shown, asked in each]
     users = lists["user_id"].fill_null(lists["request_id"])
     user_ids_B: Int64s = users.rank("dense").to_numpy().astype(np.int64)
     return LoggedLists(
@@ -211,7 +246,9 @@ def _as_logged_lists(
     )
 
 
-def _judged(depth: int, production: LoggedLists, candidate: LoggedLists, method: str) -> Judged:
+def _judged(
+    depth: int, production: LoggedLists, candidate: LoggedLists, method: str, given_back: float
+) -> Judged:
     earned = shown(production)
     try:
         both = Both(
@@ -220,9 +257,12 @@ def _judged(depth: int, production: LoggedLists, candidate: LoggedLists, method:
             gain(candidate, production, method),
         )
     except NoSupportError as error:
-        return Judged(depth, earned, None, str(error))
-    return Judged(depth, earned, both)
+        return Judged(depth, earned, None, given_back, str(error))
+    return Judged(depth, earned, both, given_back)
 
 
-def _day(moment: float) -> str:
-    return "never" if moment == float("inf") else datetime.fromtimestamp(moment).isoformat(" ", "minutes")
+def _since_words(moment: float) -> str:
+    if math.isinf(moment):
+        return "one of the versions does not say until when it has learnt, so that"
+    day = datetime.fromtimestamp(moment, UTC).isoformat(" ", "minutes").removesuffix("+00:00")
+    return f"since {day} UTC, until when the versions may have learnt,"

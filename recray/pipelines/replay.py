@@ -31,6 +31,7 @@ class Asked(NamedTuple):
     request_time: int  # unix seconds that features went by
     user_id: str | None
     context: str  # JSON
+    asked: int  # items
 
 
 class Order(NamedTuple):
@@ -64,13 +65,15 @@ class Replay:
         self._to_come = iter([Event(*row) for row in came])
         self._next = next(self._to_come, None)
 
-    def orders(self, asked: Iterable[Asked], k: int) -> Iterator[Order]:
-        """Of each request, in the order of ``at``: the first k items."""
+    def orders(self, asked: Iterable[Asked]) -> Iterator[Order]:
+        """Of each request, in the order of ``at``."""
         for one in asked:
             self._tell(one.at)
             context = json.loads(one.context or "{}")
-            state, _ = self._version.now.ranked(
-                RecommendRequest(user_id=one.user_id, k=k, request_time=one.request_time, context=context)
+            state = self._version.now.ordered(
+                RecommendRequest(
+                    user_id=one.user_id, k=one.asked, request_time=one.request_time, context=context
+                )
             )
             order_S = state.order_S[(state.candidates.sources_K[state.order_S] & PINNED) == 0]
             raw_ids = self._version.now.catalogue.item_raw_ids

@@ -22,9 +22,9 @@ from recray.eval.off_policy.estimate import NoSupportError
 from recray.event_log.reading import read
 from recray.folders import write_whole
 from recray.monitor.leaks import LEAKS
-from recray.pipelines.feedback import Feedback, FeedbackConfig, build_feedback
+from recray.pipelines.feedback import HANDED_OVER_S, Feedback, FeedbackConfig, build_feedback
 from recray.pipelines.gates import GateConfig, enough, label_gates, log_gate, metric_gate, require
-from recray.pipelines.off_policy import JudgeConfig, judge
+from recray.pipelines.off_policy import JudgeConfig, judge_by_log
 from recray.pipelines.same_queries import Contender, ask_the_same
 from recray.pipelines.train import train
 from recray.recipes import run_again
@@ -135,9 +135,9 @@ def retrain(
     """One round, written down whatever becomes of it. It raises nothing that is a user's to mend.
 
     Args:
-        until: unix seconds; what came in then or later does not count. None: now.
+        until: unix seconds; what came in then or later does not count. None: a moment ago.
     """
-    until = time.time() if until is None else until
+    until = time.time() - HANDED_OVER_S if until is None else until
     steps = _Steps()
     with suppress(_StoppedError):
         _round(application, config, where, store, steps, until)
@@ -183,7 +183,8 @@ def _round(
     steps.candidate = new.first
     steps.do("leaks", lambda: _no_new_leaks(now, new))
     steps.do("comparison", lambda: _compared(now, new, config.gates))
-    steps.do("log", lambda: _judged(application, now, new, config, until))
+    set_aside = _set_aside(application, before.until if before else None, until)
+    steps.do("log", lambda: _judged(application, now, new, config, store, until, set_aside))
     steps.do(config.then, lambda: _put(application, config.then, now, new, store))
 
 
@@ -193,10 +194,16 @@ def _feedback(application: str, now: Contender, config: RetrainConfig, until: fl
     base = run_again(now.retriever)[1].data.dataset
     known = origin_of(base)
     learnt = known.until if known else None
-    refused = [one.at for one in rounds(application) if one.failed and one.failed.name == LABELS]
-    since = max([*([learnt] if learnt else []), *(at for at in refused if at < until)], default=None)
-    set_aside = (learnt or 0.0, since) if since != learnt and since is not None else None
+    set_aside = _set_aside(application, learnt, until)
+    since = set_aside[1] if set_aside else learnt
     return build_feedback(application, base, config.feedback, since=since, until=until, set_aside=set_aside)
+
+
+def _set_aside(application: str, learnt: float | None, until: float) -> tuple[float, float] | None:
+    """What was shown since production learnt and before a round whose labels were refused."""
+    refused = [one.at for one in rounds(application) if one.failed and one.failed.name == LABELS]
+    last = max((at for at in refused if (learnt or 0.0) < at < until), default=None)
+    return None if last is None else (learnt or 0.0, last)
 
 
 def _retriever(now: Contender, feedback: Feedback, where: LaunchConfig, store: Store) -> Bundle:
@@ -255,11 +262,21 @@ def _compared(now: Contender, new: Contender, gates: GateConfig) -> str:
     return require([metric_gate(production, candidate, gates)])
 
 
-def _judged(application: str, now: Contender, new: Contender, config: RetrainConfig, until: float) -> str:
+def _judged(
+    application: str,
+    now: Contender,
+    new: Contender,
+    config: RetrainConfig,
+    store: Store,
+    until: float,
+    set_aside: tuple[float, float] | None,
+) -> str:
     """By the lists that were drawn; where there are none, there is nothing to go by, and that is no fault."""
     logged = read(paths.events_dir() / application, until=until)
     try:
-        judged = judge(application, logged, now, new, config.judge, config.feedback, until)
+        judged = judge_by_log(
+            store, application, logged, now, new, config.judge, config.feedback, until, set_aside
+        )
     except NoSupportError as error:
         return str(error)
     return require([log_gate(judged, config.gates)])

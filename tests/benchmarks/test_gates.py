@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.gates import FAST_MINUTES, GATES, chosen, hardware, quality
 from recray.batch import QueryBatch
 from recray.models.item_knn import ItemKNN
-from recray.monitor.gates import judge, read_gates
+from recray.monitor.gates import read_gates, verdict_of
 
 ALL = read_gates(GATES)
 
@@ -32,7 +32,7 @@ def test_a_planted_loss_is_seen_and_nothing_else(tmp_path: Path, monkeypatch: py
     """One user of thirty-three is shown the list from its end."""
     monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
     gate = next(gate for gate in ALL if gate.name == "item_knn, synthetic")
-    assert judge(gate, [quality(gate, 0)], hardware()).passed
+    assert verdict_of(gate, [quality(gate, 0)], hardware()).passed
     honest = ItemKNN.score_items
 
     def spoilt(self: ItemKNN, queries: QueryBatch) -> Tensor:
@@ -42,6 +42,6 @@ def test_a_planted_loss_is_seen_and_nothing_else(tmp_path: Path, monkeypatch: py
         return scores_BI
 
     monkeypatch.setattr(ItemKNN, "score_items", spoilt)
-    lost = judge(gate, [quality(gate, 0)], hardware())
+    lost = verdict_of(gate, [quality(gate, 0)], hardware())
     assert lost.passed is False, lost.text
     assert lost.text.startswith("ndcg@10 0.0")

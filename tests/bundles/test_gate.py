@@ -65,6 +65,8 @@ def test_what_was_measured_otherwise_is_not_asked(store: Store, caplog: pytest.L
 def test_a_gate_is_set_from_what_was_measured(store: Store) -> None:
     with pytest.raises(ConfigError, match=r"was not measured by 'ndcg@5'"):
         set_gate(store, NAME, "ndcg@5", 0.02)
+    with pytest.raises(ConfigError, match=r"'popularity_bias@10' is no gate: of ndcg, recall"):
+        set_gate(store, NAME, "popularity_bias@10", 0.02)
     with pytest.raises(ConfigError, match="a share from 0 to 1, got 2"):
         set_gate(store, NAME, "ndcg@10", 2)
     (store.root / NAME / FILE).write_text("{")

@@ -1,7 +1,10 @@
 """Experiments: what was done stays done, what fails ends nothing else, and one page compares them."""
 
 import json
+import os
 import re
+import signal
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from recray.config import ConfigError
 from recray.eval.evaluate import Evaluation
+from recray.launch.tasks import run_each
 from recray.pipelines.experiment import (
     Experiment,
     Failed,
@@ -39,7 +43,17 @@ def made_up(title: str, mean: float, seed: int) -> Result:
         card=CARD, per_query=per_query, scalars={"coverage@10": 0.5}, user_ids_U=np.arange(300)
     )
     reports = [{"epoch": float(epoch), "ndcg@10": mean * epoch} for epoch in (1, 2)]
-    return Result(title, "films", seed, evaluation, reports, 60.0, 0.5, {"optim.lr": 0.1, "seed": seed})
+    return Result(
+        title,
+        "films",
+        seed,
+        title != "popularity",
+        evaluation,
+        reports,
+        60.0,
+        0.5,
+        {"optim.lr": 0.1, "seed": seed},
+    )
 
 
 RESULTS = [
@@ -87,6 +101,12 @@ def file(folder: Path, **changes: Any) -> Path:
         ({"seeds": 0}, "needs at least a data set, a model and a seed"),
         ({"metric": "ndcg@5"}, r"ndcg@5 is not measured, ks are \(10,\)"),
         ({"modles": []}, "modles"),
+        ({"metric": "ngcg@10"}, "metric 'ngcg@10' is not measured, did you mean 'ndcg@10'"),
+        ({"metric": "ndcg"}, "metric 'ndcg' is not measured"),
+        (
+            {"models": [{"model": "item_knn", "settings": {"data.split": "all"}}]},
+            "data.split is the same for",
+        ),
     ],
 )
 def test_a_file_that_says_nothing_sensible_is_refused(
@@ -116,6 +136,7 @@ def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mon
     events = str(tiny_events(tmp_path))
     experiment = Experiment(name="tiny", datasets=(events,), models=MODELS, ks=(5,), metric="ndcg@5")
     told: list[str] = []
+    before = cells_of(experiment)
     results, failed = run_experiment(experiment, LOCAL, told.append)
     assert (len(results), failed, told[0]) == (2, [], "tiny: 2 runs, 0 of them done before")
     assert [one.title for one in results] == ["item_knn", "what is popular"]
@@ -124,3 +145,19 @@ def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert told[-1] == "tiny: 2 runs, 2 of them done before"
     assert [one.evaluation.means() for one in again] == [one.evaluation.means() for one in results]
     assert again[0].evaluation.card == results[0].evaluation.card
+    with Path(events).open("a") as file:
+        file.write("u1\ti9\t5.0\t99999\n")
+    assert len({cell.folder for cell in cells_of(experiment)} - {cell.folder for cell in before}) == 2
+
+
+def dies(number: int) -> int:
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_no_other() -> None:
+    came = dict(run_each(dies, [1, 2, 3], LOCAL))
+    assert (came[1], came[3]) == (1, 3)
+    assert isinstance(came[2], BrokenProcessPool)

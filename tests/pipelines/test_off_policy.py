@@ -17,7 +17,7 @@ from recray.eval.off_policy.estimate import NoSupportError
 from recray.event_log.reading import Log, read
 from recray.pipelines.feedback import FeedbackConfig
 from recray.pipelines.gates import GateConfig, log_gate
-from recray.pipelines.off_policy import JudgeConfig, Judged, chances_of, judge
+from recray.pipelines.off_policy import JudgeConfig, Judged, chances_of, judge_by_log
 from recray.pipelines.replay import Order
 from recray.pipelines.same_queries import Contender
 from recray.pipelines.train import train
@@ -75,7 +75,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def judged(served: Served, new: Contender, config: JudgeConfig = CONFIG) -> list[Judged]:
-    return judge("world-ranker", served.log, served.now, new, config, FeedbackConfig(), served.until)
+    return judge_by_log(
+        served.store, "world-ranker", served.log, served.now, new, config, FeedbackConfig(), served.until
+    )
 
 
 def test_what_was_served_comes_out_as_it_went_in(served: Served) -> None:
@@ -85,6 +87,7 @@ def test_what_was_served_comes_out_as_it_went_in(served: Served) -> None:
         assert one.both.production.effective_lists == pytest.approx(one.both.production.lists, rel=1e-9)
         assert one.both.production.reward == pytest.approx(one.shown, rel=1e-6)
         assert one.both.gain == (0.0, 0.0, 0.0)
+        assert one.given_back == 1.0
     assert (first.depth, whole.depth) == (1, 10)
     assert whole.shown.mean > first.shown.mean
 

@@ -12,6 +12,7 @@ from recray.event_log.claims import MARKS
 
 SESSION_GAP_S = 1_800.0
 RANKS = 20  # of which the rate is told
+LEAST_A_DAY = 20  # lists with an outcome; fewer say nothing of a day
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class LogReport:
     clicked_by_rank: list[float] = field(default_factory=list)  # from rank 1
     order: float = 0.5  # chance that an item with an outcome stands above one of its list without; 0.5: none
     order_error: float = 0.5  # its standard error
-    order_by_day: dict[str, list[float]] = field(default_factory=dict)  # the same of each day (UTC)
+    order_by_day: dict[str, list[float]] = field(default_factory=dict)  # of days (UTC) that say enough
     answered_lists: int = 0  # with an outcome, without those of users who are left out
     drawn: float = 0.0  # share of items with a propensity
     ranges: dict[str, list[int]] = field(default_factory=dict)  # first and last row, by "table node"
@@ -63,12 +64,7 @@ def log_report(rows: pl.DataFrame, events: pl.DataFrame, left_out: pl.DataFrame)
         clicked_by_rank=_by_rank(counted),
         order=order,
         order_error=error,
-        order_by_day={
-            str(day): list(_order(rows))
-            for (day,), rows in counted.group_by(
-                pl.from_epoch(pl.col("at").cast(pl.Int64)).dt.date(), maintain_order=True
-            )
-        },
+        order_by_day=_order_by_day(counted),
         drawn=_rate(counted["propensity"].is_not_null()),
         ranges=_ranges(rows, "shown") | _ranges(events, "events"),
     )
@@ -92,19 +88,38 @@ def _by_rank(rows: pl.DataFrame) -> list[float]:
 
 def _order(rows: pl.DataFrame) -> tuple[float, float]:
     """The mean over lists of the area under the ROC curve of the ranks, and its standard error."""
+    area = _areas(rows)["area"]
+    if len(area) < 2:
+        return 0.5, 0.5
+    return float(area.mean()), float(area.std()) / math.sqrt(len(area))  # type: ignore[arg-type]
+
+
+def _order_by_day(rows: pl.DataFrame) -> dict[str, list[float]]:
+    """Of days with ``LEAST_A_DAY`` lists; errors go by the spread of all lists: few say little of theirs."""
+    areas = _areas(rows)
+    spread = float(areas["area"].std() or 0.0)  # type: ignore[arg-type]
+    day = pl.from_epoch(pl.col("at").cast(pl.Int64)).dt.date().cast(pl.String).alias("day")
+    of_day = areas.group_by(day).agg(pl.col("area").mean(), pl.len()).filter(pl.col("len") >= LEAST_A_DAY)
+    return {day: [area, spread / math.sqrt(lists)] for day, area, lists in of_day.sort("day").iter_rows()}
+
+
+def _areas(rows: pl.DataFrame) -> pl.DataFrame:
+    """``area`` under the ROC curve of the ranks, and when it was shown, of each list with an outcome."""
     has = pl.col("label") > 0
     place = pl.col("rank").rank("ordinal").over("request_id")
     of_list = (
         rows.with_columns(place=place)
         .group_by("request_id", maintain_order=True)
-        .agg(hits=has.sum().cast(pl.Float64), all=pl.len(), places=pl.col("place").filter(has).sum())
+        .agg(
+            pl.col("at").first(),
+            hits=has.sum().cast(pl.Float64),
+            all=pl.len(),
+            places=pl.col("place").filter(has).sum(),
+        )
         .filter((pl.col("hits") > 0) & (pl.col("hits") < pl.col("all")))
     )
     below = pl.col("places") - pl.col("hits") * (pl.col("hits") + 1) / 2  # misses above hits
-    area = of_list.select(1 - below / (pl.col("hits") * (pl.col("all") - pl.col("hits")))).to_series()
-    if len(area) < 2:
-        return 0.5, 0.5
-    return float(area.mean()), float(area.std()) / math.sqrt(len(area))  # type: ignore[arg-type]
+    return of_list.select("at", area=1 - below / (pl.col("hits") * (pl.col("all") - pl.col("hits"))))
 
 
 def _ranges(table: pl.DataFrame, name: str) -> dict[str, list[int]]:

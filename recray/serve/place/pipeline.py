@@ -17,12 +17,13 @@ from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.catalogue import Catalogue
 from recray.serve.stages.listed import (
     StagesConfig,
-    open_ranking,
+    open_order,
     open_reasons,
     open_retrieval,
     open_stand_in,
     run,
 )
+from recray.serve.stages.shorten import Shorten
 from recray.serve.stages.stand_in import FirstStage
 from recray.serve.state import PINNED, Explanation, RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles
@@ -148,7 +149,7 @@ class Pipeline:
         self._log = version.event_log
         self._retrieval = open_retrieval(config, version)
         first = FirstStage(self._retrieval, open_stand_in(config, version))
-        self._stages = (first, *open_ranking(config, version))
+        self._order, self._shorten = (first, *open_order(config, version)), Shorten()
         self._reasons = open_reasons(version)
         self._try(version)
         self.catalogue.live = live
@@ -196,7 +197,16 @@ class Pipeline:
         clock = StageClock()
         query, unknown = self.catalogue.query(request)
         clock.lap("lookup")
-        return run(self._stages, RequestState(query, clock)), unknown
+        return self._shorten(run(self._order, RequestState(query, clock))), unknown
+
+    def ordered(self, request: RecommendRequest) -> RequestState:
+        """All that could be shown, best first, before it is shortened to what is asked for.
+
+        Raises:
+            RequestError: as ``Catalogue.query``.
+        """
+        query, _ = self.catalogue.query(request)
+        return run(self._order, RequestState(query, StageClock()))
 
     def with_reasons(self, state: RequestState) -> RequestState:
         """Explained, where the request asks for it; safe beside other requests, in another thread."""

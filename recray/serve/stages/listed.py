@@ -112,14 +112,17 @@ def _seen(config: StagesConfig, bundles: ServedBundles) -> Seen:
 
 
 def open_ranking(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:
-    """The stages after the first. Without a ranker the order of retrieval stands."""
+    """The stages after the first; the last one shortens the list."""
+    return (*open_order(config, version), Shorten())
+
+
+def open_order(config: StagesConfig, version: OpenedVersion) -> tuple[Stage, ...]:
+    """Those that order candidates. Without a ranker the order of retrieval stands."""
     log, ranker = version.event_log, version.ranker
     stages: list[Stage] = []
     if log and ranker:
         stages.append(Guarded("rank", Rank(log, ranker, version.ranker_helps_until)))
-    stages += config.rules.open(version)
-    stages.append(Shorten())
-    return tuple(stages)
+    return (*stages, *config.rules.open(version))
 
 
 def open_reasons(version: OpenedVersion) -> tuple[Stage, ...]:

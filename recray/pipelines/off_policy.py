@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -203,11 +204,10 @@ def _learnt_until(record: RunRecord) -> float:
 
 def _given_back(production: LoggedLists, versions: pl.Series, bundles: ServedBundles) -> float:
     """Less than all: it was not served as ``stages`` says, or requests said more than the log has."""
-    own_B = np.array([_version_words(said) == _words_of(bundles) for said in versions])
-    if not own_B.any():
-        return math.nan
     near_BK = np.isclose(production.target_BK, production.logged_BK, rtol=1e-6) | ~production.is_shown_BK
-    return float(near_BK.all(axis=1)[own_B].mean())
+    pairs = zip(versions, np.all(near_BK, axis=1), strict=True)
+    own = [bool(back) for said, back in pairs if _version_words(said) == _words_of(bundles)]
+    return fmean(own) if own else math.nan
 
 
 def _version_words(said: str) -> str:

@@ -7,9 +7,21 @@ it must be storage that every node sees. ``RECRAY_RAW_DIR`` names the folder of 
 import os
 from pathlib import Path
 
+from recray.config import ConfigError
+
 
 def home() -> Path:
-    return Path(os.environ.get("RECRAY_HOME") or Path.home() / ".recray").expanduser().absolute()
+    """
+    Raises:
+        ConfigError: RECRAY_HOME is an address, which would become a folder of that name.
+    """
+    named = os.environ.get("RECRAY_HOME", "")
+    if "://" in named:
+        raise ConfigError(
+            f"RECRAY_HOME is {named!r}: it must be a folder that every node sees, such as NFS or a bucket "
+            "that is mounted; of addresses only data can be read"
+        )
+    return Path(named or Path.home() / ".recray").expanduser().absolute()
 
 
 def datasets_dir() -> Path:

@@ -291,7 +291,7 @@ def _alone(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -
         resume = Path(exploited.path) if exploited else context.resume_from
         if resume and not exploited:
             _tell_again(plan, name)
-        task(run, Context(device=context.device, resume_from=resume, report=report))
+        task(run, replace(context, resume_from=resume, report=report))
 
     local.run(told, run, replace(launch, where="local", keep=1), name)
 

@@ -280,6 +280,22 @@ def test_a_run_file_is_the_whole_run(tmp_path: Path) -> None:
     )
 
 
+def test_nothing_of_a_search_tells_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: SearchFolder
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "letters-of-a-secret")
+    run = override(RECIPES["ncf"].presets["ml-100k"][1], {"data.dataset": "/data/letters-of-a-secret.csv"})
+    write_run(tmp_path / "best.json", "ncf", run, {})
+    other = SearchFolder(f"{folder.name}-secret")
+    other.claim({"run": to_dict(run)})
+    other.claim({"run": to_dict(run)})  # the same search
+    failed = TrialRecord(number=0, changes={}, status="failed", reason="no file letters-of-a-secret.csv")
+    other.end(failed)
+    told = [path.read_text() for path in (tmp_path / "best.json", *other.folder.rglob("*.json"))]
+    assert len(told) == 3
+    assert not any("letters-of-a-secret" in text for text in told)
+
+
 def test_an_application_is_a_run_file_too(tmp_path: Path) -> None:
     subject = ApplicationSubject()
     run = override(subject.run("ml-100k"), {"stages.rules.diversity.strength": 0.1, "retriever.recency": 5.0})

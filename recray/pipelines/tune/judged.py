@@ -16,6 +16,7 @@ from recray.eval.two_stage import MeasuredStages
 from recray.folders import write_whole
 from recray.pipelines.tune.search import Found
 from recray.pipelines.tune.subject import Subject, seeded
+from recray.redaction import hidden_within
 from recray.store import Store
 from recray.train.context import LaunchConfig
 from recray.train.run import Measured
@@ -59,7 +60,7 @@ def judge(
     first, best_name = found.run.seed, f"trial-{found.best.number:04d}"
     published = _published(found)
     store = None if published else store
-    beside = {RECORD: json.dumps(record_of(found), indent=1).encode()}
+    beside = {RECORD: json.dumps(hidden_within(record_of(found)), indent=1).encode()}
     best: list[Measured] = []
     for seed in range(first, first + max(seeds, int(store is not None))):
         place = replace(where, run=f"{found.name}-{best_name}-seed-{seed}")

@@ -23,6 +23,7 @@ from recray.config import ConfigError, from_dict, to_dict
 from recray.folders import write_whole
 from recray.launch.ray_tune import Proposal, trial_folder
 from recray.pipelines.tune.spaces import Goal
+from recray.redaction import hidden_within
 from recray.track import history
 from recray.typed_values import plain
 
@@ -67,7 +68,7 @@ class SearchFolder:
         Raises:
             ConfigError: another search, or a run, has this name.
         """
-        path, current = self.folder / SEARCH, json.loads(json.dumps(plain(search)))
+        path, current = self.folder / SEARCH, json.loads(json.dumps(hidden_within(plain(search))))
         if (self.folder / "run.json").exists():
             raise ConfigError(f"{self.name!r} is the name of a run: choose another --launch.run")
         if (earlier := _read(path)) is not None:
@@ -89,7 +90,9 @@ class SearchFolder:
 
     def end(self, record: TrialRecord) -> None:
         """Notes how a trial ended; what it would have gone on from is of no more use."""
-        write_whole(self._record(record.number), json.dumps(to_dict(record), indent=1).encode())
+        write_whole(
+            self._record(record.number), json.dumps(hidden_within(to_dict(record)), indent=1).encode()
+        )
         for checkpoint in trial_folder(self.name, record.number).glob("checkpoint_*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
 

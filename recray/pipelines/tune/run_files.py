@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from recray.config import Config, ConfigError, from_dict, to_dict
 from recray.folders import write_whole
 from recray.recipes import run_for
+from recray.redaction import hidden_within
 from recray.train.run import AnyRecipe, Run
 from recray.typed_values import plain
 
@@ -18,12 +19,13 @@ C = TypeVar("C", bound=Config)
 
 
 def write_run(path: Path, recipe: str, run: Config, found: Mapping[str, Any]) -> None:
-    """
+    """Without secrets, as it is made to be committed.
+
     Args:
         found: how it came about; for people.
     """
     content = {"recipe": recipe, "settings": to_dict(run), "found": plain(found)}
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(hidden_within(content), indent=1) + "\n").encode())
 
 
 def read_run(path: Path, recipe: str, kind: type[C]) -> C:

@@ -241,9 +241,29 @@ class _Asha(ASHAScheduler):  # type: ignore[misc]
         return decision
 
 
+class _Pbt(PopulationBasedTraining):  # type: ignore[misc]
+    """Population based training (https://arxiv.org/abs/1711.09846), which spares the baseline."""
+
+    def __init__(self, epochs: int, **options: object) -> None:
+        super().__init__(**options)
+        self.epochs = epochs
+
+    def on_trial_result(self, tune_controller: object, trial: Trial, result: Result) -> str:
+        if result.get("epoch", 0) >= self.epochs or _proposal(trial).number == BASELINE:
+            return str(TrialScheduler.CONTINUE)
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Result, Result]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        config[TRIAL]["number"] = _proposal(trial).number
+        return config, operations
+
+
 def _scheduler(plan: Plan) -> TrialScheduler:
     if plan.mutations:
-        return PopulationBasedTraining(
+        return _Pbt(
+            plan.epochs,
             time_attr="epoch",
             perturbation_interval=max(1, plan.grace),
             hyperparam_mutations={TRIAL: {"changes": dict(plan.mutations)}},
@@ -262,6 +282,8 @@ def _trial(
     What a setting does not allow is noted and ends the trial: Tune would try again after an error.
     """
     setup_logging(logging.WARNING)
+    # One that is stopped hears of it at its next report; until then the next trial waits for its process.
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "10")
     number, changes = config[TRIAL]["number"], config[TRIAL]["changes"]
     refused = trial_folder(name, number) / REFUSED
     with locked(refused.with_name(".lock")):

@@ -169,5 +169,7 @@ def test_population_based_training_changes_what_it_may(events: Path, ray_cluster
         for path, value in record.changes.items()
         if value != started[record.number]["changes"][path]
     }
+    baseline = next(record for record in found.records if record.number == 0)
+    assert override(run, baseline.changes) == run
     assert changed
     assert changed <= set(space.budget.mutable)

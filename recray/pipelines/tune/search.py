@@ -193,11 +193,14 @@ class _Life:
         return proposal
 
     def reported(self, number: int, metrics: Mapping[str, Any]) -> None:
-        self._live[number] = self._live[number]._replace(epoch=int(metrics["epoch"]), score=metrics[SCORE])
-        self._tell()
+        if live := self._live.get(number):
+            self._live[number] = live._replace(epoch=int(metrics["epoch"]), score=metrics[SCORE])
+            self._tell()
 
     def ended(self, proposal: Proposal, status: Status, why: str) -> None:
         number, goal = proposal.number, self.space.goal
+        if number not in self._live:  # a population takes trials up again that had ended: the record stands
+            return
         reports = self.folder.reports(number, goal)
         best = max(reports, key=lambda report: goal.sign() * report[goal.metric], default=None)
         record = TrialRecord(

@@ -221,7 +221,7 @@ def show_judged(judged: Judged, name: str) -> None:
     """The winner and what it started from, on the test part, in one table."""
     grid = Table(
         title=f"{name} on the test part, {judged.seeds} seeds",
-        caption="mean [95 % interval] ± standard deviation over seeds; the difference is paired",
+        caption="mean [95 % interval] ± standard deviation over seeds; users are paired in the difference",
         title_justify="left",
     )
     for column in ("metric", "best", "preset", "best - preset"):

@@ -11,10 +11,17 @@ from ray import tune
 
 from recray.config import ConfigError, override, to_dict, value_at
 from recray.data.events.split_data import DataConfig
+from recray.eval import clicks, over_seeds
+from recray.eval.clicks import ClickEvaluation
+from recray.eval.evaluate import Evaluation
+from recray.eval.over_seeds import Runs
+from recray.eval.semantic_ids import MeasuredCodes, code_quality
+from recray.eval.two_stage import MeasuredStages
 from recray.launch.ray_tune import Proposal, trial_folder
 from recray.launch.tune_domains import Choice, Numbers, Range, range_of
 from recray.pipelines.tune.application import ApplicationSubject
 from recray.pipelines.tune.expected import by_trial, expected_best, running_best
+from recray.pipelines.tune.judged import compared
 from recray.pipelines.tune.records import SearchFolder, Status, TrialRecord, best_first
 from recray.pipelines.tune.run_files import named_run, read_run, write_run
 from recray.pipelines.tune.search import SearchConfig, search
@@ -23,6 +30,7 @@ from recray.pipelines.tune.study import Study, study_of
 from recray.pipelines.tune.subject import RecipeSubject
 from recray.recipes import RECIPES
 from recray.recipes.pairs import NCFRun, TwoTowerRun
+from recray.schema import ProtocolCard
 from recray.train.context import LaunchConfig
 from recray.train.run import Run
 
@@ -264,6 +272,66 @@ def test_a_trial_that_failed_counts_as_the_worst() -> None:
     assert by_trial(records, MIN) == [0.3, 0.3, 0.2]
     assert running_best([0.1, 0.3, 0.2], MAX).tolist() == [0.1, 0.3, 0.3]
     assert running_best([0.3, 0.1, 0.2], MIN).tolist() == [0.3, 0.1, 0.1]
+
+
+# The winner beside what the search started from
+
+CARD = ProtocolCard(
+    dataset="made", dataset_hash="0", split="leave-one-out", target="test", relevance="all", k_core=0
+)
+
+
+def of_users(*values: float) -> Evaluation:
+    return Evaluation(
+        card=CARD,
+        per_query={"ndcg@10": np.array(values)},
+        scalars={},
+        user_ids_U=np.arange(len(values)),
+    )
+
+
+def test_lists_are_compared_over_users_and_seeds() -> None:
+    best = [of_users(0.2, 0.4, 0.9), of_users(0.4, 0.4, 0.9)]
+    preset = [of_users(0.1, 0.4, 0.5), of_users(0.1, 0.2, 0.5)]
+    found = compared(best, preset)
+    assert found.seeds == 2
+    assert found.best.metrics["ndcg@10"].mean == pytest.approx(0.8 / 1.5)
+    assert found.best.seed_std["ndcg@10"] == pytest.approx(np.std([0.5, 1.7 / 3], ddof=1))
+    assert (
+        found.gain["ndcg@10"][:3]
+        == over_seeds.difference(*(Runs(side, True) for side in (best, preset)), "ndcg@10")[:3]
+    )
+    stages = [[MeasuredStages(of_users(0.0, 0.0, 0.0), run) for run in side] for side in (best, preset)]
+    assert compared(*stages) == found
+
+
+def test_clicks_are_compared_on_the_same_rows() -> None:
+    rng = np.random.default_rng(0)
+    labels_N = (rng.random(200) < 0.5).astype(np.float64)
+    sides = [
+        [
+            ClickEvaluation(
+                card=CARD,
+                logits_N=share * labels_N + rng.normal(size=200),
+                labels_N=labels_N,
+                units_N=np.arange(200),
+            )
+            for _ in range(2)
+        ]
+        for share in (1.0, 0.2)
+    ]
+    found = compared(sides[0], sides[1])
+    assert found.gain["auc"] == clicks.difference(sides[0], sides[1], "auc")
+    assert found.gain["auc"].low > 0
+    assert found.preset.metrics == clicks.summary(sides[1])
+
+
+def test_codes_are_compared_without_intervals() -> None:
+    codes_IL = np.array([[0, 0], [0, 1], [1, 1], [1, 1]])
+    quality = code_quality(codes_IL, (2, 2))
+    found = compared([MeasuredCodes(quality, 0.5)], [MeasuredCodes(quality, 0.75)])
+    assert found.gain["reconstruction"].mean == -0.25
+    assert np.isnan([found.gain["reconstruction"].low, found.best.seed_std["reconstruction"]]).all()
 
 
 # Run files

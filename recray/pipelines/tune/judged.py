@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from recray.eval import clicks
+from recray.eval import clicks, over_seeds
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import ClickEvaluation
-from recray.eval.compare import Row, aggregate, compare
 from recray.eval.evaluate import Evaluation
+from recray.eval.over_seeds import OverSeeds, Runs
 from recray.eval.two_stage import MeasuredStages
 from recray.folders import write_whole
 from recray.pipelines.tune.search import Found
@@ -30,7 +30,7 @@ RECORD = "search.json"  # in a published version: the search behind it
 class Side(NamedTuple):
     """One of the two, averaged over its seeds."""
 
-    metrics: dict[str, Interval]  # over users, or rows; no bounds where there is no sampling unit
+    metrics: dict[str, Interval]  # over users and seeds, or over rows; no bounds where nothing is drawn
     seed_std: dict[str, float]
 
 
@@ -109,10 +109,10 @@ def compared(best: Sequence[Measured], preset: Sequence[Measured]) -> Judged:
     """Both sides with their intervals, where the kind of measurement has them."""
     stages = [[m.ranker if isinstance(m, MeasuredStages) else m for m in side] for side in (best, preset)]
     if all(isinstance(m, Evaluation) for m in stages[0]):
-        sides = [_of_lists(cast(list[Evaluation], side)) for side in stages]
-        mean, other = (_mean(cast(list[Evaluation], side)) for side in stages)
-        paired = {name: compare(mean, other, name) for name in mean.per_query}
-        gain = {name: Interval(*found[:3]) for name, found in paired.items()}
+        lists = [cast(list[Evaluation], side) for side in stages]
+        sides = [Side(_over_seeds(side), _seed_std(side)) for side in lists]
+        runs_of = [Runs(side, draws=True) for side in lists]
+        gain = {name: _interval(over_seeds.difference(*runs_of, name)) for name in sides[0].metrics}
     elif all(isinstance(m, ClickEvaluation) for m in stages[0]):
         runs = [cast(list[ClickEvaluation], side) for side in stages]
         sides = [Side(clicks.summary(side), _seed_std(side)) for side in runs]
@@ -126,15 +126,12 @@ def compared(best: Sequence[Measured], preset: Sequence[Measured]) -> Judged:
     return Judged(len(best), sides[0], sides[1], gain)
 
 
-def _of_lists(runs: list[Evaluation]) -> Side:
-    [result] = aggregate([Row("", seed, run) for seed, run in enumerate(runs)])
-    return Side(result.metrics, result.seed_std)
+def _over_seeds(runs: list[Evaluation]) -> dict[str, Interval]:
+    return {name: _interval(over_seeds.of_model(Runs(runs, draws=True), name)) for name in runs[0].per_query}
 
 
-def _mean(runs: list[Evaluation]) -> Evaluation:
-    """Per user, over seeds; the users of one split come in one order."""
-    per_query = {name: np.mean([run.per_query[name] for run in runs], axis=0) for name in runs[0].per_query}
-    return replace(runs[0], per_query=per_query)
+def _interval(found: OverSeeds) -> Interval:
+    return Interval(found.mean, found.low, found.high)
 
 
 def _bare(runs: Sequence[Measured]) -> dict[str, Interval]:

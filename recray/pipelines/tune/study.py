@@ -5,7 +5,6 @@ does not propose again what it had proposed before.
 """
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,15 +59,13 @@ class Study:
         if not all(self._contains(path, value) for path, value in params.items()):
             return None
         failed = record.score is None or not math.isfinite(record.score)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return create_trial(
-                params=params,
-                distributions=self.distributions,
-                value=None if failed else record.score,
-                state=TrialState.FAIL if failed else TrialState.COMPLETE,
-                intermediate_values={int(float(e)): value for e, value in record.scores.items()},
-            )
+        return create_trial(
+            params=params,
+            distributions=self.distributions,
+            value=None if failed else record.score,
+            state=TrialState.FAIL if failed else TrialState.COMPLETE,
+            intermediate_values={int(float(e)): value for e, value in record.scores.items()},
+        )
 
     def importances(self) -> dict[str, float]:
         """Share of the scores' spread that each path explains (fANOVA), largest first; none where the trials
@@ -85,9 +82,7 @@ class Study:
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         if self.method != "tpe":
             return RandomSampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(seed=seed, n_startup_trials=DRAWN, multivariate=True, constant_liar=True)
+        return TPESampler(seed=seed, n_startup_trials=DRAWN, multivariate=True, constant_liar=True)
 
     def _contains(self, path: str, value: object) -> bool:
         distribution = self.distributions[path]

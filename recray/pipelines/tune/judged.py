@@ -111,8 +111,10 @@ def compared(best: Sequence[Measured], preset: Sequence[Measured]) -> Judged:
     if all(isinstance(m, Evaluation) for m in stages[0]):
         lists = [cast(list[Evaluation], side) for side in stages]
         sides = [Side(_over_seeds(side), _seed_std(side)) for side in lists]
-        runs_of = [Runs(side, draws=True) for side in lists]
-        gain = {name: _interval(over_seeds.difference(*runs_of, name)) for name in sides[0].metrics}
+        best_runs, preset_runs = (Runs(side, draws=True) for side in lists)
+        gain = {
+            name: _interval(over_seeds.difference(best_runs, preset_runs, name)) for name in sides[0].metrics
+        }
     elif all(isinstance(m, ClickEvaluation) for m in stages[0]):
         runs = [cast(list[ClickEvaluation], side) for side in stages]
         sides = [Side(clicks.summary(side), _seed_std(side)) for side in runs]

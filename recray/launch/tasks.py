@@ -37,7 +37,11 @@ def _on_ray(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig) -
     if not ray.is_initialized():
         ray.init(logging_level=logging.WARNING)
     options = {"num_cpus": launch.cpus_per_worker, "num_gpus": int(launch.gpu), "max_calls": 1}
-    remote: Any = ray.remote(**options)(work)
+
+    def one(thing: T) -> R:  # Ray takes functions alone
+        return work(thing)
+
+    remote: Any = ray.remote(**options)(one)
     waiting = {remote.remote(thing): thing for thing in things}
     while waiting:
         [done], _ = ray.wait(list(waiting), num_returns=1)

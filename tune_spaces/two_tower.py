@@ -5,7 +5,7 @@ from ray import tune
 from recray.pipelines.tune.spaces import Budget, Goal
 
 GOAL = Goal("ndcg@10", "max")
-BUDGET = Budget(trials=40, grace=5, mutable=("optim.lr", "model.dropout", "model.temperature"))
+BUDGET = Budget(trials=40, grace=8, mutable=("optim.lr", "model.dropout", "model.temperature"))
 SPACE = {
     "optim.lr": tune.loguniform(3e-4, 2e-2),
     "optim.weight_decay": tune.choice([0.0, 1e-4, 1e-2]),

@@ -21,6 +21,7 @@ from recray.train.run import Run
 from recray.typed_values import plain
 
 log = logging.getLogger(__name__)
+MOST_GRACE = 4  # a space's grace is at most one in so many epochs: else little is saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class SearchConfig:
     asha: bool = True
     """Stop trials that are behind after a few epochs (ASHA); of no use to what has no epochs."""
     grace: int = 0
-    """Epochs that every trial gets before."""
+    """Epochs that every trial gets before; 0: as the space has it, but a quarter of all at most."""
     concurrent: int = 0
     """Trials at a time, at most; 0: as many as the cluster has room for."""
     gpu_share: float = 1.0
@@ -122,7 +123,7 @@ def search(
                 mode=space.goal.mode,
                 trials=left,
                 epochs=subject.epochs(run),
-                grace=config.grace or space.budget.grace,
+                grace=config.grace or min(space.budget.grace, max(1, subject.epochs(run) // MOST_GRACE)),
                 asha=config.asha,
                 mutations=mutable,
                 gpu_share=config.gpu_share,

@@ -17,12 +17,15 @@ from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
 from recray.arrays import Float64s
+from recray.data.report.check import Check, check
+from recray.data.report.page import page
 from recray.launch.tune_domains import Choice, Numbers
 from recray.pipelines.tune.expected import by_trial, expected_best, running_best
 from recray.pipelines.tune.records import TrialRecord
 from recray.pipelines.tune.search import Found
 
 BEST, OTHER, STOPPED, BASE = "#c1121f", "#1d3557", "#9ab8d8", "#2a9d8f"
+BEST_FILE = "best.json is the best run, which every training job takes"
 BAND = "rgba(154, 184, 216, 0.4)"
 LIBRARY = "plotly.min.js"
 """One copy beside the page."""
@@ -40,10 +43,10 @@ def draw(found: Found) -> list[Path]:
     for figure, path in zip(made.values(), paths, strict=True):
         FigureCanvasAgg(figure)
         figure.savefig(path, format="png", dpi=120)
-    page = found.folder / "search.html"
+    web = found.folder / "search.html"
     (found.folder / LIBRARY).write_text(get_plotlyjs())
-    page.write_text(_page(found))
-    return [*paths, page]
+    web.write_text(_page(found))
+    return [*paths, web]
 
 
 class _Look(NamedTuple):
@@ -185,15 +188,40 @@ def _page(found: Found) -> str:
             x=list(shares.values())[::-1], y=list(shares)[::-1], orientation="h", marker_color=OTHER
         )
         figures.append(("What the score depended on (fANOVA)", go.Figure(bars)))
-    parts = [
-        f"<h2>{title}</h2>{figure.update_layout(title=None).to_html(full_html=False, include_plotlyjs=False)}"
-        for title, figure in figures
+    parts = [f'<script src="{LIBRARY}"></script>']
+    for title, figure in figures:
+        figure.update_layout(title=None, template="plotly_white", margin={"t": 30, "b": 50})
+        drawn = figure.to_html(full_html=False, include_plotlyjs=False)
+        parts.append(f'<h2>{title}</h2><div class="card">{drawn}</div>')
+    lead = html.escape(f"{found.space.goal} of {found.model}; {BEST_FILE}")
+    return page(found.name, lead, _tiles(found), _checks(found), "\n".join(parts), about="search")
+
+
+def _tiles(found: Found) -> dict[str, str]:
+    preset = next((record.score for record in found.records if record.number == 0), None)
+    said = {"best": found.best.score, "preset": preset}
+    epochs = sum(record.epochs for record in found.records)
+    counted = {"trials": f"{len(found.records)}", "epochs": f"{epochs:,}"}
+    return {
+        **{name: "?" if score is None else f"{score:.4f}" for name, score in said.items()},
+        **counted,
+        "hours of trials": f"{sum(record.duration_s for record in found.records) / 3600:.2f}",
+    }
+
+
+def _checks(found: Found) -> list[Check]:
+    failed = [f"trial {r.number}: {r.reason}" for r in found.records if r.status == "failed"]
+    stopped = sum(record.status == "stopped" for record in found.records)
+    return [
+        check("failed", "; ".join(failed), fine="no trial failed", warning=bool(failed)),
+        Check(name="stopped", level="note", text=f"{stopped} trials were stopped early, as they were behind"),
+        check(
+            "best",
+            "the run that the search started from stands",
+            fine=f"trial {found.best.number} is better than the run that the search started from",
+            note=found.best.number == 0,
+        ),
     ]
-    name = html.escape(found.name)
-    head = f'<meta charset="utf-8"><title>{name}</title><script src="{LIBRARY}"></script>'
-    style = "<style>body { font-family: sans-serif; max-width: 1100px; margin: 2em auto }</style>"
-    body = f"<h1>{name}</h1>{''.join(parts)}"
-    return f"<!doctype html><html><head>{head}{style}</head><body>{body}</body></html>\n"
 
 
 def _curves_page(found: Found) -> go.Figure:

@@ -145,3 +145,14 @@ def test_a_bundle_that_is_missing_is_said_before_ray_starts(
     status, _, said = ended("serve", "nobodys")
     assert (status, said.count("\n")) == (2, 1)
     assert said.startswith("error: no bundle 'nobodys-ranker'")
+
+
+def test_an_experiment_ends_in_one_page(events: str, tmp_path: Path) -> None:
+    models = [{"model": "popularity"}, {"model": "item_knn", "settings": {"model.num_neighbors": 20}}]
+    file = tmp_path / "experiment.json"
+    file.write_text(json.dumps({"name": "tiny", "datasets": [events], "models": models}))
+    said = job("experiment", str(file), *BRIEF[:2])
+    page = Path(said.split("2 runs compared in ")[1].strip())
+    assert "item_knn over popularity" in page.read_text() or "popularity over item_knn" in page.read_text()
+    status, _, why = ended("experiment", str(tmp_path / "none.json"), *BRIEF[:2])
+    assert (status, "none.json holds no experiment" in why) == (2, True)

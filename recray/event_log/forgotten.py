@@ -23,10 +23,13 @@ class Forgotten:
         self._file = folder / FILE
 
     def begin(self, user_id: str, nodes: Sequence[str]) -> None:
-        """From now on it counts as forgotten; each of these nodes has to delete what it has."""
+        """From now on it counts as forgotten; each of these nodes deletes what it has. Asked again, what
+        was told the first time still stands."""
         with self._changed() as known:
             digest = _digest(known["salt"], user_id)
-            known["users"][digest] = {"at": time.time(), "nodes": list(nodes), "told": []}
+            earlier = known["users"].get(digest)
+            told = _told(earlier) if earlier else []
+            known["users"][digest] = {"at": time.time(), "nodes": list(nodes), "told": told}
 
     def digest(self, user_id: str) -> frozenset[str]:
         """Of one who began."""

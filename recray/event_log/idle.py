@@ -3,13 +3,16 @@
 A node that comes back finds its file held as long as that takes; a server goes by another name then.
 """
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from recray.event_log.live import HeldError, LiveFile, held, live_files
+from recray.schema import DataError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -41,8 +44,16 @@ class Idle:
 
 
 def idle_nodes(folder: Path, but: str) -> Iterator[Idle]:
-    """One after another, each held while it is worked on."""
+    """One after another, each held while it is worked on; one that is damaged is named in the log."""
     for file in live_files(folder):
-        if file.stem != but:
-            with suppress(HeldError), Idle(folder, file.stem) as idle:
-                yield idle
+        if file.stem == but:
+            continue
+        with ExitStack() as stack:
+            try:
+                idle = stack.enter_context(Idle(folder, file.stem))
+            except HeldError:
+                continue
+            except DataError as error:
+                log.warning("the rows of %s, which nobody writes, wait: %s", file.stem, error)
+                continue
+            yield idle

@@ -21,6 +21,7 @@ from recray.event_log.live import LiveFile, held
 from recray.event_log.records import Event, Fact, Recorded, Sent, Telling
 from recray.event_log.sinks import Sending, Sink
 from recray.event_log.tables import Answer
+from recray.schema import DataError
 
 log = logging.getLogger(__name__)
 
@@ -180,9 +181,12 @@ class LogWriter:
         """
         self.compact()
         for idle in idle_nodes(self.folder, self.node):
-            go_on(idle)
-            compact(idle, self._keep_days)
-            self._sending.send_of(idle.node)
+            try:
+                go_on(idle)
+                compact(idle, self._keep_days)
+                self._sending.send_of(idle.node)
+            except DataError as error:  # of one node: the others are tended
+                log.warning("the rows of %s, which nobody writes, wait: %s", idle.node, error)
 
     def forget(self, user_id: str) -> None:
         """Deletes all that names a user; see ``forgetting``."""

@@ -29,6 +29,7 @@ from recray.config import Config, ConfigError, override
 from recray.folders import locked, write_whole
 from recray.launch import local, ray_train
 from recray.launch.runs import Task
+from recray.redaction import hidden
 from recray.schema import DataError
 from recray.track import history
 from recray.track.console import setup_logging
@@ -288,6 +289,8 @@ def _trial(
     refused = trial_folder(name, number) / REFUSED
     with locked(refused.with_name(".lock")):
         refused.unlink(missing_ok=True)
+        if not any(refused.parent.glob("checkpoint_*")):  # earlier reports are not of this one
+            (refused.parent / history.FILE).unlink(missing_ok=True)
         try:
             changed = override(run, changes)
             if launch.workers == 1:
@@ -295,7 +298,7 @@ def _trial(
             else:
                 _on_workers(task, changed, launch, plan, trial_name(name, number))
         except (ConfigError, DataError) as error:
-            write_whole(refused, str(error).encode())
+            write_whole(refused, hidden(str(error)).encode())
 
 
 def _alone(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:

@@ -45,6 +45,8 @@ class Together(Generic[Q, A]):
             except Exception as error:  # of whatever kind: whoever waits is told
                 answers = [error] * len(some)
             for (_, waits), answer in zip(some, answers, strict=True):
+                if not waits.set_running_or_notify_cancel():
+                    continue  # whoever asked is gone
                 if isinstance(answer, Exception):
                     waits.set_exception(answer)
                 else:

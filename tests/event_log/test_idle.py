@@ -185,3 +185,14 @@ def test_who_adopts_is_killed(tmp_path: Path) -> None:
             n for n in range(1, number + 1) for _ in range(3)
         ]
     assert number > 50
+
+
+def test_one_that_is_damaged_keeps_no_other_waiting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "log"
+    left_behind(folder)
+    live_file(folder, "broken").write_bytes(b"not a database" * 100)
+    log = LogWriter(folder, "here")
+    log.tend()
+    log.close()
+    assert live_rows(folder) == 0
+    assert "the rows of broken, which nobody writes, wait" in caplog.text

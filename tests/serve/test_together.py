@@ -45,3 +45,22 @@ def test_a_call_that_fails_fails_for_all_who_shared_it_and_no_others() -> None:
     fails.append(False)
     assert together.ask(2).result() == 2
     together.stop()
+
+
+def test_whoever_gives_up_waiting_is_in_nobodys_way() -> None:
+    goes_on, begun = threading.Event(), threading.Event()
+
+    def call(questions: Sequence[int]) -> list[int | Exception]:
+        begun.set()
+        goes_on.wait()
+        return list(questions)
+
+    together = Together(call, "asks")
+    first = together.ask(0)
+    begun.wait()
+    gone, neighbour = together.ask(1), together.ask(2)
+    assert gone.cancel()
+    goes_on.set()
+    assert (first.result(5), neighbour.result(5)) == (0, 2)
+    assert together.ask(3).result(5) == 3
+    together.stop()

@@ -16,6 +16,7 @@ from recray.pipelines.tune.run_files import write_run
 from recray.pipelines.tune.spaces import Method, Space
 from recray.pipelines.tune.study import Study, study_of
 from recray.pipelines.tune.subject import Subject
+from recray.redaction import hidden
 from recray.train.context import LaunchConfig
 from recray.train.run import Run
 from recray.typed_values import plain
@@ -113,17 +114,21 @@ def search(
     subject.open(override(run, space.fixed()))
     folder, method = SearchFolder(launch.run), config.method or space.budget.method
     mutable = _mutable(space, method)
+    if mutable and launch.workers > 1:
+        raise ConfigError("population based training has one worker a trial: set launch.workers to 1")
     with locked(folder.folder / ".lock", f"search {launch.run} is under way in another process"):
-        folder.claim(_identity(subject.name, run, space, config, method))
+        grace = _grace(subject, run, space, config)
+        folder.claim(_identity(subject.name, run, space, config, method, grace))
         trials = config.trials or space.budget.trials
         life = _Life(folder, run, space, method, trials, watch)
-        if left := trials - len(life.records):
+        left = max(trials - len(life.records), len(folder.unfinished()))
+        if left > 0:
             plan = Plan(
                 metric=space.goal.metric,
                 mode=space.goal.mode,
                 trials=left,
                 epochs=subject.epochs(run),
-                grace=config.grace or min(space.budget.grace, max(1, subject.epochs(run) // MOST_GRACE)),
+                grace=grace,
                 asha=config.asha,
                 mutations=mutable,
                 gpu_share=config.gpu_share,
@@ -134,7 +139,14 @@ def search(
         return _found(folder, subject.name, run, space, life)
 
 
-def _identity(model: str, run: Config, space: Space, config: SearchConfig, method: Method) -> dict[str, Any]:
+def _grace(subject: Subject[Any], run: Run, space: Space, config: SearchConfig) -> int:
+    """Epochs before a trial may be stopped: those asked for, else the space's, a part of all at most."""
+    return config.grace or min(space.budget.grace, max(1, subject.epochs(run) // MOST_GRACE))
+
+
+def _identity(
+    model: str, run: Config, space: Space, config: SearchConfig, method: Method, grace: int
+) -> dict[str, Any]:
     """What makes two searches the same; how many trials there are may grow."""
     return {
         "model": model,
@@ -143,7 +155,7 @@ def _identity(model: str, run: Config, space: Space, config: SearchConfig, metho
         "goal": space.goal._asdict(),
         "method": method,
         "asha": config.asha,
-        "grace": config.grace or space.budget.grace,
+        "grace": grace,
     }
 
 
@@ -214,7 +226,7 @@ class _Life:
             scores={f"{report['epoch']:g}": report[goal.metric] for report in reports},
             seed=self.run.seed,
             duration_s=round(time.monotonic() - self._began_s[number], 1),
-            reason=why,
+            reason=hidden(why),
         )
         self.folder.end(record)
         self.records.append(record)

@@ -48,7 +48,9 @@ class Study:
         frozen = self.frozen(record)
         asked = self._asked.pop(record.number, None)
         if asked is not None:
-            self.study.tell(asked, record.score, state=frozen.state if frozen else TrialState.FAIL)
+            state = frozen.state if frozen else TrialState.FAIL
+            # Optuna takes no value of what failed.
+            self.study.tell(asked, record.score if state == TrialState.COMPLETE else None, state=state)
         elif frozen is not None:
             self.study.add_trial(frozen)
         return frozen is not None

@@ -4,9 +4,10 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from recray.config import ConfigError, override
 from recray.contract import Retriever
@@ -54,17 +55,18 @@ def compare_models(
         ConfigError: a model that cannot be trained, or that does not rank a catalogue.
         DataError: the data set is not at hand.
     """
-    entries = [entry for model in models for entry in _entries(model, data, seeds)]
+    entries = [entry for model in models for entry in entries_of(model, data, seeds)]
     rows: list[Row] = []
     metric = ""
     histories: dict[str, list[Sequence[Report]]] = {}
     for entry in entries:
         title, recipe, run = entry
         began = time.perf_counter()
+        opened = recipe.open(run)
         if not rows:  # all models are asked the same
-            report(find_leaks(recipe.open(run)), strict=strict)
+            report(find_leaks(opened), strict=strict)
         reports: list[dict[str, float]] = []
-        rows.append(Row(title, run.seed, measured_once(entry, ks, reports)))
+        rows.append(Row(title, run.seed, measured_once(entry, opened, ks, reports)))
         if loop := recipe.loop(run):
             histories.setdefault(title, []).append(reports)
             metric = metric or loop.metric
@@ -75,14 +77,16 @@ def compare_models(
     return rows
 
 
-def measured_once(entry: Entry, ks: Sequence[int], reports: list[dict[str, float]]) -> Evaluation:
-    """Trains one run and measures it on the test part; adds what its epochs reported.
+def measured_once(
+    entry: Entry, opened: Any, ks: Sequence[int], reports: list[dict[str, float]]
+) -> Evaluation:
+    """Trains one run on its opened data and measures it on the test part; adds what its epochs reported.
 
     Raises:
         ConfigError, DataError: it cannot be trained.
     """
     title, recipe, run = entry
-    opened, named = recipe.open(run), f"{title} seed {run.seed}"
+    named = f"{title} seed {run.seed}"
     model = _best(recipe, run, opened, named, reports)
     if recipe.learns_before_test(run):
         epochs = chosen_epochs(reports[-1])
@@ -107,14 +111,26 @@ def _best(recipe: AnyRecipe, run: Run, data: object, title: str, reports: list[d
         return recipe.restore(run, data, best) if best.exists() else trained
 
 
-def _entries(model: str, data: DataConfig, seeds: int) -> list[Entry]:
-    """A run per seed; what draws nothing at random says it all in one run."""
+def entries_of(
+    model: str,
+    data: DataConfig,
+    seeds: int,
+    settings: Mapping[str, object] = MappingProxyType({}),
+    title: str = "",
+) -> list[Entry]:
+    """A run per seed; what draws nothing at random says it all in one run.
+
+    Args:
+        settings: that differ from the preset, by dotted path; title: empty, the model's name.
+    Raises:
+        ConfigError: there is no such model or setting, or it does not rank the catalogue.
+    """
     recipe = RECIPES[model]
     if not recipe.ranks_catalogue:
         raise ConfigError(
             f"{model!r} does not rank the catalogue, so there is no full ranking to compare: its own job "
             "measures it (`recray models`)"
         )
-    run = override(run_for(recipe, data.dataset), {"data": data})
+    run = override(run_for(recipe, data.dataset), {**settings, "data": data})
     count = seeds if recipe.loop(run) else 1
-    return [Entry(model, recipe, override(run, {"seed": seed})) for seed in range(count)]
+    return [Entry(title or model, recipe, override(run, {"seed": seed})) for seed in range(count)]

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recray import __version__, paths
-from recray.config import ConfigError, from_dict, override, settings, to_dict
+from recray.config import ConfigError, from_dict, settings, to_dict
 from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig
 from recray.eval.evaluate import Evaluation
 from recray.eval.metrics import check_ks, require_metric
 from recray.folders import build_once, digest
 from recray.launch.tasks import run_each
-from recray.pipelines.compare import Entry, measured_once
-from recray.recipes import RECIPES, run_for
+from recray.pipelines.compare import Entry, entries_of, measured_once
+from recray.recipes import RECIPES
 from recray.schema import ProtocolCard
 from recray.train.context import LaunchConfig
 from recray.train.run import Run
@@ -135,22 +135,15 @@ def cells_of(experiment: Experiment) -> list[Cell]:
         data = from_dict(DataConfig, {**experiment.data, "dataset": dataset})
         data_hash = prepared_manifest(dataset, k_core=data.k_core).hash
         for one in experiment.models:
-            recipe = RECIPES[one.model]
-            if not recipe.ranks_catalogue:
-                raise ConfigError(f"{one.model!r} does not rank the catalogue: it stands in no such table")
-            run = override(run_for(recipe, dataset), {**one.settings, "data": data})
-            title = one.title or one.model
-            for seed in range(experiment.seeds if recipe.loop(run) else 1):
-                seeded = override(run, {"seed": seed})
+            for title, _, run in entries_of(one.model, data, experiment.seeds, one.settings, one.title):
                 said = {
-                    "run": to_dict(seeded),
+                    "run": to_dict(run),
                     "model": one.model,
                     "ks": list(experiment.ks),
                     "data_hash": data_hash,
                     "code": __version__,
                 }
-                folder = experiment.folder / "cells" / digest(said)
-                found.append(Cell(title, dataset, one.model, seeded, folder))
+                found.append(Cell(title, dataset, one.model, run, experiment.folder / "cells" / digest(said)))
     return found
 
 
@@ -182,7 +175,7 @@ def _do(ks: tuple[int, ...], cell: Cell) -> None:
     began = time.monotonic()
     reports: list[dict[str, float]] = []
     entry = Entry(cell.title, RECIPES[cell.model], cell.run)  # a recipe does not travel
-    evaluation = measured_once(entry, ks, reports)
+    evaluation = measured_once(entry, entry.recipe.open(cell.run), ks, reports)
     said = {
         "title": cell.title,
         "dataset": cell.dataset,

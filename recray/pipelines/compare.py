@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from recray.config import ConfigError, override
 from recray.contract import Retriever
-from recray.data.events.split_data import DataConfig
+from recray.data.events.split_data import DataConfig, SplitData
 from recray.eval.compare import Row
 from recray.eval.evaluate import Evaluation
 from recray.pipelines.leaks import find_leaks, report
@@ -78,7 +78,7 @@ def compare_models(
 
 
 def measured_once(
-    entry: Entry, opened: Any, ks: Sequence[int], reports: list[dict[str, float]]
+    entry: Entry, opened: SplitData, ks: Sequence[int], reports: list[dict[str, float]]
 ) -> Evaluation:
     """Trains one run on its opened data and measures it on the test part; adds what its epochs reported.
 

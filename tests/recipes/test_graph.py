@@ -129,7 +129,8 @@ def test_whether_order_counts_is_what_the_split_wants(events: Path, split: Split
 
 @pytest.mark.parametrize("protocol", ["leave-one-out", "global-time", "random"])
 def test_a_comparison_asks_for_order_where_there_is_one(protocol: Any) -> None:
-    [(_, _, run)] = compare._entries("gat", DataConfig(dataset="ml-100k", split=protocol), 1)
+    [entry] = compare.entries_of("gat", DataConfig(dataset="ml-100k", split=protocol), 1)
+    run = entry.run
     assert isinstance(run, GATRun)
     assert run.settled(run.causal) == run.settled(run.newest) == (protocol != "random")
 

@@ -15,6 +15,7 @@ __all__ = [
     "ELASTIC",
     "Config",
     "ConfigError",
+    "UnavailableError",
     "from_dict",
     "nearest",
     "override",
@@ -24,6 +25,10 @@ __all__ = [
 ]
 C = TypeVar("C", bound=Config)
 ELASTIC = "elastic"  # in a field's metadata: an interrupted run may be continued with another value
+
+
+class UnavailableError(ConfigError):
+    """What was asked for is right, and what it needs is not there now: the same may be asked again."""
 
 
 @runtime_checkable

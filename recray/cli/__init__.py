@@ -12,9 +12,11 @@ from recray.cli.events import Events
 from recray.cli.listing import Listing, render
 from recray.cli.retrain import Retrain, Trace
 from recray.cli.traffic import AB, Canary, Interleave, Pause, Refuse, Resume, Shadow, Stop, Traffic
-from recray.config import ConfigError
+from recray.config import ConfigError, UnavailableError
 from recray.redaction import hidden
 from recray.schema import DataError
+
+TRY_AGAIN = 75
 
 
 @dataclass(frozen=True)
@@ -260,9 +262,14 @@ Command = (
 
 
 def guarded(work: Callable[[], None]) -> int:
-    """Runs a command; what a user can mend is one line on stderr and exit status 2."""
+    """Runs a command; what a user can mend is one line on stderr and exit status 2, what may be there when
+    the same is asked again (nodes, a cluster) is 75, as sysexits has it.
+    """
     try:
         work()
+    except UnavailableError as error:
+        print(f"unavailable: {hidden(str(error))}", file=sys.stderr)
+        return TRY_AGAIN
     except (ConfigError, DataError, OSError) as error:
         print(f"error: {hidden(str(error))}", file=sys.stderr)
         return 2

@@ -4,7 +4,8 @@ import functools
 import logging
 import math
 import os
-import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,10 @@ import ray.train.xgboost
 import torch
 
 from recray import paths
-from recray.config import ConfigError
+from recray.config import ConfigError, UnavailableError
+from recray.launch import cluster
+from recray.launch.failures import Told, died, reason, waited
+from recray.launch.process_group import OnNodes
 from recray.launch.runs import RunResult, Task
 from recray.redaction import hidden
 from recray.schema import DataError
@@ -25,6 +29,7 @@ from recray.track.console import ConsoleProgress, setup_logging
 from recray.track.usage import Usage
 from recray.train.context import Context, LaunchConfig
 
+log = logging.getLogger(__name__)
 R = TypeVar("R")
 NO_SCORE = -1e30  # below every score; infinity would not survive Ray's JSON
 
@@ -36,45 +41,29 @@ def run(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
         ConfigError: the cluster cannot place the workers, or they failed more than
             ``launch.max_failures`` times; says what the last of them said.
     """
-    backend = ray.train.torch.TorchConfig(backend="nccl" if launch.gpu else "gloo")
-    return _run(ray.train.torch.TorchTrainer, {"torch_config": backend}, task, config, launch, name)
+    return run_with(ray.train.torch.TorchTrainer, torch_backend(launch), task, config, launch, name)
 
 
 def run_boosted(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
     """As ``run``, on workers that are joined by XGBoost's communicator instead of PyTorch's."""
-    return _run(ray.train.xgboost.XGBoostTrainer, {}, task, config, launch, name)
+    return run_with(ray.train.xgboost.XGBoostTrainer, {}, task, config, launch, name)
 
 
-def _run(
+def torch_backend(launch: LaunchConfig) -> dict[str, Any]:
+    """What a TorchTrainer is told of the process group."""
+    return {"torch_config": OnNodes(backend="nccl" if launch.gpu else "gloo")}
+
+
+def run_with(
     trainer: Any, backend: dict[str, Any], task: Task[R], config: R, launch: LaunchConfig, name: str
 ) -> RunResult:
-    if not ray.is_initialized():
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+    """Runs the task by a trainer of Ray Train; ``backend`` is what that one is told besides."""
+    cluster.join()
     _configure_ray_train()
-    _require_room(launch)
+    cluster.require_room(launch)
     _refusal(name).unlink(missing_ok=True)
-    started = trainer(
-        _worker,
-        train_loop_config={"task": task, "config": config, "launch": launch, "name": name},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=launch.workers,
-            use_gpu=launch.gpu,
-            resources_per_worker={"CPU": launch.cpus_per_worker, **({"GPU": 1} if launch.gpu else {})},
-        ),
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=str(paths.runs_dir()),
-            failure_config=ray.train.FailureConfig(max_failures=launch.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=launch.keep, checkpoint_score_attribute="score", checkpoint_score_order="max"
-            ),  # the last one stays besides
-        ),
-        **backend,
-    )
-    try:
-        result = started.fit()
-    except ray.train.TrainingFailedError as error:
-        raise ConfigError(f"run {name!r} failed: {_reason(error)}") from error
+    with cluster.watched():
+        result = _fit(lambda: _trainer(trainer, backend, task, config, launch, name), launch, name)
     if result.checkpoint is None:
         raise ConfigError(f"run {name!r} ended without a checkpoint")
     kept = [(metrics.get("score", -math.inf), each) for each, metrics in result.best_checkpoints or []]
@@ -82,11 +71,68 @@ def _run(
     return RunResult(name, Path(best.path), dict(result.metrics or {}))
 
 
-def _reason(error: Exception) -> str:
-    """The last line of the last worker's traceback, which is what it said."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)?: ", line)]
-    return (said or lines or [type(error).__name__])[-1]
+def _fit(trainer: Callable[[], Any], launch: LaunchConfig, name: str) -> ray.train.Result:
+    """Ray Train takes a run up again after workers died, but not where they died, or did not come, while
+    they were started: then it is begun again here, and goes on from its last checkpoint.
+    """
+    failures, waiting_since = 0, math.inf
+    while True:
+        try:
+            return trainer().fit()
+        except ray.train.ControllerError as error:
+            if waited(error):  # for nodes that are taken by others, or are lost
+                waiting_since = min(waiting_since, time.monotonic())
+                if time.monotonic() - waiting_since > launch.wait_s:
+                    raise UnavailableError(
+                        f"run {name!r} waited {launch.wait_s:.0f} s for room: others use the cluster "
+                        "(`ray status`); the same command continues it"
+                    ) from error
+                log.warning("run %s waits for room: others use the cluster, or nodes are lost", name)
+            elif failures == launch.max_failures:
+                raise UnavailableError(f"run {name!r} failed: {reason(error)}") from error
+            else:
+                failures, waiting_since = failures + 1, math.inf
+                log.warning(
+                    "run %s: workers did not start together (%s); once more, %d of %d",
+                    *(name, reason(error), failures, launch.max_failures),
+                )
+            cluster.require_room(launch, launch.wait_s)
+        except ray.train.TrainingFailedError as error:
+            kind = (
+                ConfigError if _refusal(name).exists() else UnavailableError if died(error) else ConfigError
+            )
+            raise kind(f"run {name!r} failed: {reason(error)}") from error
+
+
+def _trainer(
+    trainer: Any, backend: dict[str, Any], task: Task[R], config: R, launch: LaunchConfig, name: str
+) -> Any:
+    return trainer(
+        _worker,
+        train_loop_config={"task": task, "config": config, "launch": launch, "name": name},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=(launch.least, launch.workers) if launch.min_workers else launch.workers,
+            elastic_resize_monitor_interval_s=launch.resize_s,
+            use_gpu=launch.gpu,
+            resources_per_worker=cluster.needs(launch),
+            placement_strategy=launch.placement,
+            label_selector=dict(launch.label_selector) or None,
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(paths.runs_dir()),
+            failure_config=ray.train.FailureConfig(
+                max_failures=launch.max_failures, controller_failure_limit=0
+            ),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=launch.keep, checkpoint_score_attribute="score", checkpoint_score_order="max"
+            ),  # the last one stays besides
+            callbacks=[Told(name, launch.max_failures)],
+            logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),  # what matters is told in words
+            worker_runtime_env={"env_vars": cluster.environment()},
+        ),
+        **backend,
+    )
 
 
 def _configure_ray_train() -> None:
@@ -94,21 +140,12 @@ def _configure_ray_train() -> None:
     # The controller fetches reports when it looks at its workers, every 2 s by default: that long each
     # epoch's report would hold training up.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # Workers that find no room for so long are reported, so that somebody can say what is missing.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     if os.environ.get("RAY_ADDRESS"):  # a cluster, with a dashboard: let its Train page show the run
         os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     else:  # nobody takes this machine away, so one process less to start
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-
-
-def _require_room(launch: LaunchConfig) -> None:
-    """Workers that can never be placed would wait for ever: say so at once."""
-    have = ray.cluster_resources()
-    for kind, each in (("CPU", launch.cpus_per_worker), ("GPU", int(launch.gpu))):
-        if launch.workers * each > have.get(kind, 0):
-            raise ConfigError(
-                f"{launch.workers} workers with {each} {kind} each need {launch.workers * each} {kind}, "
-                f"the Ray cluster has {have.get(kind, 0):g}: lower launch.workers or add nodes"
-            )
 
 
 def _worker(values: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from ray.tune.search.searcher import Searcher
 from recray import paths
 from recray.config import Config, ConfigError, override
 from recray.folders import locked, write_whole
-from recray.launch import local, ray_train
+from recray.launch import cluster, local, ray_train
 from recray.launch.runs import Task
 from recray.redaction import hidden
 from recray.schema import DataError
@@ -94,8 +94,7 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
     Raises:
         ConfigError: the cluster has no room for a single trial.
     """
-    if ours := not ray.is_initialized():  # its log would be that of many trials at once
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    ours = cluster.join(log_to_driver=False)  # its log would be that of many trials at once
     try:
         _run_trials(task, run, search, plan, launch, name)
     finally:
@@ -346,9 +345,8 @@ def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: s
     if plan.communicator == "xgboost":
         kind, backend = ray.train.xgboost.XGBoostTrainer, {}
     else:
-        config = ray.train.torch.TorchConfig(backend="nccl" if launch.gpu else "gloo")
-        kind, backend = ray.train.torch.TorchTrainer, {"torch_config": config}
-    ray_train._run(trainer, backend, told, run, launch, name)
+        kind, backend = ray.train.torch.TorchTrainer, ray_train.torch_backend(launch)
+    ray_train.run_with(trainer, backend, told, run, launch, name)
 
 
 def _scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The same work for many things, each in a process of its own: on Ray, or one after the other here."""
 
 import concurrent.futures
-import logging
+import dataclasses
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -34,14 +34,15 @@ def _here(work: Callable[[T], R], things: Sequence[T]) -> Came[T, R]:
 def _on_ray(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig) -> Came[T, R]:
     import ray  # takes a second, and work that is done here does without
 
-    if not ray.is_initialized():
-        ray.init(logging_level=logging.WARNING)
-    options = {"num_cpus": launch.cpus_per_worker, "num_gpus": int(launch.gpu), "max_calls": 1}
+    from recray.launch import cluster
+
+    cluster.join()
+    cluster.require_room(dataclasses.replace(launch, workers=1, min_workers=0))
 
     def one(thing: T) -> R:  # Ray takes functions alone
         return work(thing)
 
-    remote: Any = ray.remote(**options)(one)
+    remote: Any = ray.remote(**cluster.options(launch), max_calls=1)(one)
     waiting = {remote.remote(thing): thing for thing in things}
     while waiting:
         [done], _ = ray.wait(list(waiting), num_returns=1)

@@ -59,12 +59,29 @@ class LaunchConfig:
     """Ray Train workers; ignored locally."""
     gpu: bool = False
     """One GPU for each worker."""
+    gpu_share: float = 1.0
+    """Part of a GPU for a run of one worker, where several runs are to share it."""
     cpus_per_worker: int = 1
     """Cores that Ray reserves for each worker, and threads that it uses."""
     run: str = ""
     """Name of the run; a run of this name that was interrupted is continued. Empty: a new name."""
     max_failures: int = 3
     """Times that a run is taken up again after workers died."""
+    min_workers: int = 0
+    """Fewest Ray Train workers that a run goes on with when nodes are lost, and begins with; it grows up to
+    ``workers`` as nodes come. 0: all of them, always."""
+    resize_s: float = 60.0
+    """Seconds between looks for nodes that have come, where ``min_workers`` is given."""
+    wait_s: float = 600.0
+    """Seconds that nodes which are lost, in use, or brought by an autoscaler are waited for."""
+    memory_gib: float = 0.0
+    """Memory that Ray reserves for each worker; 0: none."""
+    accelerator: str = ""
+    """Kind of GPU that each worker's node must have, as Ray calls it: H100, A100, T4."""
+    labels: tuple[str, ...] = ()
+    """Labels that each worker's node must have, as key=value."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """Workers on few nodes or on many; STRICT: on one, or no two on one."""
     keep: int = 2
     """Checkpoints that stay on disk: so many of the best, and always the last."""
 
@@ -78,12 +95,32 @@ class LaunchConfig:
 
     def __post_init__(self) -> None:
         require(self.track)
-        for name in ("track_wait_s", "price_per_hour"):
+        for name in ("track_wait_s", "price_per_hour", "wait_s", "resize_s", "memory_gib"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"launch.{name} must be a number from 0 on, got {getattr(self, name)}")
         for name in ("workers", "cpus_per_worker", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"launch.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.min_workers <= self.workers:
+            raise ConfigError(
+                f"launch.min_workers must be from 0 to launch.workers, {self.workers}; got {self.min_workers}"
+            )
+        if not 0 < self.gpu_share <= 1 or (self.gpu_share < 1 and self.workers > 1):
+            raise ConfigError(
+                "launch.gpu_share is a part of one GPU, for a run of one worker (NCCL joins whole GPUs); "
+                f"got {self.gpu_share:g} with {self.workers} workers"
+            )
+        if wrong := [label for label in self.labels if not all(label.partition("="))]:
+            raise ConfigError(f"launch.labels are key=value, such as market-type=spot; got {wrong[0]!r}")
+
+    @property
+    def least(self) -> int:
+        """Workers without which the run waits."""
+        return self.min_workers or self.workers
+
+    @property
+    def label_selector(self) -> dict[str, str]:
+        return {key: value for key, _, value in (label.partition("=") for label in self.labels)}
 
 
 @dataclass(frozen=True)

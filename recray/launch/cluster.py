@@ -1,0 +1,202 @@
+"""The Ray cluster that work is placed on: joined once, its room counted node by node, its changes told."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import ray
+
+from recray import paths
+from recray.config import ConfigError, UnavailableError
+from recray.train.context import LaunchConfig
+
+log = logging.getLogger(__name__)
+LOOK_S = 2.0  # between looks at the nodes
+TELL_S = 30.0  # between words about what is waited for
+GIB = 2**30
+TRAVELS = ("RECRAY_RAW_DIR", "OMP_NUM_THREADS")
+"""Variables of the driver that hold on every node too, beside its home."""
+
+
+class Node(NamedTuple):
+    """One machine of the cluster."""
+
+    id: str
+    address: str
+    resources: Mapping[str, float]  # in all, whoever uses them
+    labels: Mapping[str, str]
+
+    def holds(self, each: Mapping[str, float]) -> int:
+        """How often ``each`` fits on it."""
+        return int(min(self.resources.get(kind, 0.0) / amount for kind, amount in each.items()) + 1e-9)
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        return all(self.labels.get(key) == value for key, value in labels.items())
+
+
+def join(*, log_to_driver: bool = True) -> bool:
+    """Ray in this process: the cluster that RAY_ADDRESS names, or one of this machine alone.
+
+    Returns whether it was not there yet.
+
+    Raises:
+        UnavailableError: the cluster that is named does not answer, or does not take the token.
+    """
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS", "")
+    try:
+        ray.init(log_to_driver=log_to_driver, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        said = str(error).strip().splitlines()
+        raise UnavailableError(
+            f"no Ray cluster at {address or 'this machine'} ({(said or [type(error).__name__])[0]}): is it "
+            "up, and is RAY_AUTH_MODE=token set here as there? Without RAY_ADDRESS a job starts its own"
+        ) from error
+    return True
+
+
+def nodes() -> list[Node]:
+    """Those that are alive, the one of this process first."""
+    here = ray.get_runtime_context().get_node_id()
+    alive = [
+        Node(one["NodeID"], one["NodeManagerAddress"], one["Resources"], one.get("Labels", {}))
+        for one in ray.nodes()
+        if one["Alive"]
+    ]
+    return sorted(alive, key=lambda node: (node.id != here, node.address))
+
+
+def environment() -> dict[str, str]:
+    """What processes on other nodes are to find in theirs: one home for all."""
+    named = {name: value for name in TRAVELS if (value := os.environ.get(name))}
+    return {"RECRAY_HOME": str(paths.home()), **named}
+
+
+def needs(launch: LaunchConfig) -> dict[str, float]:
+    """Ray's resources for one worker."""
+    each: dict[str, float] = {"CPU": launch.cpus_per_worker}
+    if launch.gpu:
+        each["GPU"] = launch.gpu_share
+    if launch.memory_gib:
+        each["memory"] = launch.memory_gib * GIB
+    if launch.accelerator:
+        each[f"accelerator_type:{launch.accelerator}"] = 0.001
+    return each
+
+
+def room(launch: LaunchConfig) -> int:
+    """Workers that the nodes could hold if nobody else used them: no worker stands on two nodes."""
+    each = needs(launch)
+    held = [node.holds(each) for node in nodes() if node.fits(launch.label_selector)]
+    if launch.placement == "STRICT_PACK":
+        return max(held, default=0)
+    if launch.placement == "STRICT_SPREAD":
+        return sum(map(bool, held))
+    return sum(held)
+
+
+def require_room(launch: LaunchConfig, wait_s: float = 0.0) -> None:
+    """Workers that can never be placed would wait for ever: say so at once, or after ``wait_s`` seconds.
+
+    Raises:
+        ConfigError: there is no room for the fewest workers that the run asks for.
+        UnavailableError: there is still none after ``wait_s``.
+    """
+    if (have := room(launch)) >= launch.least:
+        return
+    if _grows():
+        wait_s = max(wait_s, launch.wait_s)
+    if not wait_s:
+        raise ConfigError(f"{_missing(launch, have)}: lower launch.workers or add nodes")
+    log.warning("%s: waiting up to %.0f s for nodes", _missing(launch, have), wait_s)
+    began = told = time.monotonic()
+    while (have := room(launch)) < launch.least:
+        time.sleep(LOOK_S)
+        if (now := time.monotonic()) - began > wait_s:
+            raise UnavailableError(
+                f"{_missing(launch, have)}, {wait_s:.0f} s after nodes were missed: bring them back and give "
+                "the same command with the same --launch.run; it continues from its last checkpoint"
+            )
+        if now - told > TELL_S:
+            told = now
+            log.warning("%s: waiting, %.0f s so far", _missing(launch, have), now - began)
+
+
+def _missing(launch: LaunchConfig, have: int) -> str:
+    wanted = needs(launch)
+    each = ", ".join(_amount(kind, amount) for kind, amount in wanted.items())
+    where = f" with the labels {','.join(launch.labels)}" if launch.labels else ""
+    there = "; ".join(
+        f"{node.address}: {', '.join(_amount(kind, node.resources.get(kind, 0)) for kind in wanted)}"
+        for node in nodes()[:8]
+    )
+    return (
+        f"{launch.least} workers with {each} each do not fit on the nodes of the Ray cluster{where}: "
+        f"{have} would ({there})"
+    )
+
+
+def _amount(kind: str, amount: float) -> str:
+    if kind == "memory":
+        return f"{amount / GIB:.1f} GiB"
+    if kind.startswith("accelerator_type:"):
+        return f"{'a' if amount else 'no'} {kind.partition(':')[2]}"
+    return f"{amount:g} {kind}"
+
+
+def _grows() -> bool:
+    """Whether an autoscaler may bring nodes that are not there yet."""
+    from ray._private.state import state  # what Ray Train itself asks
+
+    return bool(state.get_max_resources_from_cluster_config())
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Says when a node is gone or has come, for as long as it lasts."""
+    over = threading.Event()
+
+    def look() -> None:
+        known = {node.id: node.address for node in nodes()}
+        while not over.wait(LOOK_S):
+            try:
+                now = {node.id: node.address for node in nodes()}
+            except Exception:  # the head is away; whoever waits for the work hears of that
+                continue
+            for id in known.keys() - now.keys():
+                log.warning("node %s is gone; %d left", known[id], len(now))
+            for id in now.keys() - known.keys():
+                log.warning("node %s has come; %d in all", now[id], len(now))
+            known = now
+
+    thread = threading.Thread(target=look, name="recray-nodes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def gone(address: str) -> bool:
+    """Whether no node of this address is alive."""
+    return bool(address) and all(node.address != address for node in nodes())
+
+
+def options(launch: LaunchConfig) -> dict[str, Any]:
+    """How Ray is asked for a process that may take what one worker takes."""
+    each = needs(launch)
+    custom = {kind: amount for kind, amount in each.items() if ":" in kind}
+    return {
+        "num_cpus": each["CPU"],
+        "num_gpus": each.get("GPU", 0),
+        **({"memory": int(each["memory"])} if "memory" in each else {}),
+        **({"resources": custom} if custom else {}),
+        **({"label_selector": dict(launch.label_selector)} if launch.labels else {}),
+        "runtime_env": {"env_vars": environment()},
+    }

@@ -1,0 +1,80 @@
+"""What became of workers, in words: which died, on which node, and what happens next."""
+
+import logging
+import re
+import time
+
+import ray.exceptions
+import ray.train
+
+from recray.launch import cluster
+from recray.redaction import hidden
+from recray.track.console import setup_logging
+
+log = logging.getLogger(__name__)
+_DIED = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
+
+
+class Told(ray.train.UserCallback):  # type: ignore[misc]  # ray carries no types
+    """Says what each failure was and that the run goes on; Ray itself would say it in fifty lines."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self.name, self.most, self.failures = name, most, 0
+
+    def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
+        setup_logging()
+        self.failures += 1
+        if self.failures <= self.most:
+            log.warning(
+                "run %s: %s; it goes on from its last checkpoint (failure %d of %d)",
+                *(self.name, hidden(of_workers(worker_exceptions)), self.failures, self.most),
+            )
+
+
+def waited(error: ray.train.ControllerError) -> bool:
+    """Whether workers found no room for as long as Ray looks for it at a time."""
+    return type(error.controller_failure).__name__ == "WorkerGroupStartupTimeoutError"
+
+
+def died(error: ray.train.TrainingFailedError) -> bool:
+    """Whether workers were taken away, in contrast to what they did themselves."""
+    return any(isinstance(one, _DIED) for one in getattr(error, "worker_failures", {}).values())
+
+
+def reason(error: Exception) -> str:
+    """What ended a run, in one line."""
+    failures = getattr(error, "worker_failures", None)
+    return of_workers(failures) if failures else _last(str(getattr(error, "controller_failure", error)))
+
+
+def of_workers(failures: dict[int, Exception]) -> str:
+    """The death of workers goes before what the others said of it: they only lost their peers."""
+    dead = {rank: error for rank, error in failures.items() if isinstance(error, _DIED)}
+    if not dead:
+        return _last(str(next(iter(failures.values()))))
+    return "; ".join(_death(rank, error) for rank, error in sorted(dead.items()))
+
+
+def _death(rank: int, error: Exception) -> str:
+    found = re.search(r"\bip: ([\w.:]+)", str(error))
+    address = found.group(1).rstrip(".") if found else ""
+    if "OOM" in str(error) or "out of memory" in str(error).lower():
+        return f"worker {rank} on node {address} was ended because memory ran out (lower loop.batch_size)"
+    if _gone(address):
+        return f"worker {rank} is lost with its node {address}"
+    return f"worker {rank}{f' on node {address}' if address else ''} was killed"
+
+
+def _gone(address: str, within_s: float = 1.0) -> bool:
+    """A node that dies takes a moment to be known as dead."""
+    deadline = time.monotonic() + within_s
+    while not (gone := cluster.gone(address)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return gone
+
+
+def _last(text: str) -> str:
+    """The last line of a traceback, which is what was said."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)?: ", line)]
+    return (said or lines or ["nothing was said"])[-1]

@@ -1,0 +1,86 @@
+"""Two real raylets, each in a network and a process table of its own."""
+
+import json
+import random
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.nodes import PORT, Nodes, nodes, why_not
+from recray import paths
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    if reason := why_not():
+        pytest.skip(reason)
+    with nodes([1, 1], subnet=f"10.{random.randrange(16, 250)}.{random.randrange(250)}") as made:
+        yield made
+
+
+class Driver:
+    """``tests.launch.nodes_work`` on the head."""
+
+    def __init__(self, cluster: Nodes, launch: dict[str, Any], work: dict[str, Any]) -> None:
+        words = ["python", "-m", "tests.launch.nodes_work", json.dumps(launch), json.dumps(work)]
+        env = {"RAY_ADDRESS": f"{cluster.head.address}:{PORT}", "RECRAY_HOME": str(paths.home())}
+        self.process: subprocess.Popen[str] = cluster.head.start(*words, env=env)
+
+    def ended(self, timeout: float = 240) -> tuple[int, str]:
+        said, _ = self.process.communicate(timeout=timeout)
+        return self.process.returncode, said
+
+
+def result(said: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    return found
+
+
+def wait_for(flag: Path, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not flag.exists():
+        assert time.monotonic() < deadline, f"{flag} never came"
+        time.sleep(0.1)
+
+
+def test_a_lost_node_is_waited_for_then_named_and_the_run_goes_on_when_it_is_back(
+    cluster: Nodes, tmp_path: Path
+) -> None:
+    status, said = Driver(cluster, {"run": "whole"}, {}).ended()
+    assert status == 0, said
+    whole = result(said)
+    assert whole["workers"] == [2, 2, 2]
+
+    launch, work = {"run": "lost", "wait_s": 5}, {"hold_at": 16, "flag": str(tmp_path / "held")}
+    driver = Driver(cluster, launch, work)
+    wait_for(tmp_path / "held")
+    lost = cluster.nodes["n1"]
+    lost.kill()
+    status, said = driver.ended()
+    assert status == 75, said
+    assert f"node {lost.address} is gone; 1 left" in said
+    named = rf"worker \d is lost with its node {lost.address}; it goes on from its last checkpoint"
+    assert re.search(named, said), said
+    assert "unavailable: 2 workers with 1 CPU each do not fit" in said
+    assert "same --launch.run; it continues from its last checkpoint" in said
+    assert "Traceback" not in said
+
+    cluster.add(cpus=1)
+    status, said = Driver(cluster, launch, work).ended()
+    assert status == 0, said
+    assert "resumed at epoch" in said
+    assert result(said) == whole
+
+
+def test_a_worker_stands_on_one_node(cluster: Nodes) -> None:
+    status, said = Driver(cluster, {"workers": 1, "cpus_per_worker": 2, "run": "split"}, {}).ended()
+    assert status == 2
+    assert "1 workers with 2 CPU each do not fit on the nodes of the Ray cluster: 0 would (" in said
+    assert said.count("1 CPU") == 2

@@ -23,12 +23,23 @@ TRY_AGAIN = 75
 class Doctor:
     """Versions, optional backends and why they are (not) usable, machine, GPU, Ray, disk."""
 
+    cluster: bool = False
+    """Instead, the nodes of the Ray cluster: storage, network, room, code, and the seconds that each took."""
+    workers: int = 1
+    """Of --cluster: how many are to find room."""
+    cpus_per_worker: int = 1
+    """Of --cluster: cores for each."""
+    gpu: bool = False
+    """Of --cluster: a GPU for each."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> Listing:
-        from recray.cli.doctor import examine
+        from recray.cli.doctor import examine, examine_cluster
 
+        if self.cluster:
+            found = examine_cluster(self.workers, self.cpus_per_worker, self.gpu)
+            return Listing("recray doctor --cluster", found)
         return Listing("recray doctor", [finding._asdict() for finding in examine()])
 
 

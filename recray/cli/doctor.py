@@ -36,6 +36,20 @@ def examine() -> list[Finding]:
     return [*_versions(), *_backends(), *_machine(), *_ray(), *_folders()]
 
 
+def examine_cluster(workers: int, cpus_per_worker: int, gpu: bool) -> list[dict[str, object]]:
+    """What the preflight of a run finds on the nodes of the Ray cluster.
+
+    Raises:
+        UnavailableError: there is none at RAY_ADDRESS, or it does not let us in.
+    """
+    from recray.launch import cluster, preflight  # Ray and PyTorch take seconds to import
+    from recray.train.context import LaunchConfig
+
+    cluster.join(log_to_driver=False)
+    launch = LaunchConfig(workers=workers, cpus_per_worker=cpus_per_worker, gpu=gpu)
+    return [finding._asdict() for finding in preflight.examine(launch)]
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from recray.train.context import LaunchConfig
 log = logging.getLogger(__name__)
 LOOK_S = 2.0  # between looks at the nodes
 TELL_S = 30.0  # between words about what is waited for
+ANSWER_S = 10.0  # within which a head is reached
 GIB = 2**30
 TRAVELS = ("RECRAY_RAW_DIR", "OMP_NUM_THREADS")
 """Variables of the driver that hold on every node too, beside its home."""
@@ -50,14 +52,22 @@ def join(*, log_to_driver: bool = True) -> bool:
         return False
     address = os.environ.get("RAY_ADDRESS", "")
     try:
+        _require_answer(address)
         ray.init(log_to_driver=log_to_driver, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
         said = str(error).strip().splitlines()
         raise UnavailableError(
             f"no Ray cluster at {address or 'this machine'} ({(said or [type(error).__name__])[0]}): is it "
             "up, and is RAY_AUTH_MODE=token set here as there? Without RAY_ADDRESS a job starts its own"
         ) from error
     return True
+
+
+def _require_answer(address: str) -> None:
+    """Ray would ask a head that is not there for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
 
 
 def nodes() -> list[Node]:
@@ -112,22 +122,23 @@ def require_room(launch: LaunchConfig, wait_s: float = 0.0) -> None:
     if _grows():
         wait_s = max(wait_s, launch.wait_s)
     if not wait_s:
-        raise ConfigError(f"{_missing(launch, have)}: lower launch.workers or add nodes")
-    log.warning("%s: waiting up to %.0f s for nodes", _missing(launch, have), wait_s)
+        raise ConfigError(f"{missing(launch, have)}: lower launch.workers or add nodes")
+    log.warning("%s: waiting up to %.0f s for nodes", missing(launch, have), wait_s)
     began = told = time.monotonic()
     while (have := room(launch)) < launch.least:
         time.sleep(LOOK_S)
         if (now := time.monotonic()) - began > wait_s:
             raise UnavailableError(
-                f"{_missing(launch, have)}, {wait_s:.0f} s after nodes were missed: bring them back and give "
+                f"{missing(launch, have)}, {wait_s:.0f} s after nodes were missed: bring them back and give "
                 "the same command with the same --launch.run; it continues from its last checkpoint"
             )
         if now - told > TELL_S:
             told = now
-            log.warning("%s: waiting, %.0f s so far", _missing(launch, have), now - began)
+            log.warning("%s: waiting, %.0f s so far", missing(launch, have), now - began)
 
 
-def _missing(launch: LaunchConfig, have: int) -> str:
+def missing(launch: LaunchConfig, have: int) -> str:
+    """What there is no room for, and what each node has."""
     wanted = needs(launch)
     each = ", ".join(_amount(kind, amount) for kind, amount in wanted.items())
     where = f" with the labels {','.join(launch.labels)}" if launch.labels else ""

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import time
 
 import ray.exceptions
 import ray.train
@@ -12,6 +11,7 @@ from recray.redaction import hidden
 from recray.track.console import setup_logging
 
 log = logging.getLogger(__name__)
+_UNREACHABLE = ray.exceptions.ActorUnavailableError
 _DIED = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
 
 
@@ -56,21 +56,16 @@ def of_workers(failures: dict[int, Exception]) -> str:
 
 
 def _death(rank: int, error: Exception) -> str:
-    found = re.search(r"\bip: ([\w.:]+)", str(error))
-    address = found.group(1).rstrip(".") if found else ""
-    if "OOM" in str(error) or "out of memory" in str(error).lower():
-        return f"worker {rank} on node {address} was ended because memory ran out (lower loop.batch_size)"
-    if _gone(address):
+    found = re.search(r"\bip(?:v4)?: ?([\d.]+\d)", str(error))
+    address = found.group(1) if found else ""
+    at = f"worker {rank} on node {address}" if address else f"worker {rank}"
+    if cluster.gone(address):
         return f"worker {rank} is lost with its node {address}"
-    return f"worker {rank}{f' on node {address}' if address else ''} was killed"
-
-
-def _gone(address: str, within_s: float = 1.0) -> bool:
-    """A node that dies takes a moment to be known as dead."""
-    deadline = time.monotonic() + within_s
-    while not (gone := cluster.gone(address)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return gone
+    if isinstance(error, _UNREACHABLE):
+        return f"{at} cannot be reached"
+    if "OOM" in str(error) or "out of memory" in str(error).lower():
+        return f"{at} was ended because memory ran out (lower loop.batch_size)"
+    return f"{at} was killed"
 
 
 def _last(text: str) -> str:

@@ -18,7 +18,7 @@ import torch
 
 from recray import paths
 from recray.config import ConfigError, UnavailableError
-from recray.launch import cluster
+from recray.launch import cluster, preflight
 from recray.launch.failures import Told, died, reason, waited
 from recray.launch.process_group import OnNodes
 from recray.launch.runs import RunResult, Task
@@ -60,7 +60,7 @@ def run_with(
     """Runs the task by a trainer of Ray Train; ``backend`` is what that one is told besides."""
     cluster.join()
     _configure_ray_train()
-    cluster.require_room(launch)
+    preflight.require(launch)
     _refusal(name).unlink(missing_ok=True)
     with cluster.watched():
         result = _fit(lambda: _trainer(trainer, backend, task, config, launch, name), launch, name)

@@ -34,10 +34,10 @@ def _here(work: Callable[[T], R], things: Sequence[T]) -> Came[T, R]:
 def _on_ray(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig) -> Came[T, R]:
     import ray  # takes a second, and work that is done here does without
 
-    from recray.launch import cluster
+    from recray.launch import cluster, preflight
 
     cluster.join()
-    cluster.require_room(dataclasses.replace(launch, workers=1, min_workers=0))
+    preflight.require(dataclasses.replace(launch, workers=1, min_workers=0))
 
     def one(thing: T) -> R:  # Ray takes functions alone
         return work(thing)

@@ -118,6 +118,17 @@ class RankingBatch(NamedTuple):
         )
 
 
+class Pool(NamedTuple):
+    """The pairs of the global batch that a worker has a share of: every worker knows all of them."""
+
+    item_ids_P: Tensor  # int64
+    item_logq_P: Tensor  # float32
+    start: int  # where the share begins
+
+    def to(self, device: torch.device) -> "Pool":
+        return Pool(self.item_ids_P.to(device), self.item_logq_P.to(device), self.start)
+
+
 class PairBatch(NamedTuple):
     """Observed (user, item) pairs."""
 
@@ -129,6 +140,8 @@ class PairBatch(NamedTuple):
     negative_ids_BK: Tensor | None = (
         None  # int64, items that the user did not have to do with; None: not drawn
     )
+    weight_sum: float | None = None  # of weight_B, if the weight of the global batch were spread evenly
+    pool: Pool | None = None  # None: this is the whole global batch
 
     @property
     def size(self) -> int:
@@ -139,7 +152,9 @@ class PairBatch(NamedTuple):
         weight_B = None if self.weight_B is None else self.weight_B.to(device)
         negatives = None if self.negative_ids_BK is None else self.negative_ids_BK.to(device)
         ids = self.user_ids_B.to(device), self.item_ids_B.to(device)
-        return PairBatch(*ids, self.item_logq_B.to(device), weight_B, self.total, negatives)
+        pool = None if self.pool is None else self.pool.to(device)
+        logq_B = self.item_logq_B.to(device)
+        return PairBatch(*ids, logq_B, weight_B, self.total, negatives, self.weight_sum, pool)
 
 
 EDGE_FEATURES = 3  # columns of ``Messages.edge_NF``

@@ -78,6 +78,15 @@ class Learner(Protocol[Batch]):
 
 
 @runtime_checkable
+class DrawsForAll(Protocol):
+    """A learner that draws for the whole global batch what it draws at random (dropout), and takes its share:
+    every worker's generator starts a step alike.
+    """
+
+    draws_for_all: bool
+
+
+@runtime_checkable
 class CountLearner(Protocol):
     """Learns by counting, in one pass."""
 

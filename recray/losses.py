@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recray.autograd import AutogradContext
+from recray.batch import PairBatch
 
 
 def bce(logits_B: Tensor, labels_B: Tensor, *, positive_weight: float = 1.0) -> Tensor:
@@ -43,7 +44,30 @@ def batch_items(item_ids_B: Tensor, item_logq_B: Tensor) -> BatchItems:
     return BatchItems(item_ids_J, column_B, count_J, logq_J)
 
 
-def sampled_softmax(logits_BJ: Tensor, items: BatchItems, weight_B: Tensor | None = None) -> Tensor:
+def pair_items(batch: PairBatch) -> BatchItems:
+    """The distinct items of the global batch, and where those of this share of it stand among them."""
+    if batch.pool is None:
+        return batch_items(batch.item_ids_B, batch.item_logq_B)
+    items = batch_items(batch.pool.item_ids_P, batch.pool.item_logq_P)
+    return items._replace(column_B=items.column_B[batch.pool.start :][: batch.size])
+
+
+def weighted_mean(loss_B: Tensor, weight_B: Tensor | None = None, weight_sum: float | None = None) -> Tensor:
+    """Of a loss of each row: ``sum_b w_b l_b / sum_b w_b``.
+
+    Args:
+        weight_B: float, how much each row counts; None: all alike.
+        weight_sum: of a share of a global batch, what the weights would add up to if the weight of all were
+            spread evenly: means of shares, each by its size, then make the mean of all. None: their sum.
+    """
+    if weight_B is None:
+        return loss_B.mean()
+    return (loss_B * weight_B).sum() / (weight_B.sum() if weight_sum is None else weight_sum)
+
+
+def sampled_softmax(
+    logits_BJ: Tensor, items: BatchItems, weight_B: Tensor | None = None, weight_sum: float | None = None
+) -> Tensor:
     """In-batch softmax with the logQ correction: every row's own item against the items of the others.
 
     ``-mean_b log( exp(s_bb) / sum_{c: c = b or i_c != i_b} exp(s_bc) )`` with ``s_bc = x_bc - log q_c``
@@ -56,14 +80,14 @@ def sampled_softmax(logits_BJ: Tensor, items: BatchItems, weight_B: Tensor | Non
 
     Args:
         logits_BJ: float, row b scores user b against the distinct items of the batch.
-        weight_B: float, how much each row counts (r_i of equation 5); None: all alike.
+        weight_B, weight_sum: how much each row counts (r_i of equation 5), as in ``weighted_mean``.
     """
     own_B = items.column_B[:, None]
     scores_BJ = logits_BJ + (items.count_J.log() - items.logq_J).to(logits_BJ.dtype)
     own_scores_B = logits_BJ.gather(1, own_B) - items.logq_J[own_B].to(logits_BJ.dtype)
     scores_BJ = scores_BJ.scatter(1, own_B, own_scores_B)
     loss_B = functional.cross_entropy(scores_BJ, items.column_B, reduction="none")
-    return loss_B.mean() if weight_B is None else (loss_B * weight_B).sum() / weight_B.sum()
+    return weighted_mean(loss_B, weight_B, weight_sum)
 
 
 def lambdarank(

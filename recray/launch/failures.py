@@ -51,7 +51,9 @@ def of_workers(failures: dict[int, Exception]) -> str:
     """The death of workers goes before what the others said of it: they only lost their peers."""
     dead = {rank: error for rank, error in failures.items() if isinstance(error, _DIED)}
     if not dead:
-        return _last(str(next(iter(failures.values()))))
+        rank, error = next(iter(failures.items()))
+        lost = re.search(r"onnection (?:closed|reset) by peer \[([\d.]+)\]", str(error))  # as Gloo says it
+        return f"worker {rank} lost its connection to node {lost.group(1)}" if lost else _last(str(error))
     return "; ".join(_death(rank, error) for rank, error in sorted(dead.items()))
 
 

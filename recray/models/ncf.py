@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recray.batch import PairBatch, QueryBatch
 from recray.config import ConfigError
+from recray.losses import weighted_mean
 from recray.models.side_features import forget, unknown_last
 from recray.schema import FeatureSchema
 
@@ -104,8 +105,7 @@ class NCF(nn.Module):
         labels_BK = torch.zeros_like(logits_BK)
         labels_BK[:, 0] = 1.0
         loss_B = F.binary_cross_entropy_with_logits(logits_BK, labels_BK, reduction="none").mean(dim=1)
-        weight_B = batch.weight_B
-        return {"loss": loss_B.mean() if weight_B is None else (loss_B * weight_B).sum() / weight_B.sum()}
+        return {"loss": weighted_mean(loss_B, batch.weight_B, batch.weight_sum)}
 
     def _logits(self, user_ids_B: Tensor, item_ids_BK: Tensor) -> Tensor:
         """logits_BK of each user with its own items."""

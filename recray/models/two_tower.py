@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recray.batch import FeatureTables, PairBatch, QueryBatch
 from recray.config import ConfigError
-from recray.losses import batch_items, sampled_softmax
+from recray.losses import pair_items, sampled_softmax
 from recray.models.side_features import SideFeatures, forget, unknown_last
 from recray.schema import Feature, FeatureSchema
 
@@ -73,11 +73,20 @@ class Tower(SideFeatures):
         # Side features start small: they refine what the id says instead of drowning it.
         self.initialise(0.1 * self.ids.embedding_dim**-0.5)
 
-    def forward(self, ids_B: Tensor) -> Tensor:
+    def forward(self, ids_B: Tensor, start: int = 0, total: int = 0) -> Tensor:
+        """
+        Args:
+            start, total: where the rows stand among those of the global batch; dropout is drawn for all of
+                these, so that it does not depend on the number of workers. 0: the rows are all.
+        """
         x_BD = self.ids(ids_B)
         for feature_BD in self.of(ids_B):
             x_BD = x_BD + feature_BD
-        x_BD = self.dropout(x_BD)
+        if self.training and total > len(x_BD):
+            mask_BD = self.dropout(x_BD.new_ones(total, x_BD.shape[1]))
+            x_BD = x_BD * mask_BD[start : start + len(x_BD)]
+        else:
+            x_BD = self.dropout(x_BD)
         if self.mlp is not None:
             x_BD = x_BD + self.mlp(x_BD) * x_BD.any(dim=-1, keepdim=True)
         unit_BD = F.normalize(x_BD, dim=-1)
@@ -91,7 +100,13 @@ class Tower(SideFeatures):
 
 
 class TwoTower(nn.Module):
-    """A ``VectorRetriever`` and ``Learner``; see ``recray.contract``."""
+    """A ``VectorRetriever`` and ``Learner``; see ``recray.contract``.
+
+    A worker scores its users against the items of the whole global batch: it trains the same model however
+    many workers there are.
+    """
+
+    draws_for_all = True
 
     def __init__(self, config: TwoTowerConfig, schema: FeatureSchema) -> None:
         super().__init__()
@@ -111,10 +126,12 @@ class TwoTower(nn.Module):
         forget(self.item_tower.ids, item_ids)
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
-        items = batch_items(batch.item_ids_B, batch.item_logq_B)
-        user_BD, item_JD = self.user_tower(batch.user_ids_B), self.item_tower(items.item_ids_J)
+        items = pair_items(batch)
+        start = batch.pool.start if batch.pool else 0
+        user_BD = self.user_tower(batch.user_ids_B, start, batch.total)
+        item_JD = self.item_tower(items.item_ids_J)
         logits_BJ = (user_BD / self.temperature) @ item_JD.T
-        return {"loss": sampled_softmax(logits_BJ, items, batch.weight_B)}
+        return {"loss": sampled_softmax(logits_BJ, items, batch.weight_B, batch.weight_sum)}
 
     @torch.inference_mode()
     def item_vectors(self) -> Tensor:

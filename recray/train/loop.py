@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recray import checkpoint
 from recray.config import ConfigError
-from recray.contract import FusedOptimizer, Learner
+from recray.contract import DrawsForAll, FusedOptimizer, Learner
 from recray.train import stability
 from recray.train.context import Context, Progress
 from recray.train.optim import OptimConfig, build_optimizer, learning_rate
@@ -84,8 +84,7 @@ class LoopConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 uses automatic mixed precision."""
     accumulate: int = 1
-    """Parts that a worker's share of a batch is computed in, one after the other: memory for time. Negatives
-    that a loss takes from the batch then come from the part."""
+    """Parts that a worker's share of a batch is computed in, one after the other: memory for time."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "evaluate_every", "accumulate"):
@@ -168,6 +167,7 @@ class Loop:
                 )
             log.info("resumed at epoch %d, step %d", self.position.epoch, self.position.step)
         self.forward = _distribute(_Loss(model), context)
+        self._draws_as = 0 if isinstance(model, DrawsForAll) else context.rank
         self._saver = checkpoint.Saver(context.rank)
         self._tally = stability.Tally()
         self._unreported: dict[str, float] = {}
@@ -199,7 +199,7 @@ class Loop:
         began_s, steps_per_epoch = time.monotonic(), self.batches.num_steps()
         total = steps_per_epoch * self.config.epochs
         global_step = self.position.epoch * steps_per_epoch + self.position.step
-        _seed_step(self.seed, global_step, self.context.rank)
+        _seed_step(self.seed, global_step, self._draws_as)
         self._set_learning_rate(learning_rate(self.optim, global_step, total))
         self.optimizer.zero_grad(set_to_none=True)
         value, samples = 0.0, 0
@@ -249,7 +249,7 @@ class Loop:
             return "its tables are shared, so no worker can repeat the step alone and name a module"
 
         def repeated() -> Tensor:
-            _seed_step(self.seed, global_step, self.context.rank)
+            _seed_step(self.seed, global_step, self._draws_as)
             with _autocast(self.config, self.context.device):
                 losses = [_Loss(self.model)(self._batch(i))["loss"] for i in range(self.config.accumulate)]
             return torch.stack(losses).sum()

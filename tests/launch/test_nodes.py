@@ -66,8 +66,8 @@ def test_a_lost_node_is_waited_for_then_named_and_the_run_goes_on_when_it_is_bac
     status, said = driver.ended()
     assert status == 75, said
     assert f"node {lost.address} is gone; 1 left" in said
-    how = f"(is lost with its node {lost.address}|on node {lost.address} cannot be reached)"
-    named = rf"worker \d {how}; it goes on from its last checkpoint"
+    ways = "is lost with its node {0}|on node {0} cannot be reached|lost its connection to node {0}"
+    named = rf"worker \d ({ways.format(lost.address)}); it goes on from its last checkpoint"
     assert re.search(named, said), said
     assert "unavailable: 2 workers with 1 CPU each do not fit" in said
     assert "same --launch.run; it continues from its last checkpoint" in said

@@ -3,15 +3,18 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from recray.batch import FeatureTables, PairBatch
 from recray.config import ConfigError
+from recray.data.batches.pairs import PairBatches
 from recray.models.side_features import forget
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.schema import Feature, FeatureSchema
+from tests.data.made import dataset_of
 from tests.planted import planted_queries
 
 GENRES = Feature(name="genres", kind="ids", size=4, width=2)
@@ -127,3 +130,36 @@ def test_an_item_without_an_id_is_as_long_as_what_is_known_of_it() -> None:
         after_ID[0], F.normalize(said_D + ids_ND, dim=1).mean(dim=0), rtol=0.05, atol=0.01
     )
     assert 0.1 < after_ID[0].norm() < 0.9
+
+
+def trained(workers: int, steps: int = 60) -> list[float]:
+    """Losses of as many workers, one after the other as the loop would have them: each has its share of the
+    batch, gradients are averaged.
+    """
+    rows = [(n * 7 % 40, n * n % 23, n) for n in range(600)]
+    batches = PairBatches(dataset_of(rows), np.ones(600, dtype=bool), 100, seed=3, recency=5.0)
+    torch.manual_seed(0)
+    schema = FeatureSchema(num_users=40, num_items=23)
+    net = TwoTower(TwoTowerConfig(embedding_dim=8, dropout=0.3, hidden_dims=(16,)), schema)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+    losses = []
+    for number in range(steps):
+        optimizer.zero_grad()
+        total = 0.0
+        for rank in range(workers):
+            batch = batches.batch(number // batches.num_steps(), number % batches.num_steps(), rank, workers)
+            torch.manual_seed(number)  # as draws_for_all asks
+            share = net.loss(batch)["loss"] * batch.size / batch.total
+            share.backward()
+            total += share.item()
+        optimizer.step()
+        losses.append(total)
+    return losses
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_number_of_workers_changes_nothing(workers: int) -> None:
+    """Neither negatives nor weights nor dropout."""
+    alone = trained(1)
+    assert trained(workers) == pytest.approx(alone, abs=1e-5)
+    assert alone[-1] < alone[0] - 0.1

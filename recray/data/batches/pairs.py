@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from recray.arrays import Bools, Float32s, Int64s
-from recray.batch import PairBatch
+from recray.batch import PairBatch, Pool
 from recray.config import ConfigError
 from recray.data.batches.negatives import UnobservedItems
 from recray.data.events.dataset import Dataset
@@ -114,8 +114,16 @@ class PairBatches:
             users_B, seed = self._user_ids_N[rows].numpy(), (self.seed, epoch, step)
             drawn_BK = self._unobserved.draw(users_B, self._negatives, seed)
             negative_ids_BK = torch.from_numpy(drawn_BK)[mine]
+        weight_sum = None
+        if self._weight_N is not None:
+            weight_sum = float(self._weight_N[rows].sum())
+            weight_sum = weight_sum if world_size == 1 else weight_sum * len(user_ids_B) / size
+        pool = None
+        if world_size > 1:
+            ids_P = self._item_ids_N[rows]
+            pool = Pool(ids_P, self.item_logq_I[ids_P], mine.start)
         logq_B = self.item_logq_I[item_ids_B]
-        return PairBatch(user_ids_B, item_ids_B, logq_B, weight_B, size, negative_ids_BK)
+        return PairBatch(user_ids_B, item_ids_B, logq_B, weight_B, size, negative_ids_BK, weight_sum, pool)
 
     def rows(self, epoch: int, step: int) -> Int64s:
         """Which interactions a global batch has, counted within the mask."""

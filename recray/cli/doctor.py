@@ -42,12 +42,13 @@ def examine_cluster(workers: int, cpus_per_worker: int, gpu: bool) -> list[dict[
     Raises:
         UnavailableError: there is none at RAY_ADDRESS, or it does not let us in.
     """
-    from recray.launch import cluster, preflight  # Ray and PyTorch take seconds to import
+    from recray.launch.cluster import join  # Ray and PyTorch take seconds to import
+    from recray.launch.preflight import examine as examine_nodes
     from recray.train.context import LaunchConfig
 
-    cluster.join(log_to_driver=False)
+    join(log_to_driver=False)
     launch = LaunchConfig(workers=workers, cpus_per_worker=cpus_per_worker, gpu=gpu)
-    return [finding._asdict() for finding in preflight.examine(launch)]
+    return [finding._asdict() for finding in examine_nodes(launch)]
 
 
 def _version(distribution: str) -> str | None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
 
@@ -199,7 +199,7 @@ def gone(address: str) -> bool:
     return bool(address) and all(node.address != address for node in nodes())
 
 
-def options(launch: LaunchConfig) -> dict[str, Any]:
+def options(launch: LaunchConfig) -> dict[str, object]:
     """How Ray is asked for a process that may take what one worker takes."""
     each = needs(launch)
     custom = {kind: amount for kind, amount in each.items() if ":" in kind}

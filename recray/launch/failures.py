@@ -6,7 +6,7 @@ import re
 import ray.exceptions
 import ray.train
 
-from recray.launch import cluster
+from recray.launch.cluster import gone
 from recray.redaction import hidden
 from recray.track.console import setup_logging
 
@@ -61,7 +61,7 @@ def _death(rank: int, error: Exception) -> str:
     found = re.search(r"\bip(?:v4)?: ?([\d.]+\d)", str(error))
     address = found.group(1) if found else ""
     at = f"worker {rank} on node {address}" if address else f"worker {rank}"
-    if cluster.gone(address):
+    if gone(address):
         return f"worker {rank} is lost with its node {address}"
     if isinstance(error, _UNREACHABLE):
         return f"{at} cannot be reached"

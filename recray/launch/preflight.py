@@ -7,6 +7,7 @@ and only the room is counted.
 import logging
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,8 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recray import paths
 from recray.config import ConfigError
-from recray.launch import cluster, probe
-from recray.launch.cluster import Node
+from recray.launch.cluster import Node, missing, nodes, require_room, room
 from recray.launch.probe import Facts, Probe
 from recray.train.context import LaunchConfig
 
@@ -43,15 +43,15 @@ class Finding(NamedTuple):
     seconds: float = 0.0
 
 
-def require(launch: LaunchConfig) -> None:
+def require_ready(launch: LaunchConfig) -> None:
     """Whether a run can be done on the cluster; nodes that were found in order are not asked again.
 
     Raises:
         ConfigError: all that is wrong, a sentence each.
         UnavailableError: nodes that were to come did not.
     """
-    cluster.require_room(launch)
-    there = frozenset(node.id for node in cluster.nodes())
+    require_room(launch)
+    there = frozenset(node.id for node in nodes())
     if len(there) == 1 or there in _passed:
         return
     began = time.monotonic()
@@ -67,18 +67,18 @@ def require(launch: LaunchConfig) -> None:
 
 def examine(launch: LaunchConfig) -> list[Finding]:
     """All that can be said of the cluster that this process has joined, in the order of printing."""
-    have, least = cluster.room(launch), launch.least
-    room = Finding("room", "ok", f"for {have} workers")
-    if have < least:
-        room = Finding("room", "missing", cluster.missing(launch, have))
+    have = room(launch)
+    found = Finding("room", "ok", f"for {have} workers")
+    if have < launch.least:
+        found = Finding("room", "missing", missing(launch, have))
     home = paths.home()
     folder = home / ".preflight"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [room, *_Preflight(cluster.nodes(), launch, folder).findings()]
+        return [found, *_Preflight(nodes(), launch, folder).findings()]
     except OSError as error:
         wrong = f"RECRAY_HOME ({home}) cannot be written here: {error.strerror or error}"
-        return [room, Finding("home", "missing", wrong)]
+        return [found, Finding("home", "missing", wrong)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -106,7 +106,8 @@ class _Preflight:
         yield Finding("preflight", "ok", f"{len(self.nodes)} nodes looked at", took_s)
 
     def _ask(self) -> Iterator[Finding]:
-        cloudpickle.register_pickle_by_value(probe)  # a node without recray can be asked too
+        by_value = sys.modules[Probe.__module__]  # so that a node without recray can be asked too
+        cloudpickle.register_pickle_by_value(by_value)
         actor: Any = ray.remote(num_cpus=0, max_restarts=0)(Probe)
         waiting = {}
         for node in self.nodes:
@@ -114,7 +115,7 @@ class _Preflight:
             asked = self.probes[node.id] = actor.options(scheduling_strategy=place).remote()
             options = str(self.home), self.marker, node.address, PACKAGES, self.launch.gpu
             waiting[asked.facts.remote(*options)] = node
-        cloudpickle.unregister_pickle_by_value(probe)
+        cloudpickle.unregister_pickle_by_value(by_value)
         done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_S)
         for one in late:
             text = f"node {waiting[one].address} starts no process within {ANSWER_S:.0f} s"

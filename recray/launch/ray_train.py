@@ -5,10 +5,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import ray
 import ray.train
@@ -18,8 +18,9 @@ import torch
 
 from recray import paths
 from recray.config import ConfigError, UnavailableError
-from recray.launch import cluster, preflight
+from recray.launch.cluster import environment, join, needs, require_room, watched
 from recray.launch.failures import Told, died, reason, waited
+from recray.launch.preflight import require_ready
 from recray.launch.process_group import OnNodes
 from recray.launch.runs import RunResult, Task
 from recray.redaction import hidden
@@ -31,39 +32,54 @@ from recray.train.context import Context, LaunchConfig
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
+Callbacks: TypeAlias = Sequence[ray.train.UserCallback]
 NO_SCORE = -1e30  # below every score; infinity would not survive Ray's JSON
 
 
-def run(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
+class Trainer(Protocol):
+    """One of Ray Train's."""
+
+    def fit(self) -> ray.train.Result: ...
+
+
+def run(task: Task[R], config: R, launch: LaunchConfig, name: str, callbacks: Callbacks = ()) -> RunResult:
     """Runs the task on PyTorch workers; a run of this name that was interrupted is continued.
 
+    Args:
+        callbacks: of Ray Train, told of each report.
     Raises:
         ConfigError: the cluster cannot place the workers, or they failed more than
             ``launch.max_failures`` times; says what the last of them said.
     """
-    return run_with(ray.train.torch.TorchTrainer, torch_backend(launch), task, config, launch, name)
+    backend = OnNodes(backend="nccl" if launch.gpu else "gloo")
+    kind = functools.partial(ray.train.torch.TorchTrainer, torch_config=backend)
+    return _run(kind, task, config, launch, name, callbacks)
 
 
-def run_boosted(task: Task[R], config: R, launch: LaunchConfig, name: str) -> RunResult:
-    """As ``run``, on workers that are joined by XGBoost's communicator instead of PyTorch's."""
-    return run_with(ray.train.xgboost.XGBoostTrainer, {}, task, config, launch, name)
-
-
-def torch_backend(launch: LaunchConfig) -> dict[str, Any]:
-    """What a TorchTrainer is told of the process group."""
-    return {"torch_config": OnNodes(backend="nccl" if launch.gpu else "gloo")}
-
-
-def run_with(
-    trainer: Any, backend: dict[str, Any], task: Task[R], config: R, launch: LaunchConfig, name: str
+def run_boosted(
+    task: Task[R], config: R, launch: LaunchConfig, name: str, callbacks: Callbacks = ()
 ) -> RunResult:
-    """Runs the task by a trainer of Ray Train; ``backend`` is what that one is told besides."""
-    cluster.join()
+    """As ``run``, on workers that are joined by XGBoost's communicator instead of PyTorch's."""
+    return _run(ray.train.xgboost.XGBoostTrainer, task, config, launch, name, callbacks)
+
+
+def _run(
+    kind: Callable[..., Trainer],
+    task: Task[R],
+    config: R,
+    launch: LaunchConfig,
+    name: str,
+    callbacks: Callbacks,
+) -> RunResult:
+    join()
     _configure_ray_train()
-    preflight.require(launch)
+    require_ready(launch)
     _refusal(name).unlink(missing_ok=True)
-    with cluster.watched():
-        result = _fit(lambda: _trainer(trainer, backend, task, config, launch, name), launch, name)
+    with watched():
+        values = {"task": task, "config": config, "launch": launch, "name": name}
+        places = _places(launch, name, callbacks)
+        begin = functools.partial(kind, _worker, train_loop_config=values, **places)
+        result = _fit(begin, launch, name)
     if result.checkpoint is None:
         raise ConfigError(f"run {name!r} ended without a checkpoint")
     kept = [(metrics.get("score", -math.inf), each) for each, metrics in result.best_checkpoints or []]
@@ -71,14 +87,14 @@ def run_with(
     return RunResult(name, Path(best.path), dict(result.metrics or {}))
 
 
-def _fit(trainer: Callable[[], Any], launch: LaunchConfig, name: str) -> ray.train.Result:
+def _fit(begin: Callable[[], Trainer], launch: LaunchConfig, name: str) -> ray.train.Result:
     """Ray Train takes a run up again after workers died, but not where they died, or did not come, while
     they were started: then it is begun again here, and goes on from its last checkpoint.
     """
     failures, waiting_since = 0, math.inf
     while True:
         try:
-            return trainer().fit()
+            return begin().fit()
         except ray.train.ControllerError as error:
             if waited(error):  # for nodes that are taken by others, or are lost
                 waiting_since = min(waiting_since, time.monotonic())
@@ -96,29 +112,24 @@ def _fit(trainer: Callable[[], Any], launch: LaunchConfig, name: str) -> ray.tra
                     "run %s: workers did not start together (%s); once more, %d of %d",
                     *(name, reason(error), failures, launch.max_failures),
                 )
-            cluster.require_room(launch, launch.wait_s)
+            require_room(launch, launch.wait_s)
         except ray.train.TrainingFailedError as error:
-            kind = (
-                ConfigError if _refusal(name).exists() else UnavailableError if died(error) else ConfigError
-            )
+            kind = UnavailableError if died(error) else ConfigError
             raise kind(f"run {name!r} failed: {reason(error)}") from error
 
 
-def _trainer(
-    trainer: Any, backend: dict[str, Any], task: Task[R], config: R, launch: LaunchConfig, name: str
-) -> Any:
-    return trainer(
-        _worker,
-        train_loop_config={"task": task, "config": config, "launch": launch, "name": name},
-        scaling_config=ray.train.ScalingConfig(
+def _places(launch: LaunchConfig, name: str, callbacks: Callbacks) -> dict[str, object]:
+    """Where its workers are, and its checkpoints."""
+    return {
+        "scaling_config": ray.train.ScalingConfig(
             num_workers=(launch.least, launch.workers) if launch.min_workers else launch.workers,
             elastic_resize_monitor_interval_s=launch.resize_s,
             use_gpu=launch.gpu,
-            resources_per_worker=cluster.needs(launch),
+            resources_per_worker=needs(launch),
             placement_strategy=launch.placement,
             label_selector=dict(launch.label_selector) or None,
         ),
-        run_config=ray.train.RunConfig(
+        "run_config": ray.train.RunConfig(
             name=name,
             storage_path=str(paths.runs_dir()),
             failure_config=ray.train.FailureConfig(
@@ -127,12 +138,11 @@ def _trainer(
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=launch.keep, checkpoint_score_attribute="score", checkpoint_score_order="max"
             ),  # the last one stays besides
-            callbacks=[Told(name, launch.max_failures)],
+            callbacks=[Told(name, launch.max_failures), *callbacks],
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),  # what matters is told in words
-            worker_runtime_env={"env_vars": cluster.environment()},
+            worker_runtime_env={"env_vars": environment()},
         ),
-        **backend,
-    )
+    }
 
 
 def _configure_ray_train() -> None:

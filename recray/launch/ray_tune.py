@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import ray
 import ray.train.torch
@@ -43,7 +43,6 @@ REDUCTION = 3
 TRIAL = "trial"  # where a trial's config holds its proposal
 REFUSED = "refused.txt"  # why a trial cannot be, in its folder; Ray Train writes it too
 Result = dict[str, Any]
-Trainer: TypeAlias = ray.train.torch.TorchTrainer | ray.train.xgboost.XGBoostTrainer
 
 
 class Proposal(NamedTuple):
@@ -338,15 +337,8 @@ def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: s
             if SCORE in metrics[0]:
                 super().after_report(run_context, metrics, None)
 
-    def trainer(worker: object, *, run_config: ray.train.RunConfig, **options: object) -> Trainer:
-        made: Trainer = kind(worker, run_config=replace(run_config, callbacks=[Tell()]), **options)
-        return made
-
-    if plan.communicator == "xgboost":
-        kind, backend = ray.train.xgboost.XGBoostTrainer, {}
-    else:
-        kind, backend = ray.train.torch.TorchTrainer, ray_train.torch_backend(launch)
-    ray_train.run_with(trainer, backend, told, run, launch, name)
+    start = ray_train.run_boosted if plan.communicator == "xgboost" else ray_train.run
+    start(told, run, launch, name, (Tell(),))
 
 
 def _scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:

@@ -34,15 +34,16 @@ def _here(work: Callable[[T], R], things: Sequence[T]) -> Came[T, R]:
 def _on_ray(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig) -> Came[T, R]:
     import ray  # takes a second, and work that is done here does without
 
-    from recray.launch import cluster, preflight
+    from recray.launch.cluster import join, options
+    from recray.launch.preflight import require_ready
 
-    cluster.join()
-    preflight.require(dataclasses.replace(launch, workers=1, min_workers=0))
+    join()
+    require_ready(dataclasses.replace(launch, workers=1, min_workers=0))
 
     def one(thing: T) -> R:  # Ray takes functions alone
         return work(thing)
 
-    remote: Any = ray.remote(**cluster.options(launch), max_calls=1)(one)
+    remote: Any = ray.remote(**options(launch), max_calls=1)(one)
     waiting = {remote.remote(thing): thing for thing in things}
     while waiting:
         [done], _ = ray.wait(list(waiting), num_returns=1)

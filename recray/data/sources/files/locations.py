@@ -9,6 +9,7 @@ import fnmatch
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}  # how packed files 
 _NOT_READ = (".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz")
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _COPY_BYTES = 8 << 20
+_SUBMITTED = re.compile(r"^/.*/working_dir_files/_ray_pkg_[0-9a-f]+/")
 _RETRY_S = 6  # Google's client would go on for a quarter of an hour where there is no network
 
 
@@ -46,7 +48,23 @@ class RawFile:
 
     def fingerprint(self) -> dict[str, Any]:
         """Tells one state of the file from another without reading it."""
-        return {"path": self.path, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
+        return state_of(self.path, self.size_bytes, self.modified_ns)
+
+
+def state_of(path: str, size_bytes: int, modified_ns: int) -> dict[str, Any]:
+    """A file's place and what tells its states apart: its time, and of what was submitted, its content.
+
+    Ray unpacks the working directory of a job anew after each edit, into a folder of another name.
+    """
+    if (place := lasting_place(path)) == path:
+        return {"path": path, "size_bytes": size_bytes, "modified_ns": modified_ns}
+    with open(path, "rb") as stream:
+        return {"path": place, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def lasting_place(path: str) -> str:
+    """A path that stays the same; of what was submitted with a job, the one in its working directory."""
+    return _SUBMITTED.sub("working-dir:", path)
 
 
 def is_address(location: str | Path) -> bool:
@@ -96,7 +114,7 @@ def unique_name(location: str | Path) -> str:
 
     Two files of one stem are two data sets, so the name carries eight letters of the place's digest.
     """
-    place = absolute_location(location).rstrip("/")
+    place = lasting_place(absolute_location(location).rstrip("/"))
     stem = PurePosixPath(place).name.partition("*")[0]
     for endings in (PACKED, (kind_of(stem),)):
         ending = PurePosixPath(stem.lower()).suffix

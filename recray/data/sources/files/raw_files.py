@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from recray import paths
+from recray.data.sources.files.locations import state_of
 from recray.schema import DataError
 
 
@@ -30,7 +31,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     """
     require_file(path)
     stat = path.stat()
-    return {"path": str(path.absolute()), "size_bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+    return state_of(str(path.absolute()), stat.st_size, stat.st_mtime_ns)
 
 
 def require_file(path: Path) -> None:

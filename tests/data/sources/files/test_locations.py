@@ -15,7 +15,15 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from recray.data.events.prepare import load_or_prepare
 from recray.data.rows.prepare import load_or_prepare_rows
 from recray.data.sources import absolute, data_name
-from recray.data.sources.files.locations import beside, files_of, kind_of, plain_file, unique_name
+from recray.data.sources.files.locations import (
+    beside,
+    files_of,
+    kind_of,
+    list_files,
+    plain_file,
+    unique_name,
+)
+from recray.data.sources.files.raw_files import fingerprint
 from recray.data.sources.tables.table_files import TABLES
 from recray.schema import DataError
 
@@ -238,3 +246,18 @@ def test_a_workbook_is_to_be_saved_as_text(tmp_path: Path) -> None:
     for place in ("Orders.XLSX", "events.csv?items=Orders.XLSX"):
         with pytest.raises(DataError, match=r"Orders\.XLSX is a workbook, .* save its sheet as CSV"):
             load_or_prepare(str(tmp_path / place))
+
+
+def test_what_is_submitted_with_a_job_is_the_same_whatever_else_was_edited(tmp_path: Path) -> None:
+    """Ray unpacks a working directory into a folder that is named by all that is in it."""
+    folders = [tmp_path / "working_dir_files" / f"_ray_pkg_{letter * 16}" for letter in "abc"]
+    files = [folder / "data" / "events.csv" for folder in folders]
+    for file, rows in zip(files, ("1,2\n", "1,2\n", "1,3\n"), strict=True):
+        file.parent.mkdir(parents=True)
+        file.write_text(f"user,item\n{rows}")
+    assert len({unique_name(file) for file in files}) == 1
+    states = [list_files(file, (".csv",))[0].fingerprint() for file in files]
+    assert states[0] == states[1] != states[2]
+    assert fingerprint(files[0]) == states[0]
+    assert states[0]["path"] == "working-dir:data/events.csv"
+    assert unique_name(tmp_path / "data" / "events.csv") != unique_name(files[0])

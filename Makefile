@@ -67,6 +67,7 @@ format: setup ## rewrite the code in the house format
 	ruff check --fix .
 
 cluster-local: setup ## start a Ray cluster on this machine, with dashboard, for `ray job submit`
+	@test -s "$${RAY_AUTH_TOKEN_PATH:-$$HOME/.ray/auth_token}" || ray get-auth-token --generate > /dev/null
 	RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1 \
 		RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=recray.serve.http.headers:middlewares \
 		ray start --head --disable-usage-stats --dashboard-host=127.0.0.1

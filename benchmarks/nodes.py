@@ -86,6 +86,9 @@ class Node:
             return 124, said
         return process.returncode, said
 
+    def alive(self) -> bool:
+        return self._alive.poll() is None
+
     def kill(self) -> None:
         """Its power fails."""
         os.killpg(self._alive.pid, signal.SIGKILL)

@@ -27,7 +27,9 @@ class Serve:
     service: ServiceConfig = field(default_factory=lambda: ServiceConfig(application=""))
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     port: int = 8000
-    """Where the application listens on this machine."""
+    """Where the application listens."""
+    host: str = ""
+    """At which address: empty is 127.0.0.1 on a Ray of one node, and all addresses of every node on others."""
 
 
 def main(config: Serve) -> None:
@@ -37,7 +39,7 @@ def main(config: Serve) -> None:
     call = """/score -d '{"rows": [{}]}'""" if service.open_served().scorer else "/recommend -d '{}'"
     if wants_supervisor():
         raise SystemExit(supervise(sys.argv, config.port))
-    with serving(config.port) as session:
+    with serving(config.port, config.host) as session:
         url = session.start(service, config.placement)
         print(f"serving at {url}; try: curl -H 'content-type: application/json' {url}{call}")
         print("Ctrl-C stops it", flush=True)

@@ -35,6 +35,7 @@ from recray.store import DamagedError
 log = logging.getLogger(__name__)
 
 APPLICATION = "recray"  # its name inside Serve
+EVERYWHERE = {"0.0.0.0", "::"}  # addresses at which nobody can be asked
 
 
 def _serve_watches() -> bool:
@@ -131,10 +132,14 @@ def start(
     config: ServiceConfig,
     placement: PlacementConfig | None = None,
     *,
-    host: str = "127.0.0.1",
+    host: str = "",
     port: int = 8000,
 ) -> str:
     """Starts the application in the Ray that this process is connected to; returns its URL.
+
+    Args:
+        host: address at which ingress and replicas listen, on every node. Empty: for this machine alone where
+            it is the cluster, else all addresses, for nodes have to reach each other's replicas.
 
     For HAProxy ingress call ``haproxy.use_haproxy`` before Ray starts.
 
@@ -144,6 +149,7 @@ def start(
     if not ray.is_initialized():
         raise ConfigError("Ray is not running: call ray.init() first")
     placement = placement or PlacementConfig()
+    host = host or ("127.0.0.1" if sum(node["Alive"] for node in ray.nodes()) == 1 else "0.0.0.0")
     # Fails here, readably, and not in a replica.
     if config.open_served().scorer and placement.placement == "spread":
         raise ConfigError(f"{config.application} has one stage, its model: serve it with placement 'fused'")
@@ -155,8 +161,9 @@ def start(
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
         raise ConfigError(f"{config.application} does not start: {_reason(error)}") from error
-    log.info("serving %s at http://%s:%d", config.application, host, port)
-    return f"http://{host}:{port}"
+    url = f"http://{ray.util.get_node_ip_address() if host in EVERYWHERE else host}:{port}"
+    log.info("serving %s at %s", config.application, url)
+    return url
 
 
 def open_to(placement: PlacementConfig, host: str, port: int) -> None:

@@ -22,15 +22,15 @@ DIED = 70  # exit status
 class Session:
     """Serves in the Ray of this script. Imports ``ray.serve`` late: it reads the environment once."""
 
-    def __init__(self, port: int) -> None:
-        self._port, self._started = port or free_port(), False
+    def __init__(self, port: int, host: str = "") -> None:
+        self._host, self._port, self._started = host, port or free_port(), False
 
     def start(self, service: ServiceConfig, placement: PlacementConfig | None = None) -> str:
         """Serves an application; returns its URL."""
         from recray.serve.place.deployments import start
 
         self._started = True
-        return start(service, placement, port=self._port)
+        return start(service, placement, host=self._host, port=self._port)
 
     def wait(self) -> None:
         """Returns when this process is told to end (SIGINT, SIGTERM), or its supervisor is gone.
@@ -81,11 +81,12 @@ def supervise(script: Sequence[str], port: int) -> int:
 
 
 @contextmanager
-def serving(port: int) -> Iterator[Session]:
+def serving(port: int, host: str = "") -> Iterator[Session]:
     """A session on the cluster that RAY_ADDRESS names, or on a Ray of this machine that ends with it.
 
     Args:
         port: where applications will listen; 0: any that is free.
+        host: at which address; empty: this machine's own, or on several nodes all.
 
     Raises:
         ConfigError: nothing can listen there; said before Ray starts.
@@ -102,7 +103,7 @@ def serving(port: int) -> Iterator[Session]:
     context = ray.init(logging_level=logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a way out that leaves nothing, as Ctrl-C
     log.info("Ray dashboard: http://%s", context.dashboard_url)
-    session = Session(port)
+    session = Session(port, host)
     try:
         yield session
     finally:

@@ -1,0 +1,193 @@
+"""What a training on several nodes survives: what is lost, what is said, how long until it goes on.
+
+python -m benchmarks.chaos [CASE ...]
+
+Each case is a run of two workers on real raylets (``benchmarks.nodes``), to which something happens; its
+final weights are compared with those of a run that nothing happened to, bit for bit. ``lost_steps`` are steps
+done twice. The last line is JSON.
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.nodes import PORT, Nodes, nodes, why_not
+
+LAUNCH = {"workers": 2, "wait_s": 120, "max_failures": 3}
+HOLD_AT = 16
+
+
+class Case(NamedTuple):
+    """What happens when the last worker is held in the middle of an epoch, and what is promised then."""
+
+    what: str
+    happens: Callable[["Run"], None]
+    launch: dict[str, Any] = {}
+    equal: bool = True  # the final weights are those of an undisturbed run
+
+
+class Run:
+    """One training on the head, and what it said so far."""
+
+    def __init__(
+        self, cluster: Nodes, folder: Path, name: str, launch: dict[str, Any], work: dict[str, Any]
+    ) -> None:
+        self.cluster, self.log = cluster, f"{name}.log"
+        self.flag = folder / f"{name}.flag"
+        options = {**LAUNCH, **launch, "run": name}
+        words = ["python", "-m", "tests.launch.nodes_work", json.dumps(options)]
+        self.words = [*words, json.dumps({**work, "flag": str(self.flag)})]
+        self.env = {"RAY_ADDRESS": f"{cluster.head.address}:{PORT}", "RECRAY_HOME": str(folder / "home")}
+        self.process = self.begin()
+
+    def begin(self) -> Any:
+        return self.cluster.head.start(*self.words, env=self.env, log=self.log)
+
+    def said(self) -> str:
+        return (self.cluster.head.folder / self.log).read_text()
+
+    def wait_for(self, found: Callable[[], bool], timeout_s: float = 240) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not found():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(self.said()[-3000:])
+            time.sleep(0.1)
+
+    def result(self) -> dict[str, Any]:
+        lines = [line for line in self.said().splitlines() if line.startswith("{")]
+        return json.loads(lines[-1]) if lines else {}
+
+    def other(self) -> Any:
+        """The youngest node that is not the head."""
+        return [node for node in self.cluster.nodes.values() if node.alive()][-1]
+
+
+def worker_dies(run: Run) -> None:
+    _, said = run.other().run("ps", "-eo", "pid,args")
+    pids = [line.split()[0] for line in said.splitlines() if "ray::RayTrainWorker" in line]
+    run.other().run("kill", "-9", *pids)
+
+
+def node_dies(run: Run) -> None:
+    run.other().kill()
+    run.cluster.add(cpus=1)
+
+
+def node_dies_and_comes_back_late(run: Run) -> None:
+    run.other().kill()
+    run.wait_for(lambda: "waiting up to" in run.said())
+    run.cluster.add(cpus=1)
+
+
+def driver_dies(run: Run) -> None:
+    """The same command once more."""
+    _, said = run.cluster.head.run("ps", "-eo", "pid,args")
+    pids = [line.split()[0] for line in said.splitlines() if "tests.launch.nodes_work" in line]
+    run.cluster.head.run("kill", "-9", *pids)
+    run.process.wait()
+    run.process = run.begin()
+
+
+def cable_is_out_for_30_s(run: Run) -> None:
+    run.cluster.cut(run.other())
+    time.sleep(30)
+    run.cluster.mend(run.other())
+
+
+def fewer_then_more(run: Run) -> None:
+    """Elastic: two workers, one while the node is away, two again."""
+    run.other().kill()
+    run.wait_for(lambda: run.said().count("resumed at") >= 1)
+    run.cluster.add(cpus=1)
+
+
+def node_dies_while_workers_start(run: Run) -> None:
+    """Before they have joined: this one is not held."""
+    moment = random.random() * 8.0
+    time.sleep(moment)
+    run.other().kill()
+    run.cluster.add(cpus=1)
+
+
+CASES = {
+    "worker": Case("a worker is killed", worker_dies),
+    "node": Case("a node dies, another comes at once", node_dies),
+    "late": Case("a node dies, another comes when it is asked for", node_dies_and_comes_back_late),
+    "driver": Case("the driver is killed, the command given again", driver_dies),
+    "cable": Case("a cable is out for 30 s", cable_is_out_for_30_s),
+    "elastic": Case("two workers, one, two", fewer_then_more, {"min_workers": 1, "resize_s": 5}, equal=False),
+    "start": Case("a node dies while workers start", node_dies_while_workers_start),
+}
+
+
+def measured(cluster: Nodes, folder: Path, key: str, whole: dict[str, Any]) -> dict[str, Any]:
+    case, number = CASES[key], len(list(folder.glob("*.flag")))
+    starts = case.happens is node_dies_while_workers_start
+    run = Run(cluster, folder, f"{key}-{number}", case.launch, {} if starts else {"hold_at": HOLD_AT})
+    if starts:
+        run.wait_for(lambda: "preflight" in run.said() or "starts on" in run.said())
+    else:
+        run.wait_for(run.flag.exists)
+    began = time.monotonic()
+    case.happens(run)
+    went_on = 0.0
+    try:
+        run.wait_for(lambda: "resumed at" in run.said() or bool(run.result()))
+        went_on = time.monotonic() - began
+    except TimeoutError:
+        pass
+    status = run.process.wait(240)
+    said, result = run.said(), run.result()
+    lines = [re.sub(r"\x1b\[[0-9]*m|\(\w+ pid=\d+[^)]*\)", "", line).strip() for line in said.splitlines()]
+    words = [
+        line
+        for line in lines
+        if re.search(r"node .* (gone|come)|goes on|once more|waits? |unavailable", line)
+    ]
+    return {
+        "case": key,
+        "what": case.what,
+        "status": status,
+        "seconds_to_go_on": round(went_on, 1),
+        "equal": result.get("weights") == whole["weights"],
+        "as_promised": status == 0 and (not case.equal or result.get("weights") == whole["weights"]),
+        "workers": result.get("workers"),
+        "tracebacks": said.count("Traceback"),
+        "said": words[:4],
+    }
+
+
+def main(keys: list[str]) -> None:
+    if reason := why_not():
+        raise SystemExit(reason)
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    rows: list[dict[str, Any]] = []
+    with nodes(
+        [1, 1], subnet=f"10.{random.randrange(16, 250)}.{os.getpid() % 250}", folder=folder / "nodes"
+    ) as cluster:
+        first = Run(cluster, folder, "undisturbed", {}, {})
+        first.process.wait(300)
+        whole = first.result()
+        for key in keys or list(CASES):
+            row = measured(cluster, folder, key, whole)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    kept = sum(row["as_promised"] for row in rows)
+    print(
+        json.dumps(
+            {"cases": len(rows), "as_promised": kept, "slowest_s": max(r["seconds_to_go_on"] for r in rows)}
+        )
+    )
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main(sys.argv[1:])

@@ -15,8 +15,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from benchmarks.nodes import PORT, Nodes, nodes, why_not
@@ -30,7 +31,7 @@ class Case(NamedTuple):
 
     what: str
     happens: Callable[["Run"], None]
-    launch: dict[str, Any] = {}
+    launch: Mapping[str, Any] = MappingProxyType({})
     equal: bool = True  # the final weights are those of an undisturbed run
 
 
@@ -38,7 +39,7 @@ class Run:
     """One training on the head, and what it said so far."""
 
     def __init__(
-        self, cluster: Nodes, folder: Path, name: str, launch: dict[str, Any], work: dict[str, Any]
+        self, cluster: Nodes, folder: Path, name: str, launch: Mapping[str, Any], work: dict[str, Any]
     ) -> None:
         self.cluster, self.log = cluster, f"{name}.log"
         self.flag = folder / f"{name}.flag"

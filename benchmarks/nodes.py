@@ -114,10 +114,17 @@ class Nodes:
     def head(self) -> Node:
         return self.nodes["n0"]
 
-    def add(
-        self, *ray: str, cpus: float = 1, env: Mapping[str, str] | None = None, start: bool = True
-    ) -> Node:
-        """One more node, whose raylet is started with ``ray`` as further words."""
+    def add(self, *, cpus: float = 1, core: int | None = None, env: Mapping[str, str] | None = None) -> Node:
+        """One more node, with its raylet.
+
+        Args:
+            cpus: as Ray counts them.
+            core: of this machine, the one that Ray's processes of this node are held on; None: any.
+            env: of the raylet.
+
+        Raises:
+            RuntimeError: the raylet does not come up.
+        """
         number = self._made
         self._made += 1
         name, address = f"n{number}", f"{self.subnet}.{number + 1}"
@@ -132,24 +139,18 @@ class Nodes:
         ):
             subprocess.run(node.command("ip", *words), check=True, capture_output=True)
         self.nodes[name] = node
-        if start:
-            self.start_ray(node, *ray, cpus=cpus, env=env)
-        return node
-
-    def start_ray(self, node: Node, *ray: str, cpus: float = 1, env: Mapping[str, str] | None = None) -> None:
-        """
-        Raises:
-            RuntimeError: the raylet does not come up.
-        """
-        role = (
-            ["--head", f"--port={PORT}"] if node is self.head else [f"--address={self.head.address}:{PORT}"]
-        )
-        words = ["ray", "start", *role, f"--node-ip-address={node.address}", f"--num-cpus={cpus}"]
-        words += [f"--temp-dir={self.folder}/ray"] if node is self.head else []
-        words += ["--disable-usage-stats", "--object-store-memory=100000000", *ray]
-        status, said = node.run(*words, env={**_RAY, **(env or {})})
+        held = [] if core is None else ["taskset", "-c", str(core)]
+        status, said = node.run(*held, *self._raylet(node, cpus), env={**_RAY, **(env or {})})
         if status:
             raise RuntimeError(f"the raylet of {node.name} does not start: {said[-2000:]}")
+        return node
+
+    def _raylet(self, node: Node, cpus: float) -> list[str]:
+        role = [f"--address={self.head.address}:{PORT}"]
+        if node is self.head:
+            role = ["--head", f"--port={PORT}", f"--temp-dir={self.folder}/ray"]
+        words = ["ray", "start", *role, f"--node-ip-address={node.address}", f"--num-cpus={cpus}"]
+        return [*words, "--disable-usage-stats", "--object-store-memory=100000000"]
 
     def cut(self, node: Node) -> None:
         """Takes the node's cable out."""

@@ -1,3 +1,3 @@
 """recray: train, tune and serve recommenders on Ray, from one code base."""
 
-__version__ = "0.11.0"
+__version__ = "0.12.0"

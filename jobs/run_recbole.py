@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from recray.cli.jobs import run_on_data
+from recray.cli.outputs import output
 from recray.cli.show import show_evaluation
 from recray.config import ConfigError
 from recray.folders import write_whole
@@ -24,6 +25,8 @@ class RunRecBole:
     """Also write card, metrics and the history of the epochs to this file, after each best epoch."""
 
     def __post_init__(self) -> None:
+        if self.json:
+            object.__setattr__(self, "json", output(self.json))
         if self.json and not self.json.parent.is_dir():
             raise ConfigError(f"{self.json}: there is no folder {self.json.parent}")
 

@@ -29,7 +29,7 @@ class Serve:
     port: int = 8000
     """Where the application listens."""
     host: str = ""
-    """At which address: empty is 127.0.0.1 on a Ray of one node, and all addresses of every node on others."""
+    """At which address: empty is 127.0.0.1 on a Ray of one node, else all addresses of every node."""
 
 
 def main(config: Serve) -> None:

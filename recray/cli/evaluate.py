@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from recray.cli.logged import EvaluateLogged
+from recray.cli.outputs import output
 from recray.config import ConfigError
 from recray.data.events.choices import EventChoices
 from recray.data.events.split_data import DataConfig
@@ -46,6 +47,9 @@ class Evaluate:
             )
         if self.seeds < 1:
             raise ConfigError(f"seeds must be at least 1, got {self.seeds}")
+        for name in ("json", "plot", "curves"):
+            if path := getattr(self, name):
+                object.__setattr__(self, name, output(path))
         for path in filter(None, (self.json, self.plot, self.curves)):
             if not path.parent.is_dir():
                 raise ConfigError(f"{path}: there is no folder {path.parent}")

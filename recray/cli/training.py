@@ -19,6 +19,7 @@ import tyro
 from recray.bundles.promotion import promote
 from recray.cli import guarded
 from recray.cli.jobs import refuse_moved
+from recray.cli.outputs import output
 from recray.cli.show import document, show
 from recray.config import ConfigError
 from recray.folders import write_whole
@@ -53,6 +54,8 @@ class Job:
     """Also write card and metrics to this file."""
 
     def __post_init__(self) -> None:
+        if self.json:
+            object.__setattr__(self, "json", output(self.json))
         if self.json and (self.json.is_dir() or not self.json.parent.is_dir()):
             raise ConfigError(f"json {self.json}: give a file in a folder that exists")
 

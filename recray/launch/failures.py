@@ -38,7 +38,7 @@ def waited(error: ray.train.ControllerError) -> bool:
 
 def died(error: ray.train.TrainingFailedError) -> bool:
     """Whether workers were taken away, in contrast to what they did themselves."""
-    return any(isinstance(one, _DIED) for one in getattr(error, "worker_failures", {}).values())
+    return any(isinstance(_cause(one), _DIED) for one in getattr(error, "worker_failures", {}).values())
 
 
 def reason(error: Exception) -> str:
@@ -49,12 +49,18 @@ def reason(error: Exception) -> str:
 
 def of_workers(failures: dict[int, Exception]) -> str:
     """The death of workers goes before what the others said of it: they only lost their peers."""
-    dead = {rank: error for rank, error in failures.items() if isinstance(error, _DIED)}
+    dead = {rank: _cause(error) for rank, error in failures.items() if isinstance(_cause(error), _DIED)}
     if not dead:
         rank, error = next(iter(failures.items()))
         lost = re.search(r"onnection (?:closed|reset) by peer \[([\d.]+)\]", str(error))  # as Gloo says it
         return f"worker {rank} lost its connection to node {lost.group(1)}" if lost else _last(str(error))
     return "; ".join(_death(rank, error) for rank, error in sorted(dead.items()))
+
+
+def _cause(error: Exception) -> Exception:
+    """What a look at a worker came back with, where Ray Train wraps it."""
+    cause: Exception = getattr(error, "health_check_failure", error)
+    return cause
 
 
 def _death(rank: int, error: Exception) -> str:

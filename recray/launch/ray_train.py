@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +16,9 @@ import ray.train.torch
 import ray.train.xgboost
 import torch
 
-from recray import paths
+from recray import paths, storage
 from recray.config import ConfigError
+from recray.folders import locked
 from recray.launch.runs import RunResult, Task
 from recray.redaction import hidden
 from recray.schema import DataError
@@ -52,7 +54,8 @@ def _run(
         ray.init(log_to_driver=True, logging_level=logging.WARNING)
     _configure_ray_train()
     _require_room(launch)
-    _refusal(name).unlink(missing_ok=True)
+    storage.erase(_refusal(name))
+    system, kept_in = storage.file_system(paths.runs_dir())
     started = trainer(
         _worker,
         train_loop_config={"task": task, "config": config, "launch": launch, "name": name},
@@ -63,7 +66,8 @@ def _run(
         ),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=str(paths.runs_dir()),
+            storage_path=kept_in,
+            storage_filesystem=system,
             failure_config=ray.train.FailureConfig(max_failures=launch.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=launch.keep, checkpoint_score_attribute="score", checkpoint_score_order="max"
@@ -79,7 +83,7 @@ def _run(
         raise ConfigError(f"run {name!r} ended without a checkpoint")
     kept = [(metrics.get("score", -math.inf), each) for each, metrics in result.best_checkpoints or []]
     best = max(kept, key=lambda pair: pair[0])[1] if kept else result.checkpoint
-    return RunResult(name, Path(best.path), dict(result.metrics or {}))
+    return RunResult(name, _folder_of(best, name), dict(result.metrics or {}))
 
 
 def _reason(error: Exception) -> str:
@@ -125,7 +129,7 @@ def _worker(values: dict[str, Any]) -> None:
         rank=position.get_world_rank(),
         world_size=position.get_world_size(),
         device=device,
-        resume_from=Path(checkpoint.path) if checkpoint else None,
+        resume_from=_folder_of(checkpoint, values["name"]) if checkpoint else None,
         report=_report,
     )
     if context.rank == 0:
@@ -138,13 +142,31 @@ def _worker(values: dict[str, Any]) -> None:
             trained=usage.trained,
         )
     refusal = _refusal(values["name"])
+    storage.refresh(refusal)
     if refusal.exists():  # Ray tries again after any error, but this one would only come back
         raise ConfigError(refusal.read_text())
     try:
         values["task"](values["config"], context)
+    except storage.UnreachableError:  # which another attempt may cure
+        raise
     except (ConfigError, DataError) as error:
         refusal.write_text(hidden(str(error)))
+        storage.send(refusal)
         raise
+
+
+def _folder_of(checkpoint: ray.train.Checkpoint, run: str) -> Path:
+    """Where it lies; of a home that is a bucket it is brought to this machine, once."""
+    if not paths.address():
+        return Path(checkpoint.path)
+    folder = paths.runs_dir() / run / Path(checkpoint.path).name
+    with locked(folder.parent / f".{folder.name}.lock"):
+        if not folder.is_dir():
+            staged = folder.with_name(f".{folder.name}.fetching")
+            shutil.rmtree(staged, ignore_errors=True)
+            checkpoint.to_directory(staged)
+            staged.rename(folder)
+    return folder
 
 
 def _refusal(name: str) -> Path:

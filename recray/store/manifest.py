@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recray import storage
 from recray.config import ConfigError
 from recray.schema import ProtocolCard, Schema, schema_from_json
+from recray.storage import UnreachableError
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 2
@@ -106,10 +108,14 @@ def read_manifest(folder: Path) -> BundleManifest:
     """
     path = folder / MANIFEST_FILE
     try:
-        values = json.loads(path.read_bytes())
+        if (content := storage.peek(folder, MANIFEST_FILE)) is None:
+            raise FileNotFoundError(f"there is no {MANIFEST_FILE}")
+        values = json.loads(content)
         found = values["format"]
         manifest = _from_json(values) if found == FORMAT else None
         digest = manifest.computed_digest() if manifest else ""
+    except UnreachableError:
+        raise
     except Exception as error:  # NaN, nesting without end: whatever the bytes hold, it is no manifest
         raise DamagedError(f"{path}: not a readable bundle manifest ({error}); publish it again") from error
     if manifest is None:

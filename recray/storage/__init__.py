@@ -4,9 +4,9 @@ Two kinds of things are kept: folders that appear whole and never change (``whol
 that are replaced (``files``). Where the home is a folder, nothing here does anything.
 """
 
-from recray.storage.bucket import ChangedError, Tag, UnreachableError, file_system, require_writable
+from recray.storage.bucket import ChangedError, Tag, UnreachableError, require_writable
 from recray.storage.files import erase, refresh, replace, send, tag_of
-from recray.storage.home import FOLDERS, key_of
+from recray.storage.home import FOLDERS, file_system, key_of
 from recray.storage.wholes import drop, fetch, folders_in, names_in, peek, push
 
 __all__ = [

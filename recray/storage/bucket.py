@@ -1,4 +1,4 @@
-"""Objects under the home's address, in S3 or Google Cloud Storage. Only this file imports obstore.
+"""Objects under the home's address, in S3 or Google Cloud Storage. Only this and ``arrow`` import obstore.
 
 Every call says in one sentence what is wrong with the address. What cannot be reached is asked again for
 ``PATIENCE_S`` seconds, but where the cache has an answer: then once.
@@ -23,8 +23,7 @@ from recray.redaction import hidden
 from recray.schema import DataError
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
-    from pyarrow.fs import FileSystem
+    from obstore.store import ClientConfig, ObjectStore
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 180.0
@@ -205,34 +204,13 @@ def require_writable() -> None:
     delete([key])
 
 
-def file_system(path: Path) -> "tuple[FileSystem | None, str]":
-    """Where a library that writes through PyArrow finds what stands for a path; None: on this machine."""
-    if not (address := paths.address()):
-        return None, str(path)
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-    _require_obstore()
-    from obstore.fsspec import FsspecStore
-
-    scheme, _, place = address.partition("://")
-    # It travels to workers, and carries no credentials: each finds its own.
-    patient: RetryConfig = {"max_retries": 40, "retry_timeout": timedelta(seconds=PATIENCE_S)}
-    options = _client_options(hasty=False)
-    if scheme == "s3":
-        store = FsspecStore("s3", client_options=options, retry_config=patient)
-    else:
-        store = FsspecStore("gs", client_options=options, retry_config=patient)
-    inside = path.absolute().relative_to(paths.home())
-    return PyFileSystem(FSSpecHandler(store)), f"{place}/{inside.as_posix()}"
-
-
 def _name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
 def _opened(*, hasty: bool = False) -> "ObjectStore":
     """A client; ``hasty`` for small objects, whose answer takes no time."""
-    _require_obstore()
+    require_obstore()
     return _client(paths.address(), os.environ.get("AWS_ENDPOINT_URL", ""), hasty)
 
 
@@ -243,12 +221,13 @@ def _client(address: str, endpoint: str, hasty: bool) -> "ObjectStore":
     with _explained():
         return from_url(
             address,
-            client_options=_client_options(hasty),
+            client_options=client_options(hasty),
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=5)},
         )
 
 
-def _client_options(hasty: bool) -> "ClientConfig":
+def client_options(hasty: bool) -> "ClientConfig":
+    """``hasty``: for small objects, whose answer takes no time."""
     return {
         "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"),
         "connect_timeout": timedelta(seconds=3),
@@ -256,7 +235,7 @@ def _client_options(hasty: bool) -> "ClientConfig":
     }
 
 
-def _require_obstore() -> None:
+def require_obstore() -> None:
     try:
         import obstore  # noqa: F401
     except ImportError:

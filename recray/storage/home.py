@@ -1,8 +1,13 @@
 """Which paths of this machine stand for objects of the bucket."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recray import paths
+from recray.storage.bucket import require_obstore
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 FOLDERS = ("datasets", "runs", "store", "feedback")
 """Of the home; what else is written there (logs of events, environments, raw files) stays on its machine."""
@@ -17,3 +22,13 @@ def key_of(path: Path) -> str | None:
         return None
     inside = path.relative_to(home)
     return inside.as_posix() if inside.parts[:1] and inside.parts[0] in FOLDERS else None
+
+
+def file_system(path: Path) -> "tuple[FileSystem | None, str]":
+    """Where a library that writes through PyArrow finds what stands for a path; None: on this machine."""
+    if (key := key_of(path)) is None:
+        return None, str(path)
+    require_obstore()
+    from recray.storage.arrow import opened  # two packages that only few need
+
+    return opened(key)

@@ -4,7 +4,14 @@ Two kinds of things are kept: folders that appear whole and never change (``whol
 that are replaced (``files``). Where the home is a folder, nothing here does anything.
 """
 
-from recray.storage.bucket import ChangedError, Tag, UnreachableError, require_writable
+from recray.storage.bucket import (
+    ChangedError,
+    Tag,
+    UnreachableError,
+    if_there,
+    require_there,
+    require_writable,
+)
 from recray.storage.files import erase, refresh, replace, send, tag_of
 from recray.storage.home import FOLDERS, file_system, key_of
 from recray.storage.wholes import drop, fetch, folders_in, names_in, peek, push
@@ -19,12 +26,14 @@ __all__ = [
     "fetch",
     "file_system",
     "folders_in",
+    "if_there",
     "key_of",
     "names_in",
     "peek",
     "push",
     "refresh",
     "replace",
+    "require_there",
     "require_writable",
     "send",
     "tag_of",

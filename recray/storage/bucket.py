@@ -1,7 +1,7 @@
 """Objects under the home's address, in S3 or Google Cloud Storage. Only this and ``arrow`` import obstore.
 
 Every call says in one sentence what is wrong with the address. What cannot be reached is asked again for
-``PATIENCE_S`` seconds, but where the cache has an answer: then once.
+``PATIENCE_S`` seconds (``patiently``), but where the cache has an answer (``if_there``).
 """
 
 import functools
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
 log = logging.getLogger(__name__)
-PATIENCE_S = 180.0
+PATIENCE_S, RETRY_S = 180.0, 1.0
 _LONGEST_PAUSE_S = 5.0
 _CHUNK_BYTES = 8 << 20
 _NO_BUCKET = "bucket does not exist"
 T = TypeVar("T")
+_away_until_s: dict[str, float] = {}  # monotonic time, by home
 
 
 class UnreachableError(DataError):
@@ -84,6 +85,26 @@ def patiently(ask: Callable[[], T]) -> T:
             return answer
 
 
+def if_there(ask: Callable[[], T], otherwise: Callable[[], T]) -> T:
+    """What ``ask`` says, and ``otherwise``, of the cache, while the bucket cannot be reached.
+
+    One that did not answer is not asked again for ``RETRY_S`` seconds: servers look every second.
+    """
+    home = str(paths.home())
+    if time.monotonic() < _away_until_s.get(home, 0.0):
+        return otherwise()
+    try:
+        answer = ask()
+    except UnreachableError as error:
+        if home not in _away_until_s:
+            log.warning("%s; going on with what this machine has of it", error)
+        _away_until_s[home] = time.monotonic() + RETRY_S
+        return otherwise()
+    if _away_until_s.pop(home, 0.0):
+        log.warning("%s answers again", paths.address())
+    return answer
+
+
 def get(key: str) -> Object | None:
     """
     Raises:
@@ -132,7 +153,7 @@ def put_if(key: str, content: bytes, before: Tag | None) -> None:
     import obstore
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-    mode: Any = {"e_tag": before.e_tag, "version": before.version} if before else "create"
+    mode: Any = {name: value for name, value in before._asdict().items() if value} if before else "create"
     try:
         with _explained():
             obstore.put(_opened(hasty=True), key, content, mode=mode, use_multipart=False)
@@ -191,6 +212,15 @@ def keys_under(folder: str) -> list[str]:
 
     with _explained():
         return [each["path"] for page in obstore.list(_opened(), folder) for each in page]
+
+
+def require_there() -> None:
+    """
+    Raises:
+        UnreachableError: there is no answer.
+    """
+    listing("")
+    _away_until_s.pop(str(paths.home()), None)
 
 
 def require_writable() -> None:
@@ -280,7 +310,8 @@ def _sentence(said: str) -> DataError:
             f"{where}: access was refused ({status}): check whose credentials these are, and that they may "
             "list, read, write and delete there"
         )
-    why = next(iter(re.findall(r'message: "([^"]+)"', said)), "")
+    why = "no answer in time" if "kind: Timeout" in said else ""
+    why = why or next(iter(re.findall(r'message: "([^"]+)"', said)), "")
     why = why or said.partition("\n")[0].rpartition(" - ")[2].partition(": <")[0]
     if status and not status.startswith("5") and status != "429":
         return DataError(f"{where}: {hidden(why)}: check the address, AWS_REGION and AWS_ENDPOINT_URL")

@@ -1,20 +1,16 @@
 """Small files that are replaced: a run's record, a store's journal. The cache holds what was last seen."""
 
-import logging
 import os
 import tempfile
 from pathlib import Path
 
 import recray.storage.bucket as bucket
-from recray.storage.bucket import Tag, UnreachableError, patiently
+from recray.storage.bucket import Object, Tag, patiently
 from recray.storage.home import key_of
-
-log = logging.getLogger(__name__)
-_away = False
 
 
 def refresh(path: Path) -> None:
-    """Makes this machine's copy what the bucket has; while it is away, the copy there is stays.
+    """Makes this machine's copy what the bucket has; while it is away, the copy that is there stays.
 
     Raises:
         UnreachableError: there is neither.
@@ -22,14 +18,12 @@ def refresh(path: Path) -> None:
     if (key := key_of(path)) is None:
         return
     if path.exists():
-        try:
-            found = bucket.get(key)
-        except UnreachableError as error:
-            say_once(error)
-            return
+        bucket.if_there(lambda: _take(path, bucket.get(key)), lambda: None)
     else:
-        found = patiently(lambda: bucket.get(key))
-    back()
+        _take(path, patiently(lambda: bucket.get(key)))
+
+
+def _take(path: Path, found: Object | None) -> None:
     if found is None:
         path.unlink(missing_ok=True)
     elif not path.exists() or path.read_bytes() != found.content:
@@ -64,9 +58,7 @@ def tag_of(path: Path) -> Tag | None:
     """
     key = key_of(path)
     assert key is not None
-    found = bucket.tag(key)
-    back()
-    return found
+    return bucket.tag(key)
 
 
 def erase(path: Path) -> None:
@@ -74,21 +66,6 @@ def erase(path: Path) -> None:
     if (key := key_of(path)) is not None:
         patiently(lambda: bucket.delete([key]))
     path.unlink(missing_ok=True)
-
-
-def say_once(error: UnreachableError) -> None:
-    """That the cache answers in the bucket's place, as long as that lasts."""
-    global _away
-    if not _away:
-        log.warning("%s; going on with what this machine has of it", error)
-    _away = True
-
-
-def back() -> None:
-    global _away
-    if _away:
-        log.warning("the home answers again")
-    _away = False
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -20,8 +20,7 @@ from typing import Any
 import recray.storage.bucket as bucket
 from recray import paths
 from recray.schema import DataError
-from recray.storage.bucket import ChangedError, UnreachableError, patiently
-from recray.storage.files import say_once
+from recray.storage.bucket import ChangedError, patiently
 from recray.storage.home import key_of
 
 log = logging.getLogger(__name__)
@@ -106,27 +105,25 @@ def peek(path: Path, name: str) -> bytes | None:
 
 def names_in(folder: Path) -> list[str]:
     """Names of the folders in it that are whole; while the bucket is away, those that the cache has."""
-    here = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if (key := key_of(folder)) is None:
-        return sorted(here)
-    try:
-        found = bucket.listing(key).objects
-    except UnreachableError as error:
-        say_once(error)
-        return sorted(name for name in here if not name.startswith("."))
-    return [name.removesuffix(RECORD) for name in found if name.endswith(RECORD)]
+        return _here(folder)
+    found = bucket.if_there(
+        lambda: [name for name in bucket.listing(key).objects if name.endswith(RECORD)],
+        lambda: [name for name in _here(folder) if not name.startswith(".")],
+    )
+    return [name.removesuffix(RECORD) for name in found]
 
 
 def folders_in(folder: Path) -> list[str]:
     """Names of all folders in it, whatever they hold."""
-    here = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    here = [name for name in _here(folder) if (folder / name).is_dir()]
     if (key := key_of(folder)) is None:
-        return sorted(here)
-    try:
-        return sorted(here.union(bucket.listing(key).folders))
-    except UnreachableError as error:
-        say_once(error)
-        return sorted(here)
+        return here
+    return bucket.if_there(lambda: sorted({*here, *bucket.listing(key).folders}), lambda: here)
+
+
+def _here(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def drop(path: Path) -> None:

@@ -7,7 +7,6 @@ like that.
 
 import getpass
 import hashlib
-import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +17,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from recray import folders, storage
 from recray.folders import write_whole
-from recray.storage import ChangedError, Tag, UnreachableError
+from recray.storage import ChangedError, Tag
 from recray.store.experiments import Experiment
 from recray.store.manifest import DamagedError, StoreError
 
-log = logging.getLogger(__name__)
 JOURNAL_FILE = "names.json"
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -109,10 +107,11 @@ def state_of(folder: Path) -> State | None:
     """Of an application's journal as it is now; None where there is none."""
     path = folder / JOURNAL_FILE
     if storage.key_of(path):
-        try:
-            return storage.tag_of(path)
-        except UnreachableError:  # then as it was when it was last seen
-            log.debug("%s is looked at in the cache", path)
+        return storage.if_there(lambda: storage.tag_of(path), lambda: _state_here(path))
+    return _state_here(path)
+
+
+def _state_here(path: Path) -> State | None:
     try:
         stat = path.stat()
     except OSError:
@@ -147,7 +146,8 @@ def write_journal(folder: Path, entries: list[Entry], before: State | None) -> N
     elif before is None or isinstance(before, Tag):
         storage.replace(path, content, before)
     else:
-        raise ChangedError(f"{path} was read in the cache; the bucket has {storage.tag_of(path)}")
+        storage.require_there()
+        raise ChangedError(f"{path} was read in the cache, and the bucket is there again")
 
 
 def _sha256(entries: list[Entry]) -> str:

@@ -13,6 +13,7 @@ from recray import folders, paths, storage
 from recray.data.events.prepare import prepare
 from recray.data.sources.tables.interactions import InteractionTable
 from recray.schema import DataError
+from recray.store import Store
 from tests.storage.conftest import Machine
 from tests.storage.s3_server import S3Server
 
@@ -34,17 +35,22 @@ print({path.read_text() for path in folder.iterdir()})
 
 PUSHER = """
 import sys
-from pathlib import Path
 from recray import folders, paths
+from recray.store import Store
 
 number = int(sys.argv[1])
+
+def write(folder):
+    for part in range(20):
+        (folder / f"part-{part}").write_bytes(bytes([number]) * 50_000)
+
+print("begins", flush=True)
 for place in (paths.datasets_dir() / f"made-{number}", paths.runs_dir() / "run" / f"checkpoint_{number:06d}"):
     staged = place.parent / f".staged-{number}"
     staged.mkdir(parents=True)
-    for part in range(20):
-        (staged / f"part-{part}").write_bytes(bytes([number]) * 50_000)
-    print("begins", flush=True)
+    write(staged)
     folders.put(staged, place)
+Store().publish("app", write, model="m", config={})
 """
 
 
@@ -97,28 +103,34 @@ def test_of_two_machines_that_build_at_once_the_first_is_right(
 
 @pytest.mark.slow
 def test_of_uploads_that_are_killed_nothing_is_ever_seen(s3: S3Server, machine: Machine) -> None:
-    chance, whole = random.Random(7), 0
+    chance = random.Random(7)
     for number in range(20):
         machine(f"killed-{number}")
-        pusher = subprocess.Popen(
-            [sys.executable, "-c", PUSHER, str(number)], stdout=subprocess.PIPE, text=True
-        )
+        line = [sys.executable, "-c", PUSHER, str(number)]
+        pusher = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
         assert pusher.stdout is not None
         assert pusher.stdout.readline() == "begins\n"
-        time.sleep(chance.uniform(0.0, 0.6))
+        time.sleep(chance.uniform(0.0, 0.8))
         pusher.kill()
         pusher.communicate()
-        machine(f"reads-{number}")
-        for folder in (paths.datasets_dir(), paths.runs_dir() / "run"):
-            for name in storage.names_in(folder):
-                assert folders.fetch(folder / name)
-                contents = {path.read_bytes() for path in (folder / name).iterdir()}
-                assert len(list((folder / name).iterdir())) == 20
-                assert len(contents) == 1
-                whole += 1
-        unfinished = paths.datasets_dir() / f"made-{number}"
-        assert folders.fetch(unfinished) == (unfinished.name in storage.names_in(unfinished.parent))
-    assert whole  # some came through
+    machine("reads")
+    found: dict[str, int] = {}
+    for folder in (paths.datasets_dir(), paths.runs_dir() / "run", paths.store_dir() / "app" / "versions"):
+        assert not folder.exists()
+        for name in storage.names_in(folder):
+            assert folders.fetch(folder / name)
+            parts = [path.read_bytes() for path in (folder / name).glob("part-*")]
+            assert len(parts) == 20
+            assert set(parts) == {parts[0]}
+            found[folder.name] = found.get(folder.name, 0) + 1
+    versions = Store().versions("app")
+    for manifest in versions:
+        Store().open("app", manifest.version).verify()
+    assert [manifest.version for manifest in versions] == list(range(1, len(versions) + 1))
+    uploads = {key.rpartition("/.up-")[0] for key in bucket.keys_under("") if "/.up-" in key}
+    half = [key for key in uploads if not folders.fetch(paths.home() / key)]
+    assert half  # some were killed in the middle
+    assert found  # and some came through
 
 
 def test_the_leftovers_of_a_killed_upload_go_with_the_next(s3: S3Server, tmp_path: Path) -> None:

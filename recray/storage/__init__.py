@@ -6,6 +6,8 @@ that are replaced (``files``). Where the home is a folder, nothing here does any
 
 from recray.storage.bucket import (
     ChangedError,
+    HomeDamagedError,
+    HomeError,
     Tag,
     UnreachableError,
     if_there,
@@ -19,6 +21,8 @@ from recray.storage.wholes import drop, fetch, folders_in, names_in, peek, push
 __all__ = [
     "FOLDERS",
     "ChangedError",
+    "HomeDamagedError",
+    "HomeError",
     "Tag",
     "UnreachableError",
     "drop",

@@ -34,8 +34,16 @@ T = TypeVar("T")
 _away_until_s: dict[str, float] = {}  # monotonic time, by home
 
 
-class UnreachableError(DataError):
+class HomeError(DataError):
+    """The home cannot be used: the message names the address, and the way out."""
+
+
+class UnreachableError(HomeError):
     """The bucket does not answer; it may again."""
+
+
+class HomeDamagedError(HomeError):
+    """What lies in the bucket is not what was written there."""
 
 
 class ChangedError(Exception):
@@ -109,7 +117,7 @@ def get(key: str) -> Object | None:
     """
     Raises:
         UnreachableError: there is no answer.
-        DataError: there is no such bucket, or it may not be read.
+        HomeError: there is no such bucket, or it may not be read.
     """
     import obstore
 
@@ -227,7 +235,7 @@ def require_writable() -> None:
     """Writes a small object and removes it.
 
     Raises:
-        ConfigError, DataError: what is wrong with RECRAY_HOME, in one sentence.
+        ConfigError, HomeError: what is wrong with RECRAY_HOME, in one sentence.
     """
     key = f".probe-{secrets.token_hex(4)}"
     put(key, b"")
@@ -295,18 +303,18 @@ def _explained() -> Iterator[None]:
         raise _sentence(said) from None  # its own text goes on for pages
 
 
-def _sentence(said: str) -> DataError:
+def _sentence(said: str) -> HomeError:
     where = f"RECRAY_HOME {hidden(paths.address())}"
     if _NO_BUCKET in said:
-        return DataError(f"{where}: there is no such bucket: create it, or name another one")
+        return HomeError(f"{where}: there is no such bucket: create it, or name another one")
     if "169.254.169.254" in said or "metadata.google.internal" in said or "credential" in said.lower():
-        return DataError(
+        return HomeError(
             f"{where}: no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (of "
             "Google: GOOGLE_APPLICATION_CREDENTIALS), or run on a machine that has a role"
         )
     status = next(iter(re.findall(r"status code: (\d+)", said)), "")
     if status in ("401", "403"):
-        return DataError(
+        return HomeError(
             f"{where}: access was refused ({status}): check whose credentials these are, and that they may "
             "list, read, write and delete there"
         )
@@ -314,7 +322,7 @@ def _sentence(said: str) -> DataError:
     why = why or next(iter(re.findall(r'message: "([^"]+)"', said)), "")
     why = why or said.partition("\n")[0].rpartition(" - ")[2].partition(": <")[0]
     if status and not status.startswith("5") and status != "429":
-        return DataError(f"{where}: {hidden(why)}: check the address, AWS_REGION and AWS_ENDPOINT_URL")
+        return HomeError(f"{where}: {hidden(why)}: check the address, AWS_REGION and AWS_ENDPOINT_URL")
     return UnreachableError(
         f"{where} cannot be reached ({hidden(why)}): check the address, the network and AWS_ENDPOINT_URL"
     )

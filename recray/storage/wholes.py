@@ -19,8 +19,7 @@ from typing import Any
 
 import recray.storage.bucket as bucket
 from recray import paths
-from recray.schema import DataError
-from recray.storage.bucket import ChangedError, patiently
+from recray.storage.bucket import ChangedError, HomeDamagedError, HomeError, patiently
 from recray.storage.home import key_of
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def push(staged: Path, path: Path) -> bool:
     """Uploads what is to stand at ``path``; False: something stands there already.
 
     Raises:
-        DataError: it cannot be written there; nothing of it is ever seen.
+        HomeError: it cannot be written there; nothing of it is ever seen.
     """
     if (key := key_of(path)) is None:
         return True
@@ -64,7 +63,8 @@ def fetch(path: Path) -> bool:
     The caller holds a lock against others of this machine.
 
     Raises:
-        DataError: it cannot be read, or is damaged.
+        HomeError: it cannot be read.
+        HomeDamagedError: it is not what was written.
     """
     if path.is_dir():
         return True
@@ -79,7 +79,7 @@ def fetch(path: Path) -> bool:
         found = patiently(lambda: bucket.download(f"{key}/{record['upload']}/{name}", target))
         if found != wanted["sha256"]:
             where = f"{paths.address()}/{key}"
-            raise DataError(f"{where}: {name} is damaged: delete {where}{RECORD} and make it again")
+            raise HomeDamagedError(f"{where}: {name} is damaged: delete {where}{RECORD} and make it again")
 
     try:
         log.info("fetching %s from %s", key, paths.address())
@@ -144,7 +144,7 @@ def _sweep(key: str, is_dead: Callable[[str], bool]) -> None:
         keys = bucket.keys_under(key)
         dead = [each for each in keys if is_dead(each.removeprefix(f"{key}/").partition("/")[0])]
         bucket.delete([each for each in dead if not each.endswith(RECORD)])
-    except DataError as error:
+    except HomeError as error:
         log.info("leftovers of %s stay: %s", key, error)
 
 

@@ -33,7 +33,7 @@ from recray.store.journal import (
     whoever,
     write_journal,
 )
-from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError, read_manifest
+from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError, reached, read_manifest
 from recray.store.names import PRODUCTION, check_name, stacks
 from recray.store.shared import share
 from recray.store.staging import seal_files, staging
@@ -72,7 +72,8 @@ class Store:
         that is needed to make it again.
 
         Raises:
-            StoreError: a bad name, no files, a pickled file, or a required bundle that is not here.
+            StoreError: a bad name, no files, a pickled file, a required bundle that is not here, or a home
+                that cannot be reached.
             DataError: the disk is full.
         """
         folder = self._application_folder(name)
@@ -100,6 +101,7 @@ class Store:
         log.info("published %s", bundle.reference)
         return bundle
 
+    @reached()
     def _numbered(self, staged: Path, draft: BundleManifest) -> Bundle:
         """Gives a version the next number that is free."""
         folder = self._application_folder(draft.name)
@@ -140,6 +142,7 @@ class Store:
         log.info("installed %s", manifest.reference)
         return Bundle(published, manifest)
 
+    @reached()
     def open(self, name: str, version: int | str = "production") -> Bundle:
         """A version by number (also as text), by a name that points at it, or the ``"latest"`` one.
 
@@ -164,11 +167,13 @@ class Store:
             raise StoreError(f"{reference} is asked for, but the store holds {bundle.reference}")
         return bundle
 
+    @reached()
     def applications(self) -> list[str]:
         """Names under which at least one version is published."""
         names = storage.folders_in(self.root)
         return [name for name in names if _APPLICATION.fullmatch(name) and self._numbers(name)]
 
+    @reached()
     def versions(self, name: str) -> list[BundleManifest]:
         """Manifests of all versions, oldest first."""
         self._check_known(name)
@@ -192,6 +197,7 @@ class Store:
         """
         return self._journal(name)[1]
 
+    @reached()
     def _journal(self, name: str) -> tuple[State | None, list[Entry]]:
         """With its state before it was read."""
         folder = self._application_folder(name)
@@ -210,6 +216,7 @@ class Store:
             self._read[name] = state, entries
         return state, entries
 
+    @reached()
     def change(self, name: str, make: Callable[[list[Entry]], list[Entry]]) -> None:
         """Adds what ``make`` makes of the entries that there are, in one step, while nobody else does.
 
@@ -295,6 +302,7 @@ class Store:
             raise StoreError(f"{name!r} cannot name a bundle: use letters, digits, '.', '_' and '-'")
         return self.root / name
 
+    @reached()
     def _numbers(self, name: str) -> list[int]:
         folder = self._application_folder(name) / "versions"
         return sorted(int(entry) for entry in storage.names_in(folder) if entry.isdecimal())

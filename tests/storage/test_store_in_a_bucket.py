@@ -8,7 +8,6 @@ import pytest
 
 import recray.storage.bucket as bucket
 from recray import paths
-from recray.schema import DataError
 from recray.serve.follower import Follower
 from recray.serve.versions import ServedBundles
 from recray.storage import ChangedError
@@ -132,9 +131,9 @@ def test_a_store_that_is_away_is_read_in_the_cache_and_not_changed(
     try:
         assert Store().open("app").manifest.version == 1
         assert Store().history("app")[-1].version == 1
-        with pytest.raises(DataError, match="cannot be reached"):
+        with pytest.raises(StoreError, match="cannot be reached"):
             Store().promote("app", 2)
-        with pytest.raises(DataError, match="cannot be reached"):
+        with pytest.raises(StoreError, match="cannot be reached"):
             publish("three")
     finally:
         s3.come_back()
@@ -170,6 +169,18 @@ def test_a_replica_follows_a_promotion_of_another_machine(s3: S3Server, machine:
         follower.poll()
     assert follower.current.content == "two"
     assert follower.problem is None
+
+
+def test_after_a_damaged_version_the_one_before_serves(s3: S3Server, machine: Machine) -> None:
+    for text in ("one", "two"):
+        Store().promote("app", publish(text))
+    key = next(key for key in bucket.keys_under("store/app/versions/2") if key.endswith("weights"))
+    bucket.put(key, b"not it")
+    machine("replica")
+    with pytest.raises(DamagedError, match="store/app/versions/2: weights is damaged"):
+        Store().open("app")
+    follower = Follower(Store(), "app", lambda bundles: str(bundles.reference.version))
+    assert follower.current.content == "1"
 
 
 def test_a_journal_that_was_damaged_says_so(s3: S3Server) -> None:

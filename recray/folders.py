@@ -2,7 +2,8 @@
 
 Everything is written beside its target, which one rename then puts in place: readers see all of it or
 what was there before. A lock file (released by the system when its holder dies) lets one process write
-while others wait, and lets the next one remove what a killed one left behind.
+while others wait, and lets the next one remove what a killed one left behind. Where the home is a bucket,
+folders are uploaded before they are put in place, and fetched where they are only there: see ``storage``.
 """
 
 import errno
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recray import storage
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -37,10 +39,16 @@ def build_once(
     Raises:
         DataError: in the place of an ``OSError``: a full disk, a file that may not be read.
     """
+
+    def stands() -> bool:
+        return folder.is_dir() and any(folder.iterdir()) and is_prepared(folder)
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent / f".{folder.name}.lock", f"{folder} is being prepared by another process"):
-            if not (folder.exists() and any(folder.iterdir()) and is_prepared(folder)):
+        if stands():  # no lock: it appeared whole, and the home may be read-only
+            return
+        with locked(_lock_of(folder), f"{folder} is being prepared by another process"):
+            _fetch(folder)
+            if not stands():
                 _build(folder, build)
     except OSError as error:  # nothing half-made is left
         where = f" ({error.filename})" if error.filename else ""
@@ -51,6 +59,8 @@ def build_once(
 
 
 def _build(folder: Path, build: Callable[[Path, Path], None]) -> None:
+    if storage.key_of(folder):  # better now than after an hour
+        storage.require_writable()
     _remove_leftovers(folder)
     work = Path(tempfile.mkdtemp(prefix=_work_prefix(folder), dir=folder.parent))
     try:
@@ -61,7 +71,11 @@ def _build(folder: Path, build: Callable[[Path, Path], None]) -> None:
             build(target, scratch)
             for path in [*target.rglob("*"), target]:
                 fsync(path)
-            put(target, folder)
+            try:
+                put(target, folder)
+            except FileExistsError:
+                log.info("%s: another machine was faster", folder.name)
+                _fetch(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -91,10 +105,40 @@ def _work_prefix(folder: Path) -> str:
     return f".{folder.name}.preparing-"
 
 
+def _lock_of(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.lock"
+
+
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.parent.glob(glob.escape(_work_prefix(folder)) + "*"):
         log.info("removing %s, left by a preparation that was interrupted", path)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def fetch(folder: Path) -> bool:
+    """Whether a folder is there; brought to this machine first where only the home's bucket has it.
+
+    Raises:
+        DataError: the bucket cannot be read, or the folder is damaged.
+    """
+    if folder.is_dir() or not storage.key_of(folder):
+        return folder.is_dir()
+    with locked(_lock_of(folder), f"{folder} is being fetched by another process"):
+        return _fetch(folder)
+
+
+def _fetch(folder: Path) -> bool:
+    """``fetch`` of who holds the lock."""
+    if not folder.is_dir() and storage.key_of(folder):
+        for path in folder.parent.glob(f".{glob.escape(folder.name)}.fetching-*"):
+            shutil.rmtree(path, ignore_errors=True)
+    return storage.fetch(folder)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder, here and in the home's bucket."""
+    storage.drop(folder)
+    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -135,7 +179,13 @@ def room_in(folder: Path) -> Iterator[None]:
 
 
 def put(staged: Path, path: Path) -> None:
-    """Gives what was written beside its place that place, in one rename that survives a power cut."""
+    """Gives what was written beside its place that place, in one rename that survives a power cut.
+
+    Raises:
+        FileExistsError: in the home's bucket stands something there already.
+    """
+    if not storage.push(staged, path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     os.rename(staged, path)
     fsync(path.parent)
 

@@ -1,27 +1,50 @@
 """Where things live: one home folder, and the folders in which raw files are looked for.
 
 ``RECRAY_HOME`` (default ``~/.recray``) holds data sets, runs, the store and logs of events; on a cluster
-it must be storage that every node sees. ``RECRAY_RAW_DIR`` names the folder of raw downloads.
+it must be storage that every node sees: a shared folder, or a bucket (``s3://bucket/prefix``, ``gs://``), of
+which each machine keeps a cache in ``RECRAY_CACHE``. ``RECRAY_RAW_DIR`` names the folder of raw downloads.
 """
 
+import hashlib
 import os
+import re
 from pathlib import Path
 
 from recray.config import ConfigError
+from recray.redaction import hidden
+
+_ADDRESS = re.compile(r"(s3|gs)://[a-z0-9][a-z0-9._-]+(/[^?#@]*)?")
 
 
 def home() -> Path:
-    """
+    """The folder itself; where it is a bucket, this machine's cache of it.
+
     Raises:
-        ConfigError: RECRAY_HOME is an address, which would become a folder of that name.
+        ConfigError: as ``address``.
     """
-    named = os.environ.get("RECRAY_HOME", "")
-    if "://" in named:
+    if where := address():
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")  # another server's bucket of that name is another
+        digest = hashlib.sha256(f"{where} {endpoint}".encode()).hexdigest()[:8]
+        cache = Path(os.environ.get("RECRAY_CACHE") or Path.home() / ".recray" / "cache")
+        return cache.expanduser().absolute() / digest
+    return Path(os.environ.get("RECRAY_HOME") or Path.home() / ".recray").expanduser().absolute()
+
+
+def address() -> str:
+    """``s3://bucket/prefix`` where RECRAY_HOME is one, without a slash at its end; else empty.
+
+    Raises:
+        ConfigError: it is an address of another kind.
+    """
+    named = os.environ.get("RECRAY_HOME", "").rstrip("/")
+    if "://" not in named:
+        return ""
+    if not _ADDRESS.fullmatch(named):
         raise ConfigError(
-            f"RECRAY_HOME is {named!r}: it must be a folder that every node sees, such as NFS or a bucket "
-            "that is mounted; of addresses only data can be read"
+            f"RECRAY_HOME is {hidden(named)!r}: it must be a folder that every node sees, s3://bucket/prefix "
+            "or gs://bucket/prefix; credentials and options go into the environment"
         )
-    return Path(named or Path.home() / ".recray").expanduser().absolute()
+    return named
 
 
 def datasets_dir() -> Path:

@@ -5,6 +5,7 @@ import logging
 import math
 from dataclasses import dataclass
 
+from recray import storage
 from recray.config import ConfigError, from_dict, nearest, to_dict
 from recray.folders import write_whole
 from recray.schema import ProtocolCard
@@ -51,6 +52,7 @@ def set_gate(
         card=manifest.card,
     )
     write_whole(store.root / name / FILE, json.dumps(to_dict(gate), indent=1).encode())
+    storage.send(store.root / name / FILE)
     return gate
 
 
@@ -61,6 +63,7 @@ def gate_of(store: Store, name: str) -> ApplicationGate | None:
         ConfigError: the file is damaged.
     """
     path = store.root / name / FILE
+    storage.refresh(path)
     if not path.is_file():
         return None
     try:

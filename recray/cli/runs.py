@@ -4,17 +4,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recray import paths
+from recray import paths, storage
 from recray.config import ConfigError, nearest
-from recray.track.record import RUN, RunFolder
+from recray.track.record import RunFolder
 
 COLUMNS = ("name", "state", "best", "epochs", "took", "dollars")
 
 
 def runs() -> list[dict[str, Any]]:
     """All of them, the one that was heard of last first."""
-    folders = [path.parent for path in paths.runs_dir().glob(f"*/{RUN}")]
-    return [_row(RunFolder(folder)) for folder in sorted(folders, key=_heard_s, reverse=True)]
+    found = [RunFolder(paths.runs_dir() / name) for name in _names()]
+    return [_row(run) for run in sorted(found, key=lambda run: _heard_s(run.folder), reverse=True)]
 
 
 def run(name: str) -> list[dict[str, Any]]:
@@ -25,8 +25,7 @@ def run(name: str) -> list[dict[str, Any]]:
     """
     found = RunFolder(paths.runs_dir() / name)
     if not found.settings():
-        there = [path.parent.name for path in paths.runs_dir().glob(f"*/{RUN}")]
-        raise ConfigError(f"no run {name!r}{nearest(name, there)}")
+        raise ConfigError(f"no run {name!r}{nearest(name, _names())}")
     outcome, reports = found.outcome(), found.reports()
     said: dict[str, Any] = {**_row(found), "folder": str(found.folder)}
     said["curves"] = str(found.picture() or "")
@@ -38,6 +37,11 @@ def run(name: str) -> list[dict[str, Any]]:
         said |= {f"{which}.{name}": value for name, value in report.items()}
     said |= found.settings()
     return [{"what": key, "value": value} for key, value in said.items() if value not in ("", [], None)]
+
+
+def _names() -> list[str]:
+    names = storage.folders_in(paths.runs_dir())
+    return [name for name in names if RunFolder(paths.runs_dir() / name).settings()]
 
 
 def _row(found: RunFolder) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
-from recray import paths
+from recray import paths, storage
 from recray.config import Config
 from recray.launch import local
 from recray.launch.runs import RunResult, Task, claim, run_name
@@ -75,4 +75,5 @@ def draw_curves(done: RunResult, loop: LoopConfig) -> None:
 
     path = paths.runs_dir() / done.name / CURVES
     plot_curves({done.name: [done.history()]}, path, loop.metric, goal=loop.goal)
+    storage.send(path)
     log.info("learning curve: %s", path)

@@ -20,8 +20,8 @@ LOOK_S = 2.0  # between looks at the nodes
 TELL_S = 30.0  # between words about what is waited for
 ANSWER_S = 10.0  # within which a head is reached
 GIB = 2**30
-TRAVELS = ("RECRAY_RAW_DIR", "OMP_NUM_THREADS")
-"""Variables of the driver that hold on every node too, beside its home."""
+TRAVELS = ("RECRAY_RAW_DIR", "OMP_NUM_THREADS", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""Variables of the driver that hold on every node too, beside its home; secrets are each node's own."""
 
 
 class Node(NamedTuple):
@@ -84,7 +84,7 @@ def nodes() -> list[Node]:
 def environment() -> dict[str, str]:
     """What processes on other nodes are to find in theirs: one home for all."""
     named = {name: value for name in TRAVELS if (value := os.environ.get(name))}
-    return {"RECRAY_HOME": str(paths.home()), **named}
+    return {"RECRAY_HOME": paths.address() or str(paths.home()), **named}
 
 
 def needs(launch: LaunchConfig) -> dict[str, float]:

@@ -10,8 +10,9 @@ import torch
 
 from recray import paths
 from recray.config import ConfigError
-from recray.folders import put
+from recray.folders import fetch, put, remove
 from recray.launch.runs import RunResult, Task
+from recray.storage import names_in
 from recray.track import history
 from recray.track.console import ConsoleProgress
 from recray.track.usage import Usage
@@ -27,6 +28,9 @@ class _Keeper:
     def __init__(self, folder: Path, keep: int, usage: Usage) -> None:
         self.folder, self.keep, self.usage = folder, keep, usage
         folder.mkdir(parents=True, exist_ok=True)
+        for name in names_in(folder):  # those that only the home's bucket has
+            if name.startswith("checkpoint_"):
+                fetch(folder / name)
 
     def checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint_*"))
@@ -46,7 +50,7 @@ class _Keeper:
         (staged / METRICS).write_text(json.dumps(metrics))
         put(staged, self.folder / f"checkpoint_{number:06d}")
         for old in set(self.checkpoints()[:-1]) - set(self.best_first()[: self.keep]):
-            shutil.rmtree(old)
+            remove(old)
 
     def last_metrics(self) -> dict[str, float]:
         return history.read(self.folder)[-1]

@@ -17,10 +17,11 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from recray import paths
+from recray import paths, storage
 from recray.config import ConfigError
 from recray.launch.cluster import Node, missing, nodes, require_room, room
 from recray.launch.probe import Facts, Probe
+from recray.schema import DataError
 from recray.train.context import LaunchConfig
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,15 @@ def examine(launch: LaunchConfig) -> list[Finding]:
     home = paths.home()
     folder = home / ".preflight"
     try:
+        if paths.address():
+            storage.require_writable()
         folder.mkdir(parents=True, exist_ok=True)
         return [found, *_Preflight(nodes(), launch, folder).findings()]
     except OSError as error:
         wrong = f"RECRAY_HOME ({home}) cannot be written here: {error.strerror or error}"
         return [found, Finding("home", "missing", wrong)]
+    except (ConfigError, DataError) as error:
+        return [found, Finding("home", "missing", str(error))]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -137,7 +142,9 @@ class _Preflight:
 
     def _storage(self, node: Node, said: Facts) -> Iterator[Finding]:
         name = f"node {node.address}"
-        if said.marker != self.content:
+        if paths.address():
+            pass  # each node keeps a cache of its own
+        elif said.marker != self.content:
             text = f"{name} does not see what was written into RECRAY_HOME ({self.home}: {said.marker[:60]})"
             yield Finding("home", "missing", f"{text}: it must be one storage for all nodes")
         elif said.writes:

@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,8 +17,9 @@ import ray.train.torch
 import ray.train.xgboost
 import torch
 
-from recray import paths
+from recray import paths, storage
 from recray.config import ConfigError, UnavailableError
+from recray.folders import locked
 from recray.launch.cluster import environment, join, needs, require_room, watched
 from recray.launch.failures import Told, died, reason, waited
 from recray.launch.preflight import require_ready
@@ -74,7 +76,7 @@ def _run(
     join()
     _configure_ray_train()
     require_ready(launch)
-    _refusal(name).unlink(missing_ok=True)
+    storage.erase(_refusal(name))
     with watched():
         values = {"task": task, "config": config, "launch": launch, "name": name}
         places = _places(launch, name, callbacks)
@@ -84,7 +86,7 @@ def _run(
         raise ConfigError(f"run {name!r} ended without a checkpoint")
     kept = [(metrics.get("score", -math.inf), each) for each, metrics in result.best_checkpoints or []]
     best = max(kept, key=lambda pair: pair[0])[1] if kept else result.checkpoint
-    return RunResult(name, Path(best.path), dict(result.metrics or {}))
+    return RunResult(name, _folder_of(best, name), dict(result.metrics or {}))
 
 
 def _fit(begin: Callable[[], Trainer], launch: LaunchConfig, name: str) -> ray.train.Result:
@@ -120,6 +122,7 @@ def _fit(begin: Callable[[], Trainer], launch: LaunchConfig, name: str) -> ray.t
 
 def _places(launch: LaunchConfig, name: str, callbacks: Callbacks) -> dict[str, object]:
     """Where its workers are, and its checkpoints."""
+    system, kept_in = storage.file_system(paths.runs_dir())
     return {
         "scaling_config": ray.train.ScalingConfig(
             num_workers=(launch.least, launch.workers) if launch.min_workers else launch.workers,
@@ -131,7 +134,8 @@ def _places(launch: LaunchConfig, name: str, callbacks: Callbacks) -> dict[str, 
         ),
         "run_config": ray.train.RunConfig(
             name=name,
-            storage_path=str(paths.runs_dir()),
+            storage_path=kept_in,
+            storage_filesystem=system,
             failure_config=ray.train.FailureConfig(
                 max_failures=launch.max_failures, controller_failure_limit=0
             ),
@@ -172,7 +176,7 @@ def _worker(values: dict[str, Any]) -> None:
         rank=position.get_world_rank(),
         world_size=position.get_world_size(),
         device=device,
-        resume_from=Path(checkpoint.path) if checkpoint else None,
+        resume_from=_folder_of(checkpoint, values["name"]) if checkpoint else None,
         report=_report,
     )
     if context.rank == 0:
@@ -185,13 +189,31 @@ def _worker(values: dict[str, Any]) -> None:
             trained=usage.trained,
         )
     refusal = _refusal(values["name"])
+    storage.refresh(refusal)
     if refusal.exists():  # Ray tries again after any error, but this one would only come back
         raise ConfigError(refusal.read_text())
     try:
         values["task"](values["config"], context)
+    except storage.UnreachableError:  # which another attempt may cure
+        raise
     except (ConfigError, DataError) as error:
         refusal.write_text(hidden(str(error)))
+        storage.send(refusal)
         raise
+
+
+def _folder_of(checkpoint: ray.train.Checkpoint, run: str) -> Path:
+    """Where it lies; of a home that is a bucket it is brought to this machine, once."""
+    if not paths.address():
+        return Path(checkpoint.path)
+    folder = paths.runs_dir() / run / Path(checkpoint.path).name
+    with locked(folder.parent / f".{folder.name}.lock"):
+        if not folder.is_dir():
+            staged = folder.with_name(f".{folder.name}.fetching")
+            shutil.rmtree(staged, ignore_errors=True)
+            checkpoint.to_directory(staged)
+            staged.rename(folder)
+    return folder
 
 
 def _refusal(name: str) -> Path:

@@ -53,7 +53,7 @@ def claim(name: str, run: Config, where: str, title: str) -> None:
     noted = RunFolder(paths.runs_dir() / name)
     current = {**hidden_within(settings(run, elastic=False)), "launch.where": where, "what": title}
     earlier = noted.settings()
-    if earlier and any(noted.folder.glob("checkpoint_*")):
+    if earlier and noted.has_checkpoints():
         changed = [
             f"{key} was {earlier.get(key)}, now {current.get(key)}"
             for key in sorted(earlier.keys() | current.keys())

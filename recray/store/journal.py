@@ -15,8 +15,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from recray import folders
+from recray import folders, storage
 from recray.folders import write_whole
+from recray.storage import ChangedError, Tag
 from recray.store.experiments import Experiment
 from recray.store.manifest import DamagedError, StoreError
 
@@ -86,6 +87,7 @@ def read_journal(folder: Path) -> list[Entry]:
         DamagedError: the file cannot be read, or does not hold entries.
     """
     path = folder / JOURNAL_FILE
+    storage.refresh(path)
     try:
         journal = _FORMAT.validate_json(path.read_bytes())
         if journal.sha256 not in ("", _sha256(journal.moves)):
@@ -97,14 +99,21 @@ def read_journal(folder: Path) -> list[Entry]:
         raise damaged(folder, error) from error
 
 
-FileState: TypeAlias = tuple[int, int, int]
+State: TypeAlias = tuple[int, int, int] | Tag
 """Inode, size and time of a file: it is replaced and never changed, so that the same say the same."""
 
 
-def state_of(folder: Path) -> FileState | None:
+def state_of(folder: Path) -> State | None:
     """Of an application's journal as it is now; None where there is none."""
+    path = folder / JOURNAL_FILE
+    if storage.key_of(path):
+        return storage.if_there(lambda: storage.tag_of(path), lambda: _state_here(path))
+    return _state_here(path)
+
+
+def _state_here(path: Path) -> State | None:
     try:
-        stat = (folder / JOURNAL_FILE).stat()
+        stat = path.stat()
     except OSError:
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -115,11 +124,15 @@ def damaged(folder: Path, why: object) -> DamagedError:
     return DamagedError(f"{folder / JOURNAL_FILE}: damaged ({first}); promote again after moving it away")
 
 
-def write_journal(folder: Path, entries: list[Entry]) -> None:
-    """Replaces the file in one step. The caller holds ``locked(folder)``.
+def write_journal(folder: Path, entries: list[Entry], before: State | None) -> None:
+    """Replaces the file in one step. The caller holds ``locked(folder)`` against others of this machine.
 
+    Args:
+        before: the state of what the entries were made of.
     Raises:
         StoreError: it could not be read again.
+        ChangedError: another machine changed it meanwhile.
+        UnreachableError: the home's bucket does not answer.
     """
     journal = _Journal(moves=entries, sha256=_sha256(entries))
     content = _FORMAT.dump_json(journal, indent=1)
@@ -127,7 +140,14 @@ def write_journal(folder: Path, entries: list[Entry]) -> None:
         _FORMAT.validate_json(content)
     except ValidationError as error:
         raise StoreError(f"this cannot be kept: {error.errors()[0]['msg']}") from None
-    write_whole(folder / JOURNAL_FILE, content)
+    path = folder / JOURNAL_FILE
+    if not storage.key_of(path):
+        write_whole(path, content)
+    elif before is None or isinstance(before, Tag):
+        storage.replace(path, content, before)
+    else:
+        storage.require_there()
+        raise ChangedError(f"{path} was read in the cache, and the bucket is there again")
 
 
 def _sha256(entries: list[Entry]) -> str:

@@ -7,12 +7,16 @@ every field of the manifest, so two bundles with one digest serve the same answe
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recray import storage
 from recray.config import ConfigError
 from recray.schema import ProtocolCard, Schema, schema_from_json
+from recray.storage import HomeDamagedError, HomeError
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 2
@@ -24,6 +28,17 @@ class StoreError(ConfigError):
 
 class DamagedError(StoreError):
     """What lies in the store is not what was written there: an earlier version may be whole."""
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """What is wrong with a home that is a bucket, as the store says it."""
+    try:
+        yield
+    except HomeDamagedError as error:
+        raise DamagedError(str(error)) from error
+    except HomeError as error:
+        raise StoreError(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +121,14 @@ def read_manifest(folder: Path) -> BundleManifest:
     """
     path = folder / MANIFEST_FILE
     try:
-        values = json.loads(path.read_bytes())
+        if (content := storage.peek(folder, MANIFEST_FILE)) is None:
+            raise FileNotFoundError(f"there is no {MANIFEST_FILE}")
+        values = json.loads(content)
         found = values["format"]
         manifest = _from_json(values) if found == FORMAT else None
         digest = manifest.computed_digest() if manifest else ""
+    except HomeError:
+        raise
     except Exception as error:  # NaN, nesting without end: whatever the bytes hold, it is no manifest
         raise DamagedError(f"{path}: not a readable bundle manifest ({error}); publish it again") from error
     if manifest is None:

@@ -2,26 +2,29 @@
 
 Layout: ``<root>/<name>/versions/<number>/`` (files and ``manifest.json``), ``<root>/<name>/names.json``, and
 ``<root>/.files/<sha256>`` for what versions have in common. A version becomes visible by one rename, a name
-moves by one rename; readers take no lock and see the old state or the new one.
+moves by one rename; readers take no lock and see the old state or the new one. Where the home is a bucket, it
+is one conditional write instead, which one machine of several wins.
 """
 
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recray import paths
+from recray import paths, storage
 from recray.config import nearest
-from recray.folders import fsync, put
+from recray.folders import fetch, fsync, put
 from recray.schema import ProtocolCard, Schema
+from recray.storage import ChangedError
 from recray.store.bundle import Bundle, open_folder
 from recray.store.journal import (
     Entry,
-    FileState,
     Move,
+    State,
     damaged,
     locked,
     now,
@@ -30,7 +33,7 @@ from recray.store.journal import (
     whoever,
     write_journal,
 )
-from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError
+from recray.store.manifest import MANIFEST_FILE, BundleManifest, Reference, StoreError, reached, read_manifest
 from recray.store.names import PRODUCTION, check_name, stacks
 from recray.store.shared import share
 from recray.store.staging import seal_files, staging
@@ -46,7 +49,7 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or paths.store_dir()
-        self._read: dict[str, tuple[FileState, list[Entry]]] = {}  # journals, by application
+        self._read: dict[str, tuple[State, list[Entry]]] = {}  # journals, by application
 
     def publish(
         self,
@@ -69,7 +72,8 @@ class Store:
         that is needed to make it again.
 
         Raises:
-            StoreError: a bad name, no files, a pickled file, or a required bundle that is not here.
+            StoreError: a bad name, no files, a pickled file, a required bundle that is not here, or a home
+                that cannot be reached.
             DataError: the disk is full.
         """
         folder = self._application_folder(name)
@@ -79,25 +83,36 @@ class Store:
             write(staged)
             files = seal_files(staged)
             share(staged, files, self.root)
-            with locked(folder):
-                version = max(self._numbers(name), default=0) + 1
-                manifest = BundleManifest(
-                    name=name,
-                    version=version,
-                    model=model,
-                    config=dict(config),
-                    schema=schema,
-                    card=card,
-                    metrics=dict(metrics or {}),
-                    requires=dict(requires or {}),
-                    parent=parent,
-                    created_at=now(),
-                    files=files,
-                    run=dict(run) if run else None,
-                ).sealed()
-                published = _commit(staged, manifest, folder / "versions")
-        log.info("published %s", manifest.reference)
-        return Bundle(published, manifest)
+            draft = BundleManifest(
+                name=name,
+                version=0,
+                model=model,
+                config=dict(config),
+                schema=schema,
+                card=card,
+                metrics=dict(metrics or {}),
+                requires=dict(requires or {}),
+                parent=parent,
+                created_at=now(),
+                files=files,
+                run=dict(run) if run else None,
+            )
+            bundle = self._numbered(staged, draft)
+        log.info("published %s", bundle.reference)
+        return bundle
+
+    @reached()
+    def _numbered(self, staged: Path, draft: BundleManifest) -> Bundle:
+        """Gives a version the next number that is free."""
+        folder = self._application_folder(draft.name)
+        while True:
+            with nullcontext() if storage.key_of(folder) else locked(folder):  # nobody waits for an upload
+                number = max(self._numbers(draft.name), default=0) + 1
+                manifest = replace(draft, version=number).sealed()
+                try:
+                    return Bundle(_commit(staged, manifest, folder / "versions"), manifest)
+                except FileExistsError:
+                    log.info("%s: another publisher was faster", manifest.reference)
 
     def install(self, manifest: BundleManifest, write: Callable[[Path], None]) -> Bundle:
         """Takes in a version that another store published, under its own name, number and digest.
@@ -120,10 +135,14 @@ class Store:
             with locked(folder):
                 if manifest.version in self._numbers(manifest.name):  # somebody else was faster
                     return self.resolve(manifest.reference)
-                published = _commit(staged, manifest, folder / "versions")
+                try:
+                    published = _commit(staged, manifest, folder / "versions")
+                except FileExistsError:
+                    return self.resolve(manifest.reference)
         log.info("installed %s", manifest.reference)
         return Bundle(published, manifest)
 
+    @reached()
     def open(self, name: str, version: int | str = "production") -> Bundle:
         """A version by number (also as text), by a name that points at it, or the ``"latest"`` one.
 
@@ -133,7 +152,9 @@ class Store:
         number = int(version) if str(version).isdecimal() else self._resolve_name(name, str(version))
         if number not in self._numbers(name):
             raise StoreError(f"{name!r} has no version {number}; {self._known(name)}")
-        return open_folder(self._application_folder(name) / "versions" / str(number))
+        folder = self._application_folder(name) / "versions" / str(number)
+        fetch(folder)
+        return open_folder(folder)
 
     def resolve(self, reference: Reference) -> Bundle:
         """The bundle that a reference means, by version and digest.
@@ -146,16 +167,18 @@ class Store:
             raise StoreError(f"{reference} is asked for, but the store holds {bundle.reference}")
         return bundle
 
+    @reached()
     def applications(self) -> list[str]:
         """Names under which at least one version is published."""
-        folders = self.root.iterdir() if self.root.is_dir() else ()
-        return sorted(f.name for f in folders if _APPLICATION.fullmatch(f.name) and self._numbers(f.name))
+        names = storage.folders_in(self.root)
+        return [name for name in names if _APPLICATION.fullmatch(name) and self._numbers(name)]
 
+    @reached()
     def versions(self, name: str) -> list[BundleManifest]:
         """Manifests of all versions, oldest first."""
         self._check_known(name)
         folder = self._application_folder(name) / "versions"
-        return [open_folder(folder / str(number)).manifest for number in self._numbers(name)]
+        return [read_manifest(folder / str(number)) for number in self._numbers(name)]
 
     def names(self, name: str) -> dict[str, int]:
         """Where each name of this application points."""
@@ -172,12 +195,17 @@ class Store:
         Raises:
             DamagedError: it cannot be read, or its entries cannot follow each other.
         """
+        return self._journal(name)[1]
+
+    @reached()
+    def _journal(self, name: str) -> tuple[State | None, list[Entry]]:
+        """With its state before it was read."""
         folder = self._application_folder(name)
         # Whoever follows looks once a second: what did not change is not read again.
         state = state_of(folder)
         known = self._read.get(name)
         if state is not None and known is not None and known[0] == state:
-            return known[1]
+            return known
         entries = read_journal(folder)
         try:
             stacks(entries)
@@ -186,8 +214,9 @@ class Store:
             raise damaged(folder, error) from error
         if state is not None:
             self._read[name] = state, entries
-        return entries
+        return state, entries
 
+    @reached()
     def change(self, name: str, make: Callable[[list[Entry]], list[Entry]]) -> None:
         """Adds what ``make`` makes of the entries that there are, in one step, while nobody else does.
 
@@ -197,9 +226,13 @@ class Store:
         self._check_known(name)
         folder = self._application_folder(name)
         with locked(folder):
-            entries = self.journal(name)
-            if new := make(entries):
-                write_journal(folder, [*entries, *new])
+            while True:
+                state, entries = self._journal(name)
+                new = make(entries)
+                with suppress(ChangedError):  # another machine was faster, which may change what is made
+                    if new:
+                        write_journal(folder, [*entries, *new], state)
+                    return
 
     def promote(
         self,
@@ -269,10 +302,10 @@ class Store:
             raise StoreError(f"{name!r} cannot name a bundle: use letters, digits, '.', '_' and '-'")
         return self.root / name
 
+    @reached()
     def _numbers(self, name: str) -> list[int]:
         folder = self._application_folder(name) / "versions"
-        entries = os.listdir(folder) if folder.is_dir() else []
-        return sorted(int(entry) for entry in entries if entry.isdecimal())
+        return sorted(int(entry) for entry in storage.names_in(folder) if entry.isdecimal())
 
     def _check_known(self, name: str) -> None:
         if not self._numbers(name):
@@ -301,6 +334,7 @@ class Store:
 def _commit(staged: Path, manifest: BundleManifest, versions: Path) -> Path:
     """Writes the manifest last, then makes the folder visible in one rename."""
     path = staged / MANIFEST_FILE
+    path.unlink(missing_ok=True)  # of a number that another publisher was faster to take
     path.write_text(json.dumps(manifest.to_json(), indent=1))
     fsync(path)
     path.chmod(0o444)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from recray import storage
 from recray.config import from_dict, to_dict
 from recray.folders import write_whole
 from recray.redaction import hidden_within
@@ -49,6 +50,9 @@ class RunFolder:
     def name(self) -> str:
         return self.folder.name
 
+    def has_checkpoints(self) -> bool:
+        return any(name.startswith("checkpoint_") for name in storage.folders_in(self.folder))
+
     def settings(self) -> dict[str, object]:
         """What it was started with; none where it never was, or was cut off in noting that."""
         return _read(self.folder / RUN)
@@ -56,6 +60,7 @@ class RunFolder:
     def note_settings(self, settings: dict[str, object]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / RUN, json.dumps(settings, indent=1).encode())
+        storage.send(self.folder / RUN)
 
     def reports(self) -> list[dict[str, float]]:
         return history.read(self.folder)
@@ -67,11 +72,12 @@ class RunFolder:
 
     def begin(self) -> None:
         """Forgets how an earlier attempt ended."""
-        (self.folder / OUTCOME).unlink(missing_ok=True)
+        storage.erase(self.folder / OUTCOME)
 
     def end(self, outcome: Outcome) -> None:
         values = hidden_within(to_dict(outcome))
         write_whole(self.folder / OUTCOME, json.dumps(values, indent=1).encode())
+        storage.send(self.folder / OUTCOME)
 
     def picture(self) -> Path | None:
         """The learning curves, where they were drawn."""
@@ -92,6 +98,7 @@ class RunFolder:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    storage.refresh(path)
     try:
         found: dict[str, Any] = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):

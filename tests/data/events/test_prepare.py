@@ -54,6 +54,19 @@ def test_preparing_again_only_loads(table: InteractionTable, tmp_path: Path) -> 
     assert {p: p.stat().st_mtime_ns for p in first.folder.iterdir()} == times
 
 
+def test_a_read_only_home_gives_what_is_prepared(table: InteractionTable, tmp_path: Path) -> None:
+    first = prepare(table, tmp_path / "home" / "out")
+    (tmp_path / "home" / ".out.lock").unlink()
+    before = (tmp_path / "home").stat().st_mtime_ns
+    (tmp_path / "home").chmod(0o555)  # which does not hold root back, hence what follows
+    try:
+        assert prepare(table, tmp_path / "home" / "out").manifest == first.manifest
+        assert [path.name for path in (tmp_path / "home").iterdir()] == ["out"]
+        assert (tmp_path / "home").stat().st_mtime_ns == before
+    finally:
+        (tmp_path / "home").chmod(0o755)
+
+
 def test_a_folder_with_other_options_is_refused(table: InteractionTable, tmp_path: Path) -> None:
     prepare(table, tmp_path / "out")
     with pytest.raises(DataError, match="k_core is 0, wanted 2"):

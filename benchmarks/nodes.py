@@ -139,11 +139,17 @@ class Nodes:
         ):
             subprocess.run(node.command("ip", *words), check=True, capture_output=True)
         self.nodes[name] = node
+        self.start(node, cpus=cpus, core=core, env=env)
+        return node
+
+    def start(
+        self, node: Node, *, cpus: float = 1, core: int | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Its raylet, as ``add`` does; also where one has ended, as it does when it was given up."""
         held = [] if core is None else ["taskset", "-c", str(core)]
         status, said = node.run(*held, *self._raylet(node, cpus), env={**_RAY, **(env or {})})
         if status:
             raise RuntimeError(f"the raylet of {node.name} does not start: {said[-2000:]}")
-        return node
 
     def _raylet(self, node: Node, cpus: float) -> list[str]:
         role = [f"--address={self.head.address}:{PORT}"]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from recray.batch import GraphBatch, Jagged, PairBatch, QueryBatch, SequenceBatch
+from recray.batch import GraphBatch, Jagged, PairBatch, Pool, QueryBatch, SequenceBatch
 from recray.data.batches.neighbours import GraphBatches, Neighbourhoods
 from recray.data.batches.pairs import PairBatches
 from recray.data.events.dataset import Dataset
@@ -95,6 +95,12 @@ class PlantedBatches:
         whole = planted_pairs(self.batch_size, seed=1_000 * epoch + step)
         start = len(whole.user_ids_B) * rank // world_size
         stop = len(whole.user_ids_B) * (rank + 1) // world_size
+        if world_size == 1:
+            return whole
         return PairBatch(
-            whole.user_ids_B[start:stop], whole.item_ids_B[start:stop], whole.item_logq_B[start:stop]
+            whole.user_ids_B[start:stop],
+            whole.item_ids_B[start:stop],
+            whole.item_logq_B[start:stop],
+            total=whole.size,
+            pool=Pool(whole.item_ids_B, whole.item_logq_B, start),
         )

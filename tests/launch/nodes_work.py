@@ -30,6 +30,7 @@ class Run:
     epochs: int = 3
     hold_at: int = -1  # global step at which the last worker waits for what is coming to it, once
     flag: str = ""  # file that says it waited
+    step_s: float = 0.0  # that each step takes longer
 
 
 class Held(PlantedBatches):
@@ -38,6 +39,7 @@ class Held(PlantedBatches):
         self.run, self.context = run, context
 
     def batch(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> PairBatch:
+        time.sleep(self.run.step_s)
         last = rank == self.context.world_size - 1
         if last and epoch * self.steps + step == self.run.hold_at and not Path(self.run.flag).exists():
             Path(self.run.flag).touch()
@@ -61,8 +63,13 @@ def main(options: dict[str, object], work: dict[str, object]) -> None:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.numpy().tobytes())
-    workers = [int(report["ndcg@10"]) for report in history.by_epoch(done.history(), "ndcg@10")]
-    print(json.dumps({"weights": digest.hexdigest(), "workers": workers}))
+    reports = history.by_epoch(done.history(), "ndcg@10")
+    said = {
+        "weights": digest.hexdigest(),
+        "workers": [int(report["ndcg@10"]) for report in reports],
+        "norms": [float(value.norm()) for _, value in sorted(model.state_dict().items())],
+    }
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":

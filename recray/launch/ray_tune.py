@@ -5,6 +5,7 @@ as a run of Ray Train. It goes on from its own last checkpoint, whoever was kill
 never read again.
 """
 
+import json
 import logging
 import os
 import re
@@ -29,11 +30,13 @@ from recray.config import Config, ConfigError, override
 from recray.folders import locked, write_whole
 from recray.launch import local, ray_train
 from recray.launch.runs import Task
+from recray.launch.tune_domains import range_of
 from recray.redaction import hidden
 from recray.schema import DataError
 from recray.track import history
 from recray.track.console import setup_logging
 from recray.train.context import Context, LaunchConfig
+from recray.typed_values import plain
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Config)
@@ -42,6 +45,7 @@ BASELINE = 0  # the trial that others are compared with: never stopped early
 REDUCTION = 3
 TRIAL = "trial"  # where a trial's config holds its proposal
 REFUSED = "refused.txt"  # why a trial cannot be, in its folder; Ray Train writes it too
+CHANGES = "changes.json"  # in a checkpoint: the settings that it was trained with last
 Result = dict[str, Any]
 Trainer: TypeAlias = ray.train.torch.TorchTrainer | ray.train.xgboost.XGBoostTrainer
 
@@ -245,9 +249,9 @@ class _Asha(ASHAScheduler):  # type: ignore[misc]
 class _Pbt(PopulationBasedTraining):  # type: ignore[misc]
     """Population based training (https://arxiv.org/abs/1711.09846), which spares the baseline."""
 
-    def __init__(self, epochs: int, **options: object) -> None:
-        super().__init__(**options)
-        self.epochs = epochs
+    def __init__(self, epochs: int, mutations: Mapping[str, Any], **options: object) -> None:
+        super().__init__(hyperparam_mutations={TRIAL: {"changes": dict(mutations)}}, **options)
+        self.epochs, self.mutations = epochs, mutations
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: Result) -> str:
         if result.get("epoch", 0) >= self.epochs or _proposal(trial).number == BASELINE:
@@ -257,18 +261,16 @@ class _Pbt(PopulationBasedTraining):  # type: ignore[misc]
 
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Result, Result]:
         config, operations = super()._get_new_config(trial, trial_to_clone)
+        changes = config[TRIAL]["changes"]
+        for path, domain in self.mutations.items():  # Ray multiplies, whatever the domain ends at
+            changes[path] = range_of(path, domain).nearest(changes[path])
         config[TRIAL]["number"] = _proposal(trial).number
         return config, operations
 
 
 def _scheduler(plan: Plan) -> TrialScheduler:
     if plan.mutations:
-        return _Pbt(
-            plan.epochs,
-            time_attr="epoch",
-            perturbation_interval=max(1, plan.grace),
-            hyperparam_mutations={TRIAL: {"changes": dict(plan.mutations)}},
-        )
+        return _Pbt(plan.epochs, plan.mutations, time_attr="epoch", perturbation_interval=max(1, plan.grace))
     if not plan.asha or plan.epochs == 1:
         return FIFOScheduler()
     grace = min(max(1, plan.grace), plan.epochs)
@@ -294,37 +296,56 @@ def _trial(
         try:
             changed = override(run, changes)
             if launch.workers == 1:
-                _alone(task, changed, launch, plan, trial_name(name, number))
+                _alone(task, changed, changes, launch, plan, trial_name(name, number))
             else:
                 _on_workers(task, changed, launch, plan, trial_name(name, number))
         except (ConfigError, DataError) as error:
             write_whole(refused, hidden(str(error)).encode())
 
 
-def _alone(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:
+def _alone(
+    task: Task[R], run: R, changes: Mapping[str, Any], launch: LaunchConfig, plan: Plan, name: str
+) -> None:
     torch.set_num_threads(launch.cpus_per_worker)
     exploited = tune.get_checkpoint()  # another trial's, which population based training goes on from
 
     def told(run: R, context: Context) -> None:
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+            if checkpoint and plan.mutations:
+                (checkpoint / CHANGES).write_text(json.dumps(plain(changes)))
             context.report(metrics, checkpoint)
-            if SCORE not in (scored := _scored(metrics, plan)):
-                return
-            share = checkpoint if plan.mutations else None
-            tune.report(scored, checkpoint=tune.Checkpoint.from_directory(str(share)) if share else None)
+            _tell(metrics, checkpoint, plan)
 
+        if context.resume_from and not exploited:
+            _tell_again(context.resume_from, plan, name)
         resume = Path(exploited.path) if exploited else context.resume_from
-        if resume and not exploited:
-            _tell_again(plan, name)
         task(run, replace(context, resume_from=resume, report=report))
 
     local.run(told, run, replace(launch, where="local", keep=1), name)
 
 
-def _tell_again(plan: Plan, name: str) -> None:
+def _tell(metrics: dict[str, float], checkpoint: Path | None, plan: Plan) -> None:
+    """Tune hears of what measured the goal; of weights where other trials may go on from them."""
+    if SCORE in (scored := _scored(metrics, plan)):
+        share = tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint and plan.mutations else None
+        tune.report(scored, checkpoint=share)
+
+
+def _tell_again(checkpoint: Path, plan: Plan, name: str) -> None:
     """What a trial that goes on had measured: there may be nothing left for it to measure."""
     if told := history.by_epoch(history.read(paths.runs_dir() / name), plan.metric):
-        tune.report(_scored(dict(told[-1]), plan))
+        _tell(dict(told[-1]), checkpoint, plan)
+
+
+def proposal_of(search: str, said: Proposal) -> Proposal:
+    """What a trial that was cut off goes on with: population based training changes it on the way.
+
+    The settings lie within the checkpoint, so that weights never go on with those of others.
+    """
+    for checkpoint in sorted(trial_folder(search, said.number).glob("checkpoint_*"))[-1:]:
+        if (path := checkpoint / CHANGES).exists():
+            return said._replace(changes=json.loads(path.read_text()))
+    return said
 
 
 def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:

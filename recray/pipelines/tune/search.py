@@ -1,7 +1,6 @@
 """The life of a search: checked, run on Ray, gone on with after whatever ended it, and its best kept."""
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -188,7 +187,6 @@ class _Life:
         self._again = deque(folder.unfinished())
         self._next = folder.next_number()
         self._live: dict[int, Live] = {}
-        self._began_s: dict[int, float] = {}
         if self.records or self._again:
             log.info("going on: %d trials ended, %d were cut off", len(self.records), len(self._again))
 
@@ -202,7 +200,6 @@ class _Life:
         else:
             return None
         self._live[proposal.number] = Live(proposal, 0, None)
-        self._began_s[proposal.number] = time.monotonic()
         return proposal
 
     def reported(self, number: int, metrics: Mapping[str, Any]) -> None:
@@ -225,7 +222,7 @@ class _Life:
             epochs=int(reports[-1]["epoch"]) if reports else 0,
             scores={f"{report['epoch']:g}": report[goal.metric] for report in reports},
             seed=self.run.seed,
-            duration_s=round(time.monotonic() - self._began_s[number], 1),
+            duration_s=round(reports[-1].get("wall_s", 0.0), 1) if reports else 0.0,
             reason=hidden(why),
         )
         self.folder.end(record)

@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -288,11 +289,7 @@ def _trial(
     # One that is stopped hears of it at its next report; until then the next trial waits for its process.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "10")
     number, changes = config[TRIAL]["number"], config[TRIAL]["changes"]
-    refused = trial_folder(name, number) / REFUSED
-    with locked(refused.with_name(".lock")):
-        refused.unlink(missing_ok=True)
-        if not any(refused.parent.glob("checkpoint_*")):  # earlier reports are not of this one
-            (refused.parent / history.FILE).unlink(missing_ok=True)
+    with begun(name, number) as refused:
         try:
             changed = override(run, changes)
             if launch.workers == 1:
@@ -301,6 +298,22 @@ def _trial(
                 _on_workers(task, changed, launch, plan, trial_name(name, number))
         except (ConfigError, DataError) as error:
             write_whole(refused, hidden(str(error)).encode())
+
+
+@contextmanager
+def begun(search: str, number: int) -> Iterator[Path]:
+    """A trial, alone in its folder, which holds no reports but those of the checkpoint that it goes on from.
+
+    Yields:
+        The file that says why it cannot be.
+    """
+    folder = trial_folder(search, number)
+    refused = folder / REFUSED
+    with locked(folder / ".lock"):
+        refused.unlink(missing_ok=True)
+        if not any(folder.glob("checkpoint_*")):
+            (folder / history.FILE).unlink(missing_ok=True)
+        yield refused
 
 
 def _alone(
@@ -326,9 +339,9 @@ def _alone(
 
 def _tell(metrics: dict[str, float], checkpoint: Path | None, plan: Plan) -> None:
     """Tune hears of what measured the goal; of weights where other trials may go on from them."""
-    if SCORE in (scored := _scored(metrics, plan)):
+    if SCORE in (told := scored(metrics, plan)):
         share = tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint and plan.mutations else None
-        tune.report(scored, checkpoint=share)
+        tune.report(told, checkpoint=share)
 
 
 def _tell_again(checkpoint: Path, plan: Plan, name: str) -> None:
@@ -351,7 +364,7 @@ def proposal_of(search: str, said: Proposal) -> Proposal:
 def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:
     def told(run: R, context: Context) -> None:
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
-            context.report(_scored(metrics, plan), checkpoint)
+            context.report(scored(metrics, plan), checkpoint)
 
         task(run, replace(context, report=report))
 
@@ -372,7 +385,7 @@ def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: s
     ray_train._run(trainer, backend, told, run, launch, name)
 
 
-def _scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:
+def scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:
     """A report with what the search goes by, where it measured the goal."""
     if plan.metric not in metrics:
         return metrics

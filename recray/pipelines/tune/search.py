@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from recray.config import Config, ConfigError, override, to_dict, value_at
 from recray.folders import locked
+from recray.launch import local_tune
 from recray.launch.ray_tune import BASELINE, SCORE, Plan, Proposal, run_trials
 from recray.pipelines.tune.records import SearchFolder, Status, TrialRecord, best_first
 from recray.pipelines.tune.run_files import write_run
@@ -103,7 +104,8 @@ def search(
 
     Args:
         run: complete; trials change what the space says and nothing else.
-        launch: ``run`` names the search; several workers train each trial.
+        launch: ``run`` names the search; several workers train each trial. Where it is ``local``, trials run
+            in this process, one after the other, each to its end.
 
     Raises:
         ConfigError: the space does not fit the run, the name is another search's, the cluster has no room,
@@ -134,7 +136,8 @@ def search(
                 concurrent=config.concurrent,
                 communicator=subject.communicator,
             )
-            run_trials(subject.task(space.goal), run, life, plan, launch, launch.run)
+            start = local_tune.run_trials if launch.where == "local" else run_trials
+            start(subject.task(space.goal), run, life, plan, launch, launch.run)
         return _found(folder, subject.name, run, space, life)
 
 

@@ -123,7 +123,7 @@ def test_several_workers_train_a_trial(events: Path, ray_cluster: None) -> None:
 def test_population_based_training_changes_what_it_may(events: Path, ray_cluster: None) -> None:
     subject, space = subject_of("two_tower"), open_space("two_tower")
     run = override(subject.run(str(events)), {"loop.epochs": 8, "loop.patience": 0})
-    config = SearchConfig(trials=4, method="pbt", grace=2)
+    config = SearchConfig(trials=4, method="pbt", grace=2, concurrent=2)
     found = search(subject, run, space, config, LaunchConfig(workers=1, run="population"))
     assert {record.status for record in found.records} == {"finished"}
     assert {record.epochs for record in found.records} == {8}
@@ -135,3 +135,5 @@ def test_population_based_training_changes_what_it_may(events: Path, ray_cluster
     ended = [record.changes for record in found.records]
     assert all(any(changes.items() >= others.items() for others in kept) for changes in ended)
     assert any(changes not in [each["changes"] for each in proposed] for changes in ended)
+    for path, within in space.ranges().items():
+        assert all(changes[path] == within.nearest(changes[path]) for changes in ended)

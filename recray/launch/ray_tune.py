@@ -5,11 +5,13 @@ as a run of Ray Train. It goes on from its own last checkpoint, whoever was kill
 never read again.
 """
 
+import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -29,11 +31,13 @@ from recray.config import Config, ConfigError, override
 from recray.folders import locked, write_whole
 from recray.launch import cluster, local, ray_train
 from recray.launch.runs import Task
+from recray.launch.tune_domains import range_of
 from recray.redaction import hidden
 from recray.schema import DataError
 from recray.track import history
 from recray.track.console import setup_logging
 from recray.train.context import Context, LaunchConfig
+from recray.typed_values import plain
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Config)
@@ -42,6 +46,7 @@ BASELINE = 0  # the trial that others are compared with: never stopped early
 REDUCTION = 3
 TRIAL = "trial"  # where a trial's config holds its proposal
 REFUSED = "refused.txt"  # why a trial cannot be, in its folder; Ray Train writes it too
+CHANGES = "changes.json"  # in a checkpoint: the settings that it was trained with last
 Result = dict[str, Any]
 
 
@@ -243,9 +248,9 @@ class _Asha(ASHAScheduler):  # type: ignore[misc]
 class _Pbt(PopulationBasedTraining):  # type: ignore[misc]
     """Population based training (https://arxiv.org/abs/1711.09846), which spares the baseline."""
 
-    def __init__(self, epochs: int, **options: object) -> None:
-        super().__init__(**options)
-        self.epochs = epochs
+    def __init__(self, epochs: int, mutations: Mapping[str, Any], **options: object) -> None:
+        super().__init__(hyperparam_mutations={TRIAL: {"changes": dict(mutations)}}, **options)
+        self.epochs, self.mutations = epochs, mutations
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: Result) -> str:
         if result.get("epoch", 0) >= self.epochs or _proposal(trial).number == BASELINE:
@@ -255,18 +260,16 @@ class _Pbt(PopulationBasedTraining):  # type: ignore[misc]
 
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Result, Result]:
         config, operations = super()._get_new_config(trial, trial_to_clone)
+        changes = config[TRIAL]["changes"]
+        for path, domain in self.mutations.items():  # Ray multiplies, whatever the domain ends at
+            changes[path] = range_of(path, domain).nearest(changes[path])
         config[TRIAL]["number"] = _proposal(trial).number
         return config, operations
 
 
 def _scheduler(plan: Plan) -> TrialScheduler:
     if plan.mutations:
-        return _Pbt(
-            plan.epochs,
-            time_attr="epoch",
-            perturbation_interval=max(1, plan.grace),
-            hyperparam_mutations={TRIAL: {"changes": dict(plan.mutations)}},
-        )
+        return _Pbt(plan.epochs, plan.mutations, time_attr="epoch", perturbation_interval=max(1, plan.grace))
     if not plan.asha or plan.epochs == 1:
         return FIFOScheduler()
     grace = min(max(1, plan.grace), plan.epochs)
@@ -284,51 +287,82 @@ def _trial(
     # One that is stopped hears of it at its next report; until then the next trial waits for its process.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "10")
     number, changes = config[TRIAL]["number"], config[TRIAL]["changes"]
-    refused = trial_folder(name, number) / REFUSED
-    with locked(refused.with_name(".lock")):
-        refused.unlink(missing_ok=True)
-        if not any(refused.parent.glob("checkpoint_*")):  # earlier reports are not of this one
-            (refused.parent / history.FILE).unlink(missing_ok=True)
+    with begun(name, number) as refused:
         try:
             changed = override(run, changes)
             if launch.workers == 1:
-                _alone(task, changed, launch, plan, trial_name(name, number))
+                _alone(task, changed, changes, launch, plan, trial_name(name, number))
             else:
                 _on_workers(task, changed, launch, plan, trial_name(name, number))
         except (ConfigError, DataError) as error:
             write_whole(refused, hidden(str(error)).encode())
 
 
-def _alone(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:
+@contextmanager
+def begun(search: str, number: int) -> Iterator[Path]:
+    """A trial, alone in its folder, which holds no reports but those of the checkpoint that it goes on from.
+
+    Yields:
+        The file that says why it cannot be.
+    """
+    folder = trial_folder(search, number)
+    refused = folder / REFUSED
+    with locked(folder / ".lock"):
+        refused.unlink(missing_ok=True)
+        if not any(folder.glob("checkpoint_*")):
+            (folder / history.FILE).unlink(missing_ok=True)
+        yield refused
+
+
+def _alone(
+    task: Task[R], run: R, changes: Mapping[str, Any], launch: LaunchConfig, plan: Plan, name: str
+) -> None:
     torch.set_num_threads(launch.cpus_per_worker)
     exploited = tune.get_checkpoint()  # another trial's, which population based training goes on from
 
     def told(run: R, context: Context) -> None:
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+            if checkpoint and plan.mutations:
+                (checkpoint / CHANGES).write_text(json.dumps(plain(changes)))
             context.report(metrics, checkpoint)
-            if SCORE not in (scored := _scored(metrics, plan)):
-                return
-            share = checkpoint if plan.mutations else None
-            tune.report(scored, checkpoint=tune.Checkpoint.from_directory(str(share)) if share else None)
+            _tell(metrics, checkpoint, plan)
 
+        if context.resume_from and not exploited:
+            _tell_again(context.resume_from, plan, name)
         resume = Path(exploited.path) if exploited else context.resume_from
-        if resume and not exploited:
-            _tell_again(plan, name)
         task(run, replace(context, resume_from=resume, report=report))
 
     local.run(told, run, replace(launch, where="local", keep=1), name)
 
 
-def _tell_again(plan: Plan, name: str) -> None:
+def _tell(metrics: dict[str, float], checkpoint: Path | None, plan: Plan) -> None:
+    """Tune hears of what measured the goal; of weights where other trials may go on from them."""
+    if SCORE in (told := scored(metrics, plan)):
+        share = tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint and plan.mutations else None
+        tune.report(told, checkpoint=share)
+
+
+def _tell_again(checkpoint: Path, plan: Plan, name: str) -> None:
     """What a trial that goes on had measured: there may be nothing left for it to measure."""
     if told := history.by_epoch(history.read(paths.runs_dir() / name), plan.metric):
-        tune.report(_scored(dict(told[-1]), plan))
+        _tell(dict(told[-1]), checkpoint, plan)
+
+
+def proposal_of(search: str, said: Proposal) -> Proposal:
+    """What a trial that was cut off goes on with: population based training changes it on the way.
+
+    The settings lie within the checkpoint, so that weights never go on with those of others.
+    """
+    for checkpoint in sorted(trial_folder(search, said.number).glob("checkpoint_*"))[-1:]:
+        if (path := checkpoint / CHANGES).exists():
+            return said._replace(changes=json.loads(path.read_text()))
+    return said
 
 
 def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str) -> None:
     def told(run: R, context: Context) -> None:
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
-            context.report(_scored(metrics, plan), checkpoint)
+            context.report(scored(metrics, plan), checkpoint)
 
         task(run, replace(context, report=report))
 
@@ -341,7 +375,7 @@ def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: s
     start(told, run, launch, name, (Tell(),))
 
 
-def _scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:
+def scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:
     """A report with what the search goes by, where it measured the goal."""
     if plan.metric not in metrics:
         return metrics

@@ -22,6 +22,14 @@ class Numbers:
     def ends(self) -> tuple[float, float]:
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
+    def nearest(self, value: float) -> float:
+        """The number of the range that is nearest to ``value``."""
+        found = min(max(value, self.low), self.high)
+        if step := self.step or float(self.whole):
+            most = int((self.high - self.low) / step + 1e-9)
+            found = self.low + step * min(round((found - self.low) / step), most)
+        return int(found) if self.whole else found
+
     def __str__(self) -> str:
         kind = [*(["whole"] if self.whole else []), *(["log"] if self.log else [])]
         step = [f"steps of {self.step:g}"] if self.step and self.step != 1 else []
@@ -37,6 +45,10 @@ class Choice:
     def labels(self) -> list[str | int | float | None]:
         """The values as they stand on an axis; those with parts as text."""
         return [label(value) for value in self.values]
+
+    def nearest(self, value: object) -> object:
+        """``value``, or the first where it is none of them."""
+        return value if value in self.values else self.values[0]
 
     def __str__(self) -> str:
         return f"one of {', '.join(map(str, self.labels()))}"

@@ -13,23 +13,19 @@ from recray import paths
 from recray.config import ConfigError, override
 from recray.launch import local
 from recray.launch.ray_tune import Proposal, trial_folder, trial_name
-from recray.pipelines.semantic_ids import publish_semantic_ids
-from recray.pipelines.train import train
-from recray.pipelines.tune.application import ApplicationSubject
 from recray.pipelines.tune.pictures import draw
 from recray.pipelines.tune.records import SearchFolder
-from recray.pipelines.tune.search import Found, SearchConfig, search
-from recray.pipelines.tune.spaces import Budget, Goal, Space, open_space, spaces
-from recray.pipelines.tune.subject import RecipeSubject, Subject
+from recray.pipelines.tune.search import SearchConfig, search
+from recray.pipelines.tune.spaces import Budget, Goal, Space, open_space
+from recray.pipelines.tune.subject import RecipeSubject
 from recray.pipelines.tune.trials import write_trials
-from recray.recipes import RECIPES, run_for
-from recray.store import Store
+from recray.recipes import RECIPES
 from recray.track import history
 from recray.train.context import Context, LaunchConfig
+from tests.pipelines.searches import LOCAL, publish_foundations, require_whole, searched, subject_of
 from tests.pipelines.tiny import tiny_events
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-LOCAL = LaunchConfig(where="local")
 
 
 @pytest.fixture(scope="module")
@@ -37,41 +33,11 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_events(tmp_path_factory.mktemp("raw"), "searched")
 
 
-@pytest.fixture(scope="module")
-def _foundations(events: Path, ray_cluster: None) -> None:
-    """A retriever and semantic ids, which a ranker and a decoder stand on."""
-    for name in ("two_tower", "rqvae"):
-        run = override(run_for(RECIPES[name], str(events)), {"loop.epochs": 1})
-        bundle = train(RECIPES[name], run, LOCAL, Store()).bundle
-    publish_semantic_ids(bundle, Store())
-
-
-def subject_of(model: str) -> Subject[Any]:
-    return ApplicationSubject() if model == "two_stage" else RecipeSubject(RECIPES[model])
-
-
-def searched(model: str, events: Path, name: str, space: Space | None = None, **config: Any) -> Found:
-    """Two epochs a trial, where there are any."""
-    subject = subject_of(model)
-    run = subject.run(str(events))
-    path = "retriever.loop.epochs" if model == "two_stage" else "loop.epochs"
-    changes = {} if model in ("gbdt_ranker", "item_knn") else {path: 2}
-    launch = LaunchConfig(workers=1, run=name)
-    settings = SearchConfig(**{"trials": 2, "concurrent": 1, **config})
-    return search(subject, override(run, changes), space or open_space(model), settings, launch)
-
-
-@pytest.mark.usefixtures("_foundations")
-@pytest.mark.parametrize("model", spaces())
-def test_every_space_can_be_searched(model: str, events: Path) -> None:
-    found = searched(model, events, f"smoke-{model}", asha=False)
-    assert [record.status for record in found.records] == ["finished", "finished"]
-    assert found.best.score is not None
-    baseline = next(record for record in found.records if record.number == 0)
-    assert found.space.goal.sign() * (found.best.score - (baseline.score or 0.0)) >= 0
-    again = subject_of(model).run(str(found.best_file))
-    assert again == found.best_run
-    assert again == override(found.run, found.best.changes)
+@pytest.mark.parametrize("model", ["gbdt_ranker", "two_stage"])
+def test_what_reports_once_is_searched(model: str, events: Path, ray_cluster: None) -> None:
+    """Trees, which XGBoost's communicator joins, and an application; what has epochs is searched below."""
+    publish_foundations(events)
+    require_whole(model, searched(model, events, f"smoke-{model}"))
 
 
 def sasrec_space(**more: Any) -> Space:
@@ -125,8 +91,7 @@ def test_a_trial_that_was_cut_off_goes_on_from_its_checkpoint(events: Path, ray_
     found = search(subject, run, space, SearchConfig(), LaunchConfig(workers=1, run=name))
     epochs = [report["epoch"] for report in history.read(trial_folder(name, 0))]
     assert epochs == [1.0, 2.0, 3.0]
-    alone = RecipeSubject(RECIPES["two_tower"]).finish(run, replace(LOCAL, run="not-cut-off"), None, {})
-    assert alone.measured.means()
+    assert RecipeSubject(RECIPES["two_tower"]).measure(run, replace(LOCAL, run="not-cut-off")).means()
     whole = history.read(paths.runs_dir() / "not-cut-off")
     assert list(found.best.scores.values()) == [report["ndcg@10"] for report in whole]
 
@@ -137,7 +102,7 @@ def test_trials_that_are_behind_are_stopped_and_the_baseline_is_not(events: Path
     settings = {"optim.lr": tune.loguniform(1e-6, 1e-2)}
     budget = Budget(trials=8, grace=1, method="random")
     space = Space(settings=settings, goal=Goal("ndcg@10"), budget=budget)
-    found = search(subject, run, space, SearchConfig(), LaunchConfig(workers=1, run="halved"))
+    found = search(subject, run, space, SearchConfig(concurrent=2), LaunchConfig(workers=1, run="halved"))
     by_number = {record.number: record for record in found.records}
     assert (by_number[0].status, by_number[0].epochs) == ("finished", 9)
     stopped = [record for record in found.records if record.status == "stopped"]
@@ -158,7 +123,7 @@ def test_several_workers_train_a_trial(events: Path, ray_cluster: None) -> None:
 def test_population_based_training_changes_what_it_may(events: Path, ray_cluster: None) -> None:
     subject, space = subject_of("two_tower"), open_space("two_tower")
     run = override(subject.run(str(events)), {"loop.epochs": 8, "loop.patience": 0})
-    config = SearchConfig(trials=4, method="pbt", grace=2)
+    config = SearchConfig(trials=4, method="pbt", grace=2, concurrent=2)
     found = search(subject, run, space, config, LaunchConfig(workers=1, run="population"))
     assert {record.status for record in found.records} == {"finished"}
     assert {record.epochs for record in found.records} == {8}
@@ -170,3 +135,5 @@ def test_population_based_training_changes_what_it_may(events: Path, ray_cluster
     ended = [record.changes for record in found.records]
     assert all(any(changes.items() >= others.items() for others in kept) for changes in ended)
     assert any(changes not in [each["changes"] for each in proposed] for changes in ended)
+    for path, within in space.ranges().items():
+        assert all(changes[path] == within.nearest(changes[path]) for changes in ended)

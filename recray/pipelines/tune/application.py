@@ -9,6 +9,7 @@ import logging
 import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -27,10 +28,10 @@ from recray.features.examples import quantized, ranking_examples
 from recray.features.log_until import LogUntil
 from recray.features.ranking import chosen
 from recray.launch.runs import Task
+from recray.launch.tasks import run_each
 from recray.pipelines.train import train
 from recray.pipelines.tune.run_files import read_run
 from recray.pipelines.tune.spaces import Goal
-from recray.pipelines.tune.subject import Finished
 from recray.pipelines.two_stage import lists_of
 from recray.recipes import RECIPES, run_for
 from recray.recipes.pairs import TwoTowerRun
@@ -41,7 +42,7 @@ from recray.serve.versions import OpenedVersion, open_served
 from recray.store import Bundle, Store
 from recray.train.boosted import train_boosted
 from recray.train.context import Context, LaunchConfig
-from recray.train.run import Part
+from recray.train.run import Measured, Part
 
 log = logging.getLogger(__name__)
 RETRIEVER, RANKER = "retriever", "ranker"  # in a trial's own store
@@ -190,21 +191,23 @@ class ApplicationSubject:
     def task(self, goal: Goal) -> Task[TwoStageRun]:
         return ApplicationTrial(goal)
 
-    def finish(
-        self, run: TwoStageRun, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
-    ) -> Finished:
-        found = measured(run, Context(), "test")
-        if store is None:
-            return Finished(found, [])
+    def measure(self, run: TwoStageRun, where: LaunchConfig) -> Measured:
+        """In a process that has what ``where`` gives a worker."""
+        [(_, found)] = run_each(partial(_on_test, gpu=where.gpu), [run], where)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def publish(
+        self, run: TwoStageRun, where: LaunchConfig, store: Store, beside: dict[str, bytes]
+    ) -> list[str]:
         at = replace(where, run=f"{where.run}-retriever")
-        first = train(RECIPES["two_tower"], run.first, at, store, beside=beside)
-        reference = first.bundle.reference
-        named = {"retriever": reference.name, "retriever_version": str(reference.version)}
-        second = train(
-            RECIPES["gbdt_ranker"],
-            override(run.second, named),
-            replace(where, run=f"{where.run}-ranker"),
-            store,
-            beside=beside,
-        )
-        return Finished(found, [str(reference), str(second.bundle.reference)])
+        first = train(RECIPES["two_tower"], run.first, at, store, beside=beside).bundle.reference
+        named = {"retriever": first.name, "retriever_version": str(first.version)}
+        at = replace(where, run=f"{where.run}-ranker")
+        second = train(RECIPES["gbdt_ranker"], override(run.second, named), at, store, beside=beside)
+        return [str(first), str(second.bundle.reference)]
+
+
+def _on_test(run: TwoStageRun, gpu: bool) -> Evaluation:
+    return measured(run, Context(device=torch.device("cuda" if gpu else "cpu")), "test")

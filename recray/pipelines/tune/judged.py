@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from recray.config import override
 from recray.eval import clicks, over_seeds
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import ClickEvaluation
@@ -14,14 +15,16 @@ from recray.eval.evaluate import Evaluation
 from recray.eval.over_seeds import OverSeeds, Runs
 from recray.eval.two_stage import MeasuredStages
 from recray.folders import write_whole
+from recray.pipelines.tune.kept import measured_once
 from recray.pipelines.tune.search import Found
-from recray.pipelines.tune.subject import Subject, seeded
+from recray.pipelines.tune.subject import Subject
 from recray.redaction import hidden_within
 from recray.store import Store
 from recray.train.context import LaunchConfig
-from recray.train.run import Measured
+from recray.train.run import Measured, Run
 from recray.typed_values import plain
 
+R = TypeVar("R", bound=Run)
 NAN = float("nan")
 PUBLISHED = "published.json"
 RECORD = "search.json"  # in a published version: the search behind it
@@ -51,37 +54,41 @@ class Outcome(NamedTuple):
 def judge(
     subject: Subject[Any], found: Found, where: LaunchConfig, seeds: int, store: Store | None
 ) -> Outcome:
-    """Trains, measures and publishes; what was trained before under its name is taken up again.
+    """Trains, measures and publishes; what an earlier start of the same search did is not done again.
+
+    By seeds that come after the search's own: by that one the winner was chosen, and it may be best there
+    by luck.
 
     Args:
-        seeds: from the run's own on; 0: neither is measured, and the winner is trained once if published.
+        seeds: how many; 0: neither is measured, and the winner is trained once if published.
         store: where the winner of the first seed goes, unless it is there already; None: nowhere.
     """
-    first, best_name = found.run.seed, f"trial-{found.best.number:04d}"
+    name = f"{found.name}-trial-{found.best.number:04d}"
     published = _published(found)
-    store = None if published else store
-    beside = {RECORD: json.dumps(hidden_within(record_of(found)), indent=1).encode()}
-    best: list[Measured] = []
-    for seed in range(first, first + max(seeds, int(store is not None))):
-        place = replace(where, run=f"{found.name}-{best_name}-seed-{seed}")
-        into = store if seed == first else None
-        finished = subject.finish(seeded(found.best_run, seed), place, into, beside)
-        best.append(finished.measured)
-        published += finished.published
-        if finished.published:
-            said = {"trial": found.best.number, "versions": published}
-            write_whole(found.folder / PUBLISHED, json.dumps(said).encode())
+    if store and not published:
+        run, at = _seeded(found.best_run, 1), replace(where, run=f"{name}-seed-{found.run.seed + 1}")
+        beside = {RECORD: json.dumps(hidden_within(record_of(found)), indent=1).encode()}
+        published = subject.publish(run, at, store, beside)
+        said = {"trial": found.best.number, "versions": published}
+        write_whole(found.folder / PUBLISHED, json.dumps(said).encode())
     if not seeds:
         return Outcome(None, published)
-    preset = best
-    if found.best_run != found.run:
-        places = [
-            (s, replace(where, run=f"{found.name}-preset-seed-{s}")) for s in range(first, first + seeds)
-        ]
-        preset = [subject.finish(seeded(found.run, s), at, None, {}).measured for s, at in places]
+
+    def measured(run: Run, name: str) -> list[Measured]:
+        runs = [_seeded(run, further) for further in range(1, seeds + 1)]
+        places = [replace(where, run=f"{name}-seed-{each.seed}") for each in runs]
+        folder = found.folder / "judged"
+        return [measured_once(folder, subject, *pair) for pair in zip(runs, places, strict=True)]
+
+    best = measured(found.best_run, name)
+    preset = best if found.best_run == found.run else measured(found.run, f"{found.name}-preset")
     judged = compared(best, preset)
     write_whole(found.folder / "test.json", json.dumps(plain(_asdict(judged)), indent=1).encode())
     return Outcome(judged, published)
+
+
+def _seeded(run: R, further: int) -> R:
+    return override(run, {"seed": run.seed + further})
 
 
 def _published(found: Found) -> list[str]:

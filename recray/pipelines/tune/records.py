@@ -21,7 +21,7 @@ from typing import Any, Literal
 from recray import paths
 from recray.config import ConfigError, from_dict, to_dict
 from recray.folders import write_whole
-from recray.launch.ray_tune import Proposal, trial_folder
+from recray.launch.ray_tune import Proposal, proposal_of, trial_folder
 from recray.pipelines.tune.spaces import Goal
 from recray.redaction import hidden_within
 from recray.track import history
@@ -44,7 +44,7 @@ class TrialRecord:
     epochs: int = 0  # that it trained
     scores: dict[str, float] = field(default_factory=dict)  # the metric by epoch
     seed: int = 0
-    duration_s: float = 0.0
+    duration_s: float = 0.0  # that it trained; waiting for room is left out
     reason: str = ""  # why it failed
 
 
@@ -113,7 +113,7 @@ class SearchFolder:
         for path in sorted((self.folder / "trials").glob(f"*/{PROPOSAL}")):
             said = _read(path)
             if said and int(said["number"]) not in ended:
-                found.append(Proposal(**said))
+                found.append(proposal_of(self.name, Proposal(**said)))
         return found
 
     def next_number(self) -> int:

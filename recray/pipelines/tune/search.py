@@ -1,7 +1,6 @@
 """The life of a search: checked, run on Ray, gone on with after whatever ended it, and its best kept."""
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from recray.config import Config, ConfigError, override, to_dict, value_at
 from recray.folders import locked
+from recray.launch import local_tune
 from recray.launch.ray_tune import BASELINE, SCORE, Plan, Proposal, run_trials
 from recray.pipelines.tune.records import SearchFolder, Status, TrialRecord, best_first
 from recray.pipelines.tune.run_files import write_run
@@ -104,7 +104,8 @@ def search(
 
     Args:
         run: complete; trials change what the space says and nothing else.
-        launch: ``run`` names the search; several workers train each trial.
+        launch: ``run`` names the search; several workers train each trial. Where it is ``local``, trials run
+            in this process, one after the other, each to its end.
 
     Raises:
         ConfigError: the space does not fit the run, the name is another search's, the cluster has no room,
@@ -135,7 +136,8 @@ def search(
                 concurrent=config.concurrent,
                 communicator=subject.communicator,
             )
-            run_trials(subject.task(space.goal), run, life, plan, launch, launch.run)
+            start = local_tune.run_trials if launch.where == "local" else run_trials
+            start(subject.task(space.goal), run, life, plan, launch, launch.run)
         return _found(folder, subject.name, run, space, life)
 
 
@@ -188,7 +190,6 @@ class _Life:
         self._again = deque(folder.unfinished())
         self._next = folder.next_number()
         self._live: dict[int, Live] = {}
-        self._began_s: dict[int, float] = {}
         if self.records or self._again:
             log.info("going on: %d trials ended, %d were cut off", len(self.records), len(self._again))
 
@@ -202,7 +203,6 @@ class _Life:
         else:
             return None
         self._live[proposal.number] = Live(proposal, 0, None)
-        self._began_s[proposal.number] = time.monotonic()
         return proposal
 
     def reported(self, number: int, metrics: Mapping[str, Any]) -> None:
@@ -225,7 +225,7 @@ class _Life:
             epochs=int(reports[-1]["epoch"]) if reports else 0,
             scores={f"{report['epoch']:g}": report[goal.metric] for report in reports},
             seed=self.run.seed,
-            duration_s=round(time.monotonic() - self._began_s[number], 1),
+            duration_s=round(reports[-1].get("wall_s", 0.0), 1) if reports else 0.0,
             reason=hidden(why),
         )
         self.folder.end(record)

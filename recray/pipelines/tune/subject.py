@@ -3,9 +3,9 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from recray.config import ConfigError, override
+from recray.config import ConfigError
 from recray.launch.runs import Task
 from recray.pipelines.train import fit, fit_again, train
 from recray.pipelines.tune.run_files import named_run
@@ -53,21 +53,18 @@ class Subject(Protocol[R]):
     def task(self, goal: Goal) -> Task[R]:
         """A trial: reports the goal's metric, of the validation part alone."""
 
-    def finish(
-        self, run: R, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
-    ) -> "Finished":
-        """Trained as ``where.run``, measured on the test part, and published where there is a store.
+    def measure(self, run: R, where: LaunchConfig) -> Measured:
+        """Trained as ``where.run``, if it is not yet, and measured on the test part."""
+
+    def publish(self, run: R, where: LaunchConfig, store: Store, beside: dict[str, bytes]) -> list[str]:
+        """The same run as versions in the store.
 
         Args:
-            beside: files that the version carries, by name.
+            beside: files that each version carries, by name.
+
+        Returns:
+            Their references.
         """
-
-
-class Finished(NamedTuple):
-    """A run that went all the way."""
-
-    measured: Measured
-    published: list[str]  # references of the versions
 
 
 @dataclass(frozen=True)
@@ -125,17 +122,12 @@ class RecipeSubject:
     def task(self, goal: Goal) -> Task[Any]:
         return RecipeTrial(self.recipe, goal)
 
-    def finish(
-        self, run: Run, where: LaunchConfig, store: Store | None, beside: dict[str, bytes]
-    ) -> Finished:
-        if store is not None:
-            trained = train(self.recipe, run, where, store, beside=beside)
-            return Finished(trained.measured, [str(trained.bundle.reference)])
+    def measure(self, run: Run, where: LaunchConfig) -> Measured:
         fitted = fit(self.recipe, run, where)
         if self.recipe.learns_before_test(run):
             fitted = fit_again(self.recipe, run, where, fitted, "before test")
-        return Finished(self.recipe.measure(run, fitted.data, fitted.model), [])
+        measured: Measured = self.recipe.measure(run, fitted.data, fitted.model)
+        return measured
 
-
-def seeded(run: R, seed: int) -> R:
-    return override(run, {"seed": seed})
+    def publish(self, run: Run, where: LaunchConfig, store: Store, beside: dict[str, bytes]) -> list[str]:
+        return [str(train(self.recipe, run, where, store, beside=beside).bundle.reference)]

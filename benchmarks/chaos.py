@@ -152,7 +152,7 @@ def measured(cluster: Nodes, folder: Path, key: str, whole: dict[str, Any]) -> d
     work = case.work if starts else {**case.work, "hold_at": HOLD_AT}
     run = Run(cluster, folder, f"{key}-{number}", case.launch, work)
     if starts:
-        run.wait_for(lambda: "preflight" in run.said() or "starts on" in run.said())
+        run.wait_for(lambda: "preflight" in run.said())
     else:
         run.wait_for(run.flag.exists)
     began = time.monotonic()

@@ -10,6 +10,7 @@ from recray.config import ConfigError, from_dict, nearest, to_dict
 from recray.folders import write_whole
 from recray.schema import ProtocolCard
 from recray.store import Bundle, Store
+from recray.store.manifest import reached
 
 log = logging.getLogger(__name__)
 FILE = "gate.json"
@@ -63,7 +64,8 @@ def gate_of(store: Store, name: str) -> ApplicationGate | None:
         ConfigError: the file is damaged.
     """
     path = store.root / name / FILE
-    storage.refresh(path)
+    with reached():
+        storage.refresh(path, wait=False)
     if not path.is_file():
         return None
     try:

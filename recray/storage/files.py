@@ -9,9 +9,11 @@ from recray.storage.bucket import Object, Tag, patiently
 from recray.storage.home import key_of
 
 
-def refresh(path: Path) -> None:
+def refresh(path: Path, *, wait: bool = True) -> None:
     """Makes this machine's copy what the bucket has; while it is away, the copy that is there stays.
 
+    Args:
+        wait: where there is no copy, ask for as long as ``patiently`` does.
     Raises:
         UnreachableError: there is neither.
     """
@@ -20,7 +22,7 @@ def refresh(path: Path) -> None:
     if path.exists():
         bucket.if_there(lambda: _take(path, bucket.get(key)), lambda: None)
     else:
-        _take(path, patiently(lambda: bucket.get(key)))
+        _take(path, patiently(lambda: bucket.get(key)) if wait else bucket.get(key))
 
 
 def _take(path: Path, found: Object | None) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import recray.storage.bucket as bucket
 from recray import paths
+from recray.bundles.gate import gate_of
 from recray.serve.follower import Follower
 from recray.serve.versions import ServedBundles
 from recray.storage import ChangedError
@@ -133,6 +134,8 @@ def test_a_store_that_is_away_is_read_in_the_cache_and_not_changed(
         assert Store().history("app")[-1].version == 1
         with pytest.raises(StoreError, match="cannot be reached"):
             Store().promote("app", 2)
+        with pytest.raises(StoreError, match="cannot be reached"):
+            gate_of(Store(), "app")
         with pytest.raises(StoreError, match="cannot be reached"):
             publish("three")
     finally:

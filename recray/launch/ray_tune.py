@@ -26,7 +26,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search.searcher import Searcher
 
-from recray import paths
+from recray import paths, storage
 from recray.config import Config, ConfigError, override
 from recray.folders import locked, write_whole
 from recray.launch import cluster, local, ray_train
@@ -205,6 +205,7 @@ class _Told(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         refused = trial_folder(self.name, _proposal(trial).number) / REFUSED
+        storage.refresh(refused)
         if refused.exists():
             self.search.ended(_proposal(trial), "failed", refused.read_text())
         elif _proposal(trial).number in getattr(self.scheduler, "stopped", ()):
@@ -296,6 +297,7 @@ def _trial(
                 _on_workers(task, changed, launch, plan, trial_name(name, number))
         except (ConfigError, DataError) as error:
             write_whole(refused, hidden(str(error)).encode())
+            storage.send(refused)
 
 
 @contextmanager
@@ -308,7 +310,7 @@ def begun(search: str, number: int) -> Iterator[Path]:
     folder = trial_folder(search, number)
     refused = folder / REFUSED
     with locked(folder / ".lock"):
-        refused.unlink(missing_ok=True)
+        storage.erase(refused)
         if not any(folder.glob("checkpoint_*")):
             (folder / history.FILE).unlink(missing_ok=True)
         yield refused

@@ -133,8 +133,9 @@ def test_several_workers_train_a_trial(events: Path, ray_cluster: None) -> None:
 def test_population_based_training_changes_what_it_may(events: Path, ray_cluster: None) -> None:
     subject, space = subject_of("two_tower"), open_space("two_tower")
     run = override(subject.run(str(events)), {"loop.epochs": 8, "loop.patience": 0})
-    config = SearchConfig(trials=4, method="pbt", grace=2, concurrent=2)
-    found = search(subject, run, space, config, LaunchConfig(workers=1, run="population"))
+    config = SearchConfig(trials=4, method="pbt", grace=2)
+    launch = LaunchConfig(workers=1, run="population")
+    found = search(subject, run, space, config, launch)
     assert {record.status for record in found.records} == {"finished"}
     assert {record.epochs for record in found.records} == {8}
     proposed = [json.loads((trial_folder("population", n) / "proposal.json").read_text()) for n in range(4)]

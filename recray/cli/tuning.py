@@ -55,9 +55,10 @@ class Tune:
     run: Run
     search: SearchConfig = field(default_factory=SearchConfig)
     launch: LaunchConfig = field(default_factory=lambda: LaunchConfig(workers=1))
-    """launch.run names the search (default: model and preset), launch.workers train each trial together."""
+    """launch.run names the search (default: model and preset), launch.workers train each trial together.
+    launch.where local: one trial after the other in this process, without Ray."""
     seeds: int = 3
-    """Of the best and of what it started from, each measured on the test part; 0: neither is."""
+    """After the search's own: the best and what it started from are measured on the test part; 0: neither."""
     publish: bool = True
     """Put the best into the store, with the search's record."""
 

@@ -131,7 +131,7 @@ def _run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launc
             metric=SCORE,
             mode=plan.mode,
             scheduler=scheduler,
-            max_concurrent_trials=room,
+            max_concurrent_trials=None if plan.mutations else room,  # a population takes turns
             reuse_actors=True,  # a process that has imported everything is worth seconds to the next trial
             trial_dirname_creator=lambda trial: f"{_proposal(trial).number:04d}",
             **asked,

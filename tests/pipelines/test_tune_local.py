@@ -56,6 +56,9 @@ def test_a_population_is_refused_here(events: Path) -> None:
     launch = LaunchConfig(where="local", workers=1, run="here-population")
     with pytest.raises(ConfigError, match="needs trials side by side: search on Ray"):
         search(subject, subject.run(str(events)), space, SearchConfig(trials=2, method="pbt"), launch)
+    few = SearchConfig(trials=2, method="pbt", concurrent=1)
+    with pytest.raises(ConfigError, match="needs its whole population under way.*leave concurrent out"):
+        search(subject, subject.run(str(events)), space, few, launch)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from recray import paths
 from recray.config import ConfigError, override
 from recray.launch import local
 from recray.launch.ray_tune import Proposal, trial_folder, trial_name
+from recray.pipelines.tune.kept import measured_once
 from recray.pipelines.tune.pictures import draw
 from recray.pipelines.tune.records import SearchFolder
 from recray.pipelines.tune.search import SearchConfig, search
@@ -37,7 +38,16 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_reports_once_is_searched(model: str, events: Path, ray_cluster: None) -> None:
     """Trees, which XGBoost's communicator joins, and an application; what has epochs is searched below."""
     publish_foundations(events)
-    require_whole(model, searched(model, events, f"smoke-{model}"))
+    found = searched(model, events, f"smoke-{model}")
+    require_whole(model, found)
+    if model == "two_stage":  # a task of Ray, whose result is kept
+        folder, where = found.folder / "judged", LaunchConfig(workers=1)
+        first = measured_once(folder, subject_of(model), found.best_run, where)
+        [kept] = list(folder.glob("*/*.json"))
+        written = kept.stat().st_mtime_ns
+        assert measured_once(folder, subject_of(model), found.best_run, where).means() == first.means()
+        assert kept.stat().st_mtime_ns == written
+        assert "ndcg@10" in first.means()
 
 
 def sasrec_space(**more: Any) -> Space:
@@ -123,8 +133,9 @@ def test_several_workers_train_a_trial(events: Path, ray_cluster: None) -> None:
 def test_population_based_training_changes_what_it_may(events: Path, ray_cluster: None) -> None:
     subject, space = subject_of("two_tower"), open_space("two_tower")
     run = override(subject.run(str(events)), {"loop.epochs": 8, "loop.patience": 0})
-    config = SearchConfig(trials=4, method="pbt", grace=2, concurrent=2)
-    found = search(subject, run, space, config, LaunchConfig(workers=1, run="population"))
+    config = SearchConfig(trials=4, method="pbt", grace=2)
+    launch = LaunchConfig(workers=1, run="population")
+    found = search(subject, run, space, config, launch)
     assert {record.status for record in found.records} == {"finished"}
     assert {record.epochs for record in found.records} == {8}
     proposed = [json.loads((trial_folder("population", n) / "proposal.json").read_text()) for n in range(4)]

@@ -38,7 +38,7 @@ class SearchConfig:
     grace: int = 0
     """Epochs that every trial gets before; 0: as the space has it, but a quarter of all at most."""
     concurrent: int = 0
-    """Trials at a time, at most; 0: as many as the cluster has room for."""
+    """Trials at a time, at most; 0: as many as the cluster has room for. Not of a population."""
     gpu_share: float = 1.0
     """Of a GPU for each trial of one worker, with launch.gpu: 0.25 lets four share one."""
 
@@ -117,6 +117,11 @@ def search(
     mutable = _mutable(space, method)
     if mutable and launch.workers > 1:
         raise ConfigError("population based training has one worker a trial: set launch.workers to 1")
+    if mutable and config.concurrent:
+        raise ConfigError(
+            "population based training needs its whole population under way, which takes turns where there "
+            "is little room: leave concurrent out; launch.cpus_per_worker says what each takes"
+        )
     with locked(folder.folder / ".lock", f"search {launch.run} is under way in another process"):
         grace = _grace(subject, run, space, config)
         folder.claim(_identity(subject.name, run, space, config, method, grace))

@@ -28,7 +28,6 @@ from recray.data.events.dataset import (
     write_manifest,
 )
 from recray.data.events.quality import measure
-from recray.data.events.quality_page import render
 from recray.data.source import ROW_NUMBERS, RawTables, Source
 from recray.data.sources import is_registered, source_of
 from recray.folders import build_once, digest, file_sha256, require_same
@@ -156,6 +155,8 @@ def _write_tables(target: Path, events: InteractionArrays, users: pl.DataFrame, 
 def _write_quality(
     target: Path, source: Source, raw: RawTables, tidy: Tidy, users: pl.DataFrame, items: pl.DataFrame
 ) -> None:
+    from recray.data.events.quality_page import render  # matplotlib is slow to import, workers do without
+
     quality = measure(
         source.name,
         tidy.rows,

@@ -9,7 +9,6 @@ from recray import paths
 from recray.data.events.dataset import QUALITY, QUALITY_PAGE, now
 from recray.data.row_source import PARTS, RowSource
 from recray.data.rows.quality import measure_rows
-from recray.data.rows.quality_page import render_rows
 from recray.data.rows.sources import options_of, rows_of
 from recray.data.rows.table import RowManifest, RowTable, load_rows, read_row_manifest, write_row_manifest
 from recray.data.rows.writer import RowWriter
@@ -66,6 +65,8 @@ def _is_prepared(folder: Path, source: RowSource) -> bool:
 
 def _build(source: RowSource, target: Path, scratch: Path) -> None:
     """Writes the complete folder, manifest last."""
+    from recray.data.rows.quality_page import render_rows  # matplotlib is slow to import, workers do without
+
     started = time.monotonic()
     raw = source.rows(scratch)
     writer = RowWriter(target, raw.schema)

@@ -50,7 +50,9 @@ class Node:
         self.folder.mkdir(parents=True)
         keep = ("sh", "-c", _KEEP, name, str(folder / "ray"), str(ray_folder))
         self._alive = subprocess.Popen(
-            [*_APART, "--kill-child", *keep], stdout=subprocess.PIPE, start_new_session=True
+            ["setpriv", "--pdeathsig", "KILL", *_APART, "--kill-child", *keep],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._alive.stdout is not None
         self._alive.stdout.readline()
@@ -129,7 +131,7 @@ class Nodes:
         self._made += 1
         name, address = f"n{number}", f"{self.subnet}.{number + 1}"
         cable = f"rv{self.tag}{number}"
-        node = Node(name, address, cable, self.folder / name, self.folder / "ray")
+        node = self.nodes[name] = Node(name, address, cable, self.folder / name, self.folder / "ray")
         _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
         _ip("link", "set", cable, "master", self.bridge, "up")
         for words in (
@@ -138,7 +140,6 @@ class Nodes:
             ("route", "add", "default", "via", f"{self.subnet}.254"),
         ):
             subprocess.run(node.command("ip", *words), check=True, capture_output=True)
-        self.nodes[name] = node
         self.start(node, cpus=cpus, core=core, env=env)
         return node
 

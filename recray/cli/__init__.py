@@ -39,7 +39,9 @@ class Doctor:
 
         if self.cluster:
             found = examine_cluster(self.workers, self.cpus_per_worker, self.gpu)
-            return Listing("recray doctor --cluster", found)
+            wrong = sum(row["status"] == "missing" for row in found)
+            error = f"{wrong} things stop a run on this cluster" if wrong else ""
+            return Listing("recray doctor --cluster", found, error=error)
         return Listing("recray doctor", [finding._asdict() for finding in examine()])
 
 
@@ -295,4 +297,11 @@ def main(args: Sequence[str] | None = None) -> int:
     logging.getLogger("recray").setLevel(logging.WARNING)
     # A union of dataclasses becomes subcommands; tyro's typing does not know unions as forms.
     command: Command = tyro.cli(Command, prog="recray", description=__doc__, args=args)
-    return guarded(lambda: render(command(), command.json))
+
+    def work() -> None:
+        listing = command()
+        render(listing, command.json)
+        if listing.error:
+            raise ConfigError(listing.error)
+
+    return guarded(work)

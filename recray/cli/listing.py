@@ -18,6 +18,7 @@ class Listing(NamedTuple):
     rows: list[dict[str, Any]]
     columns: tuple[str, ...] = ()  # of the table; none: all
     group: str = ""  # the column by whose values rows stand under headings; "": one table
+    error: str = ""  # what is said after it, with the exit status of an error
 
 
 def render(listing: Listing, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from recray import paths
 from recray.config import ConfigError, UnavailableError
@@ -56,7 +57,8 @@ def join(*, log_to_driver: bool = True) -> bool:
         ray.init(log_to_driver=log_to_driver, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
         said = str(error).strip().splitlines()
-        raise UnavailableError(
+        kind = UnavailableError if address else ConfigError
+        raise kind(
             f"no Ray cluster at {address or 'this machine'} ({(said or [type(error).__name__])[0]}): is it "
             "up, and is RAY_AUTH_MODE=token set here as there? Without RAY_ADDRESS a job starts its own"
         ) from error
@@ -110,8 +112,10 @@ def room(launch: LaunchConfig) -> int:
     return sum(held)
 
 
-def require_room(launch: LaunchConfig, wait_s: float = 0.0) -> None:
+def require_room(launch: LaunchConfig, wait_s: float | None = None) -> None:
     """Workers that can never be placed would wait for ever: say so at once, or after ``wait_s`` seconds.
+
+    Nodes that an autoscaler may bring are asked for and waited for.
 
     Raises:
         ConfigError: there is no room for the fewest workers that the run asks for.
@@ -119,15 +123,24 @@ def require_room(launch: LaunchConfig, wait_s: float = 0.0) -> None:
     """
     if (have := room(launch)) >= launch.least:
         return
-    if _grows():
-        wait_s = max(wait_s, launch.wait_s)
-    if not wait_s:
+    if grows := _grows(launch):
+        wait_s = launch.wait_s if wait_s is None else wait_s
+    if wait_s is None:
         raise ConfigError(f"{missing(launch, have)}: lower launch.workers or add nodes")
     log.warning("%s: waiting up to %.0f s for nodes", missing(launch, have), wait_s)
+    if grows:
+        request_resources(bundles=[needs(launch)] * launch.least)
+    try:
+        _wait_for_room(launch, wait_s)
+    finally:
+        if grows:
+            request_resources(bundles=[])
+
+
+def _wait_for_room(launch: LaunchConfig, wait_s: float) -> None:
     began = told = time.monotonic()
     while (have := room(launch)) < launch.least:
-        time.sleep(LOOK_S)
-        if (now := time.monotonic()) - began > wait_s:
+        if (now := time.monotonic()) - began >= wait_s:
             raise UnavailableError(
                 f"{missing(launch, have)}, {wait_s:.0f} s after nodes were missed: bring them back and give "
                 "the same command with the same --launch.run; it continues from its last checkpoint"
@@ -135,6 +148,7 @@ def require_room(launch: LaunchConfig, wait_s: float = 0.0) -> None:
         if now - told > TELL_S:
             told = now
             log.warning("%s: waiting, %.0f s so far", missing(launch, have), now - began)
+        time.sleep(LOOK_S)
 
 
 def missing(launch: LaunchConfig, have: int) -> str:
@@ -160,11 +174,16 @@ def _amount(kind: str, amount: float) -> str:
     return f"{amount:g} {kind}"
 
 
-def _grows() -> bool:
-    """Whether an autoscaler may bring nodes that are not there yet."""
+def _grows(launch: LaunchConfig) -> bool:
+    """Whether an autoscaler may bring what is missing."""
     from ray._private.state import state  # what Ray Train itself asks
 
-    return bool(state.get_max_resources_from_cluster_config())
+    most = state.get_max_resources_from_cluster_config() or {}
+    return bool(most) and all(
+        launch.least * amount <= most.get(kind, 0.0)
+        for kind, amount in needs(launch).items()
+        if kind in ("CPU", "GPU")
+    )
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from recray.redaction import hidden
 from recray.track.console import setup_logging
 
 log = logging.getLogger(__name__)
+_PEER = re.compile(r"onnection (?:closed|reset) by peer \[([\d.]+)\]")  # as Gloo says it
+_OUT_OF_MEMORY = re.compile(r"OOM|[Oo]ut of memory|running low on memory")
 _UNREACHABLE = ray.exceptions.ActorUnavailableError
 _DIED = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
 
@@ -36,9 +38,12 @@ def waited(error: ray.train.ControllerError) -> bool:
     return type(error.controller_failure).__name__ == "WorkerGroupStartupTimeoutError"
 
 
-def died(error: ray.train.TrainingFailedError) -> bool:
+def taken(error: ray.train.TrainingFailedError) -> bool:
     """Whether workers were taken away, in contrast to what they did themselves."""
-    return any(isinstance(_cause(one), _DIED) for one in getattr(error, "worker_failures", {}).values())
+    return any(
+        _PEER.search(str(one)) or (isinstance(_cause(one), _DIED) and not _OUT_OF_MEMORY.search(str(one)))
+        for one in getattr(error, "worker_failures", {}).values()
+    )
 
 
 def reason(error: Exception) -> str:
@@ -52,7 +57,7 @@ def of_workers(failures: dict[int, Exception]) -> str:
     dead = {rank: _cause(error) for rank, error in failures.items() if isinstance(_cause(error), _DIED)}
     if not dead:
         rank, error = next(iter(failures.items()))
-        lost = re.search(r"onnection (?:closed|reset) by peer \[([\d.]+)\]", str(error))  # as Gloo says it
+        lost = _PEER.search(str(error))
         return f"worker {rank} lost its connection to node {lost.group(1)}" if lost else _last(str(error))
     return "; ".join(_death(rank, error) for rank, error in sorted(dead.items()))
 
@@ -71,7 +76,7 @@ def _death(rank: int, error: Exception) -> str:
         return f"worker {rank} is lost with its node {address}"
     if isinstance(error, _UNREACHABLE):
         return f"{at} cannot be reached"
-    if "OOM" in str(error) or "out of memory" in str(error).lower():
+    if _OUT_OF_MEMORY.search(str(error)):
         return f"{at} was ended because memory ran out (lower loop.batch_size)"
     return f"{at} was killed"
 

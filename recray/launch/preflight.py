@@ -4,12 +4,14 @@ A process on every node says what it sees, and the driver compares. On one node 
 and only the room is counted.
 """
 
+import contextlib
 import logging
 import secrets
 import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,16 +21,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recray import paths, storage
 from recray.config import ConfigError
-from recray.launch.cluster import Node, missing, nodes, require_room, room
+from recray.launch.cluster import Node, missing, needs, nodes, require_room, room
 from recray.launch.probe import Facts, Probe
 from recray.schema import DataError
 from recray.train.context import LaunchConfig
 
 log = logging.getLogger(__name__)
-PACKAGES = (
-    *("recray", "torch", "ray", "numpy", "polars", "xgboost"),
-    *("torchrec", "fbgemm-gpu-cpu", "torch-geometric"),
-)
+REQUIRED = ("recray", "torch", "ray", "numpy", "polars", "xgboost")
+PACKAGES = (*REQUIRED, "torchrec", "torch-geometric")  # of the others some runs have no need
 ANSWER_S = 60.0  # a node that starts no process within it is none
 SKEW_S = 5.0
 LEAST_FREE = 2**30  # bytes
@@ -73,19 +73,30 @@ def examine(launch: LaunchConfig) -> list[Finding]:
     if have < launch.least:
         found = Finding("room", "missing", missing(launch, have))
     home = paths.home()
-    folder = home / ".preflight"
     try:
         if paths.address():
             storage.require_writable()
-        folder.mkdir(parents=True, exist_ok=True)
-        return [found, *_Preflight(nodes(), launch, folder).findings()]
+        home.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".preflight-", dir=home))
+        look = _Preflight(_concerned(launch), launch, folder)
     except OSError as error:
         wrong = f"RECRAY_HOME ({home}) cannot be written here: {error.strerror or error}"
         return [found, Finding("home", "missing", wrong)]
     except (ConfigError, DataError) as error:
         return [found, Finding("home", "missing", str(error))]
+    try:
+        return [found, *look.findings()]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _concerned(launch: LaunchConfig) -> list[Node]:
+    """The node of this process, and those on which a worker could be placed."""
+    here, *others = nodes()
+    return [
+        here,
+        *(node for node in others if node.holds(needs(launch)) and node.fits(launch.label_selector)),
+    ]
 
 
 class _Preflight:
@@ -171,10 +182,11 @@ class _Preflight:
     def _software(self, node: Node, said: Facts) -> Iterator[Finding]:
         name, here = f"node {node.address}", self.facts.get(self.nodes[0].id, said)
         for package in ("python", *PACKAGES):
-            mine, theirs = (versions.get(package, "none") for versions in (here.versions, said.versions))
+            found = (versions.get(package, "none") for versions in (here.versions, said.versions))
+            mine, theirs = (version.partition("+")[0] for version in found)  # +cpu and +cu130 are one version
             if mine != theirs:
                 text = f"{name} has {package} {theirs}, here it is {mine}: install the same"
-                yield Finding("packages", "missing", text)
+                yield Finding("packages", "missing" if package in {"python", *REQUIRED} else "warning", text)
         if said.code != here.code:
             text = f"{name} has {'other code of recray than here' if said.code else 'no recray'}"
             yield Finding("code", "missing", f"{text}: submit with --working-dir, or install the same there")
@@ -182,14 +194,29 @@ class _Preflight:
     def _connected(self) -> Iterator[Finding]:
         """Every node asks for every other: collectives go between all of them."""
         asked = [node for node in self.nodes if node.id in self.facts and self.facts[node.id].interface]
-        ports = [self.probes[node.id].listen.remote(node.address) for node in asked]
-        doors = [(node.address, ray.get(port)) for node, port in zip(asked, ports, strict=True)]
-        tries = [
-            self.probes[node.id].reach.remote([d for d in doors if d[0] != node.address]) for node in asked
-        ]
-        failed = [(node, *one) for node, found in zip(asked, tries, strict=True) for one in ray.get(found)]
-        for node, address, why in failed:
-            text = f"node {node.address} cannot reach node {address} ({why})"
+        ports = _came({node.address: self.probes[node.id].listen.remote(node.address) for node in asked})
+        tries = {}
+        for node in asked:
+            others = [door for door in ports.items() if door[0] != node.address]
+            tries[node.address] = self.probes[node.id].reach.remote(others)
+        found = _came(tries)
+        failed = [(address, *one) for address, said in found.items() for one in said]
+        for address, other, why in failed:
+            text = f"node {address} cannot reach node {other} ({why})"
             yield Finding("network", "missing", f"{text}: workers need all ports between all nodes")
-        if not failed:
+        lost = tries.keys() - (ports.keys() & found.keys())
+        for address in sorted(lost):
+            yield Finding("network", "missing", f"node {address} was lost while it was asked")
+        if not failed and not lost:
             yield Finding("network", "ok", f"all {len(asked) * (len(asked) - 1)} pairs reach each other")
+
+
+def _came(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What nodes answered in time, by address, without those that did not."""
+    done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
+    found = {}
+    for address, reference in asked.items():
+        with contextlib.suppress(ray.exceptions.RayError):
+            if reference in done:
+                found[address] = ray.get(reference)
+    return found

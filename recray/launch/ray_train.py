@@ -21,7 +21,7 @@ from recray import paths, storage
 from recray.config import ConfigError, UnavailableError
 from recray.folders import locked
 from recray.launch.cluster import environment, join, needs, require_room, watched
-from recray.launch.failures import Told, died, reason, waited
+from recray.launch.failures import Told, reason, taken, waited
 from recray.launch.preflight import require_ready
 from recray.launch.process_group import OnNodes
 from recray.launch.runs import RunResult, Task
@@ -93,11 +93,13 @@ def _fit(begin: Callable[[], Trainer], launch: LaunchConfig, name: str) -> ray.t
     """Ray Train takes a run up again after workers died, but not where they died, or did not come, while
     they were started: then it is begun again here, and goes on from its last checkpoint.
     """
-    failures, waiting_since = 0, math.inf
+    failures, waiting_since, reported = 0, math.inf, -1
     while True:
         try:
             return begin().fit()
         except ray.train.ControllerError as error:
+            if (now := len(history.read(paths.runs_dir() / name))) > reported:  # it came further meanwhile
+                failures, waiting_since, reported = 0, math.inf, now
             if waited(error):  # for nodes that are taken by others, or are lost
                 waiting_since = min(waiting_since, time.monotonic())
                 if time.monotonic() - waiting_since > launch.wait_s:
@@ -116,7 +118,7 @@ def _fit(begin: Callable[[], Trainer], launch: LaunchConfig, name: str) -> ray.t
                 )
             require_room(launch, launch.wait_s)
         except ray.train.TrainingFailedError as error:
-            kind = UnavailableError if died(error) else ConfigError
+            kind = UnavailableError if taken(error) else ConfigError
             raise kind(f"run {name!r} failed: {reason(error)}") from error
 
 

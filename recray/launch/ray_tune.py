@@ -27,7 +27,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from ray.tune.search.searcher import Searcher
 
 from recray import paths, storage
-from recray.config import Config, ConfigError, override
+from recray.config import Config, ConfigError, UnavailableError, override
 from recray.folders import locked, write_whole
 from recray.launch import cluster, local, ray_train
 from recray.launch.runs import Task
@@ -79,7 +79,6 @@ class Plan(NamedTuple):
     grace: int
     asha: bool = True
     mutations: Mapping[str, Any] = {}  # what population based training changes; none: it is not asked for
-    gpu_share: float = 1.0  # of a GPU for each trial of one worker, where the launch asks for GPUs
     concurrent: int = 0  # trials at a time at most; 0: as many as the cluster has room for
     communicator: Literal["torch", "xgboost"] = "torch"
 
@@ -107,7 +106,7 @@ def run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launch
 
 
 def _run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: LaunchConfig, name: str) -> None:
-    room = require_room(launch, plan)
+    room = room_for(launch, plan)
     log.info("%d trials, %d at a time", plan.trials, room)
     scratch = paths.runs_dir() / name / "ray"  # Tune's own state, of this start alone
     shutil.rmtree(scratch, ignore_errors=True)
@@ -118,7 +117,8 @@ def _run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launc
         asked: Result = {"num_samples": 1}
     else:
         proposed, asked = {}, {"num_samples": plan.trials, "search_alg": _Asked(search)}
-    trainable = tune.with_parameters(_trial, task=task, run=run, launch=launch, plan=plan, name=name)
+    given = {"task": task, "run": run, "launch": launch, "plan": plan, "name": name}
+    trainable = tune.with_parameters(_trial, **given, environment=cluster.environment())
     # Ctrl-C is no way for a trial to end well; what is printed is up to whoever searches.
     os.environ |= {
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -126,7 +126,7 @@ def _run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launc
         "RAY_AIR_NEW_OUTPUT": "0",
     }
     tune.Tuner(
-        tune.with_resources(trainable, _resources(launch, plan)),
+        tune.with_resources(trainable, _resources(launch)),
         tune_config=tune.TuneConfig(
             metric=SCORE,
             mode=plan.mode,
@@ -148,28 +148,23 @@ def _run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launc
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def require_room(launch: LaunchConfig, plan: Plan) -> int:
+def room_for(launch: LaunchConfig, plan: Plan) -> int:
     """Trials that the cluster has room for at a time, or fewer where that is asked for.
 
     Raises:
-        ConfigError: for none.
+        ConfigError: for none; or labels are asked for, which Tune's own processes do not know.
     """
-    have = ray.cluster_resources()
-    share = (plan.gpu_share if launch.workers == 1 else 1.0) if launch.gpu else 0.0
-    needs = {"CPU": launch.workers * launch.cpus_per_worker, "GPU": launch.workers * share}
-    room = min(int(have.get(kind, 0) / each + 1e-9) for kind, each in needs.items() if each)
-    if not room:
-        told = ", ".join(f"{each:g} {kind} of {have.get(kind, 0):g}" for kind, each in needs.items() if each)
-        raise ConfigError(
-            f"the Ray cluster has no room for a trial ({told}): lower launch.workers or add nodes"
-        )
+    if launch.labels and launch.workers == 1:
+        raise ConfigError("launch.labels place Ray Train's workers: ask for 2 workers or more in each trial")
+    cluster.require_room(launch)
+    room = cluster.room(launch) // launch.workers
     return min(room, plan.concurrent or room)
 
 
-def _resources(launch: LaunchConfig, plan: Plan) -> dict[str, float]:
+def _resources(launch: LaunchConfig) -> dict[str, float]:
     if launch.workers > 1:  # its workers are placed by Ray Train; the trial itself only waits for them
         return {"memory": 1.0}  # bytes; Tune wants something to be asked for
-    return {"CPU": launch.cpus_per_worker, **({"GPU": plan.gpu_share} if launch.gpu else {})}
+    return cluster.needs(launch)
 
 
 class _Asked(Searcher):  # type: ignore[misc]  # ray carries no types
@@ -278,13 +273,21 @@ def _scheduler(plan: Plan) -> TrialScheduler:
 
 
 def _trial(
-    config: dict[str, Any], *, task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: str
+    config: dict[str, Any],
+    *,
+    task: Task[R],
+    run: R,
+    launch: LaunchConfig,
+    plan: Plan,
+    name: str,
+    environment: Mapping[str, str],
 ) -> None:
     """One trial. A process that lost its driver may still be writing: the lock lets it end first.
 
     What a setting does not allow is noted and ends the trial: Tune would try again after an error.
     """
     setup_logging(logging.WARNING)
+    os.environ |= environment
     # One that is stopped hears of it at its next report; until then the next trial waits for its process.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "10")
     number, changes = config[TRIAL]["number"], config[TRIAL]["changes"]
@@ -295,6 +298,8 @@ def _trial(
                 _alone(task, changed, changes, launch, plan, trial_name(name, number))
             else:
                 _on_workers(task, changed, launch, plan, trial_name(name, number))
+        except UnavailableError:  # Tune tries again
+            raise
         except (ConfigError, DataError) as error:
             write_whole(refused, hidden(str(error)).encode())
             storage.send(refused)

@@ -167,7 +167,7 @@ class Loop:
                 )
             log.info("resumed at epoch %d, step %d", self.position.epoch, self.position.step)
         self.forward = _distribute(_Loss(model), context)
-        self._draws_as = 0 if isinstance(model, DrawsForAll) else context.rank
+        self._draws_for_all = isinstance(model, DrawsForAll)
         self._saver = checkpoint.Saver(context.rank)
         self._tally = stability.Tally()
         self._unreported: dict[str, float] = {}
@@ -199,7 +199,6 @@ class Loop:
         began_s, steps_per_epoch = time.monotonic(), self.batches.num_steps()
         total = steps_per_epoch * self.config.epochs
         global_step = self.position.epoch * steps_per_epoch + self.position.step
-        _seed_step(self.seed, global_step, self._draws_as)
         self._set_learning_rate(learning_rate(self.optim, global_step, total))
         self.optimizer.zero_grad(set_to_none=True)
         value, samples = 0.0, 0
@@ -220,6 +219,7 @@ class Loop:
 
     def _backward(self, part: int, global_step: int) -> tuple[float, int]:
         """Adds one part's gradients; returns (its share of this worker's loss, its size)."""
+        self._seed(part, global_step)
         c, parts, batch = self.context, self.config.accumulate, self._batch(part)
         alone = isinstance(self.forward, DistributedDataParallel) and part < parts - 1
         if parts > 1 and batch.size == 0:
@@ -238,6 +238,15 @@ class Loop:
             (loss * share).backward()
         return value * share, batch.size
 
+    def _seed(self, part: int, global_step: int) -> None:
+        """What the parts of a worker's share draw goes on from part to part; what is drawn for the whole
+        global batch is the same in each of them.
+        """
+        if self._draws_for_all:
+            _seed_step(self.seed, global_step, 0)
+        elif part == 0:
+            _seed_step(self.seed, global_step, self.context.rank)
+
     def _batch(self, part: int) -> Batch:
         c, parts = self.context, self.config.accumulate
         share = c.rank * parts + part, c.world_size * parts
@@ -249,9 +258,11 @@ class Loop:
             return "its tables are shared, so no worker can repeat the step alone and name a module"
 
         def repeated() -> Tensor:
-            _seed_step(self.seed, global_step, self._draws_as)
+            losses = []
             with _autocast(self.config, self.context.device):
-                losses = [_Loss(self.model)(self._batch(i))["loss"] for i in range(self.config.accumulate)]
+                for part in range(self.config.accumulate):
+                    self._seed(part, global_step)
+                    losses.append(_Loss(self.model)(self._batch(part))["loss"])
             return torch.stack(losses).sum()
 
         return find(self.model, repeated)

@@ -56,7 +56,6 @@ def test_an_application_has_the_settings_of_both_stages() -> None:
         (["two_tower"], "after two_tower a preset"),
         (["two_tower", "--trials", "3"], "after two_tower a preset"),
         (["two_tower", "ml-100k", "--trials", "-1"], "trials must not be negative, got -1"),
-        (["two_tower", "ml-100k", "--gpu-share", "2"], "gpu_share must be above 0 and at most 1, got 2.0"),
         (["two_tower", "ml-100k", "--workers", "2"], "--workers is written --launch.workers"),
     ],
 )

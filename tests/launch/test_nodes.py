@@ -39,6 +39,7 @@ class Driver:
     def __init__(self, cluster: Nodes, launch: dict[str, Any], work: dict[str, Any]) -> None:
         words = ["python", "-m", "tests.launch.nodes_work", json.dumps(launch), json.dumps(work)]
         env = {"RAY_ADDRESS": f"{cluster.head.address}:{PORT}", "RECRAY_HOME": str(paths.home())}
+        env["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "5"
         self.process: subprocess.Popen[str] = cluster.head.start(*words, env=env)
 
     def ended(self, timeout: float = 240) -> tuple[int, str]:

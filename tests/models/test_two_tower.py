@@ -133,8 +133,8 @@ def test_an_item_without_an_id_is_as_long_as_what_is_known_of_it() -> None:
 
 
 def trained(workers: int, steps: int = 60) -> list[float]:
-    """Losses of as many workers, one after the other as the loop would have them: each has its share of the
-    batch, gradients are averaged.
+    """Losses of as many workers (or parts of a worker's share), one after the other as the loop would have
+    them: each has its share of the batch, gradients are averaged.
     """
     rows = [(n * 7 % 40, n * n % 23, n) for n in range(600)]
     batches = PairBatches(dataset_of(rows), np.ones(600, dtype=bool), 100, seed=3, recency=5.0)

@@ -277,3 +277,25 @@ def test_configs_refuse_nonsense(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         kind(**changes)
+
+
+def test_two_towers_do_not_notice_how_many_parts_a_batch_has() -> None:
+    """Nor how many workers: dropout, negatives and weights are those of the global batch."""
+
+    def weights(accumulate: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = TwoTower(TwoTowerConfig(embedding_dim=8, dropout=0.3), SCHEMA)
+        config = LoopConfig(epochs=2, patience=0, accumulate=accumulate)
+        fit(
+            model,
+            PlantedBatches(),
+            lambda _: {},
+            config=config,
+            optim=OptimConfig(lr=0.01),
+            context=Context(),
+            seed=3,
+        )
+        return list(model.parameters())
+
+    for one, other in zip(weights(1), weights(2), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)

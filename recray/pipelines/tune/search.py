@@ -39,15 +39,11 @@ class SearchConfig:
     """Epochs that every trial gets before; 0: as the space has it, but a quarter of all at most."""
     concurrent: int = 0
     """Trials at a time, at most; 0: as many as the cluster has room for. Not of a population."""
-    gpu_share: float = 1.0
-    """Of a GPU for each trial of one worker, with launch.gpu: 0.25 lets four share one."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "grace", "concurrent"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 < self.gpu_share <= 1:
-            raise ConfigError(f"gpu_share must be above 0 and at most 1, got {self.gpu_share}")
 
 
 class Live(NamedTuple):
@@ -137,7 +133,6 @@ def search(
                 grace=grace,
                 asha=config.asha,
                 mutations=mutable,
-                gpu_share=config.gpu_share,
                 concurrent=config.concurrent,
                 communicator=subject.communicator,
             )

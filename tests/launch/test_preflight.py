@@ -198,7 +198,7 @@ def test_room_is_counted_node_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"gpu_share": 2.0}, "gpu_share is a part of one GPU"),
         ({"gpu_share": 0.5, "workers": 2}, "NCCL joins whole GPUs"),
         ({"workers": 2, "min_workers": 3}, r"from 0 to launch.workers, 2; got 3"),
-        ({"labels": ("spot",)}, "labels are key=value, such as market-type=spot; got spot"),
+        ({"labels": ("spot",)}, "labels are key=value, such as market-type=spot; got 'spot'"),
         ({"wait_s": -1.0}, "launch.wait_s must be a number from 0 on"),
     ],
 )

@@ -26,7 +26,7 @@ from recray.eval.bootstrap import Interval
 from recray.launch.ray_tune import BASELINE
 from recray.launch.tune_domains import label
 from recray.pipelines.tune.application import ApplicationSubject, TwoStageRun
-from recray.pipelines.tune.judged import Judged, judge
+from recray.pipelines.tune.judged import Judged, judge, seeded
 from recray.pipelines.tune.pictures import draw
 from recray.pipelines.tune.records import TrialRecord, best_first
 from recray.pipelines.tune.search import Found, Progress, SearchConfig, search
@@ -141,7 +141,8 @@ def _advice(model: str, found: Found) -> str:
         return "\n".join([*lines, f"train the best with: {again}"])
     own = Path(sys.argv[0]).with_name(f"train_{model}.py")
     job = [f"jobs/{own.name}"] if own.is_file() else ["jobs/train.py", model]
-    return f"train the best with: {shlex.join(['python', *job, file])}"
+    seed = str(seeded(run).seed)  # as what is published was trained
+    return f"train the best with: {shlex.join(['python', *job, file, '--seed', seed])}"
 
 
 def _told(space: Space) -> str:

@@ -66,7 +66,7 @@ def judge(
     name = f"{found.name}-trial-{found.best.number:04d}"
     published = _published(found)
     if store and not published:
-        run, at = _seeded(found.best_run, 1), replace(where, run=f"{name}-seed-{found.run.seed + 1}")
+        run, at = seeded(found.best_run), replace(where, run=f"{name}-seed-{found.run.seed + 1}")
         beside = {RECORD: json.dumps(hidden_within(record_of(found)), indent=1).encode()}
         published = subject.publish(run, at, store, beside)
         said = {"trial": found.best.number, "versions": published}
@@ -75,7 +75,7 @@ def judge(
         return Outcome(None, published)
 
     def measured(run: Run, name: str) -> list[Measured]:
-        runs = [_seeded(run, further) for further in range(1, seeds + 1)]
+        runs = [seeded(run, further) for further in range(1, seeds + 1)]
         places = [replace(where, run=f"{name}-seed-{each.seed}") for each in runs]
         folder = found.folder / "judged"
         return [measured_once(folder, subject, *pair) for pair in zip(runs, places, strict=True)]
@@ -87,7 +87,8 @@ def judge(
     return Outcome(judged, published)
 
 
-def _seeded(run: R, further: int) -> R:
+def seeded(run: R, further: int = 1) -> R:
+    """A run by a seed after the one that the search chose by; the first is what is published."""
     return override(run, {"seed": run.seed + further})
 
 

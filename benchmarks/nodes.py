@@ -93,6 +93,8 @@ class Node:
 
     def kill(self) -> None:
         """Its power fails."""
+        if not self.alive():
+            return
         os.killpg(self._alive.pid, signal.SIGKILL)
         self._alive.wait()
         deadline = time.monotonic() + 10

@@ -30,7 +30,7 @@ from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.operations import Operations
 from recray.serve.versions import open_served
 from recray.store import Store
-from recray.store.journal import Move, read_journal, write_journal
+from recray.store.journal import Move, read_journal, state_of, write_journal
 from tests.serve.malformed import bodies
 from tests.serve.uvicorn_server import HALF
 from tests.serve.world import APPLICATION, NOW, RETRIEVER, World, publish_ranker, publish_retriever
@@ -271,7 +271,7 @@ def point_production_at(store: Store, version: int) -> None:
     """Moves the name past the check that ``promote`` makes, as damage after a promotion would."""
     folder = store.root / APPLICATION
     move = Move(name="production", version=version, action="promote", at="")
-    write_journal(folder, [*read_journal(folder), move])
+    write_journal(folder, [*read_journal(folder), move], state_of(folder))
 
 
 def test_a_ranking_deployment_that_is_late_is_not_waited_for(server: Server) -> None:

@@ -11,6 +11,7 @@ from recray.redaction import hidden
 from recray.track.console import setup_logging
 
 log = logging.getLogger(__name__)
+_ADDRESS = re.compile(r"\bip(?:v4)?: ?([\d.]+\d)")  # as Ray names the node of an actor
 _PEER = re.compile(r"onnection (?:closed|reset) by peer \[([\d.]+)\]")  # as Gloo says it
 _OUT_OF_MEMORY = re.compile(r"OOM|[Oo]ut of memory|running low on memory")
 _UNREACHABLE = ray.exceptions.ActorUnavailableError
@@ -49,7 +50,15 @@ def taken(error: ray.train.TrainingFailedError) -> bool:
 def reason(error: Exception) -> str:
     """What ended a run, in one line."""
     failures = getattr(error, "worker_failures", None)
-    return of_workers(failures) if failures else _last(str(getattr(error, "controller_failure", error)))
+    if failures:
+        return of_workers(failures)
+    text = str(getattr(error, "controller_failure", error))
+    if not (found := _ADDRESS.search(text)):
+        return _last(text)
+    address = found.group(1)
+    return (
+        f"a worker was lost with its node {address}" if gone(address) else f"a worker on node {address} died"
+    )
 
 
 def of_workers(failures: dict[int, Exception]) -> str:
@@ -69,7 +78,7 @@ def _cause(error: Exception) -> Exception:
 
 
 def _death(rank: int, error: Exception) -> str:
-    found = re.search(r"\bip(?:v4)?: ?([\d.]+\d)", str(error))
+    found = _ADDRESS.search(str(error))
     address = found.group(1) if found else ""
     at = f"worker {rank} on node {address}" if address else f"worker {rank}"
     if gone(address):

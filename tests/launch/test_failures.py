@@ -2,6 +2,7 @@
 
 import pytest
 import ray.exceptions
+import ray.train
 
 from recray.launch import failures
 
@@ -54,3 +55,13 @@ def test_a_death_goes_before_what_others_say_of_it() -> None:
     lost = RuntimeError("Connection closed by peer [10.0.0.9]:2")
     dead = ray.exceptions.RayActorError(error_msg="The actor died.\n\tip: 10.0.0.9")
     assert failures.of_workers({0: lost, 1: dead}) == "worker 1 is lost with its node 10.0.0.9"
+
+
+def test_a_death_while_workers_start_names_the_node() -> None:
+    for address, said in (
+        ("10.0.0.9", "a worker was lost with its node 10.0.0.9"),
+        ("10.0.0.2", "a worker on node 10.0.0.2 died"),
+    ):
+        cause = ray.exceptions.RayActorError(error_msg=f"The actor died unexpectedly.\n\tip: {address}")
+        assert failures.reason(ray.train.ControllerError(cause)) == said
+    assert failures.reason(ray.train.ControllerError(ValueError("the lr is 0"))) == "the lr is 0"

@@ -32,7 +32,7 @@ PACKAGES = (*REQUIRED, "torchrec", "torch-geometric")  # of the others some runs
 ANSWER_S = 60.0  # a node that starts no process within it is none
 SKEW_S = 5.0
 LEAST_FREE = 2**30  # bytes
-_passed: set[frozenset[str]] = set()
+_passed: set[tuple[frozenset[str], bool]] = set()  # nodes, and whether their GPUs were looked at
 
 
 class Finding(NamedTuple):
@@ -52,8 +52,8 @@ def require_ready(launch: LaunchConfig) -> None:
         UnavailableError: nodes that were to come did not.
     """
     require_room(launch)
-    there = frozenset(node.id for node in nodes())
-    if len(there) == 1 or there in _passed:
+    there = frozenset(node.id for node in _concerned(launch))
+    if len(there) == 1 or (there, launch.gpu) in _passed:
         return
     began = time.monotonic()
     findings = examine(launch)
@@ -62,7 +62,7 @@ def require_ready(launch: LaunchConfig) -> None:
             log.warning("preflight: %s", found.detail)
     if wrong := [found.detail for found in findings if found.status == "missing"]:
         raise ConfigError(f"the cluster is not ready (`recray doctor --cluster`): {'; '.join(wrong)}")
-    _passed.add(there)
+    _passed.add((there, launch.gpu))
     log.info("preflight: %d nodes are in order (%.1f s)", len(there), time.monotonic() - began)
 
 

@@ -44,7 +44,7 @@ class Probe:
             writes=_write(Path(home) / f"{name}-{address}"),
             free_home=_free(Path(home)),
             free_temp=_free(Path(tempfile.gettempdir())),
-            interface=_interface_of(address),
+            interface=interface_of(address),
             clock=time.time(),
             gpus=_gpus() if gpu else -1,
             took_s=time.monotonic() - began,
@@ -111,7 +111,8 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _interface_of(address: str) -> str:
+def interface_of(address: str) -> str:
+    """The network interface that has this address; empty for none."""
     import psutil
 
     for name, has in psutil.net_if_addrs().items():

@@ -1,11 +1,11 @@
 """PyTorch's process group over the network by which Ray's nodes know each other."""
 
 import os
-import socket
 
-import psutil
 import ray.train.torch
 import ray.util
+
+from recray.launch.probe import interface_of
 
 VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
@@ -31,11 +31,3 @@ def choose_interface() -> None:
     if name := interface_of(ray.util.get_node_ip_address()):
         for variable in VARIABLES:
             os.environ.setdefault(variable, name)
-
-
-def interface_of(address: str) -> str:
-    """The network interface that has this address; empty for none."""
-    for name, has in psutil.net_if_addrs().items():
-        if any(one.family in {socket.AF_INET, socket.AF_INET6} and one.address == address for one in has):
-            return str(name)
-    return ""

@@ -10,24 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from recray import __version__, paths
 from recray.config import ConfigError, from_dict, settings, to_dict
 from recray.data.events.prepare import prepared_manifest
 from recray.data.events.split_data import DataConfig
 from recray.eval.evaluate import Evaluation
+from recray.eval.kept import read_evaluation, write_evaluation
 from recray.eval.metrics import check_ks, require_metric
 from recray.folders import build_once, digest
 from recray.launch.tasks import run_each
 from recray.pipelines.compare import Entry, entries_of, measured_once
 from recray.recipes import RECIPES
-from recray.schema import ProtocolCard
 from recray.train.context import LaunchConfig
 from recray.train.run import Run
 
 log = logging.getLogger(__name__)
-CELL, PER_QUERY = "cell.json", "per_query.npz"
+CELL = "cell.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +164,8 @@ def run_experiment(
             told(f"{name} failed: {failed[-1].reason}")
             continue
         left_s = (time.monotonic() - began) / done * (len(missing) - done)
-        told(f"{name}: {experiment.metric} {_means(cell)[experiment.metric]:.4f}, {left_s / 60:.0f} min left")
+        reached = read_evaluation(cell.folder).means()[experiment.metric]
+        told(f"{name}: {experiment.metric} {reached:.4f}, {left_s / 60:.0f} min left")
     return [read_cell(cell) for cell in cells if (cell.folder / CELL).is_file()], failed
 
 
@@ -184,15 +183,11 @@ def _do(ks: tuple[int, ...], cell: Cell) -> None:
         "settings": settings(cell.run),
         "seconds": round(time.monotonic() - began, 2),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
-        "card": to_dict(evaluation.card),
-        "means": evaluation.means(),
-        "scalars": evaluation.scalars,
         "reports": reports,
     }
 
     def build(target: Path, _: Path) -> None:
-        columns: dict[str, Any] = {"user_ids_U": evaluation.user_ids_U, **evaluation.per_query}
-        np.savez_compressed(target / PER_QUERY, **columns)
+        write_evaluation(target, evaluation)
         (target / CELL).write_text(json.dumps(said, indent=1))
 
     build_once(cell.folder, lambda made: (made / CELL).is_file(), build)
@@ -200,18 +195,9 @@ def _do(ks: tuple[int, ...], cell: Cell) -> None:
 
 def read_cell(cell: Cell) -> Result:
     said = json.loads((cell.folder / CELL).read_text())
-    with np.load(cell.folder / PER_QUERY) as kept:
-        per_query = {name: kept[name] for name in kept.files}
-    users = per_query.pop("user_ids_U")
-    card = from_dict(ProtocolCard, said["card"])
-    evaluation = Evaluation(card=card, per_query=per_query, scalars=said["scalars"], user_ids_U=users)
     shown = {key: said[key] for key in ("seed", "draws", "reports", "seconds", "peak_gib", "settings")}
+    evaluation = read_evaluation(cell.folder)
     return Result(title=cell.title, dataset=cell.dataset, evaluation=evaluation, **shown)
-
-
-def _means(cell: Cell) -> dict[str, float]:
-    means: dict[str, float] = json.loads((cell.folder / CELL).read_text())["means"]
-    return means
 
 
 def _words(error: Exception) -> str:

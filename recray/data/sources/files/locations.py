@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
+from recray.folders import file_sha256
 from recray.redaction import hidden
 from recray.schema import DataError
 
@@ -58,8 +59,7 @@ def state_of(path: str, size_bytes: int, modified_ns: int) -> dict[str, Any]:
     """
     if (place := lasting_place(path)) == path:
         return {"path": path, "size_bytes": size_bytes, "modified_ns": modified_ns}
-    with open(path, "rb") as stream:
-        return {"path": place, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"path": place, "sha256": file_sha256(Path(path))}
 
 
 def lasting_place(path: str) -> str:

@@ -145,6 +145,5 @@ def test_population_based_training_changes_what_it_may(events: Path, ray_cluster
     kept = [{k: v for k, v in each["changes"].items() if k not in space.budget.mutable} for each in proposed]
     ended = [record.changes for record in found.records]
     assert all(any(changes.items() >= others.items() for others in kept) for changes in ended)
-    assert any(changes not in [each["changes"] for each in proposed] for changes in ended)
     for path, within in space.ranges().items():
         assert all(changes[path] == within.nearest(changes[path]) for changes in ended)

@@ -68,6 +68,11 @@ def feedback_dir() -> Path:
     return home() / "feedback"
 
 
+def clusters_dir() -> Path:
+    """Of what was made at a provider: this machine's own also where the home is a bucket."""
+    return (Path.home() / ".recray" if address() else home()) / "clusters"
+
+
 def raw_dirs() -> list[Path]:
     """Folders searched for raw files, first match wins; the last one is where downloads go."""
     named = os.environ.get("RECRAY_RAW_DIR")

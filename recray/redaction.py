@@ -61,6 +61,11 @@ def _within(value: object) -> object:
     return value
 
 
+def is_secret_name(variable: str) -> bool:
+    """Whether what a variable holds is one, by its name."""
+    return bool(_SECRET_NAME.search(variable)) and not _NO_SECRET.search(variable) or variable == NOTIFY
+
+
 def _secrets() -> list[str]:
     """Longest first, so that none is cut in two by another; asked anew, as notebooks set variables late."""
     found: set[str] = set()
@@ -68,7 +73,7 @@ def _secrets() -> list[str]:
         if name == NOTIFY:
             parts = re.split(r"[\s,;/:@?&=]+", value)
             found.update(_spellings([*value.split(), *(part for part in parts if not _HOST.fullmatch(part))]))
-        elif _SECRET_NAME.search(name) and not _NO_SECRET.search(name):
+        elif is_secret_name(name):
             found.update(_spellings([value, *value.splitlines()]))
         found.update(_spellings(_PASSWORD.findall(value)))
     return sorted(found, key=len, reverse=True)

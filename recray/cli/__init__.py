@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from recray.cli.cluster import Cluster
 from recray.cli.events import Events
 from recray.cli.listing import Listing, render
 from recray.cli.retrain import Retrain, Trace
@@ -268,6 +269,7 @@ Command = (
     | Stop
     | Refuse
     | Events
+    | Cluster
     | Codes
     | Push
     | Pull

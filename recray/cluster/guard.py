@@ -1,0 +1,187 @@
+"""``python -m recray.cluster.guard``: on every pod, the ceiling and the time to live, whoever is watching.
+
+Each pod knows when it ends and deletes itself then, with the key that the provider gives it for itself alone.
+On the head, once `ray up` has told it the account's key, it sees to the whole cluster: hands Ray's token to
+new workers, adds up what all pods cost, says so at half and at nine tenths, and at the end deletes workers,
+then the head. What cannot be deleted is tried again until it is.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recray.cluster.api import KEY, Pod, RefusedError, RunPod
+from recray.cluster.defaults import TOKEN
+from recray.cluster.plan import Limits, limits
+from recray.cluster.pods import CLUSTER, ENDING, KIND, SETTLE_S, UNTIL, Pods, leads
+from recray.cluster.ssh import Shell
+from recray.cluster.telling import tell
+from recray.config import ConfigError
+from recray.redaction import hidden
+
+log = logging.getLogger(__name__)
+SELF = "RUNPOD_POD_ID"
+LOOK_S = 10.0
+ALONE_S = 1800.0  # after which a pod that nobody has set up is of no use
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # what `ray up` leaves on the head
+HEAD_KEY = "~/ray_bootstrap_key.pem"
+
+
+class Own:
+    """A pod's guard of itself."""
+
+    def __init__(self, service: RunPod, pod_id: str, until: float, ready: Path) -> None:
+        self.service, self.pod_id, self.until, self.ready = service, pod_id, until, ready
+        self.started = service.clock()
+
+    def look(self) -> bool:
+        """Whether this pod's time is over; then it is deleted."""
+        now = self.service.clock()
+        forgotten = not self.ready.expanduser().exists() and now - self.started > ALONE_S
+        if not forgotten and now < self.until:
+            return False
+        self.service.delete_pod(self.pod_id)
+        return True
+
+
+class Cluster:
+    """The head's guard of all pods.
+
+    Args:
+        own: the head's id: it goes last.
+    """
+
+    def __init__(self, pods: Pods, bounds: Limits, until: float, own: str) -> None:
+        self.pods, self.bounds, self.until, self.own = pods, bounds, until, own
+        self.began = until - bounds.hours * 3600
+
+    def look(self) -> bool:
+        """Whether the cluster's time or money is over; then it is ended."""
+        found = self.pods.all(fresh=True)
+        now = self.pods.service.clock()
+        spent = self.pods.journal.state().dollars(now)
+        for pod in found:
+            self._welcome(pod)
+        if now >= self.until or spent >= self.bounds.dollars:
+            self._end(spent, "the time is over" if now >= self.until else "the money is spent")
+            return True
+        used = max(spent / self.bounds.dollars, (now - self.began) / (self.bounds.hours * 3600))
+        for share, word in ((0.0, "started"), (0.5, "half"), (0.9, "nine tenths")):
+            if used >= share:
+                self._tell(word, f"{spent:.2f} of {self.bounds.dollars:.2f} $, {len(found)} pods")
+        return False
+
+    def _end(self, spent: float, why: str) -> None:
+        self.pods.journal.note(told=ENDING)
+        self._tell("down", f"{why}: {spent:.2f} $ spent; every pod is deleted")
+        while others := [pod for pod in self.pods.all(fresh=True) if pod.id != self.own]:
+            self.pods.end([pod.id for pod in others if not pod.cluster])
+            for cluster in {pod.cluster for pod in others if pod.cluster}:
+                self.pods.service.delete_cluster(cluster)  # this pod is one of them
+            self.pods.service.sleep(SETTLE_S)
+        self.pods.end([self.own])
+
+    def _tell(self, word: str, text: str) -> None:
+        if word not in self.pods.journal.state().told:
+            self.pods.journal.note(told=word)
+            tell(f"{self.pods.cluster}: {word}", text)
+
+    def _welcome(self, pod: Pod) -> None:
+        """Hands a new worker Ray's token; until then it waits."""
+        word = f"token {pod.id}"
+        if pod.env.get(KIND) != "worker" or pod.status != "RUNNING" or not pod.address:
+            return
+        if word in self.pods.journal.state().told:
+            return
+        given = hand_token(Shell(pod.address, 22, HEAD_KEY))
+        if given:
+            self.pods.journal.note(told=word)
+
+
+def hand_token(shell: Shell) -> bool:
+    """Writes this machine's token of Ray into the other's home, readable by nobody else."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN).expanduser().read_text()
+    command = f"umask 077; mkdir -p ~/.ray; cat > {TOKEN}.new && mv {TOKEN}.new {TOKEN}"
+    try:
+        said = shell.run(command, text=token, timeout_s=30)
+    except subprocess.TimeoutExpired:
+        return False
+    return said.returncode == 0
+
+
+def guard(variables: Mapping[str, str]) -> Own | Cluster:
+    """Of the whole cluster, where the account's key is here; else of this pod alone.
+
+    Raises:
+        ConfigError: this is no pod of a cluster.
+    """
+    pod_id, cluster = variables.get(SELF, ""), variables.get(CLUSTER, "")
+    if not pod_id or not cluster:
+        raise ConfigError(f"{SELF} and {CLUSTER} are not set: this is no pod of a cluster")
+    until = float(variables.get(UNTIL) or "inf")
+    service, head = RunPod(), leads(variables, int(variables.get("NODE_RANK", 0)))
+    try:
+        service.pods()
+    except RefusedError:  # the key of one pod
+        return Own(service, pod_id, until, BOOTSTRAP if head else Path(TOKEN))
+    return Cluster(Pods(service, cluster), _bounds(), until, pod_id)
+
+
+def _bounds() -> Limits:
+    config: dict[str, Any] = json.loads(BOOTSTRAP.expanduser().read_text())
+    return limits(config["provider"])
+
+
+def watch(made: Own | Cluster) -> None:
+    while True:
+        try:
+            if made.look():
+                return
+        except (ConfigError, OSError) as error:  # it goes on: nobody else ends this pod
+            log.warning("%s", hidden(str(error)))
+        time.sleep(LOOK_S)
+
+
+def main(args: list[str]) -> int:
+    """``--detach``: in a process of its own, which outlives this one. ``--now``: this pod ends at once."""
+    if "--detach" in args:
+        rest = [word for word in args if word != "--detach"]
+        log_file = Path("~/recray-guard.log").expanduser().open("a")
+        subprocess.Popen(
+            [sys.executable, "-m", "recray.cluster.guard", *rest],
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=log_file,
+            start_new_session=True,
+        )
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if not os.environ.get(KEY):
+        log.warning("%s is not set here: this pod ends when its process does", KEY)
+        return 1
+    if "--now" in args:
+        watch(Own(RunPod(), os.environ[SELF], 0.0, Path("/")))
+        return 0
+    while True:  # also where the service is away at this moment
+        try:
+            made = guard(os.environ)
+            break
+        except RefusedError as error:
+            log.warning("%s", error)
+            return 1
+        except (ConfigError, OSError) as error:
+            log.warning("%s", error)
+            time.sleep(LOOK_S)
+    watch(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

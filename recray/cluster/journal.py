@@ -1,0 +1,143 @@
+"""What was asked for, made, changed and ended, one line each: a machine's memory of a cluster and its money.
+
+A line is written whole and forced to the disk before the next step, so a process may die anywhere. What is
+lost with the file is Ray's passing tags and what gone pods have cost; the pods themselves are found by name.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from recray import paths
+from recray.cluster.api import GONE, Pod
+
+Line: TypeAlias = dict[str, object]
+
+
+class Span(NamedTuple):
+    """The life of one pod, as it is paid for."""
+
+    name: str
+    created: float
+    dollars_per_hour: float
+    gone: float = 0.0
+    """0: still there."""
+
+    def dollars(self, now: float) -> float:
+        return max(0.0, (self.gone or now) - self.created) / 3600 * self.dollars_per_hour
+
+
+@dataclass(frozen=True)
+class State:
+    spans: dict[str, Span] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    told: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    """Names that were asked for and are neither made nor known not to be."""
+
+    def dollars(self, now: float) -> float:
+        return sum(span.dollars(now) for span in self.spans.values())
+
+
+class Journal:
+    def __init__(self, cluster: str) -> None:
+        self.path = paths.clusters_dir() / cluster / "journal.jsonl"
+        self._read: tuple[tuple[int, int], State] = ((0, -1), State())
+
+    def note(self, **line: object) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"at": round(time.time(), 3), **line}) + "\n"
+        with self.path.open("a") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def lines(self) -> list[Line]:
+        try:
+            return parsed(self.path.read_text())
+        except FileNotFoundError:
+            return []
+
+    def state(self) -> State:
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            return State()
+        if self._read[0] != (stat.st_mtime_ns, stat.st_size):
+            self._read = ((stat.st_mtime_ns, stat.st_size), folded(self.lines()))
+        return self._read[1]
+
+    def observe(self, pods: Iterable[Pod], now: float) -> State:
+        """Takes down what the service shows: pods that nobody noted, and those that are there no more."""
+        state, there = self.state(), {pod.id: pod for pod in pods}
+        for pod in there.values():
+            span = state.spans.get(pod.id)
+            if span is None:
+                self.made(pod)
+            elif not span.gone and pod.status in GONE:
+                self.note(gone=pod.id, at=now)
+            elif pod.dollars_per_hour > 0 and span.dollars_per_hour != pod.dollars_per_hour:
+                self.made(pod)
+        for pod_id, span in state.spans.items():
+            if pod_id not in there and not span.gone:
+                self.note(gone=pod_id, at=now)
+        return self.state()
+
+    def made(self, pod: Pod) -> None:
+        self.note(made=pod.id, name=pod.name, created=pod.created, dollars_per_hour=pod.dollars_per_hour)
+
+    def take(self, lines: Iterable[Line]) -> None:
+        """Takes over what another machine's journal knows of pods."""
+        have = {json.dumps(line, sort_keys=True) for line in self.lines()}
+        for line in lines:
+            if ("made" in line or "gone" in line) and json.dumps(line, sort_keys=True) not in have:
+                self.note(**line)
+
+
+def parsed(text: str) -> list[Line]:
+    """Lines that are whole; the last may be half of one."""
+    found = []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [line for line in found if isinstance(line, dict)]
+
+
+def folded(lines: Iterable[Mapping[str, object]]) -> State:
+    state = State()
+    spans, tags, told, asked = dict(state.spans), dict(state.tags), set[str](), set[str]()
+    for line in lines:
+        if "asked" in line:
+            asked.add(str(line["asked"]))
+        if "made" in line:
+            pod, old = str(line["made"]), spans.get(str(line["made"]))
+            rate = max(_number(line["dollars_per_hour"]), old.dollars_per_hour if old else 0.0)
+            spans[pod] = Span(str(line["name"]), _number(line["created"]), rate, old.gone if old else 0.0)
+            asked.discard(str(line["name"]))
+        if "gone" in line and (span := spans.get(str(line["gone"]))):
+            at = _number(line["at"])
+            spans[str(line["gone"])] = span._replace(gone=min(at, span.gone or at))
+        if "none" in line:
+            asked.discard(str(line["none"]))
+        if "tags" in line and isinstance(line["tags"], dict):
+            tags[str(line["pod"])] = tags.get(str(line["pod"]), {}) | line["tags"]
+        if "told" in line:
+            told.add(str(line["told"]))
+    return replace(state, spans=spans, tags=tags, told=frozenset(told), asked=frozenset(asked))
+
+
+def forget(cluster: str) -> None:
+    """Once nothing of it is left; what it cost stays beside, for who asks later."""
+    path = Journal(cluster).path
+    if path.exists():
+        path.rename(Path(f"{path}.{int(time.time())}"))
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

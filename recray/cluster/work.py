@@ -1,0 +1,97 @@
+"""A command's whole way on a cluster: data there, submitted through a tunnel, followed, results home."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from recray.cluster.ssh import Shell
+from recray.config import UnavailableError
+
+Say = Callable[[str], None]
+DASHBOARD = 8265
+OPEN_S = 60.0  # for a tunnel to stand
+FAR_HOME = "${RECRAY_HOME:-$HOME/.recray}"
+
+
+@contextmanager
+def tunnel(shell: Shell, far: int, near: int = 0) -> Iterator[int]:
+    """The head's port ``far``, which listens to nobody else, at a port of this machine; 0: any that is free.
+
+    Raises:
+        UnavailableError: it does not stand within ``OPEN_S``.
+    """
+    near = near or _free()
+    words = [*shell.words("-N", "-L", f"127.0.0.1:{near}:127.0.0.1:{far}")]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + OPEN_S
+        while not _listens(near):
+            if process.poll() is not None or time.monotonic() > until:
+                process.kill()
+                said = process.communicate()[1].strip()
+                raise UnavailableError(f"no tunnel to {shell.host}:{shell.port}: {said or 'no answer'}")
+            time.sleep(0.1)
+        yield near
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def submit(shell: Shell, command: Sequence[str], folder: Path, say: Say) -> int:
+    """Runs a command as a Ray job with this folder's files, and prints what it prints.
+
+    Returns its exit status. Whoever stops this stops the job; a connection that breaks is made anew, and the
+    job goes on meanwhile.
+    """
+    words = ["ray", "job", "submit", "--working-dir", str(folder), "--", *command]
+    with tunnel(shell, DASHBOARD) as port:
+        env = {**os.environ, "RAY_ADDRESS": f"http://127.0.0.1:{port}", "RAY_AUTH_MODE": "token"}
+        say(f"dashboard while it runs: http://127.0.0.1:{port}")
+        return subprocess.run(words, env=env).returncode
+
+
+def send(shell: Shell, data: Sequence[Path], say: Say) -> None:
+    """Files and folders into the head's ``RECRAY_HOME/raw``, what changed alone.
+
+    Raises:
+        UnavailableError: the copy breaks off; asked again it goes on there.
+    """
+    said = shell.run(f'mkdir -p "{FAR_HOME}/raw" && echo "{FAR_HOME}"')
+    far = said.stdout.strip()
+    for path in data:
+        say(f"{path} -> {far}/raw")
+        if status := shell.copy(str(path).rstrip("/"), f"{far}/raw/"):
+            raise UnavailableError(
+                f"{path} is not there as a whole (rsync says {status}): ask again, it goes on"
+            )
+
+
+def bring(shell: Shell, target: Path, say: Say) -> Path:
+    """Runs and versions of the head's home, what changed alone, into a home of their own here.
+
+    Raises:
+        UnavailableError: the copy breaks off; asked again it goes on there.
+    """
+    far = shell.run(f'mkdir -p "{FAR_HOME}/runs" "{FAR_HOME}/store" && echo "{FAR_HOME}"').stdout.strip()
+    target.mkdir(parents=True, exist_ok=True)
+    for part in ("runs", "store"):
+        if status := shell.copy(f"{far}/{part}", str(target), back=True):
+            raise UnavailableError(f"{part} did not come home (rsync says {status}): ask again, it goes on")
+    say(f"runs and versions are at {target}: RECRAY_HOME={target} recray versions")
+    return target
+
+
+def _free() -> int:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as door:
+        door.settimeout(1)
+        return door.connect_ex(("127.0.0.1", port)) == 0

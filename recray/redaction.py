@@ -63,7 +63,7 @@ def _within(value: object) -> object:
 
 def is_secret_name(variable: str) -> bool:
     """Whether what a variable holds is one, by its name."""
-    return bool(_SECRET_NAME.search(variable)) and not _NO_SECRET.search(variable) or variable == NOTIFY
+    return variable == NOTIFY or bool(_SECRET_NAME.search(variable) and not _NO_SECRET.search(variable))
 
 
 def _secrets() -> list[str]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -209,9 +209,8 @@ class Tunnel:
         name, key = _which(self.file, self.name)
         shell = clusters.shell(name, RunPod(), key)
         with work.tunnel(shell, work.DASHBOARD, self.dashboard), work.tunnel(shell, 8000, self.serve):
-            _say(
-                f"dashboard http://127.0.0.1:{self.dashboard}, Serve http://127.0.0.1:{self.serve}; Ctrl-C ends"
-            )
+            here = f"dashboard http://127.0.0.1:{self.dashboard}, Serve http://127.0.0.1:{self.serve}"
+            _say(f"{here}; Ctrl-C ends")
             signal.pause()
         return Listing(name, [])
 
@@ -220,7 +219,7 @@ class Tunnel:
 class Cluster:
     """GPUs of RunPod as a Ray cluster: its price before, its limits held there, nothing left behind."""
 
-    do: Up | Status | Down | Reap | Run | Tunnel = field(default_factory=Status)
+    do: tyro.conf.OmitArgPrefixes[tyro.conf.OmitSubcommandPrefixes[Up | Status | Down | Reap | Run | Tunnel]]
 
     @property
     def json(self) -> bool:

@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,22 @@ class Cluster:
 
     Args:
         own: the head's id: it goes last.
+        hand: gives a worker Ray's token, and says whether it has it.
     """
 
-    def __init__(self, pods: Pods, bounds: Limits, until: float, own: str) -> None:
+    def __init__(
+        self,
+        pods: Pods,
+        bounds: Limits,
+        until: float,
+        own: str,
+        hand: Callable[[Shell], bool] | None = None,
+    ) -> None:
         self.pods, self.bounds, self.until, self.own = pods, bounds, until, own
         self.began = until - bounds.hours * 3600
+        self.hand = hand or hand_token
+        self._handing: dict[str, Future[bool]] = {}
+        self._hands = ThreadPoolExecutor(8)  # one that cannot be reached keeps no limit waiting
 
     def look(self) -> bool:
         """Whether the cluster's time or money is over; then it is ended."""
@@ -99,9 +111,13 @@ class Cluster:
             return
         if word in self.pods.journal.state().told:
             return
-        given = hand_token(Shell(pod.address, 22, HEAD_KEY))
-        if given:
-            self.pods.journal.note(told=word)
+        handing = self._handing.get(pod.id)
+        if handing is None:
+            self._handing[pod.id] = self._hands.submit(self.hand, Shell(pod.address, 22, HEAD_KEY))
+        elif handing.done():
+            del self._handing[pod.id]
+            if not handing.exception() and handing.result():
+                self.pods.journal.note(told=word)
 
 
 def hand_token(shell: Shell) -> bool:

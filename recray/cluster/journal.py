@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TextIO, TypeAlias
 
 from recray import paths
 from recray.cluster.api import GONE, Pod
@@ -51,10 +51,20 @@ class Journal:
     def note(self, **line: object) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"at": round(time.time(), 3), **line}) + "\n"
-        with self.path.open("a") as file:
+        with self.path.open("a+") as file:
+            if self._cut_off(file):
+                text = f"\n{text}"
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+
+    @staticmethod
+    def _cut_off(file: TextIO) -> bool:
+        """Whether who wrote last died over it."""
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+        return end > 0 and file.read(1) != "\n"
 
     def lines(self) -> list[Line]:
         try:

@@ -10,6 +10,7 @@ from recray.config import ConfigError, UnavailableError, from_dict
 from recray.redaction import is_secret_name
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+REFERENCE = re.compile(r"\{\{ *RUNPOD_SECRET_\w+ *\}\}")  # to a secret that RunPod keeps
 LEAST_HOURS = 0.1  # a pod is not made for the last minutes that the money pays
 IMAGE = "recray/recray:latest"
 
@@ -46,8 +47,8 @@ class Machine:
             raise ConfigError("node_config names either gpu (a list of types, the best first) or cpu")
         if self.gpus < 1 or self.vcpus < 2 or self.disk < 1:
             raise ConfigError("node_config: gpus is at least 1, vcpus 2, disk 1 GB")
-        for name in self.env:
-            if is_secret_name(name):
+        for name, value in self.env.items():
+            if is_secret_name(name) and not REFERENCE.fullmatch(value):
                 raise ConfigError(
                     f"node_config.env holds {name}, which RunPod's console shows: name it in "
                     "provider.secrets, and it goes from this environment to the head by SSH"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from click import ClickException
 
 from recray.cluster.api import GONE, Pod, RunPod
 from recray.cluster.journal import Journal, parsed
@@ -64,6 +65,8 @@ def up(config: dict[str, Any]) -> None:
 
     try:
         create_or_update_cluster(config, no_config_cache=True)
+    except ClickException as error:
+        raise ConfigError(error.message) from error
     except SystemExit as error:
         raise UnavailableError(
             f"{config['cluster_name']} is not up: Ray's lines above say why. `recray cluster down` ends what "

@@ -23,15 +23,14 @@ _LISTS = (
 )
 TOKEN = "~/.ray/auth_token"
 GUARD = "python -m recray.cluster.guard --detach"
-START = "recray-ray head --autoscaling-config=~/ray_bootstrap_config.yaml"
-"""Names the file, as Ray looks for that word; ``image/recray-ray`` adds the node's address and the rest."""
+START = "ray start --head --autoscaling-config=~/ray_bootstrap_config.yaml $(python -m recray.cluster.node)"
 
 
-def filled(config: dict[str, Any]) -> dict[str, Any]:
-    """A whole configuration: Ray's monitor on the head reads keys that nobody need write.
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """With every key that Ray's checks and its monitor on the head read, and what each type has.
 
     Raises:
-        ConfigError: there is no key to log in with.
+        ConfigError: a node_config cannot be.
     """
     config = copy.deepcopy(config)
     for name in _LISTS:
@@ -39,24 +38,26 @@ def filled(config: dict[str, Any]) -> dict[str, Any]:
     config.setdefault("file_mounts", {})
     config.setdefault("file_mounts_sync_continuously", False)
     config.setdefault("max_workers", 0)
-    provider, auth = config["provider"], config.setdefault("auth", {})
-    provider["disable_node_updaters"] = True  # a worker starts Ray itself
-    auth.setdefault("ssh_user", "root")
-    auth.setdefault("ssh_private_key", str(private_key()))
-    provider["public_key"] = public_key(auth["ssh_private_key"])
+    config.setdefault("auth", {}).setdefault("ssh_user", "root")
+    config["provider"]["disable_node_updaters"] = True  # a worker starts Ray itself
     config["head_start_ray_commands"] = config.get("head_start_ray_commands") or [GUARD, START]
-    if not any("auth_token" in path for path in config["file_mounts"]):
-        config["file_mounts"][TOKEN] = str(_token())
-    for kind in config["available_node_types"].values():
-        kind["resources"] = {**_resources(kind["node_config"]), **kind.get("resources", {})}
+    for kind in config.get("available_node_types", {}).values():
+        kind["resources"] = {**_resources(kind.get("node_config", {})), **kind.get("resources", {})}
     return config
 
 
-def resources_filled(config: dict[str, Any]) -> dict[str, Any]:
-    """With the GPUs of each type, where it does not say what it has."""
+def keyed(config: dict[str, Any]) -> dict[str, Any]:
+    """With the key to log in with, and Ray's token as a file of every node.
+
+    Raises:
+        ConfigError: there is no such key, or it cannot be used.
+    """
     config = copy.deepcopy(config)
-    for kind in config.get("available_node_types", {}).values():
-        kind["resources"] = {**_resources(kind.get("node_config", {})), **kind.get("resources", {})}
+    auth = config["auth"]
+    auth.setdefault("ssh_private_key", str(private_key()))
+    config["provider"]["public_key"] = public_key(auth["ssh_private_key"])
+    if not any("auth_token" in path for path in config["file_mounts"]):
+        config["file_mounts"][TOKEN] = str(_token())
     return config
 
 
@@ -99,8 +100,16 @@ def public_key(private: str) -> str:
 
 
 def _token() -> Path:
-    """Ray's; a cluster without one is open to everybody."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN).expanduser()
-    if not path.exists():
+    """Ray's, made where there is none, as a cluster without one is open to all; readable by its owner alone.
+
+    Raises:
+        ConfigError: RAY_AUTH_TOKEN_PATH names no file.
+    """
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+    path = Path(named or TOKEN).expanduser()
+    if named and not path.is_file():
+        raise ConfigError(f"RAY_AUTH_TOKEN_PATH names {named}, and there is no such file")
+    if not path.is_file():
         subprocess.run(["ray", "get-auth-token", "--generate"], check=True, capture_output=True)
+    path.chmod(0o600)
     return path

@@ -11,15 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from click import ClickException
 from ray.autoscaler._private.cli_logger import cli_logger
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
 from recray.cluster.api import GONE, Pod, RunPod
-from recray.cluster.defaults import filled, resources_filled, secrets_of
+from recray.cluster.defaults import completed, keyed, secrets_of
 from recray.cluster.journal import forget
 from recray.cluster.node import PORT
-from recray.cluster.plan import estimate, limits, machine, require_name
+from recray.cluster.plan import Machine, estimate, limits, machine, require_name
 from recray.cluster.pods import HEAD, KIND, SETTLE_S, TAGS, UNTIL, Pods, head_of, tags_of
 from recray.cluster.ssh import PodRunner, exports
 from recray.config import ConfigError
@@ -94,7 +95,21 @@ class RunPodNodeProvider(NodeProvider):  # type: ignore[misc]
         resources: dict[str, float],
         labels: dict[str, str],
     ) -> dict[str, Any]:
-        asked = machine(node_config)
+        try:
+            return self._create(machine(node_config), tags, count, resources, labels)
+        except ConfigError as error:
+            if tags[TAG_RAY_NODE_KIND] != NODE_KIND_HEAD:
+                raise
+            raise ClickException(str(error)) from error  # `ray up` says it in one line
+
+    def _create(
+        self,
+        asked: Machine,
+        tags: dict[str, str],
+        count: int,
+        resources: dict[str, float],
+        labels: dict[str, str],
+    ) -> dict[str, Any]:
         env = {
             TAGS: json.dumps(tags),
             KIND: tags[TAG_RAY_NODE_KIND],
@@ -136,12 +151,16 @@ class RunPodNodeProvider(NodeProvider):  # type: ignore[misc]
 
     @staticmethod
     def fillout_available_node_types_resources(cluster_config: dict[str, Any]) -> dict[str, Any]:
-        return resources_filled(cluster_config)
+        return completed(cluster_config)
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
-        require_name(cluster_config["cluster_name"])
-        config = filled(cluster_config)
+        try:
+            require_name(cluster_config["cluster_name"])
+            config = keyed(completed(cluster_config))
+            limits(config["provider"])
+        except ConfigError as error:
+            raise ClickException(str(error)) from error
         try:
             _say(f"{config['cluster_name']}: {estimate(config, RunPod().gpus()).words()}")
         except ConfigError as error:  # `ray down` must go on whatever the prices are

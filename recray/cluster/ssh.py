@@ -4,6 +4,7 @@ Ray's own runner knows no port; what it runs here may be told secrets of this en
 no argument, file or log, there as here.
 """
 
+import json
 import os
 import shlex
 import subprocess
@@ -99,7 +100,8 @@ class PodRunner(SSHCommandRunner):  # type: ignore[misc]
         """Without a terminal, which would echo what it is told."""
         target = self._get_ssh_target()
         assert isinstance(variables, dict)
-        sets = "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in variables.items())
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in variables.items()}
+        sets = "".join(f"export {name}={shlex.quote(text)}; " for name, text in texts.items())
         script = f'eval "$(cat)"; {sets}{cmd}'
         options = self.ssh_options.to_ssh_options_list(timeout=120)
         words = ["ssh", *options, f"{self.ssh_user}@{target}", f"bash --login -c {shlex.quote(script)}"]

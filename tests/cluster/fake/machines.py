@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,12 +42,16 @@ class Machines:
         self.lock, self.tag, self.variables = threading.Lock(), secrets.token_hex(2), dict[str, str]()
         self.hosts = folder / "hosts"
         self.hosts.write_text("127.0.0.1 localhost\n")
+        self.births = ThreadPoolExecutor(1)  # a machine dies with the thread that bore it
         self.bridge = f"pb{self.tag}"
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("addr", "add", f"{subnet}.254/24", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")
 
     def start(self, pod_id: str, env: Mapping[str, str], rank: int) -> None:
+        self.births.submit(self._start, pod_id, env, rank).result()
+
+    def _start(self, pod_id: str, env: Mapping[str, str], rank: int) -> None:
         with self.lock:
             number = len(self.machines) + 1
             machine = self.machines[pod_id] = Machine(number, f"{self.subnet}.{number}")

@@ -4,6 +4,7 @@ The service keeps no idempotency key: whether a pod was made by a call that fail
 name, which is why every pod has one of its own (``pods``).
 """
 
+import logging
 import os
 import random
 import time
@@ -105,6 +106,7 @@ class RunPod:
         if not key:
             raise ConfigError(f"{KEY} is not set: export a key of the account (console.runpod.io, API keys)")
         where = os.environ.get(ADDRESS) or SERVICE
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line a call, for ever
         self.clock, self.sleep, self.quota = clock, sleep, Quota(clock, sleep)
         self._http = httpx.Client(
             base_url=where,

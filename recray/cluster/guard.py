@@ -178,7 +178,6 @@ def main(args: list[str]) -> int:
         )
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     if not os.environ.get(KEY):
         log.warning("%s is not set here: this pod ends when its process does", KEY)
         return 1

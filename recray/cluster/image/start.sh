@@ -5,6 +5,7 @@ set -u
 cd ~ || exit 1
 umask 077
 mkdir -p ~/.ssh ~/.ray /run/sshd
+touch ~/.bashrc
 [ -z "${PUBLIC_KEY:-}" ] || echo "$PUBLIC_KEY" >> ~/.ssh/authorized_keys
 [ -f ~/.ssh/host_key ] || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/host_key
 
@@ -21,6 +22,7 @@ python -m recray.cluster.guard --detach
 role="${RECRAY_NODE:-}"
 [ "$role" != member ] || { [ "${NODE_RANK:-0}" = 0 ] && role=head || role=worker; }
 if [ "$role" = worker ]; then
+    export RAY_CLOUD_INSTANCE_ID="$RUNPOD_POD_ID" RAY_enable_autoscaler_v2=1 # by which the autoscaler knows it
     until [ -s ~/.ray/auth_token ]; do sleep 1; done
     while options=$(python -m recray.cluster.node); do
         ray start --block $options

@@ -10,6 +10,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import ray
 import yaml
+from click import ClickException
 
 from recray.cluster import clusters
 from recray.cluster.api import RefusedError, RunPod
@@ -353,7 +354,7 @@ def test_cluster_yaml_is_one_of_rays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     (tmp_path / "token").write_text("t" * 64)
-    with pytest.raises(ConfigError, match="no SSH key"):
+    with pytest.raises(ClickException, match="no SSH key"):
         RunPodNodeProvider.bootstrap_config(config)
     key = tmp_path / ".ssh" / "id_ed25519"
     key.parent.mkdir()

@@ -57,7 +57,7 @@ def keyed(config: dict[str, Any]) -> dict[str, Any]:
     auth.setdefault("ssh_private_key", str(private_key()))
     config["provider"]["public_key"] = public_key(auth["ssh_private_key"])
     if not any("auth_token" in path for path in config["file_mounts"]):
-        config["file_mounts"][TOKEN] = str(_token())
+        config["file_mounts"][TOKEN] = str(token())
     return config
 
 
@@ -99,7 +99,7 @@ def public_key(private: str) -> str:
     return said.stdout.strip()
 
 
-def _token() -> Path:
+def token() -> Path:
     """Ray's, made where there is none, as a cluster without one is open to all; readable by its owner alone.
 
     Raises:

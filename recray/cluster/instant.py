@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from recray.cluster.api import GONE, Json, Pod, RunPod, UnsureError
-from recray.cluster.defaults import private_key, public_key, secrets_of
+from recray.cluster.defaults import private_key, public_key, secrets_of, token
 from recray.cluster.guard import BOOTSTRAP, hand_token
 from recray.cluster.plan import IMAGE, LEAST_HOURS, Limits, require_name
 from recray.cluster.pods import CLUSTER, KIND, PORTS, SETTLE_S, UNTIL, Pods
@@ -69,7 +69,8 @@ def up(asked: Instant, service: RunPod, say: Say) -> Shell:
     Raises:
         UnavailableError: it cannot be made, or a pod of it fails; then nothing of it is left.
     """
-    exports(secrets_of({}))
+    exports(secrets_of({}))  # what is missing here is said before anything is made
+    token()
     pods = Pods(service, asked.name)
     if pods.all(fresh=True) or _named(service, asked.name):
         raise ConfigError(f"there is a cluster {asked.name}: `recray cluster down --name {asked.name}`")

@@ -81,13 +81,44 @@ def test_from_up_to_down(world: tuple[Laptop, Service]) -> None:
     _require_no_secret(mine, service, processes)
 
 
+def test_an_instant_cluster(world: tuple[Laptop, Service]) -> None:
+    mine, service = world
+    asked = ["--name", "big", "--gpu", "NVIDIA H100", "--gpus", "1", "--dollars", "100", "--hours", "2"]
+    status, said = mine.run("recray", "cluster", "up", "--instant", *asked, "--yes")
+    assert status == 0, said
+    assert "5.98 $/h; it costs at most 11.96 $" in said
+    assert len(service.there()) == 2
+    tunnel = mine.start(
+        "recray", "cluster", "tunnel", "--name", "big", "--dashboard", "18265", "--serve", "18000"
+    )
+    try:
+        _answers(mine, "http://127.0.0.1:18265/api/version")
+        job = "import ray; ray.init(); print('nodes', sum(n['Alive'] for n in ray.nodes()))"
+        (mine.work / "job.py").write_text(job)
+        address = {"RAY_ADDRESS": "http://127.0.0.1:18265"}
+        words = ["ray", "job", "submit", "--working-dir", ".", "--", "python", "job.py"]
+        wait(lambda: "nodes 2" in mine.run(*words, env=address)[1])
+    finally:
+        os.killpg(tunnel.pid, 9)
+        tunnel.wait()
+    status, said = mine.run("recray", "cluster", "down", "--name", "big")
+    assert status == 0, said
+    assert (service.there(), service.clusters) == ([], {})
+
+
 def _dashboard(mine: Laptop) -> None:
     """Through the tunnel, with Ray's token."""
     forward = mine.start("ray", "dashboard", "cluster.yaml", "--port", "18265")
+    try:
+        _answers(mine, "http://127.0.0.1:18265/api/version")
+    finally:
+        os.killpg(forward.pid, 9)
+        forward.wait()
+
+
+def _answers(mine: Laptop, url: str) -> None:
     token = (mine.home / ".ray" / "auth_token").read_text()
-    asked = urllib.request.Request(
-        "http://127.0.0.1:18265/api/version", headers={"Authorization": f"Bearer {token}"}
-    )
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
 
     def answers() -> bool:
         try:
@@ -95,11 +126,7 @@ def _dashboard(mine: Laptop) -> None:
         except OSError:
             return False
 
-    try:
-        wait(answers, 60)
-    finally:
-        os.killpg(forward.pid, 9)
-        forward.wait()
+    wait(answers, 60)
 
 
 def _require_no_secret(mine: Laptop, service: Service, processes: str) -> None:

@@ -49,14 +49,16 @@ class Machines:
         _ip("link", "set", self.bridge, "up")
 
     def start(self, pod_id: str, env: Mapping[str, str], rank: int) -> None:
-        self.births.submit(self._start, pod_id, env, rank).result()
-
-    def _start(self, pod_id: str, env: Mapping[str, str], rank: int) -> None:
+        """Begins it; those of a cluster follow each other by rank."""
         with self.lock:
             number = len(self.machines) + 1
             machine = self.machines[pod_id] = Machine(number, f"{self.subnet}.{number}")
             with self.hosts.open("a") as file:
                 file.write(f"{machine.address} {pod_id}.runpod.internal {pod_id}\n")
+        self.births.submit(self._start, machine, pod_id, env, rank)
+
+    def _start(self, machine: Machine, pod_id: str, env: Mapping[str, str], rank: int) -> None:
+        number = machine.number
         home = self.folder / pod_id
         (home / "ray").mkdir(parents=True)
         (home / "passwd").write_text(

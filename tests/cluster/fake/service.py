@@ -279,7 +279,7 @@ class Service:
         self.pods[pod_id] = made
         if self.machines and not self.fails:
             env = {**body.get("env", {}), "RUNPOD_POD_ID": pod_id, "RUNPOD_API_KEY": made.key}
-            threading.Thread(target=self.machines.start, args=(pod_id, env, rank or 0), daemon=True).start()
+            self.machines.start(pod_id, env, rank or 0)
         return made
 
     def _create_cluster(self, body: Any) -> dict[str, Any]:
@@ -364,8 +364,13 @@ class Service:
             "type": made["body"]["type"],
             "compute": made["body"]["compute"],
             "pods": {"total": len(its), "byStatus": {"RUNNING": len(its)}},
+            "primary": self._primary(its),
             "createdAt": datetime.fromtimestamp(made["created"], UTC).isoformat(),
         }
+
+    def _primary(self, members: list[Pod]) -> dict[str, Any]:
+        first = next(pod for pod in members if pod.rank == 0)
+        return {"podId": first.id, "status": self._status(first)}
 
     def _gpu(self, kind: str) -> dict[str, Any]:
         return {

@@ -1,9 +1,13 @@
 """Fixtures that all tests share: one Ray instance per session, one home folder per session."""
 
+import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -67,3 +71,27 @@ def shared_case(name: str) -> Path:
     found = [folder.parent / "cases" / name for folder in raw_dirs()]
     path = next((path for path in found if path.exists()), None)
     return path or pytest.skip(f"no {name} in {', '.join(map(str, found))}")
+
+
+@pytest.fixture
+def posted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """A webhook on this machine: what it was sent."""
+    found: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("RECRAY_NOTIFY", f"json://user:planted-password@127.0.0.1:{server.server_port}/hook")
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -175,6 +175,7 @@ class Run:
             if not was_up:
                 Up(self.file, yes=self.yes)()
             shell = clusters.shell(name, service, key)
+            work.require_ready(shell)
             work.send(shell, self.data, _say)
             status = work.submit(shell, self.command, Path.cwd(), _say)
             work.bring(shell, paths.clusters_dir() / name / "home", _say)

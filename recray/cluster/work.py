@@ -1,5 +1,6 @@
 """A command's whole way on a cluster: data there, submitted through a tunnel, followed, results home."""
 
+import json
 import os
 import socket
 import subprocess
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recray.cluster.ssh import Shell
-from recray.config import UnavailableError
+from recray.config import ConfigError, UnavailableError
 
 Say = Callable[[str], None]
 DASHBOARD = 8265
@@ -39,6 +40,27 @@ def tunnel(shell: Shell, far: int, near: int = 0) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+def require_ready(shell: Shell) -> None:
+    """What `recray doctor --cluster` finds there.
+
+    Raises:
+        ConfigError: something would stop a run; says what.
+    """
+    said = shell.run("recray doctor --cluster --json", timeout_s=180)
+    if said.returncode:
+        raise ConfigError(
+            f"{said.stderr.strip() or 'recray doctor fails on the head'}: {_missing(said.stdout)}"
+        )
+
+
+def _missing(text: str) -> str:
+    try:
+        rows = json.loads(text)
+    except ValueError:
+        return text.strip()[-300:]
+    return "; ".join(" ".join(map(str, row.values())) for row in rows if row.get("status") == "missing")
 
 
 def submit(shell: Shell, command: Sequence[str], folder: Path, say: Say) -> int:

@@ -27,7 +27,7 @@ REPO = Path(__file__).absolute().parents[2]
 CONFIG = REPO / "cluster.yaml"
 TYPES = list(PRICES)
 POD = {"gpu": TYPES[:2], "image": "recray:test"}
-HOURS = 2  # of a simulated day
+HOURS = 1  # of a simulated day
 BOUNDS = Limits(dollars=20, hours=8)
 
 
@@ -342,6 +342,45 @@ def test_what_the_limits_of_the_service_allow(service: Service, client: RunPod, 
     assert service.most(3600) <= 3000
     assert service.most(86400) * 24 / HOURS <= 50000
     assert not [call for call in service.calls if call.status == 429]
+
+
+def test_people_are_told_once_of_each(
+    posted: list[dict[str, Any]], service: Service, client: RunPod, clock: Clock
+) -> None:
+    pods = Pods(client, "shop")
+    guard = Cluster(pods, BOUNDS, clock() + 8 * 3600, make(pods, "head"), welcome)
+    while not guard.look():
+        clock.sleep(1800)
+    assert [each["title"] for each in posted] == [
+        "shop: started",
+        "shop: half",
+        "shop: nine tenths",
+        "shop: down",
+    ]
+    assert posted[-1]["message"] == "the time is over: 2.00 $ spent; every pod is deleted"
+
+
+def test_a_webhook_that_is_gone_harms_nothing(
+    service: Service, client: RunPod, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECRAY_NOTIFY", "json://user:planted-password@127.0.0.1:9/hook?retry=0&wait=0")
+    pods = Pods(client, "shop")
+    guard = Cluster(pods, BOUNDS, clock() + 3600, make(pods, "head"), welcome)
+    clock.sleep(3601)
+    assert guard.look()
+    assert service.there() == []
+
+
+def test_ssh_that_is_late_is_waited_for(service: Service, client: RunPod, clock: Clock) -> None:
+    service.start_s, service.ssh_late_s = 60, 300
+    provider = RunPodNodeProvider({"limits": {"dollars": 9, "hours": 1}}, "shop", Pods(client, "shop"))
+    pod, seen = make(provider.pods), []
+    for _ in range(9):
+        seen.append((provider.is_running(pod), provider.external_ip(pod), provider.ssh_port(pod)))
+        clock.sleep(50)
+    assert seen[0] == (False, None, 22)
+    assert seen[2] == (True, None, 22)
+    assert seen[-1] == (True, "127.0.0.1", 2222)
 
 
 # cluster.yaml, by Ray's own schema.

@@ -4,9 +4,7 @@ import json
 import logging
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,30 +95,6 @@ def test_only_known_and_installed_trackers_are_taken(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"'mlflow' needs mlflow: pip install 'recray\[mlflow\]'"):
         require(["mlflow"])
-
-
-@pytest.fixture
-def posted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """A webhook on this machine: what it was sent."""
-    found: list[dict[str, Any]] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Hook)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("RECRAY_NOTIFY", f"json://user:planted-password@127.0.0.1:{server.server_port}/hook")
-    yield found
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def test_people_are_told_of_start_best_and_end_with_a_picture(

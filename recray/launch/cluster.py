@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import ray
+import yaml
 from ray.autoscaler.sdk import request_resources
 
 from recray import paths
@@ -19,6 +21,7 @@ from recray.train.context import LaunchConfig
 log = logging.getLogger(__name__)
 LOOK_S = 2.0  # between looks at the nodes
 TELL_S = 30.0  # between words about what is waited for
+LAUNCHED = Path("~/ray_bootstrap_config.yaml")
 ANSWER_S = 10.0  # within which a head is reached
 GIB = 2**30
 TRAVELS = ("RECRAY_RAW_DIR", "OMP_NUM_THREADS", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
@@ -123,7 +126,7 @@ def require_room(launch: LaunchConfig, wait_s: float | None = None) -> None:
     """
     if (have := room(launch)) >= launch.least:
         return
-    if grows := _grows(launch):
+    if grows := _grows(launch, have):
         wait_s = launch.wait_s if wait_s is None else wait_s
     if wait_s is None:
         raise ConfigError(f"{missing(launch, have)}: lower launch.workers or add nodes")
@@ -174,16 +177,22 @@ def _amount(kind: str, amount: float) -> str:
     return f"{amount:g} {kind}"
 
 
-def _grows(launch: LaunchConfig) -> bool:
-    """Whether an autoscaler may bring what is missing."""
-    from ray._private.state import state  # what Ray Train itself asks
+def _grows(launch: LaunchConfig, have: int) -> bool:
+    """Whether an autoscaler may bring what is missing: `ray up` leaves on the head what it may start.
 
-    most = state.get_max_resources_from_cluster_config() or {}
-    return bool(most) and all(
-        launch.least * amount <= most.get(kind, 0.0)
-        for kind, amount in needs(launch).items()
-        if kind in ("CPU", "GPU")
-    )
+    Ray itself tells nobody: its cluster's config stays with the autoscaler.
+    """
+    try:
+        config = yaml.safe_load(LAUNCHED.expanduser().read_text())
+    except OSError:
+        return False
+    each, more = needs(launch), 0
+    for kind in config.get("available_node_types", {}).values():
+        node = Node("", "", kind.get("resources", {}), kind.get("labels", {}))
+        at_most = min(kind.get("max_workers", 0), config.get("max_workers", 0))
+        if node.fits(launch.label_selector):
+            more += at_most * node.holds({k: v for k, v in each.items() if k in ("CPU", "GPU")})
+    return have + more >= launch.least
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class Laptop:
         for kind, gpu in (("head", "NVIDIA RTX A4000"), ("gpu", "NVIDIA L4")):
             kinds[kind]["resources"] = {"CPU": 1, "GPU": 1}
             kinds[kind]["node_config"] = {**kinds[kind]["node_config"], "gpu": [gpu]}
-            kinds[kind]["node_config"]["env"] = {"RECRAY_HOME": "/tmp/ray/recray"}
+            kinds[kind]["node_config"]["env"] = {"RECRAY_HOME": str(self.home.parent / "volume")}
         kinds["gpu"]["idle_timeout_s"] = 8
         (self.work / "cluster.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         return config

@@ -1,40 +1,8 @@
-"""Run models x data sets x seeds, each as a task, and write one page that compares them.
+"""`recray experiment`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/experiment.py jobs/experiments/recbole_protocol.json
-python jobs/experiment.py my.json --launch.where local   # one after the other, here; goes on where it was
-"""
+import sys
 
-from dataclasses import dataclass, field
-from pathlib import Path
-
-import tyro
-
-from recray.cli.jobs import run_job
-from recray.folders import write_whole
-from recray.pipelines.experiment import read_experiment, run_experiment
-from recray.pipelines.experiment_page import render
-from recray.schema import DataError
-from recray.train.context import LaunchConfig
-
-
-@dataclass(frozen=True)
-class RunExperiment:
-    file: tyro.conf.Positional[Path]
-    """JSON: data sets, models with their settings, protocol, seeds (docs/experiments.md)."""
-    launch: LaunchConfig = field(default_factory=LaunchConfig)
-    """Where; `cpus_per_worker` and `gpu` are what one run gets."""
-
-
-def main(job: RunExperiment) -> None:
-    experiment = read_experiment(job.file)
-    results, failed = run_experiment(experiment, job.launch)
-    target = experiment.folder / "page.html"
-    if results:
-        write_whole(target, render(experiment, results, failed).encode())
-        print(f"{len(results)} runs compared in {target}")
-    if failed:
-        raise DataError("; ".join(map(str, failed)))
-
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_job(main, RunExperiment, __doc__)
+    raise SystemExit(main(["experiment", *sys.argv[1:]]))

@@ -1,32 +1,8 @@
-"""Publish a decoder again for a newer map of semantic ids that has further items: no training.
+"""`recray extend-decoder`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/extend_decoder.py ml-100k-decoder --map-version latest
-"""
+import sys
 
-from dataclasses import dataclass
-
-import tyro
-
-from recray.cli.jobs import run_job
-from recray.pipelines.extend_decoder import extend
-from recray.store import Store
-
-
-@dataclass(frozen=True)
-class ExtendDecoder:
-    decoder: tyro.conf.Positional[str]
-    """Bundle name, as `recray versions` lists it."""
-    version: str = "latest"
-    """A number, a name such as production, or latest."""
-    map_version: str = "latest"
-    """Version of the decoder's map of semantic ids (jobs/assign_semantic_ids.py --items)."""
-
-
-def main(job: ExtendDecoder) -> None:
-    bundle = extend(job.decoder, job.version, job.map_version, Store())
-    schema = bundle.manifest.schema
-    print(f"published {bundle.reference}, for {getattr(schema, 'num_items', 0):,} items")
-
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_job(main, ExtendDecoder, __doc__)
+    raise SystemExit(main(["extend-decoder", *sys.argv[1:]]))

@@ -1,60 +1,8 @@
-"""Prepare a data set: raw files -> an immutable folder with a quality report.
+"""`recray prepare`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/prepare.py ml-1m
-python jobs/prepare.py ml-1m --rows      # or amazon-beauty --item-content
-python jobs/prepare.py "shop/events.csv?user=visitor&timestamp=at&items=products.csv&anonymous=drop"
-"""
+import sys
 
-from dataclasses import dataclass, field
-from typing import Annotated
-
-import tyro
-
-from recray.cli.jobs import run_job
-from recray.config import ConfigError
-from recray.data.content.vectors import ContentConfig, item_content
-from recray.data.events.prepare import load_or_prepare
-from recray.data.rows.prepare import load_or_prepare_rows
-from recray.data.rows.sources import options_of
-from recray.data.sources import is_registered
-from recray.pipelines.leaks import find_leaks, leaks_of_dataset, leaks_of_files, report
-
-
-@dataclass(frozen=True)
-class Prepare:
-    dataset: tyro.conf.Positional[str]
-    """A registered data set (`recray datasets`), or the path of a table (CSV, TSV, Parquet, JSON lines; a
-    file, folder, glob, s3://...), an .inter or a sequence file; with `--rows` also of Criteo logs or a folder
-    of LibSVM files. Behind a `?`: columns, items=, users=, anonymous=, label=... (all in docs/data.md)."""
-    k_core: Annotated[int, tyro.conf.arg(name="data.k-core")] = 0
-    """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
-    rows: bool = False
-    """Prepare rows to rank (clicks and their features) instead of interactions."""
-    item_content: bool = False
-    """Make the vectors of the items' text and attributes too."""
-    strict: bool = False
-    """Refuse data with a leak: what tells a model what it will not know when it is asked."""
-    content: ContentConfig = field(default_factory=ContentConfig)
-
-
-def main(config: Prepare) -> None:
-    if config.rows or is_registered(options_of(config.dataset)[0], "rows"):
-        if config.k_core or config.item_content:
-            raise ConfigError("k_core and item_content are for interactions: leave them out for rows to rank")
-        table = load_or_prepare_rows(config.dataset)
-        parts = ", ".join(f"{part.rows:,} {part.name}" for part in table.manifest.parts)
-        print(f"{table.name}: {parts} rows in {table.folder}")
-        folder, leaks = table.folder, [*leaks_of_files(config.dataset), *find_leaks(table)]
-    else:
-        dataset = load_or_prepare(config.dataset, k_core=config.k_core)
-        counts = f"{dataset.num_users:,} users, {dataset.num_items:,} items, {len(dataset):,} interactions"
-        print(f"{dataset.name}: {counts} in {dataset.folder}")
-        folder, leaks = dataset.folder, leaks_of_dataset(dataset)
-        if config.item_content or config.content != ContentConfig():
-            print(item_content(dataset, config.content).summary())
-    print(f"quality report: {folder / 'quality.html'}")
-    report(leaks, strict=config.strict)
-
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_job(main, Prepare, __doc__)
+    raise SystemExit(main(["prepare", *sys.argv[1:]]))

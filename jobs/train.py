@@ -1,12 +1,8 @@
-"""Train anything that `recray models` lists, measure it on the test part, and publish it.
-
-python jobs/train.py s5 ml-100k
-python jobs/train.py mamba events.csv --model.max-items 50
-"""
+"""`recray train`, as a script for `ray job submit --working-dir . -- python ...`."""
 
 import sys
 
-from recray.cli.training import run_named_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_named_training(sys.argv[1:], __doc__)
+    raise SystemExit(main(["train", *sys.argv[1:]]))

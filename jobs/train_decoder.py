@@ -1,9 +1,8 @@
-"""Train a generative retriever (TIGER) on published semantic ids, and publish it.
+"""`recray train decoder`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_decoder.py ml-100k --optim.lr 3e-3 --launch.where local
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("decoder", __doc__)
+    raise SystemExit(main(["train", "decoder", *sys.argv[1:]]))

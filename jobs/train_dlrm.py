@@ -1,9 +1,8 @@
-"""Train a DLRM on rows of clicks, on Ray Train workers, and publish it.
+"""`recray train dlrm`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_dlrm.py ml-1m --model.interaction dcnv2 --launch.workers 2
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("dlrm", __doc__)
+    raise SystemExit(main(["train", "dlrm", *sys.argv[1:]]))

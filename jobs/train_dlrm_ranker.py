@@ -1,9 +1,8 @@
-"""Train a DLRM on a published retriever's candidates, compare, and publish it.
+"""`recray train dlrm_ranker`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_dlrm_ranker.py ml-1m --data.split global-time
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("dlrm_ranker", __doc__)
+    raise SystemExit(main(["train", "dlrm_ranker", *sys.argv[1:]]))

@@ -1,10 +1,8 @@
-"""Train graph attention on the user-item graph and publish it, ready to be searched.
+"""`recray train gat`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_gat.py ml-100k --data.split random
-python jobs/compare_links.py ml-100k   # beside the two-tower, by links and by ranking
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("gat", __doc__)
+    raise SystemExit(main(["train", "gat", *sys.argv[1:]]))

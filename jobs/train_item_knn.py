@@ -1,9 +1,8 @@
-"""Count which items were chosen by the same users, and publish it: seconds to a served list.
+"""`recray train item_knn`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_item_knn.py ml-100k
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("item_knn", __doc__)
+    raise SystemExit(main(["train", "item_knn", *sys.argv[1:]]))

@@ -1,9 +1,8 @@
-"""Train a DLRM to order sessions by LambdaRank, on Ray Train workers, and publish it.
+"""`recray train lambdarank`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_lambdarank.py ltr-lightgbm --model.ndcg-at 5 --launch.workers 2
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("lambdarank", __doc__)
+    raise SystemExit(main(["train", "lambdarank", *sys.argv[1:]]))

@@ -1,9 +1,8 @@
-"""Train NCF (NeuMF) and publish it; it scores the catalogue, without an index.
+"""`recray train ncf`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_ncf.py ml-100k --negatives 16 --launch.workers 2
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("ncf", __doc__)
+    raise SystemExit(main(["train", "ncf", *sys.argv[1:]]))

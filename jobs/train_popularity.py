@@ -1,9 +1,8 @@
-"""Count how often each item was chosen, and publish it: what everything else must beat.
+"""`recray train popularity`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_popularity.py ml-100k
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("popularity", __doc__)
+    raise SystemExit(main(["train", "popularity", *sys.argv[1:]]))

@@ -1,9 +1,8 @@
-"""Train XGBoost on a published retriever's candidates, compare, and publish it.
+"""`recray train gbdt_ranker`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_ranker.py ml-1m --data.split global-time --promote
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("gbdt_ranker", __doc__)
+    raise SystemExit(main(["train", "gbdt_ranker", *sys.argv[1:]]))

@@ -1,9 +1,8 @@
-"""Train an RQ-VAE on item content and publish it; jobs/assign_semantic_ids.py makes the codes.
+"""`recray train rqvae`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_rqvae.py amazon-beauty --launch.where local --model.quantizer.estimator rotation
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("rqvae", __doc__)
+    raise SystemExit(main(["train", "rqvae", *sys.argv[1:]]))

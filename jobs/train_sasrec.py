@@ -1,9 +1,8 @@
-"""Train SASRec on what users did in order, and publish it, ready to be searched.
+"""`recray train sasrec`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_sasrec.py ml-100k --model.max-items 200 --launch.workers 2
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("sasrec", __doc__)
+    raise SystemExit(main(["train", "sasrec", *sys.argv[1:]]))

@@ -1,9 +1,8 @@
-"""Train SS4Rec on what users did and when, and publish it, ready to be searched.
+"""`recray train ss4rec`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_ss4rec.py ml-100k --launch.workers 2
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("ss4rec", __doc__)
+    raise SystemExit(main(["train", "ss4rec", *sys.argv[1:]]))

@@ -1,10 +1,8 @@
-"""Train a two-tower retriever and publish it, ready to be searched.
+"""`recray train two_tower`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/train_two_tower.py ml-100k --optim.lr 1e-3 --launch.workers 2
-python jobs/train_two_tower.py events.csv --promote
-"""
+import sys
 
-from recray.cli.training import run_training
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_training("two_tower", __doc__)
+    raise SystemExit(main(["train", "two_tower", *sys.argv[1:]]))

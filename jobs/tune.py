@@ -1,10 +1,8 @@
-"""Search a model's settings with Ray Tune; validation decides, the test part is looked at once, at the end.
+"""`recray tune`, as a script for `ray job submit --working-dir . -- python ...`."""
 
-python jobs/tune.py two_tower ml-100k --trials 40
-python jobs/tune.py sasrec events.csv --trials 20 --data.split global-time --no-publish
-"""
+import sys
 
-from recray.cli.tune import run_tuning
+from recray.cli import main
 
 if __name__ == "__main__":
-    run_tuning(__doc__)
+    raise SystemExit(main(["tune", *sys.argv[1:]]))

@@ -1,18 +1,16 @@
 """Jobs as a person runs them: help, readable failures, and one job from end to end."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 
+from recray.cli import evaluate
 from recray.config import ConfigError
 from recray.eval.compare import Row
 from recray.eval.evaluate import Evaluation
@@ -100,34 +98,26 @@ def test_evaluate_writes_table_plot_and_json(tmp_path: Path) -> None:
     assert document["rows"][0]["ndcg@10"].keys() == {"mean", "low", "high"}
 
 
-@pytest.fixture
-def evaluate() -> Iterator[Any]:
-    """The module of the job, in this process."""
-    spec = importlib.util.spec_from_file_location("evaluate_job", REPO / "jobs" / "evaluate.py")
-    assert spec
-    assert spec.loader
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def test_evaluate_reads_what_stands_beside_before_it_trains(evaluate: Any, tmp_path: Path) -> None:
+def test_evaluate_reads_what_stands_beside_before_it_trains(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     trained = mock.Mock()
-    evaluate.compare_models = trained
+    monkeypatch.setattr(evaluate, "compare_models", trained)
     with pytest.raises(ConfigError, match=r"none\.json is not what"):
-        evaluate.main(evaluate.Evaluate(beside=(tmp_path / "none.json",)))
+        evaluate.evaluate(evaluate.Evaluate(beside=(tmp_path / "none.json",)))
     trained.assert_not_called()
 
 
-def test_evaluate_writes_its_json_before_it_shows_anything(evaluate: Any, tmp_path: Path) -> None:
+def test_evaluate_writes_its_json_before_it_shows_anything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     card = ProtocolCard(
         dataset="made", dataset_hash="", split="random", target="test", relevance="all", k_core=0
     )
     evaluation = Evaluation(card=card, per_query={"ndcg@10": np.ones(2)}, scalars={}, user_ids_U=np.arange(2))
     row = Row("popularity", 0, evaluation)
-    evaluate.compare_models = lambda *_, **__: [row]
+    monkeypatch.setattr(evaluate, "compare_models", lambda *_, **__: [row])
     path = tmp_path / "out.json"
     with pytest.raises(ConfigError, match="no metric"):  # the table wants more than NDCG
-        evaluate.main(evaluate.Evaluate(json=path, plot=tmp_path / "out.png"))
+        evaluate.evaluate(evaluate.Evaluate(json=path, plot=tmp_path / "out.png"))
     assert json.loads(path.read_text())["rows"][0]["model"] == "popularity"

@@ -52,7 +52,7 @@ def read_codes(bundle: Bundle) -> tuple[list[str], SemanticIds]:
     if CODES not in bundle.manifest.files:
         raise StoreError(
             f"{bundle.reference} is a {bundle.manifest.model!r}, no map of semantic ids: "
-            "publish one with jobs/assign_semantic_ids.py"
+            "publish one with `recray semantic-ids`"
         )
     header = json.loads(bundle.path(LEVELS).read_text())
     table = pl.read_parquet(bundle.path(CODES), glob=False)

@@ -62,7 +62,7 @@ def read_generative(bundle: Bundle) -> GenerativeFiles:
     if codes.digest != schema.codes_digest:
         raise StoreError(
             f"{bundle.reference}: its weights are for the semantic ids {schema.codes_digest[:12]}, the map "
-            f"beside them is {codes.digest[:12]}; roll back, or publish again with jobs/train_decoder.py"
+            f"beside them is {codes.digest[:12]}; roll back, or publish again with `recray train decoder`"
         )
     if raw_ids != items["raw_id"].cast(pl.String).to_list():
         raise StoreError(f"{bundle.reference}: its map and its catalogue hold different items; publish again")
@@ -87,7 +87,7 @@ def load_decoder(bundle: Bundle, codes: SemanticIds) -> Decoder:
     if not torch.equal(model.get_buffer("codes_IL"), torch.from_numpy(codes.codes_IL)):
         raise StoreError(
             f"{bundle.reference}: its weights hold other semantic ids than the map {codes.digest[:12]}; "
-            "publish it again with jobs/train_decoder.py"
+            "publish it again with `recray train decoder`"
         )
     return model
 
@@ -97,7 +97,7 @@ def _schema(bundle: Bundle) -> SemanticSchema:
     if bundle.manifest.model != "decoder" or not isinstance(schema, SemanticSchema):
         raise StoreError(
             f"{bundle.reference} is a {bundle.manifest.model!r}, no decoder: publish one with "
-            "jobs/train_decoder.py"
+            "`recray train decoder`"
         )
     return schema
 

@@ -19,7 +19,7 @@ OPTIONAL = {
     # module: (distribution, what it brings, how to get it)
     "torchrec": ("torchrec", "TorchRec-sharded embedding tables", "make torchrec"),
     "triton": ("triton", "GPU kernels", "pip install 'recray[gpu]' on a CUDA machine"),
-    "optuna": ("optuna", "searches (jobs/tune.py)", "pip install 'recray[tune]'"),
+    "optuna": ("optuna", "searches (`recray tune`)", "pip install 'recray[tune]'"),
     "wandb": ("wandb", "runs told to Weights & Biases", "pip install 'recray[wandb]'"),
     "tensorboardX": ("tensorboardX", "runs told to TensorBoard", "pip install 'recray[tensorboard]'"),
     "mlflow": ("mlflow-skinny", "runs told to MLflow", "pip install 'recray[mlflow]'"),

@@ -1,14 +1,25 @@
-"""What a comparison of models asks for: ``jobs/evaluate.py`` parses it and does it."""
+"""Compare models under one protocol: a table with intervals, a plot, and JSON.
 
+recray evaluate ml-100k --data.split leave-one-out --models popularity item_knn two_tower
+recray evaluate --logged ml-100k-ranker   # its candidate beside production, by what it logged
+"""
+
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from recray.cli.logged import EvaluateLogged
+from recray.cli.jobs import run_on_data
+from recray.cli.logged import EvaluateLogged, evaluate_logged
 from recray.cli.outputs import output
+from recray.cli.show import show_evaluation
 from recray.config import ConfigError
 from recray.data.events.choices import EventChoices
 from recray.data.events.split_data import DataConfig
+from recray.eval.compare import plot, to_json
 from recray.eval.metrics import check_ks
+from recray.peers.recbole import read_rows
+from recray.pipelines.compare import compare_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +43,7 @@ class Evaluate:
     curves: Path | None = None
     """Also draw the learning curves of the models that have epochs, to this PNG."""
     beside: tuple[Path, ...] = ()
-    """Finished runs of RecBole (jobs/run_recbole.py --json) for the same table."""
+    """Finished runs of RecBole (recray recbole --json) for the same table."""
 
     logged: str = ""
     """An application: instead, its candidate beside production by the lists that it drew and logged."""
@@ -57,3 +68,22 @@ class Evaluate:
         if self.beside and changed:
             named = ", ".join(changed)
             raise ConfigError(f"beside: RecBole's runs know nothing of {named}: leave these or beside out")
+
+
+def evaluate(config: Evaluate) -> None:
+    if config.logged:
+        evaluate_logged(config.logged, config.judged, config.json)
+        return
+    data = config.data
+    beside = read_rows(config.beside, data.dataset, data.split, config.ks[0])  # before any training
+    rows = compare_models(data, config.models, config.seeds, config.ks, config.curves, strict=config.strict)
+    rows += beside
+    if config.json:
+        config.json.write_text(json.dumps(to_json(rows), indent=1))
+    show_evaluation(rows)
+    plot(rows, config.plot)
+    print("wrote", *(path for path in (config.plot, config.curves, config.json) if path and path.exists()))
+
+
+def main(args: Sequence[str]) -> int:
+    return run_on_data("evaluate", evaluate, Evaluate, __doc__, args)

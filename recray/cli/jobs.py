@@ -1,11 +1,11 @@
-"""What every job script shares: a typed command line in one language, readable errors, log lines.
+"""What every task shares: a typed command line in one language, readable errors, log lines.
 
 The first word of whatever needs data is the data set (``--data.dataset``); a choice is called the same in
-every job: ``--data.*`` says how data is split and what its events mean, ``--launch.*`` where it runs.
+every task: ``--data.*`` says how data is split and what its events mean, ``--launch.*`` where it runs.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 import tyro
@@ -25,28 +25,43 @@ MOVED = {
 """Words that some jobs once had for what others called otherwise."""
 
 
-def run_job(work: Callable[[T], None], config: type[T], description: str | None) -> None:
-    """Parses the command line into ``config`` and does the work; the process ends with its status."""
-    _run(work, config, description, sys.argv[1:])
-
-
-def run_on_data(work: Callable[[T], None], config: type[T], description: str | None) -> None:
-    """The same of a job whose first word is a data set."""
-    args = sys.argv[1:]
-    if args and not args[0].startswith("-"):
-        args = ["--data.dataset", *args]
-    text = f"{description}\nThe first word is a data set (`recray datasets`) or a path: --data.dataset."
-    _run(work, config, text, args)
-
-
-def _run(work: Callable[[T], None], config: type[T], description: str | None, args: Sequence[str]) -> None:
+def run_job(
+    name: str, work: Callable[[T], None], config: type[T], description: str | None, args: Sequence[str]
+) -> int:
+    """Parses ``args`` into ``config`` and does the work of ``recray <name>``; returns the exit status."""
     setup_logging()
 
     def parse_and_work() -> None:
         refuse_moved(args)
-        work(tyro.cli(config, description=description, args=args))
+        work(tyro.cli(config, prog=f"recray {name}", description=description, args=args))
 
-    raise SystemExit(guarded(parse_and_work))
+    return guarded(parse_and_work)
+
+
+def run_on_data(
+    name: str,
+    work: Callable[[T], None],
+    config: type[T],
+    description: str | None,
+    args: Sequence[str],
+    short: Mapping[str, str] = MappingProxyType({}),
+) -> int:
+    """The same of a task whose first word is a data set.
+
+    Args:
+        short: words that stand for longer ones, such as ``--name`` for ``--service.name``.
+    """
+    words = [_in_full(word, short) for word in args]
+    if words and not words[0].startswith("-"):
+        words = ["--data.dataset", *words]
+    text = f"{description}\nThe first word is a data set (`recray datasets`) or a path: --data.dataset."
+    text += "".join(f"\n{brief} is short for {full}." for brief, full in short.items())
+    return run_job(name, work, config, text, words)
+
+
+def _in_full(word: str, short: Mapping[str, str]) -> str:
+    name, equals, value = word.partition("=")
+    return f"{short.get(name, name)}{equals}{value}"
 
 
 def refuse_moved(args: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A version beside production by the lists that an application logged: ``jobs/evaluate.py --logged``."""
+"""A version beside production by the lists that an application logged: ``recray evaluate --logged``."""
 
 import json
 from collections.abc import Sequence

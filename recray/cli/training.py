@@ -1,14 +1,13 @@
-"""The job that everything which can be trained shares: a run from the command line, trained and published.
+"""Train anything that `recray models` lists, measure it on the test part, and publish it.
 
-python jobs/train_sasrec.py ml-100k                    # a preset
-python jobs/train_sasrec.py events.csv --optim.lr 1e-3 # any data: the model's defaults at its size
-python jobs/train_sasrec.py --from events-sasrec:3     # a published version's run again
-python jobs/train_sasrec.py best.json                  # the run that a search found best
+recray train sasrec ml-100k                     # a preset
+recray train sasrec events.csv --optim.lr 1e-3  # any data: the model's defaults at its size
+recray train sasrec --from events-sasrec:3      # a published version's run again
+recray train sasrec best.json                   # the run that a search found best
 """
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -60,27 +59,20 @@ class Job:
             raise ConfigError(f"json {self.json}: give a file in a folder that exists")
 
 
-def run_training(name: str, description: str | None) -> None:
-    """Does all of it; the process then ends with its status."""
-    setup_logging()
-    raise SystemExit(guarded(lambda: _work(name, description, sys.argv[1:])))
-
-
-def run_named_training(args: list[str], description: str | None) -> None:
-    """The same for a recipe that the first argument names."""
+def main(args: Sequence[str]) -> int:
     setup_logging()
     name, *rest = args or ["--help"]
     if name in HELP:
-        print(f"{description}\nusage: train.py NAME [PRESET | DATASET | --from NAME:N] [OPTIONS]")
-        print(f"names: {', '.join(RECIPES)}")
-        raise SystemExit(0)
-    raise SystemExit(guarded(lambda: _work(name, description, rest)))
+        print(f"{__doc__}\nusage: recray train MODEL [PRESET | DATASET | FILE | --from NAME:N] [OPTIONS]")
+        print(f"models: {', '.join(RECIPES)}")
+        return 0
+    return guarded(lambda: _work(name.replace("-", "_"), rest))
 
 
-def _work(name: str, description: str | None, args: list[str]) -> None:
+def _work(name: str, args: list[str]) -> None:
     if args and args[0].startswith("--from="):
         args = ["--from", args[0].removeprefix("--from="), *args[1:]]
-    job = parse(RECIPES[name], description, args)
+    job = parse(RECIPES[name], args)
     store = Store()
     trained = train(RECIPES[name], job.run, job.launch, store, strict=job.strict)
     manifest = trained.bundle.manifest
@@ -96,7 +88,7 @@ def _work(name: str, description: str | None, args: list[str]) -> None:
         print(f"production of {manifest.name} is now version {manifest.version}")
 
 
-def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Job:
+def parse(recipe: AnyRecipe, args: Sequence[str]) -> Job:
     """The job that a command line asks for: a preset, a data set or a version first, then what differs.
 
     Raises:
@@ -105,17 +97,17 @@ def parse(recipe: AnyRecipe, description: str | None, args: Sequence[str]) -> Jo
     refuse_moved(args)
     first, *rest = args or [""]
     if HELP & set(args):  # needs neither data nor a store
-        text = f"{description or ''}{FIRST}\n\n{_presets(recipe)}"
+        text = f"{recipe.summary}{FIRST}\n\n{_presets(recipe)}"
         run = recipe.presets[first][1] if first in recipe.presets else _some(recipe)
-        return _with(_job(run), text, ["--help"] if first in HELP else [*rest])
+        return _with(recipe, run, ["--help"] if first in HELP else rest, text)
     if first == "--from":
-        return _with(_job(_again(recipe, rest[0] if rest else "")), description, rest[1:])
+        return _with(recipe, _again(recipe, rest[0] if rest else ""), rest[1:])
     if not first or first.startswith("-"):
         raise ConfigError(
             f"first a preset ({', '.join(recipe.presets)}), a data set, a file, a run file, or --from "
             f"NAME:NUMBER; then what differs. Got {first or 'nothing'}"
         )
-    return _with(_job(named_run(recipe, first)), description, rest)
+    return _with(recipe, named_run(recipe, first), rest)
 
 
 def _presets(recipe: AnyRecipe) -> str:
@@ -142,7 +134,9 @@ def _again(recipe: AnyRecipe, reference: str) -> Run:
         )
     made_by, run = run_again(Store().open(name, version))
     if made_by.name != recipe.name:
-        raise ConfigError(f"{reference} was made by {made_by.name!r}: repeat it with that recipe's job")
+        raise ConfigError(
+            f"{reference} was made by {made_by.name!r}: repeat it with `recray train {made_by.name}`"
+        )
     return run
 
 
@@ -157,8 +151,10 @@ def _compare_data(reference: str, again: Bundle) -> None:
         )
 
 
-def _with(job: Job, description: str | None, args: Sequence[str]) -> Job:
-    changed: Job = tyro.cli(type(job), default=job, description=description, args=args)
+def _with(recipe: AnyRecipe, run: Run, args: Sequence[str], text: str = "") -> Job:
+    job = _job(run)
+    prog = f"recray train {recipe.name}"
+    changed: Job = tyro.cli(type(job), prog=prog, default=job, description=text or recipe.summary, args=args)
     return changed
 
 

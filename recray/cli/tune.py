@@ -1,6 +1,10 @@
-"""The door of the search's job: says what is missing before anything heavy is imported."""
+"""Search a model's settings with Ray Tune; validation decides, the test part is looked at once, at the end.
 
-import sys
+recray tune two_tower ml-100k --trials 40
+recray tune sasrec events.csv --trials 20 --data.split global-time --no-publish
+"""
+
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from recray.cli import guarded
@@ -10,14 +14,14 @@ from recray.track.console import setup_logging
 NEEDED = ("optuna", "plotly")
 
 
-def run_tuning(description: str | None) -> None:
-    """Does all of it; the process then ends with its status."""
+def main(args: Sequence[str]) -> int:
     setup_logging()
-    raise SystemExit(guarded(lambda: _work(sys.argv[1:], description)))
+    return guarded(lambda: _work(list(args)))
 
 
-def _work(args: list[str], description: str | None) -> None:
-    """
+def _work(args: list[str]) -> None:
+    """Says what is missing before anything heavy is imported.
+
     Raises:
         ConfigError: what a search needs is not installed.
     """
@@ -25,4 +29,4 @@ def _work(args: list[str], description: str | None) -> None:
         raise ConfigError(f"a search needs {' and '.join(missing)}: pip install 'recray[tune]'")
     from recray.cli.tuning import work
 
-    work(args, description)
+    work(args, __doc__)

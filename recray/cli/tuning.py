@@ -1,4 +1,4 @@
-"""The job of a search: a model and a preset from the command line, trials on Ray, and the best.
+"""The command of a search: a model and a preset from the command line, trials on Ray, and the best.
 
 The table of progress fits the terminal: a line for each trial that is going on, and the best of the others.
 """
@@ -7,7 +7,6 @@ import logging
 import math
 import re
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -43,9 +42,9 @@ HELP = {"-h", "--help"}
 LINE_EVERY_S, STILL_EVERY_S = 15.0, 60.0  # between two tables: when a trial ended, when none did
 LISTED = ("ndcg", "hit", "mrr", "auc", "logloss", "normalised_entropy")  # of many, where there are any
 SHOWN = 8  # trials that a table of progress has room for
-USAGE = """usage: tune.py MODEL PRESET [OPTIONS]
+USAGE = """usage: recray tune MODEL PRESET [OPTIONS]
 
-PRESET is a preset, a data set, a file, or a run file, as the model's training job takes it."""
+PRESET is a preset, a data set, a file, or a run file, as `recray train MODEL` takes it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ class Tune:
     """After the search's own: the best and what it started from are measured on the test part; 0: neither."""
     publish: bool = True
     """Put the best into the store, with the search's record."""
+    space: Path | None = None
+    """A file with SPACE, GOAL and BUDGET, to be searched in the place of the model's own."""
 
     def __post_init__(self) -> None:
         if self.seeds < 0:
@@ -77,25 +78,26 @@ def work(args: list[str], description: str | None) -> None:
     if model in HELP or not model:
         print(f"{description}\n{USAGE}\nmodels with a space: {', '.join(spaces())}")
         return
-    space, subject = open_space(model), _subject(model)
+    subject = _subject(model)
     if first in HELP or (first and HELP & set(args)):
         run = subject.run(first if first in subject.presets else subject.presets[0])
-        _parse(run, "", ["--help"], f"{description}\n{USAGE}\n\n{_told(space)}")
+        _parse(run, "", ["--help"], f"{description}\n{USAGE}\n\n{_told(open_space(model))}")
     if not first or first.startswith("-"):
         raise ConfigError(f"after {model} a preset ({', '.join(subject.presets)}), a data set or a run file")
     name = f"tune-{model}-{re.sub('[^A-Za-z0-9._-]+', '-', Path(first).stem)}"
-    tune_and_judge(subject, space, _parse(subject.run(first), name, args[2:], description))
+    job = _parse(subject.run(first), name, args[2:], description)
+    tune_and_judge(subject, open_space(model, job.space), job)
 
 
 def _parse(run: Run, name: str, args: Sequence[str], description: str | None) -> Tune:
-    """The run's settings stand without a prefix, as in the model's own job."""
+    """The run's settings stand without a prefix, as in `recray train`."""
     refuse_moved(args)
     flat: Any = tyro.conf.arg(name="")
     typed = (("run", Annotated[type(run), flat]), ("search", Annotated[SearchConfig, flat], SearchConfig()))
     kind: Any = make_dataclass("Tune", typed, bases=(Tune,), frozen=True)
     kind.__doc__ = Tune.__doc__
     default = kind(run, launch=LaunchConfig(workers=1, run=name))
-    found: Tune = tyro.cli(kind, default=default, description=description, args=args)
+    found: Tune = tyro.cli(kind, prog="recray tune", default=default, description=description, args=args)
     return found
 
 
@@ -137,12 +139,10 @@ def _advice(model: str, found: Found) -> str:
     if isinstance(run, TwoStageRun):
         rules = " ".join(f"--service.{name} {value}" for name, value in run.stages.changed().items())
         lines = [f"serve the best with: {rules}"] if rules else []
-        again = shlex.join(["python", "jobs/tune.py", model, file, "--trials", "1"])
+        again = shlex.join(["recray", "tune", model, file, "--trials", "1"])
         return "\n".join([*lines, f"train the best with: {again}"])
-    own = Path(sys.argv[0]).with_name(f"train_{model}.py")
-    job = [f"jobs/{own.name}"] if own.is_file() else ["jobs/train.py", model]
     seed = str(seeded(run).seed)  # as what is published was trained
-    return f"train the best with: {shlex.join(['python', *job, file, '--seed', seed])}"
+    return f"train the best with: {shlex.join(['recray', 'train', model, file, '--seed', seed])}"
 
 
 def _told(space: Space) -> str:

@@ -154,7 +154,7 @@ def read_row(path: Path) -> Row:
         )
         return Row(found["rows"][0]["model"], found["rows"][0]["seed"], evaluation)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is not what jobs/run_recbole.py --json writes: {error!r}") from error
+        raise ConfigError(f"{path} is not what `recray recbole --json` writes: {error!r}") from error
 
 
 def read_rows(paths: Sequence[Path], dataset: str, split: str, k: int) -> list[Row]:

@@ -40,7 +40,7 @@ def extend(name: str, version: str, map_version: str, store: Store) -> Bundle:
     ):
         raise ConfigError(
             f"{codes.reference} is no extension of the map that {bundle.reference} was trained on: items or "
-            "codes that it knows are others there; train a decoder on it (jobs/train_decoder.py)"
+            "codes that it knows are others there; train a decoder on it (`recray train decoder`)"
         )
     grown = GenerativeFiles(
         users=files.users,

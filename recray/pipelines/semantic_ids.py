@@ -44,7 +44,7 @@ def publish_semantic_ids(bundle: Bundle, store: Store, extra: pl.DataFrame | Non
         raise DataError(f"further items need a column raw_id; there are {', '.join(extra.columns)}")
     if bundle.manifest.model != "rqvae":
         raise StoreError(
-            f"{bundle.reference} is a {bundle.manifest.model!r}: name a bundle of jobs/train_rqvae.py"
+            f"{bundle.reference} is a {bundle.manifest.model!r}: name a bundle of `recray train rqvae`"
         )
     bundle.verify()
     model, record = load_model(bundle), run_record(bundle)
@@ -55,7 +55,7 @@ def publish_semantic_ids(bundle: Bundle, store: Store, extra: pl.DataFrame | Non
     if dataset.hash != record.data_hash:
         raise DataError(
             f"{bundle.reference} was trained on other data than {dataset.name} is now: "
-            "train it again with jobs/train_rqvae.py"
+            "train it again with `recray train rqvae`"
         )
     raw_ids, vectors_IF = dataset.items["raw_id"].to_list(), encoder.encode(dataset.items)
     if extra is not None:

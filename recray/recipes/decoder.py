@@ -33,7 +33,7 @@ class DecoderRun(GradientRun):
     further_metrics = ()  # beyond the generated list the order is unknown
     model: DecoderConfig = field(default_factory=DecoderConfig)
     semantic_ids: str = ""
-    """Bundle of the map; empty: "<dataset>-semantic-ids", made by jobs/assign_semantic_ids.py."""
+    """Bundle of the map; empty: "<dataset>-semantic-ids", made by `recray semantic-ids`."""
     version: str = "latest"
     """Version of that bundle, by number or name."""
 
@@ -53,7 +53,7 @@ class DecoderRecipe(GradientRecipe[DecoderRun, CodedData]):
         """The data of a run and the map that it is trained on.
 
         Raises:
-            StoreError: no such map; it is made by jobs/train_rqvae.py and jobs/assign_semantic_ids.py.
+            StoreError: no such map; it is made by `recray train rqvae` and `recray semantic-ids`.
             ConfigError: the map is of another catalogue.
         """
         data = open_split(run.data)
@@ -64,7 +64,7 @@ class DecoderRecipe(GradientRecipe[DecoderRun, CodedData]):
             raise ConfigError(
                 f"{bundle.reference} was made for another catalogue than {data.dataset.name} has: "
                 f"{len(raw_ids)} items there, {len(wanted)} here, in another order or others; "
-                "assign semantic ids to this data set first (jobs/assign_semantic_ids.py)"
+                "assign semantic ids to this data set first (`recray semantic-ids`)"
             )
         ids = replace(ids, codes_IL=ids.codes_IL[: len(wanted)])
         return CodedData(data.dataset, data.split, bundle, ids)
@@ -133,13 +133,13 @@ def _map(run: DecoderRun, data_name: str) -> Bundle:
     except StoreError as error:
         rqvae = name.removesuffix("semantic-ids") + "rqvae"
         raise StoreError(
-            f"a decoder needs semantic ids, and {error}. To make them: python jobs/train_rqvae.py "
-            f"{run.data.dataset}, then python jobs/assign_semantic_ids.py {rqvae}"
+            f"a decoder needs semantic ids, and {error}. To make them: recray train rqvae "
+            f"{run.data.dataset}, then recray semantic-ids {rqvae}"
         ) from None
     if bundle.manifest.model != MODEL:
         raise StoreError(
             f"{bundle.reference} is a {bundle.manifest.model!r}, no map of semantic ids: name one that "
-            "jobs/assign_semantic_ids.py published"
+            "`recray semantic-ids` published"
         )
     return bundle
 

@@ -115,7 +115,7 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
         if self.sessions and not table.schema.sessions:
             raise ConfigError(
                 f"{table.name} has rows without sessions, so there is no order to learn: bring query groups, "
-                "set --data.sessions for ratings, or train it with jobs/train_dlrm.py"
+                "set --data.sessions for ratings, or train it with `recray train dlrm`"
             )
         for info in table.manifest.parts:
             alike = "not relevant" if info.positives == 0 else "clicks" if info.positives == info.rows else ""

@@ -52,7 +52,7 @@ class IdealRecipe(Recipe[IdealRun, SplitData, IdealRanker]):
         return evaluate_retriever(model, data, part)
 
     def draft(self, run: IdealRun, data: SplitData, model: IdealRanker, measured: Measured) -> Draft:
-        raise ConfigError("the planted truth is to be compared with (jobs/evaluate.py), not to be served")
+        raise ConfigError("the planted truth is to be compared with (`recray evaluate`), not to be served")
 
 
 IDEAL = IdealRecipe(

@@ -164,7 +164,7 @@ def _retriever_bundle(run: RankerRun) -> Bundle:
     name = run.retriever or bundle_name(data_name(run.data.dataset), "two_tower")
     if not run.retriever and name not in store.applications():
         raise ConfigError(
-            f"no {name!r} in the store: train and publish it first with jobs/train_two_tower.py, or name "
+            f"no {name!r} in the store: train and publish it first with `recray train two_tower`, or name "
             "another retriever with --retriever"
         )
     bundle = store.open(name, run.retriever_version)

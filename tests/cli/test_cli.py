@@ -1,13 +1,17 @@
 """The ``recray`` command: tables, JSON, and errors that a person can act on."""
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from recray.cli import main
+from recray.cli import PIPE_CLOSED, TASKS, main
+from recray.cli.commands import GROUPS, Command
 from recray.schema import ProtocolCard
 from recray.store import Store
 from recray.store.ledger import TrafficLedger
@@ -140,12 +144,52 @@ def test_mistakes_are_one_line_and_exit_2(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["", "doctor", "datasets", "models", "versions", "promote", "rollback"])
+@pytest.mark.parametrize(
+    "command", ["doctor", "datasets", "models", "versions", "promote", "serve", "prepare"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([*command.split(), "--help"])
+        main([command, "--help"])
     assert ended.value.code == 0
-    assert "usage: recray" in capsys.readouterr().out
+    assert f"usage: recray {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("args", [[], ["--help"]])
+def test_the_help_names_every_command_with_its_line(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(args) == 0
+    said = capsys.readouterr().out
+    tasks = [name for group in TASKS.values() for name in group]
+    grouped = [kind for kinds in GROUPS.values() for kind in kinds]
+    assert set(grouped) == set(get_args(Command))
+    for name in (*tasks, *(kind.__name__.lower() for kind in grouped)):
+        assert re.search(rf"^  {name}  +\S", said, re.M), name
+
+
+def test_the_help_imports_nothing_heavy() -> None:
+    program = "import sys; from recray.cli import main; main([]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "ray", "polars", "numpy"} & set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_misspelt_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian", "sasrec"]) == 2
+    assert "no command 'trian', did you mean 'train'" in capsys.readouterr().err
+    assert main(["train", "sas-recc", "ml-100k"]) == 2
+    assert "did you mean 'sasrec'" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    program = "import sys; from recray.cli import main; sys.exit(main([]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == PIPE_CLOSED
 
 
 def test_experiments_are_started_listed_and_ended(

@@ -95,4 +95,4 @@ def test_settings_are_told_by_their_last_word_where_it_is_enough() -> None:
 def test_what_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "NEEDED", ("optuna", "plotly_of_nobody"))
     with pytest.raises(ConfigError, match=r"needs plotly_of_nobody: pip install 'recray\[tune\]'"):
-        tune._work([], None)
+        tune._work([])

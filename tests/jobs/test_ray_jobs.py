@@ -32,10 +32,8 @@ def test_the_best_of_a_search_can_be_trained_as_it_says(ray_cluster: None, tmp_p
     assert len(json.loads(bundle.path("search.json").read_text())["trials"]) == 2
     again = job("tune", "two_tower", films, *options, "--launch.run", "films")  # nothing is left to be done
     assert published(again) == published(said)
-    [command] = re.findall(r"train the best with: python (.*)", said)
-    script, *words = shlex.split(command)
-    assert script == "jobs/train_two_tower.py"
-    said = job(Path(script).stem, *words, "--launch.where", "local")
+    [command] = re.findall(r"train the best with: recray train (.*)", said)
+    said = job("train", *shlex.split(command), "--launch.where", "local")
     assert published(said) == ["searched-two_tower version 2"]
     first, second = (Store().open("searched-two_tower", number) for number in (1, 2))
     assert run_record(first).settings == run_record(second).settings

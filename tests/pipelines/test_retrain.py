@@ -224,7 +224,7 @@ def test_a_list_leads_back_to_what_it_came_from(store: Store) -> None:
 
 def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     serve_a_day(NAME, 0, by_taste)
-    assert main(["retrain", NAME, "--json"]) == 0
+    assert main(["retrain", NAME, "--launch.where", "local", "--json"]) == 0
     steps = json.loads(capsys.readouterr().out)
     assert [steps[0]["step"], steps[-1]["step"]] == ["production", "candidate"]
     assert main(["trace", NAME, "r0-1", "--json"]) == 0

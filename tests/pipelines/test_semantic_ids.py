@@ -142,7 +142,7 @@ def test_columns_of_new_items_that_do_not_fit_are_told(
 
 
 def test_only_an_rqvae_assigns_codes(published: Bundle, store: Store) -> None:
-    with pytest.raises(StoreError, match="is a 'semantic_ids': name a bundle of jobs/train_rqvae.py"):
+    with pytest.raises(StoreError, match="is a 'semantic_ids': name a bundle of `recray train rqvae`"):
         publish_semantic_ids(published, store)
 
 

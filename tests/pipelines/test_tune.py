@@ -76,10 +76,24 @@ def test_every_model_of_the_issue_has_a_space() -> None:
 
 
 def test_a_model_without_a_space_is_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="no space to search for 'popularity'.* To write one, see CONTRI"):
+    with pytest.raises(ConfigError, match="no space to search for 'popularity'.* Write one"):
         open_space("popularity")
     with pytest.raises(ConfigError, match="did you mean 'two_tower'"):
         open_space("two_towers")
+
+
+def test_a_space_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "narrow.py"
+    own.write_text(
+        "from ray import tune\nfrom recray.pipelines.tune.spaces import Budget, Goal\n"
+        "GOAL = Goal('hit@5')\nBUDGET = Budget(trials=2)\nSPACE = {'seed': tune.choice([1, 2])}\n"
+    )
+    assert open_space("popularity", own).words() == {"seed": "one of 1, 2"}
+    own.write_text("SPACE = {}\n")
+    with pytest.raises(ConfigError, match="narrow.py says no GOAL and no BUDGET"):
+        open_space("popularity", own)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        open_space("popularity", tmp_path / "nowhere.py")
 
 
 def space_of(settings: dict[str, Any], **more: Any) -> Space:
@@ -386,5 +400,5 @@ def test_a_file_that_is_no_run_says_so(tmp_path: Path, content: str, said: str) 
 
 
 def test_a_run_file_that_is_not_there_says_who_writes_one() -> None:
-    with pytest.raises(ConfigError, match=r"no run file nowhere.json: jobs/tune.py writes one"):
+    with pytest.raises(ConfigError, match=r"no run file nowhere.json: `recray tune` writes one"):
         named_run(RECIPES["ncf"], "nowhere.json")

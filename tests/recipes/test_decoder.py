@@ -171,7 +171,7 @@ def test_it_stands_in_one_table_with_the_others(run: DecoderRun, monkeypatch: py
 
 
 def test_no_map_is_answered_with_how_to_make_one(run: DecoderRun) -> None:
-    with pytest.raises(StoreError, match=r"needs semantic ids, and no bundle 'absent'.*jobs/train_rqvae.py"):
+    with pytest.raises(StoreError, match=r"needs semantic ids, and no bundle 'absent'.*recray train rqvae"):
         DECODER.open(replace(run, semantic_ids="absent"))
 
 

@@ -8,7 +8,7 @@ import pytest
 import tyro
 from pydantic import ValidationError
 
-from jobs.serve import Serve
+from recray.cli.serve import Serve
 from recray.config import ConfigError
 from recray.serve.http.requests import RecommendRequest
 from recray.serve.place.application import ApplicationConfig, build

@@ -79,8 +79,8 @@ PATHS = {"fused": "", "spread": "/spread"}
 def server(ray_cluster: None, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from ray import serve
 
+    from recray.serve.place.application import build
     from recray.serve.place.deployments import start, stop
-    from serve_apps.two_stage import build
 
     store = Store(tmp_path_factory.mktemp("served"))
     for seed in (0, 1):
@@ -520,10 +520,10 @@ def test_the_config_files_are_valid(name: str) -> None:
     import yaml
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_apps.two_stage import build
+    from recray.serve.place.application import build
 
     content = yaml.safe_load((REPO / "serve_apps" / f"{name}.yaml").read_text())
     ServeDeploySchema(**content)
     application = content["applications"][0]
-    assert application["import_path"] == "serve_apps.two_stage:build"
+    assert application["import_path"] == "recray.serve.place.application:build"
     build(application["args"])

@@ -330,10 +330,10 @@ def test_the_config_file_is_valid() -> None:
     import yaml
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_apps.generative import build
+    from recray.serve.place.application import build
 
     content = yaml.safe_load((REPO / "serve_apps" / "generative.yaml").read_text())
     ServeDeploySchema(**content)
     application = content["applications"][0]
-    assert application["import_path"] == "serve_apps.generative:build"
+    assert application["import_path"] == "recray.serve.place.application:build"
     build(application["args"])

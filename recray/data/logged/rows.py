@@ -28,7 +28,7 @@ class LoggedConfig:
     """Lists that were shown, to learn from beside the retriever's candidates."""
 
     folder: str = ""
-    """What jobs/build_feedback.py made; empty: none."""
+    """What `recray feedback` made; empty: none."""
     share: float = 1.0
     """Of the lists, drawn."""
     examined: tuple[float, ...] = ()
@@ -105,7 +105,7 @@ def logged_lists(
     """
     path = Path(config.folder) / ROWS
     if not path.is_file():
-        raise DataError(f"{path}: no such file; make it with jobs/build_feedback.py")
+        raise DataError(f"{path}: no such file; make it with `recray feedback`")
     rows = pl.read_parquet(path)
     rows = rows.with_columns(
         item=pl.Series(places_of(rows["item_id"], items)), user=pl.Series(places_of(rows["user_id"], users))

@@ -34,7 +34,7 @@ def read_run(path: Path, recipe: str, kind: type[C]) -> C:
         ConfigError: there is no such file, it holds no run, or one of another recipe.
     """
     if not path.is_file():
-        raise ConfigError(f"no run file {path}: jobs/tune.py writes one, best.json in its folder")
+        raise ConfigError(f"no run file {path}: `recray tune` writes one, best.json in its folder")
     try:
         said = json.loads(path.read_text())
         made_by, settings = said["recipe"], said["settings"]

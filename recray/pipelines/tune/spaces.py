@@ -1,8 +1,6 @@
 """What a search may change: the files of ``tune_spaces/``, one a model, checked against the model's run."""
 
-import importlib
-import pkgutil
-import sys
+import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +12,7 @@ from recray.launch.tune_domains import Choice, Range, is_domain, range_of
 from recray.typed_values import plain
 
 Method = Literal["tpe", "random", "pbt"]
-PACKAGE = "tune_spaces"
+FOLDER = "tune_spaces"
 
 
 class Goal(NamedTuple):
@@ -91,30 +89,33 @@ class Space:
 
 def spaces() -> list[str]:
     """Names of the models that have a space."""
-    _importable()
-    package = importlib.import_module(PACKAGE)
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(path.stem for path in _folder().glob("*.py"))
 
 
-def open_space(model: str) -> Space:
+def open_space(model: str, file: Path | None = None) -> Space:
     """
+    Args:
+        file: of another space than the model's own.
+
     Raises:
-        ConfigError: no space of that name, or its file lacks something.
+        ConfigError: there is none, or its file lacks something.
     """
-    if model not in (known := spaces()):
+    if file is None and model not in (known := spaces()):
         raise ConfigError(
-            f"no space to search for {model!r}{nearest(model, known)}. To write one, see "
-            "CONTRIBUTING.md: SPACE, GOAL and BUDGET in tune_spaces/<model>.py"
+            f"no space to search for {model!r}{nearest(model, known)}. Write one, a file with SPACE, GOAL "
+            f"and BUDGET such as {_folder() / 'two_tower.py'}, and name it by --space"
         )
-    module = importlib.import_module(f"{PACKAGE}.{model}")
-    if missing := [name for name in ("SPACE", "GOAL", "BUDGET") if not hasattr(module, name)]:
-        raise ConfigError(f"{module.__name__} says no {' and no '.join(missing)}")
-    ignored = getattr(module, "IGNORED", {})
-    return Space(settings=module.SPACE, goal=module.GOAL, budget=module.BUDGET, ignored=ignored)
+    file = file or _folder() / f"{model}.py"
+    if not file.is_file():
+        raise ConfigError(f"space {file}: there is no such file")
+    said = runpy.run_path(str(file))
+    if missing := [name for name in ("SPACE", "GOAL", "BUDGET") if name not in said]:
+        raise ConfigError(f"{file} says no {' and no '.join(missing)}")
+    ignored = said.get("IGNORED", {})
+    return Space(settings=said["SPACE"], goal=said["GOAL"], budget=said["BUDGET"], ignored=ignored)
 
 
-def _importable() -> None:
-    """The spaces lie beside the package in a checkout, which is on no path when a job starts."""
-    beside = Path(recray.__file__).parents[1]
-    if (beside / PACKAGE).is_dir() and str(beside) not in sys.path:
-        sys.path.insert(0, str(beside))
+def _folder() -> Path:
+    """Inside the package where it is installed, beside it in a checkout."""
+    package = Path(recray.__file__).parent
+    return next(folder for folder in (package / FOLDER, package.parent / FOLDER) if folder.is_dir())

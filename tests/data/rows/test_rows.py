@@ -11,10 +11,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.prepare import Prepare
-from jobs.prepare import main as prepare_job
 from recray import paths
 from recray.cli.catalogue import datasets
+from recray.cli.prepare import Prepare, prepare
 from recray.config import ConfigError
 from recray.data.row_block import MultiHot, RowBlock
 from recray.data.row_source import Malformed, Part, RawRows
@@ -236,15 +235,15 @@ def test_options_behind_the_name() -> None:
 @pytest.mark.data
 def test_the_job_and_the_list_of_data_sets_know_rows(capsys: pytest.CaptureFixture[str]) -> None:
     raw_file("ltr-lightgbm/rank.train")
-    prepare_job(Prepare("ltr-lightgbm"))
+    prepare(Prepare("ltr-lightgbm"))
     assert "2,396 train, 609 validation, 768 test rows" in capsys.readouterr().out
     listed = {row["name"]: row["prepared"] for row in datasets()}
     assert listed["ltr-lightgbm"] == "2,396 train, 609 validation, 768 test rows"
     assert {"criteo-sample", "criteo-kaggle", "criteo-1tb", "synthetic-clicks", "ml-1m"} <= set(listed)
-    prepare_job(Prepare("ml-100k", rows=True))
+    prepare(Prepare("ml-100k", rows=True))
     assert "ml-100k-ratings: 79,999 train" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="k_core and item_content are for interactions"):
-        prepare_job(Prepare("ml-100k", k_core=5, rows=True))
+        prepare(Prepare("ml-100k", k_core=5, rows=True))
 
 
 def test_a_path_without_anything_to_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 recray demo ml-100k
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -35,6 +36,7 @@ class Demo:
 
 def walk(job: Demo) -> None:
     store, launch = Store(), job.launch
+    users, at = demo.some_users(job.dataset), demo.latest_time(job.dataset)  # data is looked at before Ray
     with serving(job.port) as session:  # one Ray for all that follows; stopped at the end
         # Retrieval: two towers on Ray Train, their vectors in a FAISS index, published as one version.
         retriever = demo.train_on("two_tower", job.dataset, launch, store)
@@ -43,8 +45,8 @@ def walk(job: Demo) -> None:
         # Promotion is what replicas follow; the ranker's version brings its retriever along.
         promote(store, ranker.bundle.manifest.name, ranker.bundle.manifest.version)
         url = session.start(ServiceConfig(application=ranker.bundle.manifest.name))
-        question = {"k": 5, "explain": True, "request_time": demo.latest_time(job.dataset)}
-        for user in demo.some_users(job.dataset):
+        question = {"k": 5, "explain": True, "request_time": at}
+        for user in users:
             answer = httpx.post(f"{url}/recommend", json={**question, "user_id": user})
             show_recommendations(user, answer.raise_for_status().json())
     data = DataConfig(dataset=job.dataset, split=demo.SPLIT)
@@ -55,6 +57,8 @@ def walk(job: Demo) -> None:
     show_evaluation([*others, first, both])
     show_gain(both, first)
     print(f"published {retriever.bundle.reference} and {ranker.bundle.reference}; see `recray versions`")
+    asked = shlex.quote(job.dataset)
+    print(f"next: recray serve {asked}; recray evaluate {asked}; recray train sasrec {asked}; recray models")
 
 
 def main(args: Sequence[str]) -> int:

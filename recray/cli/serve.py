@@ -49,7 +49,7 @@ def serve(config: Serve, args: Sequence[str]) -> None:
     # A bundle that is missing is said before Ray starts.
     call = """/score -d '{"rows": [{}]}'""" if service.open_served().scorer else "/recommend -d '{}'"
     if wants_supervisor():
-        raise SystemExit(supervise(["-m", "recray", "serve", *args], config.port))
+        raise SystemExit(supervise(["-m", "recray", "serve", *args], config.port, config.host))
     with serving(config.port, config.host) as session:
         url = session.start(service, config.placement)
         print(f"serving at {url}; try: curl -H 'content-type: application/json' {url}{call}")

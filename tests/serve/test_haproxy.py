@@ -145,3 +145,9 @@ def test_a_port_that_somebody_listens_on_is_said_before_ray_starts(environment: 
 def test_a_port_that_cannot_be_is_refused(port: int) -> None:
     with pytest.raises(ConfigError, match=f"there is no port {port}: give --port one of 1 to 65535"):
         require_port(port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_that_this_machine_does_not_have_is_said(host: str) -> None:
+    with pytest.raises(ConfigError, match=f"no address {host!r} to listen at: give --host one"):
+        require_port(free_port(), host)

@@ -5,6 +5,7 @@ before both. This module imports neither.
 """
 
 import atexit
+import errno
 import importlib.util
 import json
 import logging
@@ -151,11 +152,15 @@ def free_port() -> int:
         return port
 
 
-def require_port(port: int) -> None:
-    """That an application can listen on this port of the loopback address now.
+def require_port(port: int, host: str = "") -> None:
+    """That an application can listen on this port now.
+
+    Args:
+        host: at which address; empty: the loopback address.
 
     Raises:
-        ConfigError: there is no such port, somebody listens on it, or it is the administrator's alone.
+        ConfigError: there is no such port, somebody listens on it, or it is the administrator's alone; or
+            this machine has no such address.
     """
     if not 0 < port < 2**16:
         raise ConfigError(
@@ -164,7 +169,12 @@ def require_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what was closed just now does not count
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host or "127.0.0.1", port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigError(
+                    f"this machine has no address {host!r} to listen at: give --host one that it has, or "
+                    "0.0.0.0 for all of them"
+                ) from None
             way_out = f"choose another with --port, such as {free_port()}"
             raise ConfigError(f"cannot listen on port {port} ({error.strerror}): {way_out}") from None

@@ -64,20 +64,21 @@ def wants_supervisor() -> bool:
     return "RAY_ADDRESS" not in os.environ and not is_supervised()
 
 
-def supervise(script: Sequence[str], port: int) -> int:
-    """Runs this script again as the server, under a supervisor; returns the exit status.
+def supervise(program: Sequence[str], port: int, host: str = "") -> int:
+    """Runs a program as the server, under a supervisor; returns the exit status.
 
     Args:
-        script: its path and arguments, which take ``--port``.
+        program: what Python is given: a path or ``-m`` and a module, and arguments, which take ``--port``.
         port: where it will listen; 0: any that is free.
+        host: at which address; empty: this machine's own.
 
     Raises:
         ConfigError: nothing can listen there, or the server died too often.
     """
     port = port or free_port()
-    require_port(port)
+    require_port(port, host)
     use_haproxy(drain_s=1.0)  # here, so that all servers of this supervisor share a folder
-    return Supervisor([sys.executable, *script, "--port", str(port)], port).run()
+    return Supervisor([sys.executable, *program, "--port", str(port)], port).run()
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def serving(port: int, host: str = "") -> Iterator[Session]:
     """
     own = "RAY_ADDRESS" not in os.environ
     if port and own:  # a cluster may serve there already, or be elsewhere
-        require_port(port)
+        require_port(port, host)
     use_haproxy(drain_s=1.0)
     if own:  # Ray listens on all interfaces, unless its only node is 127.0.0.1: what it does on a Mac
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

@@ -49,6 +49,7 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or paths.store_dir()
+        self.published = "published %s"  # as it is said
         self._read: dict[str, tuple[State, list[Entry]]] = {}  # journals, by application
 
     def publish(
@@ -98,7 +99,7 @@ class Store:
                 run=dict(run) if run else None,
             )
             bundle = self._numbered(staged, draft)
-        log.info("published %s", bundle.reference)
+        log.info(self.published, bundle.reference)
         return bundle
 
     @reached()

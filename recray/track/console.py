@@ -1,4 +1,4 @@
-"""Progress on a console: a bar on a terminal, a line every two seconds where output is a log."""
+"""Progress: a bar on a terminal and in a notebook, a line every two seconds where output is a log."""
 
 import logging
 import sys
@@ -42,7 +42,7 @@ class ConsoleProgress:
 
     def __call__(self, progress: tuple[int, int, int, float, float]) -> None:
         step, total, epoch, loss, rate = progress
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() or "ipykernel" in sys.modules:  # a notebook takes a bar too
             self._draw(step, total, epoch, loss, rate)
         elif time.monotonic() - self._last_line_s >= LINE_EVERY_S or step == total:
             self._last_line_s = time.monotonic()

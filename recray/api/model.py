@@ -1,0 +1,216 @@
+"""A trained model in a notebook: asked by the stages that a server asks, published when it is good."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+from rich.table import Table
+
+from recray.api.shown import Shown
+from recray.bundles.promotion import promote
+from recray.schema import DataError, ProtocolCard
+from recray.serve.http.answers import Item, SimilarItem
+from recray.serve.http.requests import RecommendRequest, RequestError, parse
+from recray.serve.place.pipeline import Pipeline
+from recray.serve.versions import open_served
+from recray.store import Bundle, Reference, Store, StoreError
+from recray.train.run import Measured
+
+Ids: TypeAlias = Iterable[str | int]
+_PLACES = {"place": pl.Int64, "item": pl.String, "title": pl.String, "score": pl.Float64}
+
+
+class Drafts(Store):
+    """What is not yet published: a folder that goes with it. What it builds on is in the store."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="recray-", ignore_cleanup_errors=True)
+        super().__init__(Path(self._folder.name))
+        self.published = "%s is ready; publish() puts it into the store"
+
+    def resolve(self, reference: Reference) -> Bundle:
+        try:
+            return super().resolve(reference)
+        except StoreError:
+            return Store().resolve(reference)
+
+
+@dataclass(frozen=True, repr=False)
+class Model(Shown):
+    """A trained version, ready to be asked: of the store, or not yet published."""
+
+    bundle: Bundle
+    measured: Measured | None = None
+    """By ``fit``; None: as ``metrics`` say."""
+    store: Store = field(default_factory=Store)
+
+    @property
+    def reference(self) -> str:
+        """``NAME:NUMBER``; before it is published, ``NAME``."""
+        manifest = self.bundle.manifest
+        return manifest.name if self._is_draft else f"{manifest.name}:{manifest.version}"
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """On the test part of its split, of the model that had not learnt it."""
+        return dict(self.bundle.manifest.metrics)
+
+    @property
+    def card(self) -> ProtocolCard | None:
+        """What ``metrics`` were measured under."""
+        return self.bundle.manifest.card
+
+    def recommend(
+        self, users: Ids | Iterable[Ids] | Mapping[Any, Ids], k: int = 10, *, exclude: Ids = (), at: int = 0
+    ) -> pl.DataFrame:
+        """The lists that a server would answer with: user, place, item, title, score, source, fallback.
+
+        Args:
+            users: ids; or histories, items that somebody chose, oldest first: a list of such, or a mapping
+                from names to them.
+            k: length of a list.
+            exclude: items that must not come back.
+            at: unix seconds, when it is asked; 0: just after the newest event that it knows.
+
+        Raises:
+            ConfigError: it is a model of rows, or a damaged version.
+            DataError: no such item, or k is out of bounds.
+        """
+        at = at or (self._pipeline.known_until or 0) + 1
+        common = {"k": k, "exclude": _listed(exclude), "request_time": at, "strict": True}
+        rows = []
+        for user, asked in _asked(users):
+            with _said():
+                request = parse(json.dumps(asked | common).encode(), RecommendRequest)
+                answer = self._pipeline.recommend(request)
+            rows += [
+                (
+                    user,
+                    place,
+                    item["item_id"],
+                    item["title"],
+                    item["score"],
+                    item["source"],
+                    answer["fallback"],
+                )
+                for place, item in enumerate(answer["items"], start=1)
+            ]
+        kinds = {"user": pl.String, **_PLACES, "source": pl.String, "fallback": pl.String}
+        return pl.DataFrame(rows, schema=kinds, orient="row")
+
+    def similar(self, items: Ids, k: int = 10) -> pl.DataFrame:
+        """What resembles each of some items most: of, place, item, title, score.
+
+        Raises:
+            DataError: no such item.
+        """
+        rows = []
+        for item in _listed(items):
+            with _said():
+                answer = self._pipeline.similar(item, k)
+            rows += [(item, place, *_told(found)) for place, found in enumerate(answer["items"], start=1)]
+        return pl.DataFrame(rows, schema={"of": pl.String, **_PLACES}, orient="row")
+
+    def publish(self, *, to_production: bool = False) -> "Model":
+        """The same as a new version of the store, which outlives this process.
+
+        Args:
+            to_production: it is what servers answer with, from now on.
+        Raises:
+            StoreError: it is published already, or made to be compared with only.
+        """
+        manifest = self.bundle.manifest
+        if not self._is_draft:
+            raise StoreError(f"{self.reference} is published; `recray promote` puts it into production")
+
+        def write(folder: Path) -> None:
+            for file in manifest.files:
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.bundle.folder / file, folder / file)
+
+        store = Store()
+        bundle = store.publish(
+            manifest.name,
+            write,
+            model=manifest.model,
+            config=manifest.config,
+            schema=manifest.schema,
+            card=manifest.card,
+            metrics=manifest.metrics,
+            requires=manifest.requires,
+            run=manifest.run,
+        )
+        if to_production:
+            promote(store, manifest.name, bundle.manifest.version)
+        return Model(bundle, self.measured, store)
+
+    def shown(self) -> Iterator[Table]:
+        card = self.card
+        title = f"{self.reference}{' (not published)' if self._is_draft else ''}"
+        caption = f"{card.split}, {card.target}, {card.num_users:,} users" if card else None
+        grid = Table(title=title, caption=caption)
+        told = {name: value for name, value in self.metrics.items() if "@" in name or not card}
+        for name in told:
+            grid.add_column(name, justify="right")
+        grid.add_row(*(f"{value:.4f}" for value in told.values()))
+        yield grid
+
+    @property
+    def _is_draft(self) -> bool:
+        return isinstance(self.store, Drafts)
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        manifest = self.bundle.manifest
+        return Pipeline(open_served(self.store, manifest.name, manifest.version))
+
+
+def open(reference: str) -> Model:
+    """A published version: ``shop-sasrec:3``, ``shop-sasrec:latest``; ``shop-sasrec``: that in production.
+
+    Raises:
+        StoreError: there is none; says which there are.
+    """
+    name, _, version = reference.partition(":")
+    store = Store()
+    return Model(store.open(name, version or "production"), None, store)
+
+
+def _asked(users: Ids | Iterable[Ids] | Mapping[Any, Ids]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name of each list, and what of a request says whom it is for."""
+    if isinstance(users, Mapping):
+        for name, history in users.items():
+            yield str(name), {"history": _listed(history)}
+        return
+    for place, one in enumerate([users] if isinstance(users, str | int) else users):
+        if isinstance(one, Iterable) and not isinstance(one, str):
+            yield str(place), {"history": _listed(one)}
+        else:
+            yield str(one), {"user_id": str(one)}
+
+
+def _listed(ids: Ids) -> list[str]:
+    if isinstance(ids, str | int | np.integer):
+        return [str(ids)]
+    return list(map(str, ids))
+
+
+def _told(item: Item | SimilarItem) -> tuple[str, str | None, float | None]:
+    return item["item_id"], item["title"], item["score"]
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """What a server would answer with a status is an error here."""
+    try:
+        yield
+    except RequestError as error:
+        raise DataError(error.message) from None

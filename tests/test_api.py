@@ -116,7 +116,7 @@ def test_all_kinds_stand_in_one_table(data: recray.Dataset, knn: recray.Model) -
     narrow = ("two_tower", {"model.embedding_dim": 8, "loop.epochs": 1})
     found = recray.compare(["popularity", narrow, knn, knn], data, seeds=2)
     names = ["popularity", "two_tower, model.embedding_dim 8, loop.epochs 1"]
-    names += ["notebook-item_knn", "notebook-item_knn #2"]
+    names += ["item_knn", "item_knn #2"]
     ndcg = found.metrics.filter(metric="ndcg@10")
     assert ndcg["model"].to_list() == names
     assert ndcg["seeds"].to_list() == [1, 2, 1, 1]

@@ -10,6 +10,7 @@ All names are found in ``recray`` itself, which imports this room when one of th
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import TypeAlias
 
 from recray.api.comparison import Comparison
@@ -92,12 +93,10 @@ def compare(
         if isinstance(one, str) and ":" in one:
             one = open(one)
         if isinstance(one, Model):
-            same = sum(row.model.partition(" #")[0] == one.reference for row in rows)
-            title = f"{one.reference} #{same + 1}" if same else one.reference
-            rows.append(Row(title, 0, _measured(one, split)))
+            rows.append(Row(_free(one.title, rows), 0, _measured(one, split)))
             continue
         model, settings = (one, {}) if isinstance(one, str) else one
-        title = ", ".join([model, *(f"{path} {value}" for path, value in settings.items())])
+        title = _free(", ".join([model, *(f"{path} {value}" for path, value in settings.items())]), rows)
         for entry in entries_of(model, config, seeds, _dotted(settings), title):
             opened = entry.recipe.open(entry.run)
             rows.append(Row(title, entry.run.seed, measured_once(entry, opened, ks, [])))
@@ -117,6 +116,12 @@ def _measured(model: Model, split: SplitData) -> Evaluation:
     if isinstance(model.measured, Evaluation):
         return model.measured
     return ask_the_same([Contender.of(model.store, model.bundle)], split)[0]
+
+
+def _free(title: str, rows: Sequence[Row]) -> str:
+    """The title, or with a number where another model has it."""
+    taken = {row.model for row in rows}
+    return next(name for n in count(1) if (name := title if n == 1 else f"{title} #{n}") not in taken)
 
 
 def _reference(data: object) -> str:

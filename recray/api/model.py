@@ -21,7 +21,7 @@ from recray.serve.http.answers import Item, SimilarItem
 from recray.serve.http.requests import RecommendRequest, RequestError, parse
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.versions import open_served
-from recray.store import Bundle, Reference, Store, StoreError
+from recray.store import Bundle, Reference, Store, StoreError, run_record
 from recray.train.run import Measured
 
 Ids: TypeAlias = Iterable[str | int]
@@ -57,6 +57,11 @@ class Model(Shown):
         """``NAME:NUMBER``; before it is published, ``NAME``."""
         manifest = self.bundle.manifest
         return manifest.name if self._is_draft else f"{manifest.name}:{manifest.version}"
+
+    @property
+    def title(self) -> str:
+        """What it is called beside others: its kind, or once it is published its reference."""
+        return run_record(self.bundle).recipe if self._is_draft else self.reference
 
     @property
     def metrics(self) -> dict[str, Any]:

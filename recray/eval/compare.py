@@ -125,7 +125,7 @@ def table(rows: Sequence[Row], metrics: Sequence[str] | None = None) -> Table:
     card = rows[0].evaluation.card
     title = f"{card.dataset}, {card.split}, {card.target}, {len(rows[0].evaluation.user_ids_U)} users"
     made = Table(title=title, caption="mean [95 % interval over users] ± standard deviation over seeds")
-    made.add_column("model")
+    made.add_column("model", overflow="fold")
     made.add_column("seeds", justify="right")
     for name in names:
         made.add_column(name, justify="right")

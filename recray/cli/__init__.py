@@ -85,7 +85,7 @@ def _list(words: Sequence[str]) -> None:
     listed = [_name(command) for commands in GROUPS.values() for command in commands]
     if words[0] not in listed:
         known = [*_MODULES, *listed]
-        raise ConfigError(f"no command {words[0]!r}{nearest(words[0], known)}; `recray --help` lists them")
+        raise ConfigError(f"no command {words[0]!r}{nearest(words[0], known)}")
     logging.getLogger("recray").setLevel(logging.WARNING)
     # A union of dataclasses becomes subcommands; tyro's typing does not know unions as forms.
     command: Command = tyro.cli(Command, prog="recray", description=__doc__, args=words)

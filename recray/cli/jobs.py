@@ -4,6 +4,7 @@ The first word of whatever needs data is the data set (``--data.dataset``); a ch
 every task: ``--data.*`` says how data is split and what its events mean, ``--launch.*`` where it runs.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
@@ -30,10 +31,11 @@ def run_job(
 ) -> int:
     """Parses ``args`` into ``config`` and does the work of ``recray <name>``; returns the exit status."""
     setup_logging()
+    text = re.sub("^recray ", "$ recray ", description or "", flags=re.MULTILINE)  # so that lines stay lines
 
     def parse_and_work() -> None:
         refuse_moved(args)
-        work(tyro.cli(config, prog=f"recray {name}", description=description, args=args))
+        work(tyro.cli(config, prog=f"recray {name}", description=text, args=args))
 
     return guarded(parse_and_work)
 

@@ -93,7 +93,7 @@ def test_rankers_say_what_they_gain_and_are_promoted(
 def test_what_has_no_job_of_its_own_is_trained_by_name(events: str) -> None:
     said = job("train", "mamba", events, *BRIEF)
     assert published(said) == ["films-mamba version 1"]
-    assert "names: popularity, item_knn" in job("train", "--help")
+    assert "models: popularity, item_knn" in job("train", "--help")
 
 
 def test_the_served_list_is_measured(two_tower: str, events: str) -> None:

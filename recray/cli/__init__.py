@@ -41,7 +41,7 @@ TASKS = {
         "compare-links": "links",
         "recbole": "recbole",
     },
-    "answers": {"serve": "serve", "score": "score", "demo": "demo"},
+    "answers": {"serve": "serve", "recommend": "recommend", "score": "score", "demo": "demo"},
 }
 """Heading of the help -> command -> its module in this room."""
 _MODULES = {name: module for tasks in TASKS.values() for name, module in tasks.items()}

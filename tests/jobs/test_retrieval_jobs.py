@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from recray.store import Store, read_history, run_record
@@ -94,6 +95,15 @@ def test_what_has_no_job_of_its_own_is_trained_by_name(events: str) -> None:
     said = job("train", "mamba", events, *BRIEF)
     assert published(said) == ["films-mamba version 1"]
     assert "models: popularity, item_knn" in job("train", "--help")
+
+
+def test_lists_for_everybody_lie_in_files(two_tower: str, events: str, tmp_path: Path) -> None:
+    assert published(two_tower)
+    options = ("--version", "latest", "--k", "3", "--launch.where", "local")
+    said = job("recommend", "films-two_tower", tmp_path / "lists", *options)
+    assert "60 lists in" in said
+    [part] = (tmp_path / "lists").glob("part-*.parquet")
+    assert pl.read_parquet(part)["user"].n_unique() == 60
 
 
 def test_the_served_list_is_measured(two_tower: str, events: str) -> None:

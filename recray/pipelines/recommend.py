@@ -4,7 +4,6 @@ A folder is written part by part, each in one step, so that whoever is killed go
 missing and nothing is there twice. ``plan.json`` says what the lists are of; others need another folder.
 """
 
-import functools
 import io
 import json
 import logging
@@ -31,7 +30,9 @@ from recray.train.context import LaunchConfig
 
 log = logging.getLogger(__name__)
 PLAN = "plan.json"
-_LIST = {"place": pl.Int64, "item": pl.String, "score": pl.Float64}
+_LIKE = {"item": pl.String, "place": pl.Int64, "similar": pl.String, "score": pl.Float64}
+_LISTS = {"user": pl.String, "place": pl.Int64, "item": pl.String, "score": pl.Float64}
+_HOW = {"source": pl.String, "fallback": pl.String}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,22 +188,25 @@ def _work(share: _Share) -> int:
     config, store = share.config, Store(Path(share.store))
     bundles = open_served(store, share.application, share.version, config.stages.second_source)
     pipeline = Pipeline(bundles, config.stages)
-    versions = " + ".join(f"{b.manifest.name}:{b.manifest.version}" for b in bundles.by_role.values())
-    at = config.at or (pipeline.known_until or 0) + 1
-    one = functools.partial(_similar if config.similar else _recommended, pipeline, k=config.k, at=at)
     done, began = 0, time.monotonic()
     for number, ids in share.parts.items():
-        rows = [row for raw_id in ids for row in one(raw_id)]
-        kinds = {"item": pl.String, "place": pl.Int64, "similar": pl.String, "score": pl.Float64}
-        if not config.similar:
-            kinds = {"user": pl.String, **_LIST, "source": pl.String, "fallback": pl.String}
-        table = pl.DataFrame(rows, schema=kinds, orient="row").with_columns(pl.lit(versions).alias("version"))
-        content = io.BytesIO()
-        table.write_parquet(content)
-        write_whole(_part(Path(share.folder), number), content.getvalue())
+        write_whole(_part(Path(share.folder), number), part_of(pipeline, config, ids))
         done += len(ids)
         log.info("%d lists, %.0f a second", done, done / (time.monotonic() - began))
     return done
+
+
+def part_of(pipeline: Pipeline, config: BatchConfig, ids: Sequence[str]) -> bytes:
+    """The lists of some users (or items), as a Parquet file."""
+    at = config.at or (pipeline.known_until or 0) + 1
+    named = [bundle.manifest for bundle in pipeline.bundles.by_role.values()]
+    versions = " + ".join(f"{manifest.name}:{manifest.version}" for manifest in named)
+    one, kinds = (_similar, _LIKE) if config.similar else (_recommended, {**_LISTS, **_HOW})
+    rows = [row for raw_id in ids for row in one(pipeline, raw_id, k=config.k, at=at)]
+    table = pl.DataFrame(rows, schema=kinds, orient="row").with_columns(pl.lit(versions).alias("version"))
+    content = io.BytesIO()
+    table.write_parquet(content)
+    return content.getvalue()
 
 
 def _recommended(pipeline: Pipeline, user: str, *, k: int, at: int) -> list[tuple[Any, ...]]:

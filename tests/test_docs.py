@@ -64,8 +64,10 @@ def test_console_commands_parse(
 ) -> None:
     for module in ("jobs", "training", "tune"):  # other tests listen to the log
         monkeypatch.setattr(f"recray.cli.{module}.setup_logging", lambda: None)
+    words = shlex.split(command)[1:]
+    words.insert(words.index("--") if "--" in words else len(words), "--help")  # not of what is run elsewhere
     try:
-        status = main([*shlex.split(command)[1:], "--help"])
+        status = main(words)
     except SystemExit as ended:
         status = int(ended.code or 0)
     said = capsys.readouterr()

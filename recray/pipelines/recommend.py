@@ -21,7 +21,7 @@ from recray.folders import digest, write_whole
 from recray.launch.tasks import run_each
 from recray.schema import DataError
 from recray.serve.http.requests import RecommendRequest
-from recray.serve.place.pipeline import Pipeline
+from recray.serve.place.pipeline import Pipeline, source_of
 from recray.serve.query import MAX_K
 from recray.serve.stages.listed import StagesConfig
 from recray.serve.versions import OpenedVersion, ServedBundles, open_served
@@ -31,8 +31,14 @@ from recray.train.context import LaunchConfig
 log = logging.getLogger(__name__)
 PLAN = "plan.json"
 _LIKE = {"item": pl.String, "place": pl.Int64, "similar": pl.String, "score": pl.Float64}
-_LISTS = {"user": pl.String, "place": pl.Int64, "item": pl.String, "score": pl.Float64}
-_HOW = {"source": pl.String, "fallback": pl.String}
+_LISTS = {
+    "user": pl.String,
+    "place": pl.Int64,
+    "item": pl.String,
+    "score": pl.Float64,
+    "source": pl.String,
+    "fallback": pl.String,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,28 +204,36 @@ def _work(share: _Share) -> int:
 
 def part_of(pipeline: Pipeline, config: BatchConfig, ids: Sequence[str]) -> bytes:
     """The lists of some users (or items), as a Parquet file."""
-    at = config.at or (pipeline.known_until or 0) + 1
+    table = _alike(pipeline, config, ids) if config.similar else _lists(pipeline, config, ids)
     named = [bundle.manifest for bundle in pipeline.bundles.by_role.values()]
     versions = " + ".join(f"{manifest.name}:{manifest.version}" for manifest in named)
-    one, kinds = (_similar, _LIKE) if config.similar else (_recommended, {**_LISTS, **_HOW})
-    rows = [row for raw_id in ids for row in one(pipeline, raw_id, k=config.k, at=at)]
-    table = pl.DataFrame(rows, schema=kinds, orient="row").with_columns(pl.lit(versions).alias("version"))
     content = io.BytesIO()
-    table.write_parquet(content)
+    table.with_columns(pl.lit(versions).alias("version")).write_parquet(content)
     return content.getvalue()
 
 
-def _recommended(pipeline: Pipeline, user: str, *, k: int, at: int) -> list[tuple[Any, ...]]:
-    answer = pipeline.recommend(RecommendRequest(user_id=user, k=k, request_time=at))
-    return [
-        (user, place, item["item_id"], item["score"], item["source"], answer["fallback"])
-        for place, item in enumerate(answer["items"], start=1)
-    ]
+def _lists(pipeline: Pipeline, config: BatchConfig, users: Sequence[str]) -> pl.DataFrame:
+    at = config.at or (pipeline.known_until or 0) + 1
+    model = pipeline.bundles.retriever.manifest.model
+    columns: dict[str, list[Any]] = {name: [] for name in _LISTS}
+    for user in users:
+        state, _ = pipeline.ranked(RecommendRequest(user_id=user, k=config.k, request_time=at))
+        rows, count = state.item_ids_S.tolist(), len(state.item_ids_S)
+        by_vector = "history" if state.fallback == "history" else model
+        masks = state.candidates.sources_K[state.order_S].tolist()
+        columns["user"] += [user] * count
+        columns["place"] += range(1, count + 1)
+        columns["item"] += [pipeline.catalogue.item_raw_ids[row] for row in rows]
+        columns["score"] += state.scores_K[state.order_S].tolist()
+        columns["source"] += [source_of(mask, by_vector) for mask in masks]
+        columns["fallback"] += [state.fallback] * count
+    return pl.DataFrame(columns, schema=_LISTS)
 
 
-def _similar(pipeline: Pipeline, item: str, *, k: int, at: int) -> list[tuple[Any, ...]]:
-    answer = pipeline.similar(item, k)
-    return [
+def _alike(pipeline: Pipeline, config: BatchConfig, items: Sequence[str]) -> pl.DataFrame:
+    rows = [
         (item, place, found["item_id"], found["score"])
-        for place, found in enumerate(answer["items"], start=1)
+        for item in items
+        for place, found in enumerate(pipeline.similar(item, config.k)["items"], start=1)
     ]
+    return pl.DataFrame(rows, schema=_LIKE, orient="row")

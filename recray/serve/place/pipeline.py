@@ -46,7 +46,7 @@ def answer(
             "item_id": catalogue.item_raw_ids[row],
             "title": catalogue.titles[row],
             "score": score,
-            "source": _source(source, by_vector),
+            "source": source_of(source, by_vector),
         }
         for row, score, source in rows
     ]
@@ -89,7 +89,7 @@ def _add_details(
             item["details"] = catalogue.details(row)
 
 
-def _source(mask: int, by_vector: str) -> str:
+def source_of(mask: int, by_vector: str) -> str:
     """The one source that is shown of those in a mask."""
     if mask & PINNED:
         return "pinned"

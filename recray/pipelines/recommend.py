@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from recray.config import ConfigError, to_dict
+from recray.config import ConfigError, settings
 from recray.folders import digest, write_whole
 from recray.launch.tasks import run_each
 from recray.schema import DataError
@@ -155,14 +155,9 @@ def _asked(config: BatchConfig, bundles: ServedBundles, users: Sequence[str] | N
 
 
 def _plan(config: BatchConfig, bundles: ServedBundles, asked: Sequence[str]) -> dict[str, Any]:
-    versions = {role: str(bundle.reference) for role, bundle in bundles.by_role.items()}
-    settings = {key: value for key, value in to_dict(config).items() if key != "version"}
-    return {
-        "versions": versions,
-        "settings": settings,
-        "count": len(asked),
-        "asked": digest({"ids": list(asked)}),
-    }
+    versions = {f"version of the {role}": str(found.reference) for role, found in bundles.by_role.items()}
+    chosen = {name: value for name, value in settings(config).items() if name != "version"}
+    return {**versions, **chosen, "number of lists": len(asked), "asked": digest({"ids": list(asked)})}
 
 
 def _keep(path: Path, plan: dict[str, Any]) -> None:

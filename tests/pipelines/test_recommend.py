@@ -71,11 +71,11 @@ def test_a_folder_holds_lists_of_one_plan(store: Store, tmp_path: Path) -> None:
     recommend_all(NAME, CONFIG, tmp_path / "lists", store, LOCAL, ["u1", "a-stranger"])
     found = lists(tmp_path / "lists")
     assert found.filter(user="a-stranger")["fallback"].unique().to_list() == ["popular"]
-    with pytest.raises(ConfigError, match="holds other lists, settings"):
+    with pytest.raises(ConfigError, match="holds other lists, k 5 instead of 6: name a new"):
         recommend_all(
             NAME, override(CONFIG, {"k": 6}), tmp_path / "lists", store, LOCAL, ["u1", "a-stranger"]
         )
-    with pytest.raises(ConfigError, match="holds other lists, count 2 instead of 60"):
+    with pytest.raises(ConfigError, match="holds other lists, number of lists 2 instead of 60"):
         recommend_all(NAME, CONFIG, tmp_path / "lists", store, LOCAL)
     with pytest.raises(ConfigError, match="holds something else"):
         recommend_all(NAME, CONFIG, tmp_path, store, LOCAL)

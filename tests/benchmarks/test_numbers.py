@@ -76,7 +76,7 @@ def requests_per_s(graph: str) -> tuple[float, ...]:
 TWO_TOWER = seeds(LEAVE_ONE_OUT, "two_tower", "ndcg@10")
 TABLE = [
     Figures(
-        "`python jobs/evaluate.py ml-100k` |",
+        "`recray evaluate ml-100k` |",
         (
             Snippet(
                 "two-tower {} (three seeds {} to {})", (fmean(TWO_TOWER), min(TWO_TOWER), max(TWO_TOWER))
@@ -141,7 +141,7 @@ TABLE = [
         ),
     ),
     Figures(
-        "python jobs/train_ranker.py ml-1m",
+        "recray train gbdt_ranker ml-1m",
         (
             Snippet("NDCG@10 of {} users", at(RANKED, "card/num_users")),
             Snippet(

@@ -4,7 +4,7 @@ import json
 import random
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
@@ -12,16 +12,18 @@ import ray
 import yaml
 from click import ClickException
 
-from recray.cluster import clusters
+from recray.cluster import clusters, instant
 from recray.cluster.api import RefusedError, RunPod
 from recray.cluster.guard import Cluster, Own
+from recray.cluster.instant import Instant
 from recray.cluster.journal import Journal
 from recray.cluster.plan import Limits, estimate, machine
 from recray.cluster.pods import KIND, UNTIL, Pods
 from recray.cluster.runpod import RunPodNodeProvider
 from recray.config import ConfigError, UnavailableError
 from tests.cluster.fake.description import description
-from tests.cluster.fake.service import KEY, PRICES, Fault, Service
+from tests.cluster.fake.records import Fault, Kind
+from tests.cluster.fake.service import KEY, PRICES, Service
 
 REPO = Path(__file__).absolute().parents[2]
 CONFIG = REPO / "cluster.yaml"
@@ -88,10 +90,19 @@ def welcome(shell: object) -> bool:
 
 @pytest.mark.parametrize(
     ("kind", "made"),
-    [("429", 1), ("done_then_500", 1), ("done_then_timeout", 1), ("500", 0), ("timeout", 0), ("late", 0)],
+    [
+        ("429", 1),
+        ("done_then_500", 1),
+        ("done_then_timeout", 1),
+        ("500", 0),
+        ("503", 0),
+        ("timeout", 0),
+        ("reset", 0),
+        ("late", 0),
+    ],
 )
 def test_a_creation_that_goes_wrong_leaves_one_pod_or_none(
-    kind: str, made: int, service: Service, client: RunPod, clock: Clock
+    kind: Kind, made: int, service: Service, client: RunPod, clock: Clock
 ) -> None:
     service.faults.append(Fault("POST", "/v2/pods", kind, seconds=30))
     pods = Pods(client, "shop")
@@ -111,7 +122,8 @@ def test_a_creation_that_goes_wrong_leaves_one_pod_or_none(
 def test_every_other_call_is_asked_again(service: Service, client: RunPod, clock: Clock) -> None:
     pods = Pods(client, "shop")
     make(pods)
-    for kind in ("429", "500", "timeout", "done_then_timeout", "done_then_500"):
+    kinds: tuple[Kind, ...] = ("429", "500", "503", "timeout", "reset", "done_then_timeout", "done_then_500")
+    for kind in kinds:
         service.faults += [Fault("GET", "/v2/pods", kind, 2), Fault("DELETE", "/v2/pods", kind)]
         assert len(pods.all(fresh=True)) == 1
     pods.end_all()
@@ -214,6 +226,29 @@ def test_the_price_before(client: RunPod) -> None:
     assert found.most_per_hour == pytest.approx(0.43 + 2 * 2.99)
     assert found.most == 20  # 8 hours of all would be 51
     assert "costs at most 20.00 $" in found.words()
+
+
+# Instant Clusters.
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v2/clusters"), ("GET", "/v2/clusters"), ("DELETE", "/v2")]
+)
+def test_an_instant_cluster_that_goes_wrong_leaves_nothing(
+    method: str, path: str, kind: Kind, service: Service, client: RunPod, clock: Clock, tmp_path: Path
+) -> None:
+    """There are no machines behind these pods: its head lets nobody in, so it is ended in any case."""
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    service.faults.append(Fault(method, path, kind, seconds=30))
+    service.start_s = 20
+    asked = Instant("big", TYPES[-1], Limits(100, 2), gpus=1, key=str(key))
+    with pytest.raises(UnavailableError):
+        instant.up(asked, client, lambda text: None)
+    clock.sleep(60)
+    clusters.down("big", client, str(key), lambda text: None)
+    assert (service.there(), service.clusters) == ([], {})
 
 
 # Limits, whoever is watching.

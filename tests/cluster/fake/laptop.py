@@ -71,7 +71,7 @@ class Laptop:
     def run(self, *words: str, typed: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Exit status and output of a command."""
         process = self.start(*words, stdin=subprocess.PIPE, env=env or {})
-        said, _ = process.communicate(typed, timeout=300)
+        said, _ = process.communicate(typed, timeout=600)
         return process.returncode, said
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Machines:
         self.hosts = folder / "hosts"
         self.hosts.write_text("127.0.0.1 localhost\n")
         self.births = ThreadPoolExecutor(1)  # a machine dies with the thread that bore it
+        self.born: list[Future[None]] = []
         self.bridge = f"pb{self.tag}"
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("addr", "add", f"{subnet}.254/24", "dev", self.bridge)
@@ -55,7 +56,7 @@ class Machines:
             machine = self.machines[pod_id] = Machine(number, f"{self.subnet}.{number}")
             with self.hosts.open("a") as file:
                 file.write(f"{machine.address} {pod_id}.runpod.internal {pod_id}\n")
-        self.births.submit(self._start, machine, pod_id, env, rank)
+        self.born.append(self.births.submit(self._start, machine, pod_id, env, rank))
 
     def _start(self, machine: Machine, pod_id: str, env: Mapping[str, str], rank: int) -> None:
         number = machine.number
@@ -135,9 +136,17 @@ class Machines:
             machine.relay.close()
 
     def end(self) -> None:
+        """
+        Raises:
+            Exception: a machine could not be started.
+        """
+        self.births.shutdown(cancel_futures=True)
         for pod_id in list(self.machines):
             self.kill(pod_id)
         _ip("link", "del", self.bridge)
+        for birth in self.born:
+            if not birth.cancelled():
+                birth.result()
 
 
 def _relay(door: socket.socket, address: str) -> None:

@@ -9,76 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
 from tests.cluster.fake.description import Description
+from tests.cluster.fake.records import Answer, Call, FakeError, Fault, Machines, Pod
 
 WINDOWS = ((60, 60), (3600, 3000), (86400, 50000))
+RESET = -1  # in the place of a status: the connection breaks
 JUDGED = 200  # answers that are held against the description: a simulated day has tens of thousands
 KEY = "account-key-of-the-fake"
 PRICES = {"NVIDIA RTX A4000": 0.25, "NVIDIA L4": 0.43, "NVIDIA GeForce RTX 4090": 0.69, "NVIDIA H100": 2.99}
-
-
-class Machines(Protocol):
-    """What makes pods real."""
-
-    def start(self, pod_id: str, env: Mapping[str, str], rank: int) -> None: ...
-    def address(self, pod_id: str) -> str: ...
-    def door(self, pod_id: str) -> tuple[str, int] | None: ...
-    def kill(self, pod_id: str) -> None: ...
-
-
-class Answer(NamedTuple):
-    status: int
-    body: Mapping[str, object] | None = None
-    headers: Mapping[str, str] = {}
-
-
-class Call(NamedTuple):
-    at: float
-    method: str
-    path: str
-    status: int
-    body: str
-    headers: str
-    """All but Authorization."""
-
-
-@dataclass
-class Fault:
-    """Goes wrong ``times`` times; ``kind``: 429, 500, timeout, done_then_500, done_then_timeout, late."""
-
-    method: str
-    path: str
-    kind: str
-    times: int = 1
-    seconds: float = 5.0
-    """Of Retry-After, or until a late pod is listed."""
-
-
-class FakeError(Exception):
-    def __init__(self, status: int, detail: str, errors: list[str] | None = None) -> None:
-        self.answer = Answer(
-            status,
-            {"title": "Error", "status": status, "detail": detail, **({"errors": errors} if errors else {})},
-        )
-
-
-@dataclass
-class Pod:
-    id: str
-    body: dict[str, Any]
-    created: float
-    rate: float
-    key: str
-    cluster: str = ""
-    rank: int | None = None
-    fails: str = ""
-    hidden_until: float = 0.0
-    gone: float = 0.0
 
 
 @dataclass
@@ -112,6 +55,8 @@ class Service:
             return sum(self._dollars(pod) for pod in self.pods.values())
 
     def _dollars(self, pod: Pod) -> float:
+        if pod.fails == "EXITED":
+            return 0.0
         return pod.rate * ((pod.gone or self.clock()) - pod.created) / 3600
 
     def there(self) -> list[Pod]:
@@ -131,10 +76,12 @@ class Service:
 
     def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
-        fault = self._fault(method, path)
         try:
             with self.lock:
-                answer = self._limited() or self._answer(method, path, query, headers, body, fault)
+                limited = self._limited()
+                answer = limited or self._answer(
+                    method, path, query, headers, body, self._fault(method, path)
+                )
         except FakeError as error:
             answer = error.answer
         shown = "\n".join(f"{k}: {v}" for k, v in headers.items() if k.lower() != "authorization")
@@ -172,12 +119,12 @@ class Service:
         if kind == "429":
             error = {"title": "Too Many Requests", "status": 429, "detail": "rate limit"}
             return Answer(429, error, {"Retry-After": f"{fault.seconds:.0f}" if fault else ""})
-        if kind == "500":
-            raise FakeError(500, "the data centre is on fire")
-        if kind == "timeout":
-            return Answer(0)
+        if kind in ("500", "503"):
+            raise FakeError(int(kind), "the data centre is on fire")
+        if kind in ("timeout", "reset"):
+            return Answer(0 if kind == "timeout" else RESET)
         own = self._own(headers)
-        schema, answer = self._routed(method, path, query, json.loads(body or b"null"), own, fault)
+        schema, answer = self._routed(method, path, query, _json(body), own, fault)
         if schema and len(self.calls) < JUDGED and (wrong := self.description.wrong(schema, answer.body)):
             raise AssertionError(f"the fake answers outside the description: {method} {path}: {wrong}")
         if kind == "done_then_timeout":
@@ -231,11 +178,12 @@ class Service:
                 self._gone(pod)
                 return "", Answer(204)
             case ("GET", "clusters"):
-                return "ListClustersResponse", Answer(
-                    200, {"clusters": list(map(self._cluster, self.clusters))}
-                )
+                listed = [key for key, made in self.clusters.items() if made["hidden_until"] <= self.clock()]
+                shown = [self._cluster(key) for key in listed]
+                return "ListClustersResponse", Answer(200, {"clusters": shown})
             case ("POST", "clusters"):
-                return "Cluster", Answer(201, self._create_cluster(body))
+                late = fault.seconds if fault and fault.kind == "late" else 0.0
+                return "Cluster", Answer(201, self._create_cluster(body, self.clock() + late))
             case ("GET", "clusters", cluster_id, "pods"):
                 members = [self._pod(pod) for pod in self.there() if pod.cluster == cluster_id]
                 return "ListPodsResponse", Answer(200, {"pods": members})
@@ -282,13 +230,13 @@ class Service:
             self.machines.start(pod_id, env, rank or 0)
         return made
 
-    def _create_cluster(self, body: Any) -> dict[str, Any]:
+    def _create_cluster(self, body: Any, listed_from: float) -> dict[str, Any]:
         if wrong := self.description.wrong("CreateClusterRequest", body):
             raise FakeError(422, "the body does not match", wrong)
         compute, cluster_id = body["compute"], f"cluster_{secrets.token_hex(4)}"
         if compute["gpuTypeId"] in self.sold_out:
             raise FakeError(400, "no capacity")
-        self.clusters[cluster_id] = {"body": body, "created": self.clock()}
+        self.clusters[cluster_id] = {"body": body, "created": self.clock(), "hidden_until": listed_from}
         rate = self.prices[compute["gpuTypeId"]] * compute["gpuCountPerPod"]
         pod_body = {k: v for k, v in body.items() if k not in ("compute", "type")}
         pod_body["gpu"] = {"id": compute["gpuTypeId"], "count": compute["gpuCountPerPod"]}
@@ -397,9 +345,18 @@ class Service:
             )
             if said.status == 0:
                 raise httpx.ReadTimeout("no answer", request=request)
+            if said.status == RESET:
+                raise httpx.ReadError("connection reset", request=request)
             return httpx.Response(said.status, json=said.body, headers=dict(said.headers))
 
         return httpx.MockTransport(answer)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body or b"null")
+    except ValueError as error:
+        raise FakeError(400, "the body is no JSON") from error
 
 
 @contextmanager
@@ -410,8 +367,8 @@ def served(service: Service, host: str = "127.0.0.1") -> Iterator[str]:
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             said = service.handle(self.command, self.path, dict(self.headers), body)
-            if said.status == 0:
-                time.sleep(3)
+            if said.status <= 0:
+                time.sleep(3 if said.status == 0 else 0)
                 self.close_connection = True
                 return
             text = b"" if said.body is None else json.dumps(said.body).encode()

@@ -126,7 +126,7 @@ def require_room(launch: LaunchConfig, wait_s: float | None = None) -> None:
     """
     if (have := room(launch)) >= launch.least:
         return
-    if grows := _grows(launch, have):
+    if grows := have + may_come(launch) >= launch.least:
         wait_s = launch.wait_s if wait_s is None else wait_s
     if wait_s is None:
         raise ConfigError(f"{missing(launch, have)}: lower launch.workers or add nodes")
@@ -177,22 +177,22 @@ def _amount(kind: str, amount: float) -> str:
     return f"{amount:g} {kind}"
 
 
-def _grows(launch: LaunchConfig, have: int) -> bool:
-    """Whether an autoscaler may bring what is missing: `ray up` leaves on the head what it may start.
+def may_come(launch: LaunchConfig) -> int:
+    """Workers for which an autoscaler may bring nodes: `ray up` leaves on the head what it may start.
 
     Ray itself tells nobody: its cluster's config stays with the autoscaler.
     """
     try:
         config = yaml.safe_load(LAUNCHED.expanduser().read_text())
     except OSError:
-        return False
+        return 0
     each, more = needs(launch), 0
     for kind in config.get("available_node_types", {}).values():
         node = Node("", "", kind.get("resources", {}), kind.get("labels", {}))
         at_most = min(kind.get("max_workers", 0), config.get("max_workers", 0))
         if node.fits(launch.label_selector):
             more += at_most * node.holds({k: v for k, v in each.items() if k in ("CPU", "GPU")})
-    return have + more >= launch.least
+    return more
 
 
 @contextmanager

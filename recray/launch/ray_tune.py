@@ -149,7 +149,7 @@ def _run_trials(task: Task[R], run: R, search: Search, plan: Plan, launch: Launc
 
 
 def room_for(launch: LaunchConfig, plan: Plan) -> int:
-    """Trials that the cluster has room for at a time, or fewer where that is asked for.
+    """Trials that the cluster has room for at a time, with what an autoscaler may bring; or fewer, as asked.
 
     Raises:
         ConfigError: for none; or labels are asked for, which Tune's own processes do not know.
@@ -157,7 +157,7 @@ def room_for(launch: LaunchConfig, plan: Plan) -> int:
     if launch.labels and launch.workers == 1:
         raise ConfigError("launch.labels place Ray Train's workers: ask for 2 workers or more in each trial")
     cluster.require_room(launch)
-    room = cluster.room(launch) // launch.workers
+    room = (cluster.room(launch) + cluster.may_come(launch)) // launch.workers
     return min(room, plan.concurrent or room)
 
 

@@ -138,7 +138,7 @@ class RunPod:
         return rows(said, "gpus")
 
     def volumes(self) -> list[Json]:
-        return rows(self.ask("GET", "/v2/network-volumes"), "networkVolumes", "volumes")
+        return rows(self.ask("GET", "/v2/network-volumes"), "networkVolumes")
 
     def clusters(self) -> list[Json]:
         return rows(self.ask("GET", "/v2/clusters"), "clusters")
@@ -181,11 +181,14 @@ class RunPod:
             try:
                 answer = self._http.request(method, path, json=body, params=params)
                 if answer.is_success:
-                    return cast(Json, answer.json()) if answer.content else {}
-                said = _words(answer)
+                    if (found := _object(answer)) is not None:
+                        return found
+                    said = "an answer that is none of its own"
+                else:
+                    said = _words(answer)
                 if answer.status_code == 429:
                     pause = _seconds(answer.headers.get("Retry-After", ""))
-                elif answer.status_code < 500:
+                elif 300 <= answer.status_code < 500:
                     raise RefusedError(f"RunPod, {method} {path}: {said}", answer.status_code)
             except httpx.ConnectError as error:  # it was not reached: nothing was done
                 said, pause = str(error), 1.0
@@ -220,11 +223,25 @@ def pod_of(said: Mapping[str, object]) -> Pod:
     )
 
 
-def rows(said: Json, *names: str) -> list[Json]:
-    for name in names:
-        if name in said:
-            return cast(list[Json], said[name])
-    return []
+def rows(said: Json, name: str) -> list[Json]:
+    """
+    Raises:
+        UnavailableError: it is not there: nothing may be concluded from its absence.
+    """
+    if not isinstance(found := said.get(name), list):
+        raise UnavailableError(f"RunPod answered without {name}: {hidden(str(said))[:200]}")
+    return found
+
+
+def _object(answer: httpx.Response) -> Json | None:
+    """The object that an answer holds; None: a proxy's page, or half of one."""
+    if not answer.content:
+        return {}
+    try:
+        found = answer.json()
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _words(answer: httpx.Response) -> str:
@@ -233,6 +250,8 @@ def _words(answer: httpx.Response) -> str:
         said = cast(Json, answer.json())
     except ValueError:
         return f"HTTP {answer.status_code}"
+    if answer.status_code == 401:
+        return f"{KEY} is not one of the account's keys, or no longer [HTTP 401]"
     wrong = "; ".join(str(each) for each in cast(list[object], said.get("errors") or []))
     text = f"{said.get('detail') or said.get('title') or ''}{f' ({wrong})' if wrong else ''}"
     return hidden(f"{text.strip()} [HTTP {answer.status_code}]")

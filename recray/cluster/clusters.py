@@ -9,7 +9,7 @@ from click import ClickException
 
 from recray.cluster.api import GONE, Pod, RunPod
 from recray.cluster.journal import Journal, parsed
-from recray.cluster.plan import Estimate, estimate, require_name
+from recray.cluster.plan import Estimate, estimate, limits, machine, require_name
 from recray.cluster.pods import CLUSTER, KIND, UNTIL, Pods, head_of
 from recray.cluster.ssh import Shell
 from recray.cluster.telling import tell
@@ -45,6 +45,14 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict) or (missing := [key for key in KEYS if key not in config]):
         raise ConfigError(f"{path} says no {missing[0] if isinstance(config, dict) else 'mapping'}")
+    for key in ("provider", "available_node_types"):
+        if not isinstance(config[key], dict):
+            raise ConfigError(f"{path}: {key} is a mapping, got {config[key]!r}")
+    for name, kind in config["available_node_types"].items():
+        if not isinstance(kind, dict) or not isinstance(kind.get("node_config"), dict):
+            raise ConfigError(f"{path}: available_node_types.{name} says no node_config")
+        machine(kind["node_config"])
+    limits(config["provider"])
     if config["head_node_type"] not in config["available_node_types"]:
         raise ConfigError(f"{path}: head_node_type {config['head_node_type']!r} is no available_node_type")
     require_name(str(config["cluster_name"]))

@@ -15,6 +15,7 @@ from typing import NamedTuple, TextIO, TypeAlias
 from recray import paths
 from recray.cluster.api import GONE, Pod
 
+LISTED_S = 5.0  # after which a pod that was made is listed
 Line: TypeAlias = dict[str, object]
 
 
@@ -81,19 +82,26 @@ class Journal:
             self._read = ((stat.st_mtime_ns, stat.st_size), folded(self.lines()))
         return self._read[1]
 
-    def observe(self, pods: Iterable[Pod], now: float) -> State:
-        """Takes down what the service shows: pods that nobody noted, and those that are there no more."""
+    def observe(self, pods: Iterable[Pod], now: float, asked: float | None = None) -> State:
+        """Takes down what the service shows: pods that nobody noted, and those that are there no more.
+
+        Args:
+            asked: when the service was asked: a list says nothing of a pod that was made since.
+        """
         state, there = self.state(), {pod.id: pod for pod in pods}
         for pod in there.values():
             span = state.spans.get(pod.id)
             if span is None:
                 self.made(pod)
-            elif not span.gone and pod.status in GONE:
-                self.note(gone=pod.id, at=now)
+            elif pod.status in GONE:
+                if not span.gone:
+                    self.note(gone=pod.id, at=now)
+            elif span.gone:
+                self.note(seen=pod.id)
             elif pod.dollars_per_hour > 0 and span.dollars_per_hour != pod.dollars_per_hour:
                 self.made(pod)
         for pod_id, span in state.spans.items():
-            if pod_id not in there and not span.gone:
+            if pod_id not in there and not span.gone and span.created + LISTED_S < (asked or now):
                 self.note(gone=pod_id, at=now)
         return self.state()
 
@@ -133,6 +141,8 @@ def folded(lines: Iterable[Mapping[str, object]]) -> State:
         if "gone" in line and (span := spans.get(str(line["gone"]))):
             at = _number(line["at"])
             spans[str(line["gone"])] = span._replace(gone=min(at, span.gone or at))
+        if "seen" in line and (span := spans.get(str(line["seen"]))):
+            spans[str(line["seen"])] = span._replace(gone=0.0)
         if "none" in line:
             asked.discard(str(line["none"]))
         if "tags" in line and isinstance(line["tags"], dict):

@@ -50,7 +50,7 @@ class Pods:
             now = self.service.clock()
             if fresh or now - at >= FRESH_S:
                 pods = [pod for pod in self.service.pods() if mine(pod, self.cluster)]
-                self.journal.observe(pods, now)
+                self.journal.observe(pods, self.service.clock(), asked=now)
                 self._listed = (now, pods)
             return pods
 

@@ -53,12 +53,11 @@ class Shell:
         words = [*self.words(), f"bash --login -c {shlex.quote(command)}"]
         return subprocess.run(words, input=text, capture_output=True, text=True, timeout=timeout_s)
 
-    def copy(self, source: str, target: str, *, back: bool = False, delete: bool = False) -> int:
+    def copy(self, source: str, target: str, *, back: bool = False) -> int:
         """rsync of what changed, going on with what was half there; ``back``: from the pod to here."""
         far = f"{USER}@{self.host}:{source if back else target}"
         rsh = shlex.join(self.words()[:-1])
-        words = ["rsync", "-az", "--partial", "--filter=:- .gitignore", "--exclude=.git/", f"--rsh={rsh}"]
-        words += ["--delete"] if delete else []
+        words = ["rsync", "-az", "--partial", f"--rsh={rsh}"]
         return subprocess.run([*words, *([far, target] if back else [source, far])]).returncode
 
 

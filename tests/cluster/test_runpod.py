@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import ray
@@ -444,6 +445,55 @@ def test_cluster_yaml_is_one_of_rays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert whole["provider"]["public_key"].startswith("ssh-ed25519 ")
     assert KEY not in json.dumps(whole)
     machine(config["available_node_types"]["head"]["node_config"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"cluster_name": "Shop"}, "begins with a letter; got 'Shop'"),
+        ({"provider": None}, "provider is a mapping"),
+        ({"provider": {}}, "provider.limits.dollars: without it a forgotten cluster has no end"),
+        ({"provider": {"limits": {"dollars": -1, "hours": 1}}}, "above 0, got -1"),
+        ({"available_node_types": {"head": None}}, "available_node_types.head says no node_config"),
+        ({"available_node_types": {"head": {"node_config": {"gpus": 2}}}}, "names either gpu"),
+        ({"available_node_types": {"head": {"node_config": {"gpu": ["x"], "disc": 9}}}}, "disc"),
+        ({"head_node_type": "boss"}, "'boss' is no available_node_type"),
+    ],
+)
+def test_a_cluster_yaml_that_cannot_be_is_one_sentence(
+    changes: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(CONFIG.read_text()) | changes
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=sentence):
+        clusters.read(tmp_path / "cluster.yaml")
+
+
+@pytest.mark.parametrize("said", [b"<html>", b'{"pods": [', b"[]", b"{}"])
+def test_an_answer_that_is_none_is_no_empty_list(
+    said: bytes, service: Service, client: RunPod, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every pod would count as gone, and cost nothing any more."""
+    pods = Pods(client, "shop")
+    pod = make(pods)
+    page = httpx.MockTransport(lambda request: httpx.Response(200, content=said))
+    pods.service = RunPod(KEY, transport=page, clock=clock, sleep=clock.sleep)
+    with pytest.raises(UnavailableError):
+        pods.all(fresh=True)
+    assert pods.journal.state().spans[pod].gone == 0
+
+
+def test_a_list_says_nothing_of_a_pod_made_since(service: Service, client: RunPod, clock: Clock) -> None:
+    pods = Pods(client, "shop")
+    asked, before = clock(), client.pods()
+    clock.sleep(2)
+    pod = make(pods)
+    clock.sleep(20)
+    pods.journal.observe(before, clock(), asked=asked)
+    assert pods.journal.state().spans[pod].gone == 0
+    pods.journal.note(gone=pod, at=clock())  # of a list that came out of order
+    pods.all(fresh=True)
+    assert pods.journal.state().spans[pod].gone == 0
 
 
 def test_half_a_line_of_the_journal_is_no_line() -> None:

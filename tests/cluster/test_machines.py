@@ -17,6 +17,7 @@ from tests.cluster.fake.laptop import Laptop, laptop
 from tests.cluster.fake.service import KEY, Service
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+SBIN = f"{os.environ['PATH']}:/usr/sbin"
 JOB = """
 import os, time, ray
 ray.init()
@@ -32,7 +33,9 @@ print("ran on", sorted(set(ray.get([where.remote() for _ in range(2)]))))
 
 @pytest.fixture
 def world() -> Iterator[tuple[Laptop, Service]]:
-    if reason := why_not() or next((f"no {x}" for x in ("rsync", "ssh") if not shutil.which(x)), ""):
+    if reason := why_not() or next(
+        (f"no {x}" for x in ("rsync", "ssh", "sshd") if not shutil.which(x, path=SBIN)), ""
+    ):
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="pods-"))  # short: Ray's sockets lie below it
     with laptop(folder, "10.7.0") as made:

@@ -125,13 +125,9 @@ def _free(title: str, rows: Sequence[Row]) -> str:
 
 
 def _reference(data: object) -> str:
-    return (
-        data.reference
-        if isinstance(data, Dataset)
-        else data
-        if isinstance(data, str)
-        else load(data).reference
-    )
+    if isinstance(data, str):
+        return data
+    return (data if isinstance(data, Dataset) else load(data)).reference
 
 
 def _dotted(changes: Mapping[str, object]) -> dict[str, object]:

@@ -100,6 +100,57 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class Prune:
+    """Delete versions that are not named, tried, rolled back to, or worked with. It asks for --yes."""
+
+    name: tyro.conf.Positional[str]
+    """The bundle's name, as `recray versions` lists it."""
+    keep: int = 3
+    """The newest ones that stay in any case."""
+    yes: bool = False
+    """It is meant; without, what would go is listed."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.store.pruning import prune, unneeded
+        from recray.store.store import Store
+
+        store = Store()
+        found = (prune if self.yes else unneeded)(store, self.name, self.keep)
+        rows = [
+            {
+                "version": str(one.reference),
+                "of": one.created_at[:10],
+                "MiB": round(sum(file.size_bytes for file in one.files.values()) / 2**20, 1),
+            }
+            for one in found
+        ]
+        return Listing("deleted" if self.yes else f"{self.name}: --yes would delete", rows)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Delete what is left of runs that ended: checkpoints, curves, settings. It asks for --yes."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Runs; none: all that ended so long ago."""
+    older: str = "30d"
+    """Since when nothing was heard of them: 12h, 30d."""
+    yes: bool = False
+    """It is meant; without, what would go is listed."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> Listing:
+        from recray.cli.runs import clean
+        from recray.eval.ages import seconds
+
+        rows = clean(self.names, seconds(self.older), really=self.yes)
+        return Listing("deleted" if self.yes else "--yes would delete", rows)
+
+
+@dataclass(frozen=True)
 class Promote:
     """Point a name at a version; running applications follow within a second or two."""
 
@@ -241,7 +292,7 @@ class Pull:
 
 
 GROUPS: dict[str, tuple[type, ...]] = {
-    "what is here": (Doctor, Datasets, Models, Runs, Versions, Codes),
+    "what is here": (Doctor, Datasets, Models, Runs, Clean, Versions, Prune, Codes),
     "what is in production": (Promote, Rollback, Gate, Push, Pull),
     "machines": (Cluster,),
     "live traffic": (Traffic, Canary, AB, Interleave, Shadow, Pause, Resume, Stop, Refuse, Events, Trace),
@@ -253,7 +304,9 @@ Command = (
     | Datasets
     | Models
     | Runs
+    | Clean
     | Versions
+    | Prune
     | Promote
     | Gate
     | Rollback

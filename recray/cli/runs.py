@@ -1,11 +1,13 @@
 """Rows of ``recray runs``: what was trained here, and how far it came."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recray import paths, storage
 from recray.config import ConfigError, nearest
+from recray.folders import remove
 from recray.track.record import RunFolder
 
 COLUMNS = ("name", "state", "best", "epochs", "took", "dollars")
@@ -37,6 +39,31 @@ def run(name: str) -> list[dict[str, Any]]:
         said |= {f"{which}.{name}": value for name, value in report.items()}
     said |= found.settings()
     return [{"what": key, "value": value} for key, value in said.items() if value not in ("", [], None)]
+
+
+def clean(names: Sequence[str], older_s: float, *, really: bool) -> list[dict[str, Any]]:
+    """Runs that ended, by name or by age, with what they take; ``really`` deletes them.
+
+    Versions that were published of them stay.
+
+    Raises:
+        ConfigError: there is none of a name, or it has not ended: somebody may go on with it.
+    """
+    known = _names()
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"no run {unknown[0]!r}{nearest(unknown[0], known)}")
+    found = [RunFolder(paths.runs_dir() / name) for name in names or known]
+    if names and (open_ := [run.name for run in found if run.outcome() is None]):
+        raise ConfigError(f"run {open_[0]} has not ended: the same command with --launch.run goes on with it")
+    now, rows = time.time(), []
+    for run in found:
+        age_s = now - _heard_s(run.folder)
+        if names or (run.outcome() and age_s >= older_s):
+            mib = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file()) / 2**20
+            rows.append({**_row(run), "heard_of": f"{_ago(age_s)} ago", "MiB": round(mib, 1)})
+            if really:
+                remove(run.folder)
+    return rows
 
 
 def _names() -> list[str]:

@@ -54,3 +54,16 @@ def test_one_run_says_all_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "frist"]) == 2
     assert "no run 'frist', did you mean 'first'?" in capsys.readouterr().err
+
+
+def test_only_what_ended_is_cleaned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "clean") == []  # nothing is 30 days old
+    assert [row["name"] for row in said(capsys, "clean", "--older", "0s")] == ["first"]
+    assert main(["clean", "second", "--yes"]) == 2
+    assert "run second has not ended" in capsys.readouterr().err
+    assert main(["clean", "frist"]) == 2
+    assert "did you mean 'first'" in capsys.readouterr().err
+    assert (paths.runs_dir() / "first").exists()
+    [gone] = said(capsys, "clean", "first", "--yes")
+    assert gone["name"] == "first"
+    assert [path.name for path in paths.runs_dir().iterdir()] == ["second"]

@@ -13,6 +13,7 @@ from recray.serve.follower import Follower
 from recray.serve.versions import ServedBundles
 from recray.storage import ChangedError
 from recray.store import DamagedError, Store, StoreError
+from recray.store.pruning import prune
 from tests.storage.conftest import Machine
 from tests.storage.s3_server import S3Server
 
@@ -83,6 +84,19 @@ def test_a_list_of_versions_fetches_none_of_them(machine: Machine) -> None:
     machine("there")
     assert [manifest.version for manifest in Store().versions("app")] == [1]
     assert not (paths.store_dir() / "app" / "versions").exists()
+
+
+def test_what_is_pruned_is_gone_for_every_machine(machine: Machine) -> None:
+    machine("here")
+    for text in "abcd":
+        publish(text)
+    Store().promote("app", 2)
+    machine("there")
+    assert [one.version for one in prune(Store(), "app", 1)] == [1, 3]
+    assert [one.version for one in Store().versions("app")] == [2, 4]
+    machine("here")
+    assert [one.version for one in Store().versions("app")] == [2, 4]
+    assert publish("e") == 5
 
 
 def test_of_promotions_at_once_none_is_lost(

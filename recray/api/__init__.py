@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from recray.api.comparison import Comparison
 from recray.api.dataset import Dataset, load
-from recray.api.model import Drafts, Model, open
+from recray.api.model import Model, open
 from recray.config import override
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.compare import Row
@@ -26,6 +26,7 @@ from recray.pipelines.compare import entries_of, measured_once
 from recray.pipelines.same_queries import Contender, ask_the_same
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
+from recray.store.drafts import Drafts
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,26 +20,12 @@ from recray.serve.http.answers import Item, SimilarItem
 from recray.serve.http.requests import RecommendRequest, RequestError, parse
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.versions import open_served
-from recray.store import Bundle, Reference, Store, StoreError, run_record
+from recray.store import Bundle, Store, StoreError, run_record
+from recray.store.drafts import Drafts
 from recray.train.run import Measured
 
 Ids: TypeAlias = Iterable[str | int]
 _PLACES = {"place": pl.Int64, "item": pl.String, "title": pl.String, "score": pl.Float64}
-
-
-class Drafts(Store):
-    """What is not yet published: a folder that goes with it. What it builds on is in the store."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="recray-", ignore_cleanup_errors=True)
-        super().__init__(Path(self._folder.name))
-        self.published = "%s is ready; publish() puts it into the store"
-
-    def resolve(self, reference: Reference) -> Bundle:
-        try:
-            return super().resolve(reference)
-        except StoreError:
-            return Store().resolve(reference)
 
 
 @dataclass(frozen=True, repr=False)

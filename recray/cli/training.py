@@ -26,6 +26,7 @@ from recray.pipelines.train import train
 from recray.pipelines.tune.run_files import named_run
 from recray.recipes import RECIPES, run_again
 from recray.store import Bundle, Store, run_record
+from recray.store.drafts import Drafts
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 from recray.train.run import AnyRecipe, Run
@@ -47,12 +48,16 @@ class Job:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     strict: bool = False
     """Refuse data with a leak, before anything is trained."""
+    publish: bool = True
+    """Make a version of it; without, it is measured alone, and its run is kept."""
     promote: bool = False
     """Point `production` at the new version."""
     json: Path | None = None
     """Also write card and metrics to this file."""
 
     def __post_init__(self) -> None:
+        if self.promote and not self.publish:
+            raise ConfigError("--promote needs a version: leave out --no-publish")
         if self.json:
             object.__setattr__(self, "json", output(self.json))
         if self.json and (self.json.is_dir() or not self.json.parent.is_dir()):
@@ -73,14 +78,15 @@ def _work(name: str, args: list[str]) -> None:
     if args and args[0].startswith("--from="):
         args = ["--from", args[0].removeprefix("--from="), *args[1:]]
     job = parse(RECIPES[name], args)
-    store = Store()
+    store = Store() if job.publish else Drafts()
     trained = train(RECIPES[name], job.run, job.launch, store, strict=job.strict)
     manifest = trained.bundle.manifest
     if job.json:
         write_whole(job.json, json.dumps(document(trained.measured, name, job.run.seed), indent=1).encode())
     show(trained.measured, name, job.run.seed)
     recall = {key: value for key, value in manifest.metrics.items() if key.startswith("index_recall")}
-    print(f"published {trained.bundle.reference}" + "".join(f"; {k} {v:.4f}" for k, v in recall.items()))
+    said = f"published {trained.bundle.reference}" if job.publish else "nothing is published, as asked"
+    print(said + "".join(f"; {k} {v:.4f}" for k, v in recall.items()))
     if args[:1] == ["--from"]:
         _compare_data(args[1], trained.bundle)
     if job.promote:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from recray.cli import main
 from recray.cli.training import _compare_data, parse
 from recray.config import ConfigError, override, to_dict
 from recray.pipelines.train import train
@@ -203,3 +204,16 @@ def test_a_half_of_ss4rec_is_that_half(events: Path) -> None:
     run = override(run_for(RECIPES["s5"], str(events)), {"model.parts": "mamba"})
     with pytest.raises(ConfigError, match="'s5' is s5 alone, got model.parts 'mamba'"):
         RECIPES["s5"].open(run)
+
+
+def test_what_is_tried_is_measured_and_not_published(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "item_knn", f"{events}?name=tried", "--json", str(tmp_path / "figures.json")]
+    with pytest.raises(SystemExit):
+        main([*words, "--no-publish", "--promote"])
+    assert "--promote needs a version" in capsys.readouterr().err
+    assert main([*words, "--no-publish"]) == 0
+    assert "nothing is published, as asked" in capsys.readouterr().out
+    assert "ndcg@10" in (tmp_path / "figures.json").read_text()
+    assert not [name for name in Store().applications() if name.startswith("tried")]

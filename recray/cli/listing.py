@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from recray.cli.terminal import Terminal
 
 NAME_WIDTH = 40
 
@@ -33,13 +34,13 @@ def render(listing: Listing, as_json: bool) -> None:
         rows = [row for row in listing.rows if not listing.group or row[listing.group] == heading]
         _print_table(listing.title, heading, listing.columns or tuple(rows[0]), rows)
     if len(headings) > 1:
-        Console().print("Figures under different headings are not comparable.")
+        Terminal().print("Figures under different headings are not comparable.")
 
 
 def _print_table(title: str, heading: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     table = Table(title=title, title_justify="left")
     if heading:
-        Console().print(f"\n{escape(heading)}", highlight=False)
+        Terminal().print(f"\n{escape(heading)}", highlight=False)
         table.title = None
     names = [line for row in rows for line in _cell(row[columns[0]]).splitlines()]
     whole = min(NAME_WIDTH, max(map(len, names), default=0))  # names are for copying: others give way to them
@@ -48,7 +49,7 @@ def _print_table(title: str, heading: str, columns: Sequence[str], rows: Sequenc
         table.add_column(column.replace("_", " "), overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*(escape(_cell(row[column])) for column in columns))
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _cell(value: object) -> str:

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recray.cli.terminal import Terminal
 from recray.eval.ages import METRIC, as_words
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import ClickEvaluation
@@ -23,8 +23,8 @@ SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
 LOG_WIDTH = 120  # where output is no terminal
 
 
-def console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+def console() -> Terminal:
+    return Terminal(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 @functools.singledispatch

@@ -1,6 +1,7 @@
 """The ``recray`` command: tables, JSON, and errors that a person can act on."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -180,10 +181,15 @@ def test_a_misspelt_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert "did you mean 'sasrec'" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_read_enough_is_no_error() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # who meets the end of the pipe: rich, or print
+def test_a_reader_that_has_read_enough_is_no_error(unbuffered: str) -> None:
     program = "import sys; from recray.cli import main; sys.exit(main([]))"
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     ) as process:
         assert process.stdout is not None
         process.stdout.close()

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +52,8 @@ class Up:
 
         if self.instant:
             return self._instant(RunPod())
+        if replace(self, file=FILE, yes=False, json=False) != Up():
+            raise ConfigError(f"{self.file} says all of the cluster: options beside --file are for --instant")
         clusters.up(_priced(self.file, RunPod(), self.yes))
         return Status(file=self.file)()
 
@@ -126,12 +128,16 @@ class Reap:
 
     all: bool = False
     """Also those that are in use."""
+    yes: bool = False
+    """Do not ask, where all are meant."""
     json: Json = False
 
     def __call__(self) -> Listing:
         from recray.cluster import clusters
         from recray.cluster.api import RunPod
 
+        if self.all:
+            _confirm("every pod of every cluster of recray's is ended, also those in use", self.yes)
         reaped = clusters.reap(RunPod(), everything=self.all, say=_say)
         return Listing("reaped", [{"cluster": name} for name in reaped])
 
@@ -169,16 +175,25 @@ class Run:
         name, key = _which(self.file, "")
         was_up = head_of(Pods(service, name).all()) is not None
         config, status = {} if was_up else _priced(self.file, service, self.yes), 1
+        ends = not self.keep and not was_up
         try:
             if not was_up:
                 clusters.up(config)
             shell = clusters.shell(name, service, key)
             work.require_ready(shell)
             work.send(shell, self.data, _say)
-            status = work.submit(shell, self.command, Path.cwd(), _say)
-            work.bring(shell, paths.clusters_dir() / name / "home", _say)
+            try:
+                status = work.submit(shell, self.command, Path.cwd(), _say)
+                work.bring(shell, paths.clusters_dir() / name / "home", _say)
+                if ends and (others := work.at_work(shell)):
+                    raise UnavailableError(f"{', '.join(others)} still runs there")
+            except UnavailableError as error:
+                ends = False
+                raise UnavailableError(
+                    f"{error}. {name} is left up, until its limits: `recray cluster down` ends it"
+                ) from error
         finally:
-            if not self.keep and not was_up:
+            if ends:
                 Down(self.file)()
         if status:
             raise SystemExit(status)
@@ -255,9 +270,9 @@ def _confirm(words: str, yes: bool, ask: Callable[[str], str] = input) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise ConfigError("nobody is here to confirm this price: add --yes")
-    if ask("Make it? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UnavailableError("nothing was made")
+        raise ConfigError("nobody is here to confirm this: add --yes")
+    if ask("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UnavailableError("nothing was done")
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ new workers, adds up what all pods cost, says so at half and at nine tenths, and
 then the head. What cannot be deleted is tried again until it is.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from recray.cluster.api import KEY, Pod, RefusedError, RunPod
 from recray.cluster.defaults import TOKEN
@@ -29,8 +30,10 @@ from recray.redaction import hidden
 log = logging.getLogger(__name__)
 SELF = "RUNPOD_POD_ID"
 LOOK_S = 10.0
+DAY_S = 86400.0  # that a pod has which was given no time
 ALONE_S = 1800.0  # after which a pod that nobody has set up is of no use
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # what `ray up` leaves on the head
+LOCK = Path("~/recray-guard.lock")
 HEAD_KEY = "~/ray_bootstrap_key.pem"
 
 
@@ -55,6 +58,7 @@ class Cluster:
     """The head's guard of all pods.
 
     Args:
+        bounds: asked at every look: a ceiling may be raised meanwhile, the end does not move.
         own: the head's id: it goes last.
         hand: gives a worker Ray's token, and says whether it has it.
     """
@@ -62,13 +66,13 @@ class Cluster:
     def __init__(
         self,
         pods: Pods,
-        bounds: Limits,
+        bounds: Callable[[], Limits],
         until: float,
         own: str,
         hand: Callable[[Shell], bool] | None = None,
     ) -> None:
         self.pods, self.bounds, self.until, self.own = pods, bounds, until, own
-        self.began = until - bounds.hours * 3600
+        self.began = pods.service.clock()
         self.hand = hand or hand_token
         self._handing: dict[str, Future[bool]] = {}
         self._hands = ThreadPoolExecutor(8)  # one that cannot be reached keeps no limit waiting
@@ -76,17 +80,18 @@ class Cluster:
     def look(self) -> bool:
         """Whether the cluster's time or money is over; then it is ended."""
         found = self.pods.all(fresh=True)
-        now = self.pods.service.clock()
+        now, ceiling = self.pods.service.clock(), self.bounds().dollars
         spent = self.pods.journal.state().dollars(now)
         for pod in found:
             self._welcome(pod)
-        if now >= self.until or spent >= self.bounds.dollars:
+        if now >= self.until or spent >= ceiling:
             self._end(spent, "the time is over" if now >= self.until else "the money is spent")
             return True
-        used = max(spent / self.bounds.dollars, (now - self.began) / (self.bounds.hours * 3600))
+        began = min([self.began, *(pod.created for pod in found if pod.id == self.own)])
+        used = max(spent / ceiling, (now - began) / (self.until - began))
         for share, word in ((0.0, "started"), (0.5, "half"), (0.9, "nine tenths")):
             if used >= share:
-                self._tell(word, f"{spent:.2f} of {self.bounds.dollars:.2f} $, {len(found)} pods")
+                self._tell(word, f"{spent:.2f} of {ceiling:.2f} $, {len(found)} pods")
         return False
 
     def _end(self, spent: float, why: str) -> None:
@@ -118,6 +123,10 @@ class Cluster:
             del self._handing[pod.id]
             if not handing.exception() and handing.result():
                 self.pods.journal.note(told=word)
+            else:
+                log.warning(
+                    "%s does not take the token (%s): tried again", pod.name, handing.exception() or "SSH"
+                )
 
 
 def hand_token(shell: Shell) -> bool:
@@ -140,13 +149,16 @@ def guard(variables: Mapping[str, str]) -> Own | Cluster:
     pod_id, cluster = variables.get(SELF, ""), variables.get(CLUSTER, "")
     if not pod_id or not cluster:
         raise ConfigError(f"{SELF} and {CLUSTER} are not set: this is no pod of a cluster")
-    until = float(variables.get(UNTIL) or "inf")
     service, head = RunPod(), leads(variables, int(variables.get("NODE_RANK", 0)))
+    until = float(variables.get(UNTIL) or service.clock() + DAY_S)
     try:
         service.pods()
-    except RefusedError:  # the key of one pod
-        return Own(service, pod_id, until, BOOTSTRAP if head else Path(TOKEN))
-    return Cluster(Pods(service, cluster), _bounds(), until, pod_id)
+    except RefusedError as error:
+        if error.status not in (401, 403):
+            raise
+        return Own(service, pod_id, until, BOOTSTRAP if head else Path(TOKEN))  # the key of one pod
+    _bounds()
+    return Cluster(Pods(service, cluster), _bounds, until, pod_id)
 
 
 def _bounds() -> Limits:
@@ -159,8 +171,8 @@ def watch(made: Own | Cluster) -> None:
         try:
             if made.look():
                 return
-        except (ConfigError, OSError) as error:  # it goes on: nobody else ends this pod
-            log.warning("%s", hidden(str(error)))
+        except Exception as error:  # whatever it is: nobody else ends this pod
+            log.warning("%s: %s", type(error).__name__, hidden(str(error)))
         time.sleep(LOOK_S)
 
 
@@ -178,24 +190,32 @@ def main(args: list[str]) -> int:
         )
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if not os.environ.get(KEY):
-        log.warning("%s is not set here: this pod ends when its process does", KEY)
+    if missing := [name for name in (KEY, SELF, CLUSTER) if not os.environ.get(name)]:
+        log.warning("%s is not set here: nothing is guarded", missing[0])
         return 1
     if "--now" in args:
         watch(Own(RunPod(), os.environ[SELF], 0.0, Path("/")))
         return 0
-    while True:  # also where the service is away at this moment
+    made = None
+    while made is None:  # also where the service is away at this moment
         try:
             made = guard(os.environ)
-            break
-        except RefusedError as error:
-            log.warning("%s", error)
-            return 1
-        except (ConfigError, OSError) as error:
-            log.warning("%s", error)
+        except Exception as error:
+            log.warning("%s: %s", type(error).__name__, hidden(str(error)))
             time.sleep(LOOK_S)
-    watch(made)
+    with LOCK.expanduser().open("w") as lock:
+        if isinstance(made, Cluster) and not _first(lock):
+            return 0  # another one reads the limits anew
+        watch(made)
     return 0
+
+
+def _first(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -14,6 +15,8 @@ from recray.config import ConfigError, UnavailableError
 
 Say = Callable[[str], None]
 DASHBOARD = 8265
+OPEN = ("PENDING", "RUNNING")
+AWAY_S, AGAIN_S = 600.0, 5.0  # that a head may be away while its job is followed, between tries
 OPEN_S = 60.0  # for a tunnel to stand
 FAR_HOME = "${RECRAY_HOME:-$HOME/.recray}"
 
@@ -66,14 +69,51 @@ def _missing(text: str) -> str:
 def submit(shell: Shell, command: Sequence[str], folder: Path, say: Say) -> int:
     """Runs a command as a Ray job with this folder's files, and prints what it prints.
 
-    Returns its exit status. Whoever stops this stops the job; a connection that breaks is made anew, and the
-    job goes on meanwhile.
+    Returns its exit status. A connection that breaks is made anew: the job goes on meanwhile.
+
+    Raises:
+        UnavailableError: the head cannot be asked for ``AWAY_S``.
     """
-    words = ["ray", "job", "submit", "--working-dir", str(folder), "--", *command]
+    name, heard = f"run-{secrets.token_hex(4)}", time.monotonic()
+    words = ["submit", "--submission-id", name, "--working-dir", str(folder), "--", *command]
+    while True:
+        try:
+            with tunnel(shell, DASHBOARD) as port:
+                say(f"dashboard while it runs: http://127.0.0.1:{port}")
+                address = f"http://127.0.0.1:{port}"
+                env = {**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
+                status = subprocess.run(["ray", "job", *words], env=env).returncode
+                state = jobs(address).get(name, "")
+        except (OSError, RuntimeError, UnavailableError) as error:
+            state = f"not known: {error}"
+        else:
+            heard = time.monotonic()
+            if state not in OPEN:
+                return 0 if state == "SUCCEEDED" else status or 1
+        if time.monotonic() - heard > AWAY_S:
+            raise UnavailableError(f"{name} was submitted, and its state is {state}")
+        say(f"{name}: the connection broke; its state is {state}")
+        words = ["logs", name, "--follow"]
+        time.sleep(AGAIN_S)
+
+
+def jobs(address: str) -> dict[str, str]:
+    """State of every job that was submitted, by its id.
+
+    Raises:
+        OSError, RuntimeError: nobody answers there.
+    """
+    from ray.job_submission import JobSubmissionClient  # Ray takes a second to import
+
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    found = JobSubmissionClient(address).list_jobs()
+    return {str(job.submission_id): str(job.status.value) for job in found if job.submission_id}
+
+
+def at_work(shell: Shell) -> list[str]:
+    """Jobs that somebody waits for."""
     with tunnel(shell, DASHBOARD) as port:
-        env = {**os.environ, "RAY_ADDRESS": f"http://127.0.0.1:{port}", "RAY_AUTH_MODE": "token"}
-        say(f"dashboard while it runs: http://127.0.0.1:{port}")
-        return subprocess.run(words, env=env).returncode
+        return [name for name, state in jobs(f"http://127.0.0.1:{port}").items() if state in OPEN]
 
 
 def send(shell: Shell, data: Sequence[Path], say: Say) -> None:

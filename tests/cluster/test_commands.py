@@ -44,7 +44,7 @@ def test_a_price_that_nobody_agrees_to_makes_nothing(
     assert main(["cluster", *words]) == 2
     said = capsys.readouterr().err
     assert "recray: 0.43 $/h, at most 1.29; it ends after 8 h or 20.00 $, so it costs at most 10.32 $" in said
-    assert "nobody is here to confirm this price: add --yes" in said
+    assert "nobody is here to confirm this: add --yes" in said
     assert {call.method for call in service.calls} == {"GET"}
 
 
@@ -61,7 +61,10 @@ def test_what_is_there_is_told_and_ended(
     assert "recray has no head that can be reached" in capsys.readouterr().err
     assert main(["cluster", "down"]) == 0
     assert service.there() == []
-    capsys.readouterr()
+    assert main(["cluster", "up", "--dollars", "5", "--yes"]) == 2
+    assert "options beside --file are for --instant" in capsys.readouterr().err
+    assert main(["cluster", "reap", "--all"]) == 2
+    assert "nobody is here to confirm this" in capsys.readouterr().err
     assert main(["cluster", "reap", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     monkeypatch.setenv("RUNPOD_API_KEY", "another")

@@ -258,7 +258,7 @@ def test_an_instant_cluster_that_goes_wrong_leaves_nothing(
 def test_the_guard_ends_the_cluster_at_its_time(service: Service, client: RunPod, clock: Clock) -> None:
     pods = Pods(client, "shop")
     head, _ = make(pods, "head"), make(pods)
-    guard = Cluster(pods, BOUNDS, clock() + 8 * 3600, head, welcome)
+    guard = Cluster(pods, lambda: BOUNDS, clock() + 8 * 3600, head, welcome)
     told = []
     while not guard.look():
         told = sorted(word for word in pods.journal.state().told if not word.startswith("token"))
@@ -275,7 +275,7 @@ def test_the_guard_ends_the_cluster_at_its_time(service: Service, client: RunPod
 def test_the_guard_ends_the_cluster_at_its_ceiling(service: Service, client: RunPod, clock: Clock) -> None:
     pods, bounds = Pods(client, "shop"), Limits(dollars=1.0, hours=100)
     head = make(pods, "head")
-    guard = Cluster(pods, bounds, clock() + 3600 * 100, head, welcome)
+    guard = Cluster(pods, lambda: bounds, clock() + 3600 * 100, head, welcome)
     service.faults.append(Fault("DELETE", "/v2/pods", "500", 7))
     while not guard.look():
         clock.sleep(10)
@@ -359,7 +359,7 @@ def test_what_the_limits_of_the_service_allow(service: Service, client: RunPod, 
         make(provider.pods)
     guard = Cluster(
         Pods(RunPod(KEY, transport=service.transport(), clock=clock, sleep=clock.sleep), "shop"),
-        Limits(dollars=999, hours=24.5),
+        lambda: Limits(dollars=999, hours=24.5),
         clock() + 24.5 * 3600,
         head,
         welcome,
@@ -384,7 +384,7 @@ def test_people_are_told_once_of_each(
     posted: list[dict[str, Any]], service: Service, client: RunPod, clock: Clock
 ) -> None:
     pods = Pods(client, "shop")
-    guard = Cluster(pods, BOUNDS, clock() + 8 * 3600, make(pods, "head"), welcome)
+    guard = Cluster(pods, lambda: BOUNDS, clock() + 8 * 3600, make(pods, "head"), welcome)
     while not guard.look():
         clock.sleep(1800)
     assert [each["title"] for each in posted] == [
@@ -401,7 +401,7 @@ def test_a_webhook_that_is_gone_harms_nothing(
 ) -> None:
     monkeypatch.setenv("RECRAY_NOTIFY", "json://user:planted-password@127.0.0.1:9/hook?retry=0&wait=0")
     pods = Pods(client, "shop")
-    guard = Cluster(pods, BOUNDS, clock() + 3600, make(pods, "head"), welcome)
+    guard = Cluster(pods, lambda: BOUNDS, clock() + 3600, make(pods, "head"), welcome)
     clock.sleep(3601)
     assert guard.look()
     assert service.there() == []

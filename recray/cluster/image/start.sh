@@ -10,9 +10,10 @@ touch ~/.bashrc
 [ -f ~/.ssh/host_key ] || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/host_key
 
 # A session over SSH has the container's variables, but those that are secret.
-export -p | grep -E '^declare -x [A-Za-z_]+=' |
-    grep -vE '^declare -x [A-Za-z_]*(KEY|TOKEN|SECRET|PASSW|CREDENTIAL|WEBHOOK|NOTIFY)[A-Za-z_]*=' |
-    grep -vE '^declare -x (PWD|OLDPWD|SHLVL|HOME|_)=' > ~/.recray_environment
+for name in $(compgen -e); do
+    [[ $name =~ KEY|TOKEN|SECRET|PASSW|CREDENTIAL|WEBHOOK|NOTIFY|^(PWD|OLDPWD|SHLVL|HOME|_)$ ]] ||
+        printf 'export %s=%q\n' "$name" "${!name}"
+done > ~/.recray_environment
 printf '[ ! -f ~/.profile ] || . ~/.profile\n. ~/.recray_environment\n' > ~/.bash_profile
 "$(command -v sshd || echo /usr/sbin/sshd)" -h ~/.ssh/host_key -o UsePAM=no -o PidFile=none \
     -o AuthorizedKeysFile="$HOME/.ssh/authorized_keys" -o StrictModes=no

@@ -69,8 +69,9 @@ def feedback_dir() -> Path:
 
 
 def clusters_dir() -> Path:
-    """Of what was made at a provider: this machine's own also where the home is a bucket."""
-    return (Path.home() / ".recray" if address() else home()) / "clusters"
+    """Of what was made at a provider: a machine's own, also where the home is a bucket or a pod's volume."""
+    alone = bool(address() or os.environ.get("RUNPOD_POD_ID"))
+    return (Path.home() / ".recray" if alone else home()) / "clusters"
 
 
 def raw_dirs() -> list[Path]:

@@ -118,7 +118,9 @@ class Down:
         from recray.cluster.api import RunPod
 
         name, key = _which(self.file, self.name)
-        spent = clusters.down(name, RunPod(), key, _say)
+        service = RunPod()
+        clusters.require_known(name, service)
+        spent = clusters.down(name, service, key, _say)
         return Listing(f"{name} is down", [{"cluster": name, "dollars": round(spent, 4), "pods": 0}])
 
 
@@ -171,6 +173,8 @@ class Run:
             raise ConfigError(
                 "say what is to run: recray cluster run -- python jobs/train.py two_tower ml-1m"
             )
+        if missing := [path for path in self.data if not path.exists()]:
+            raise ConfigError(f"--data {missing[0]}: there is no such file or folder")
         service = RunPod()
         name, key = _which(self.file, "")
         was_up = head_of(Pods(service, name).all()) is not None
@@ -193,11 +197,11 @@ class Run:
                     f"{error}. {name} is left up, until its limits: `recray cluster down` ends it"
                 ) from error
         finally:
-            if ends:
-                Down(self.file)()
+            if ends:  # by its name: the file may say another one by now
+                clusters.down(name, service, key, _say)
         if status:
             raise SystemExit(status)
-        return Status(self.file)()
+        return Status(self.file, name=name)()
 
 
 @dataclass(frozen=True)
@@ -246,8 +250,10 @@ class Cluster:
 def _which(file: Path, name: str) -> tuple[str, str]:
     """A cluster's name and the file of the SSH key."""
     from recray.cluster import clusters
+    from recray.cluster.plan import require_name
 
-    config: dict[str, Any] = {"cluster_name": name} if name else clusters.read(file)
+    config: dict[str, Any] = {"cluster_name": name} if name else clusters.named(file)
+    require_name(str(config["cluster_name"]))
     return str(config["cluster_name"]), clusters.key_of(config)
 
 

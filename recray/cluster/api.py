@@ -20,6 +20,7 @@ from recray.redaction import hidden
 
 Json: TypeAlias = dict[str, object]
 
+log = logging.getLogger(__name__)
 KEY, ADDRESS = "RUNPOD_API_KEY", "RUNPOD_API_URL"
 SERVICE = "https://api.runpod.io"
 WINDOWS = ((60.0, 60), (3600.0, 3000), (86400.0, 50000))
@@ -27,6 +28,7 @@ WINDOWS = ((60.0, 60), (3600.0, 3000), (86400.0, 50000))
 SHARE = 0.75  # of them that one process takes: a head, its guard and a laptop ask side by side
 PATIENCE_S = 300.0  # for a service that is busy or down
 TIMEOUT_S = 30.0
+UNTIL = "RECRAY_UNTIL"  # of a pod's variables: when it ends by itself, in seconds since 1970
 GONE = frozenset({"EXITED", "ERROR", "TERMINATED"})
 
 
@@ -119,7 +121,7 @@ class RunPod:
         """All pods of the account, those of Instant Clusters among them."""
         asked = {"includeClusterPods": "true"} if members else {}
         said = self.ask("GET", "/v2/pods", params=asked)
-        return [pod_of(each) for each in rows(said, "pods")]
+        return [pod for each in rows(said, "pods") if (pod := readable(each))]
 
     def create_pod(self, body: Mapping[str, object]) -> Pod:
         """
@@ -188,7 +190,7 @@ class RunPod:
                     said = _words(answer)
                 if answer.status_code == 429:
                     pause = _seconds(answer.headers.get("Retry-After", ""))
-                elif 300 <= answer.status_code < 500:
+                elif 300 <= answer.status_code < 500 and _object(answer) is not None:
                     raise RefusedError(f"RunPod, {method} {path}: {said}", answer.status_code)
             except httpx.ConnectError as error:  # it was not reached: nothing was done
                 said, pause = str(error), 1.0
@@ -201,6 +203,17 @@ class RunPod:
             if self.clock() + pause > until:
                 raise UnavailableError(f"RunPod, {method} {path}: {hidden(said)}; asked {failures} times")
             self.sleep(pause)
+
+
+def readable(said: Mapping[str, object]) -> Pod | None:
+    """A pod of a list; None: somebody else's, of a kind that is not known here."""
+    try:
+        return pod_of(said)
+    except (KeyError, TypeError, ValueError) as error:
+        if "RECRAY_CLUSTER" in str(said.get("env")):
+            raise UnavailableError(f"pod {said.get('id')} cannot be read: {error!r}") from error
+        log.warning("pod %s cannot be read: %r", said.get("id"), error)
+        return None
 
 
 def pod_of(said: Mapping[str, object]) -> Pod:
@@ -247,9 +260,11 @@ def _object(answer: httpx.Response) -> Json | None:
 def _words(answer: httpx.Response) -> str:
     """What an answer says is wrong, on one line."""
     try:
-        said = cast(Json, answer.json())
+        said = answer.json()
     except ValueError:
-        return f"HTTP {answer.status_code}"
+        said = None
+    if not isinstance(said, dict):
+        return f"HTTP {answer.status_code}, not of the service itself"
     if answer.status_code == 401:
         return f"{KEY} is not one of the account's keys, or no longer [HTTP 401]"
     wrong = "; ".join(str(each) for each in cast(list[object], said.get("errors") or []))

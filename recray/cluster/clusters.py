@@ -1,5 +1,6 @@
 """A cluster as a whole, from anywhere: up, what it is and has cost, down, and what nobody ends any more."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -8,17 +9,18 @@ from typing import Any, NamedTuple
 import yaml
 from click import ClickException
 
-from recray.cluster.api import GONE, Pod, RunPod
+from recray.cluster.api import GONE, UNTIL, Pod, RunPod
 from recray.cluster.defaults import private_key
 from recray.cluster.journal import Journal, parsed
 from recray.cluster.plan import Estimate, estimate, limits, machine, require_name
-from recray.cluster.pods import CLUSTER, KIND, UNTIL, Pods, head_of
+from recray.cluster.pods import CLUSTER, KIND, Pods, head_of
 from recray.cluster.ssh import Shell
 from recray.cluster.telling import tell
 from recray.config import ConfigError, UnavailableError
 
+log = logging.getLogger(__name__)
 Say = Callable[[str], None]
-FAR_JOURNAL = "${RECRAY_HOME:-$HOME/.recray}/clusters"  # on the head
+FAR_JOURNAL = "$HOME/.recray/clusters"  # on the head, whose volume outlives it
 KEYS = ("cluster_name", "provider", "available_node_types", "head_node_type")
 
 
@@ -33,11 +35,11 @@ class Row(NamedTuple):
     dollars: float
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A cluster.yaml.
+def named(path: Path) -> dict[str, Any]:
+    """A cluster.yaml that says a name, whatever else it says: enough to end the cluster.
 
     Raises:
-        ConfigError: there is none, it is no YAML, or lacks what every cluster says.
+        ConfigError: there is none, it is no YAML, or says no cluster_name.
     """
     try:
         config = yaml.safe_load(path.read_text())
@@ -45,20 +47,47 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no file {path}: a checkout has a cluster.yaml to begin with") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict) or (missing := [key for key in KEYS if key not in config]):
-        raise ConfigError(f"{path} says no {missing[0] if isinstance(config, dict) else 'mapping'}")
+    if not isinstance(config, dict) or "cluster_name" not in config:
+        raise ConfigError(f"{path} says no cluster_name")
+    return config
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A whole cluster.yaml.
+
+    Raises:
+        ConfigError: it lacks what every cluster says, or says what cannot be.
+    """
+    config = named(path)
+    if missing := [key for key in KEYS if key not in config]:
+        raise ConfigError(f"{path} says no {missing[0]}")
     for key in ("provider", "available_node_types"):
         if not isinstance(config[key], dict):
             raise ConfigError(f"{path}: {key} is a mapping, got {config[key]!r}")
+    _require_numbers(path, "cluster", config)
+    if not isinstance(config.get("auth") or {}, dict):
+        raise ConfigError(f"{path}: auth is a mapping, got {config['auth']!r}")
+    secrets = config["provider"].get("secrets") or []
+    if not isinstance(secrets, list) or not all(isinstance(name, str) for name in secrets):
+        raise ConfigError(f"{path}: provider.secrets is a list of names, got {secrets!r}")
     for name, kind in config["available_node_types"].items():
+        _require_numbers(path, name, kind if isinstance(kind, dict) else {})
         if not isinstance(kind, dict) or not isinstance(kind.get("node_config"), dict):
             raise ConfigError(f"{path}: available_node_types.{name} says no node_config")
         machine(kind["node_config"])
     limits(config["provider"])
-    if config["head_node_type"] not in config["available_node_types"]:
+    if str(config["head_node_type"]) not in config["available_node_types"]:
         raise ConfigError(f"{path}: head_node_type {config['head_node_type']!r} is no available_node_type")
     require_name(str(config["cluster_name"]))
     return config
+
+
+def _require_numbers(path: Path, what: str, values: Mapping[str, Any]) -> None:
+    for key in ("min_workers", "max_workers"):
+        if not isinstance(values.get(key, 0), int) or values.get(key, 0) < 0:
+            raise ConfigError(f"{path}: {key} of {what} is a number from 0 on, got {values[key]!r}")
+    if values.get("min_workers", 0) > values.get("max_workers", values.get("min_workers", 0)):
+        raise ConfigError(f"{path}: min_workers of {what} is above its max_workers")
 
 
 def price(config: Mapping[str, Any], service: RunPod) -> Estimate:
@@ -88,7 +117,10 @@ def status(cluster: str, service: RunPod, key: str) -> list[Row]:
     """Every pod that the cluster has had, with what it has cost until now."""
     pods = Pods(service, cluster)
     there = {pod.id: pod for pod in pods.all(fresh=True)}
-    fetch(pods, key)
+    try:
+        fetch(pods, key)
+    except (ConfigError, OSError, ValueError) as error:
+        log.warning("what gone workers have cost is not known: %s", error)
     now = service.clock()
     rows = []
     for pod_id, span in pods.journal.observe(there.values(), now).spans.items():
@@ -117,6 +149,17 @@ def fetch(pods: Pods, key: str) -> None:
         pods.journal.take(parsed(said.stdout))
 
 
+def require_known(cluster: str, service: RunPod) -> None:
+    """
+    Raises:
+        ConfigError: nothing was ever heard of it: a name that is misspelt is not down.
+    """
+    pods = Pods(service, cluster)
+    if not pods.all() and not pods.journal.path.exists() and not pods.instant():
+        others = {pod.env[CLUSTER] for pod in service.pods() if pod.env.get(CLUSTER)}
+        raise ConfigError(f"there is no cluster {cluster}; there are: {', '.join(sorted(others)) or 'none'}")
+
+
 def down(cluster: str, service: RunPod, key: str, say: Say) -> float:
     """Ends every pod; returns what the cluster has cost, in dollars.
 
@@ -128,7 +171,7 @@ def down(cluster: str, service: RunPod, key: str, say: Say) -> float:
     if there:
         try:
             fetch(pods, key)
-        except (OSError, ValueError) as error:
+        except (ConfigError, OSError, ValueError) as error:
             say(f"the head does not tell what gone workers have cost: {error}")
     pods.end_all(say)
     spent = pods.journal.state().dollars(service.clock())
@@ -144,28 +187,36 @@ def reap(service: RunPod, *, everything: bool, say: Say) -> list[str]:
         everything: all of them, whatever their state.
 
     Returns the names of the clusters that lost pods.
+
+    Raises:
+        ConfigError: a pod cannot be deleted; all others are.
     """
     found: dict[str, list[Pod]] = {}
     for pod in service.pods():
         if pod.env.get(CLUSTER) and pod.status != "TERMINATED":
             found.setdefault(pod.env[CLUSTER], []).append(pod)
-    reaped = []
+    reaped, wrong = list[str](), list[ConfigError]()
     for cluster, its in sorted(found.items()):
         why = "as asked" if everything else _over(its, service.clock())
-        if why:
-            say(f"{cluster}: {why}")
-            Pods(service, cluster).end_all(say)
+        still = [pod.id for pod in its if pod.status in GONE]
+        try:
+            if why:
+                say(f"{cluster}: {why}")
+                Pods(service, cluster).end_all(say)
+            elif still:
+                Pods(service, cluster).end(still)
+        except ConfigError as error:  # the others are not kept waiting
+            wrong.append(error)
+        if why or still:
             reaped.append(cluster)
-            continue
-        if still := [pod for pod in its if pod.status in GONE]:
-            Pods(service, cluster).end([pod.id for pod in still])
-            reaped.append(cluster)
+    if wrong:
+        raise wrong[0]
     return reaped
 
 
 def _over(pods: Sequence[Pod], now: float) -> str:
     """Why a cluster should be no more; empty: it may be in use."""
-    until = [float(pod.env[UNTIL]) for pod in pods if pod.env.get(UNTIL)]
+    until = [float(pod.env[UNTIL]) for pod in pods if pod.env.get(UNTIL, "").isdecimal()]
     if until and now > min(until):
         return "its time is over"
     if head_of(pods) is None and not any(pod.env.get(KIND) == "member" for pod in pods):
@@ -188,9 +239,9 @@ def shell(cluster: str, service: RunPod, key: str) -> Shell:
 
 def key_of(config: Mapping[str, Any]) -> str:
     """The file of the SSH key; empty: there is none, which pods can be listed and ended without."""
-    named = (config.get("auth") or {}).get("ssh_private_key")
+    auth = config.get("auth")
     with suppress(ConfigError):
-        return str(named or private_key())
+        return str((auth.get("ssh_private_key") if isinstance(auth, dict) else "") or private_key())
     return ""
 
 

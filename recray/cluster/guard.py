@@ -18,18 +18,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
-from recray.cluster.api import KEY, Pod, RefusedError, RunPod
+from recray.cluster.api import KEY, UNTIL, Pod, RefusedError, RunPod
 from recray.cluster.defaults import TOKEN
 from recray.cluster.plan import Limits, limits
-from recray.cluster.pods import CLUSTER, ENDING, KIND, SETTLE_S, UNTIL, Pods, leads
+from recray.cluster.pods import CLUSTER, ENDING, KIND, SETTLE_S, Pods, leads
 from recray.cluster.ssh import Shell
 from recray.cluster.telling import tell
-from recray.config import ConfigError
+from recray.config import ConfigError, UnavailableError
 from recray.redaction import hidden
 
 log = logging.getLogger(__name__)
 SELF = "RUNPOD_POD_ID"
 LOOK_S = 10.0
+TRIES = 5  # to delete a worker that is locked, before its head goes without it
 DAY_S = 86400.0  # that a pod has which was given no time
 ALONE_S = 1800.0  # after which a pod that nobody has set up is of no use
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # what `ray up` leaves on the head
@@ -97,8 +98,14 @@ class Cluster:
     def _end(self, spent: float, why: str) -> None:
         self.pods.journal.note(told=ENDING)
         self._tell("down", f"{why}: {spent:.2f} $ spent; every pod is deleted")
+        tries = 0
         while others := [pod for pod in self.pods.all(fresh=True) if pod.id != self.own]:
-            self.pods.end([pod.id for pod in others if not pod.cluster])
+            try:
+                self.pods.end([pod.id for pod in others if not pod.cluster])
+            except RefusedError as error:  # locked by somebody; it has a guard of its own
+                log.warning("%s", error)
+                if (tries := tries + 1) >= TRIES:
+                    break
             for cluster in {pod.cluster for pod in others if pod.cluster}:
                 self.pods.service.delete_cluster(cluster)  # this pod is one of them
             self.pods.service.sleep(SETTLE_S)
@@ -134,10 +141,9 @@ def hand_token(shell: Shell) -> bool:
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN).expanduser().read_text()
     command = f"umask 077; mkdir -p ~/.ray; cat > {TOKEN}.new && mv {TOKEN}.new {TOKEN}"
     try:
-        said = shell.run(command, text=token, timeout_s=30)
-    except subprocess.TimeoutExpired:
+        return shell.run(command, text=token, timeout_s=30).returncode == 0
+    except UnavailableError:
         return False
-    return said.returncode == 0
 
 
 def guard(variables: Mapping[str, str]) -> Own | Cluster:
@@ -167,10 +173,10 @@ def _bounds() -> Limits:
 
 
 def watch(made: Own | Cluster) -> None:
+    """For ever: what was deleted dies anyway, and what was not is tried again."""
     while True:
         try:
-            if made.look():
-                return
+            made.look()
         except Exception as error:  # whatever it is: nobody else ends this pod
             log.warning("%s: %s", type(error).__name__, hidden(str(error)))
         time.sleep(LOOK_S)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from recray.cluster.api import GONE, Json, Pod, RunPod, UnsureError
+from recray.cluster.api import GONE, UNTIL, Json, Pod, RunPod, UnsureError
 from recray.cluster.defaults import private_key, public_key, secrets_of, token
 from recray.cluster.guard import BOOTSTRAP, hand_token
+from recray.cluster.journal import forget
 from recray.cluster.plan import IMAGE, LEAST_HOURS, Limits, require_name
-from recray.cluster.pods import CLUSTER, KIND, PORTS, SETTLE_S, UNTIL, Pods
+from recray.cluster.pods import CLUSTER, KIND, PORTS, SETTLE_S, Pods
 from recray.cluster.ssh import Shell, exports
 from recray.config import ConfigError, UnavailableError
 
@@ -72,18 +73,21 @@ def up(asked: Instant, service: RunPod, say: Say) -> Shell:
     exports(secrets_of({}))  # what is missing here is said before anything is made
     token()
     pods = Pods(service, asked.name)
-    if pods.all(fresh=True) or _named(service, asked.name):
+    if pods.all(fresh=True) or pods.instant():
         raise ConfigError(f"there is a cluster {asked.name}: `recray cluster down --name {asked.name}`")
+    forget(asked.name)  # another life, with money of its own
+    wait_s = min(WAIT_S, asked.limits.dollars / dollars_per_hour(asked, service) * 3600)
     try:
-        cluster_id = _made(asked, service)
-        members = _running(cluster_id, service, asked, say)
+        cluster_id = _made(asked, pods)
+        members = _running(cluster_id, service, asked, wait_s, say)
         return _started(members, asked, say)
     except BaseException:
         pods.end_all(say)
         raise
 
 
-def _made(asked: Instant, service: RunPod) -> str:
+def _made(asked: Instant, pods: Pods) -> str:
+    service = pods.service
     key = asked.key or str(private_key())
     body: Json = {
         "name": asked.name,
@@ -108,18 +112,14 @@ def _made(asked: Instant, service: RunPod) -> str:
         return str(service.create_cluster(body)["id"])
     except UnsureError:
         service.sleep(SETTLE_S)
-        if found := _named(service, asked.name):
+        if found := pods.instant():
             return found[0]
         raise
 
 
-def _named(service: RunPod, name: str) -> list[str]:
-    return [str(each["id"]) for each in service.clusters() if each["name"] == name]
-
-
-def _running(cluster_id: str, service: RunPod, asked: Instant, say: Say) -> list[Pod]:
+def _running(cluster_id: str, service: RunPod, asked: Instant, wait_s: float, say: Say) -> list[Pod]:
     """Its pods by rank, once each runs and has its address."""
-    until, told = service.clock() + WAIT_S, ""
+    until, told = service.clock() + wait_s, ""
     while service.clock() < until:
         members = sorted(service.members(cluster_id), key=lambda pod: pod.rank)
         if lost := [pod for pod in members if pod.status in GONE]:
@@ -131,7 +131,7 @@ def _running(cluster_id: str, service: RunPod, asked: Instant, say: Say) -> list
             say(now)
             told = now
         service.sleep(LOOK_S)
-    raise UnavailableError(f"{asked.name}: not every pod runs after {WAIT_S / 60:.0f} minutes")
+    raise UnavailableError(f"{asked.name}: not every pod runs after {wait_s / 60:.0f} minutes")
 
 
 def _started(members: list[Pod], asked: Instant, say: Say) -> Shell:

@@ -5,6 +5,7 @@ lost with the file is Ray's passing tags and what gone pods have cost; the pods 
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import NamedTuple, TextIO, TypeAlias
 
 from recray import paths
-from recray.cluster.api import GONE, Pod
+from recray.cluster.api import GONE, UNTIL, Pod
 
+log = logging.getLogger(__name__)
+LAST_S = 30.0  # that a pod may live beyond its time, until its guard looks
 LISTED_S = 5.0  # after which a pod that was made is listed
 Line: TypeAlias = dict[str, object]
 
@@ -27,6 +30,8 @@ class Span(NamedTuple):
     dollars_per_hour: float
     gone: float = 0.0
     """0: still there."""
+    until: float = 0.0
+    """When it ends by itself at the latest; 0: not known."""
 
     def dollars(self, now: float) -> float:
         return max(0.0, (self.gone or now) - self.created) / 3600 * self.dollars_per_hour
@@ -47,15 +52,21 @@ class State:
 class Journal:
     def __init__(self, cluster: str) -> None:
         self.path = paths.clusters_dir() / cluster / "journal.jsonl"
+        self._kept: list[str] = []
         self._read: tuple[tuple[int, int], State] = ((0, -1), State())
 
     def note(self, **line: object) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"at": round(time.time(), 3), **line}) + "\n"
+        try:
+            self._write(text)
+        except OSError as error:  # a full disk holds no limit up
+            log.warning("%s cannot be written (%s): kept in memory", self.path, error)
+            self._kept.append(text)
+
+    def _write(self, text: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+") as file:
-            if self._cut_off(file):
-                text = f"\n{text}"
-            file.write(text)
+            file.write(f"\n{text}" if self._cut_off(file) else text)
             file.flush()
             os.fsync(file.fileno())
 
@@ -69,15 +80,17 @@ class Journal:
 
     def lines(self) -> list[Line]:
         try:
-            return parsed(self.path.read_text())
-        except FileNotFoundError:
-            return []
+            return parsed(self.path.read_text() + "\n" + "".join(self._kept))
+        except OSError:
+            return parsed("".join(self._kept))
 
     def state(self) -> State:
         try:
             stat = self.path.stat()
         except FileNotFoundError:
-            return State()
+            return folded(self.lines())
+        if self._kept:
+            return folded(self.lines())
         if self._read[0] != (stat.st_mtime_ns, stat.st_size):
             self._read = ((stat.st_mtime_ns, stat.st_size), folded(self.lines()))
         return self._read[1]
@@ -102,17 +115,28 @@ class Journal:
                 self.made(pod)
         for pod_id, span in state.spans.items():
             if pod_id not in there and not span.gone and span.created + LISTED_S < (asked or now):
-                self.note(gone=pod_id, at=now)
+                self.note(gone=pod_id, at=min(now, span.until + LAST_S) if span.until else now)
         return self.state()
 
-    def made(self, pod: Pod) -> None:
-        self.note(made=pod.id, name=pod.name, created=pod.created, dollars_per_hour=pod.dollars_per_hour)
+    def made(self, pod: Pod, listed: float = 0.0) -> None:
+        """
+        Args:
+            listed: dollars an hour by the list, where the pod does not say.
+        """
+        until = pod.env.get(UNTIL, "")
+        self.note(
+            made=pod.id,
+            name=pod.name,
+            created=pod.created,
+            dollars_per_hour=pod.dollars_per_hour or listed,
+            until=float(until) if until.replace(".", "", 1).isdecimal() else 0.0,
+        )
 
     def take(self, lines: Iterable[Line]) -> None:
         """Takes over what another machine's journal knows of pods."""
         have = {json.dumps(line, sort_keys=True) for line in self.lines()}
         for line in lines:
-            if ("made" in line or "gone" in line) and json.dumps(line, sort_keys=True) not in have:
+            if {"made", "gone", "seen"} & line.keys() and json.dumps(line, sort_keys=True) not in have:
                 self.note(**line)
 
 
@@ -136,7 +160,8 @@ def folded(lines: Iterable[Mapping[str, object]]) -> State:
         if "made" in line:
             pod, old = str(line["made"]), spans.get(str(line["made"]))
             rate = max(_number(line["dollars_per_hour"]), old.dollars_per_hour if old else 0.0)
-            spans[pod] = Span(str(line["name"]), _number(line["created"]), rate, old.gone if old else 0.0)
+            gone, until = old.gone if old else 0.0, _number(line.get("until"))
+            spans[pod] = Span(str(line["name"]), _number(line["created"]), rate, gone, until)
             asked.discard(str(line["name"]))
         if "gone" in line and (span := spans.get(str(line["gone"]))):
             at = _number(line["at"])

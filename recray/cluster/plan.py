@@ -1,5 +1,6 @@
 """What a cluster may be and what it costs: the node types of cluster.yaml, its limits, the live catalogue."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class Limits:
     """From the head's start to its end."""
 
     def __post_init__(self) -> None:
-        if self.dollars <= 0 or self.hours <= 0:
+        if not (0 < self.dollars < math.inf and 0 < self.hours < math.inf):
             raise ConfigError(
                 f"a cluster's limits are above 0, got {self.dollars} dollars, {self.hours} hours"
             )
@@ -96,6 +97,8 @@ def limits(provider: Mapping[str, object]) -> Limits:
         ConfigError: one is missing or not a number above 0.
     """
     asked = cast(Mapping[str, object], provider.get("limits") or {})
+    if not isinstance(asked, Mapping):
+        raise ConfigError(f"provider.limits is a mapping, as {{dollars: 20, hours: 8}}; got {asked!r}")
     if missing := [name for name in ("dollars", "hours") if name not in asked]:
         raise ConfigError(
             f"cluster.yaml says no provider.limits.{missing[0]}: without it a forgotten cluster has no end; "
@@ -121,7 +124,9 @@ def offers(asked: Machine, catalogue: Sequence[Json], left: float) -> list[Offer
         ConfigError: no such type, or none within the limits.
         UnavailableError: the money is spent.
     """
-    if asked.cpu:
+    if left <= 0:
+        raise UnavailableError("nothing is left of provider.limits.dollars")
+    if asked.cpu:  # no list says what it costs: the pod does
         return [Offer("", 0.0)]
     known = {str(each["id"]): each for each in catalogue}
     if unknown := [gpu for gpu in asked.gpu if gpu not in known]:

@@ -11,21 +11,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
-from recray.cluster.api import GONE, Json, Pod, RefusedError, RunPod, UnsureError
+from recray.cluster.api import GONE, UNTIL, Json, Pod, RefusedError, RunPod, UnsureError
 from recray.cluster.journal import Journal
 from recray.cluster.plan import Limits, Machine, Offer, offers
 from recray.config import ConfigError, UnavailableError
 
 log = logging.getLogger(__name__)
-CLUSTER, KIND, TAGS, UNTIL, HEAD = (
-    "RECRAY_CLUSTER",
-    "RECRAY_NODE",
-    "RECRAY_TAGS",
-    "RECRAY_UNTIL",
-    "RECRAY_HEAD",
-)
-"""Variables of a pod: its cluster, head or worker, Ray's tags as JSON, when it ends by itself (seconds since
-1970), and where its head's GCS listens."""
+CLUSTER, KIND, TAGS, HEAD = "RECRAY_CLUSTER", "RECRAY_NODE", "RECRAY_TAGS", "RECRAY_HEAD"
+"""Variables of a pod, beside UNTIL: its cluster, head or worker, Ray's tags as JSON, its head's address."""
 ENDING = "ending"  # in the journal: from here on no pod is made
 FRESH_S = 5.0  # that a list is good for
 SETTLE_S = 6.0  # after which what was asked for before is listed, if it was made
@@ -75,11 +68,11 @@ class Pods:
         if ENDING in self.journal.state().told:
             raise UnavailableError(f"{self.cluster} is being ended: no pod is made")
         catalogue = self.service.gpus() if asked.gpu else []
-        refused = []
-        for offer in offers(asked, catalogue, self.left(limits)):
+        refused, left = [], self.left(limits)
+        for offer in offers(asked, catalogue, left):
             what = f"{asked.gpus} x {offer.gpu}" if offer.gpu else asked.cpu
             try:
-                pod = self._once(self._body(asked, offer, node_type, env))
+                pod = self._once(self._body(asked, offer, node_type, self._timed(env, offer, left)), offer)
             except RefusedError as error:
                 if error.status not in (400, 403):
                     raise
@@ -93,7 +86,14 @@ class Pods:
             return pod
         raise UnavailableError(f"no pod to be had: {'; '.join(refused)}")
 
-    def _once(self, body: Json) -> Pod:
+    def _timed(self, env: Mapping[str, str], offer: Offer, left: float) -> dict[str, str]:
+        """With an end that comes no later than the money's, if nobody ever guards the whole cluster."""
+        if not offer.dollars_per_hour:
+            return dict(env)
+        paid = self.service.clock() + left / offer.dollars_per_hour * 3600
+        return {**env, UNTIL: str(int(min(float(env.get(UNTIL) or paid), paid)))}
+
+    def _once(self, body: Json, offer: Offer) -> Pod:
         """Makes it once, also where a call fails after the work was done."""
         name = str(body["name"])
         self.journal.note(asked=name)
@@ -105,7 +105,7 @@ class Pods:
         except BaseException:
             self._drop(name)
             raise
-        self.journal.made(pod)
+        self.journal.made(pod, offer.dollars_per_hour)
         with self._lock:
             self._listed = (-1e9, [])
         return pod
@@ -160,6 +160,12 @@ class Pods:
                 return str(each["id"]), center
         raise ConfigError(f"no network volume {asked.volume!r}; there are {[each['name'] for each in known]}")
 
+    def instant(self) -> list[str]:
+        """Ids of Instant Clusters of this name that recray made: their pods say so, or there are none yet."""
+        named = [str(each["id"]) for each in self.service.clusters() if each["name"] == self.cluster]
+        members = {each: self.service.members(each) for each in named}
+        return [each for each, pods in members.items() if all(mine(pod, self.cluster) for pod in pods)]
+
     def end(self, pod_ids: Iterable[str]) -> None:
         """Deletes them, and goes on after one that cannot be.
 
@@ -189,11 +195,11 @@ class Pods:
         empty = 0
         while empty < 2:
             pods = sorted(self.all(fresh=True), key=lambda pod: not leads(pod.env, pod.rank))
-            clusters = [each for each in self.service.clusters() if each["name"] == self.cluster]
+            clusters = self.instant()
             if pods or clusters:
-                say(f"{self.cluster}: ending {', '.join(pod.name for pod in pods)}")
+                say(f"{self.cluster}: ending {', '.join([*clusters, *(pod.name for pod in pods)])}")
             for each in clusters:
-                self.service.delete_cluster(str(each["id"]))
+                self.service.delete_cluster(each)
             self.end([pod.id for pod in pods if not pod.cluster])
             empty = 0 if pods or clusters else empty + 1
             if empty < 2:

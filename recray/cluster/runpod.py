@@ -16,12 +16,12 @@ from ray.autoscaler._private.cli_logger import cli_logger
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
-from recray.cluster.api import GONE, Pod, RunPod
+from recray.cluster.api import GONE, UNTIL, Pod, RunPod
 from recray.cluster.defaults import completed, keyed, secrets_of
 from recray.cluster.journal import forget
 from recray.cluster.node import PORT
 from recray.cluster.plan import Machine, estimate, limits, machine, require_name
-from recray.cluster.pods import HEAD, KIND, SETTLE_S, TAGS, UNTIL, Pods, head_of, tags_of
+from recray.cluster.pods import HEAD, KIND, SETTLE_S, TAGS, Pods, head_of, tags_of
 from recray.cluster.ssh import PodRunner, exports
 from recray.config import ConfigError
 

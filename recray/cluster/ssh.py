@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ray.autoscaler._private.command_runner import SSHCommandRunner
 
-from recray.config import ConfigError
+from recray.config import ConfigError, UnavailableError
 
 USER = "root"
 NEEDS_SECRETS = ("ray start", "recray.cluster.guard")  # commands whose processes ask the service
@@ -49,9 +49,18 @@ class Shell:
     def run(
         self, command: str, *, text: str = "", timeout_s: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """A command there, in a login shell; ``text`` is its standard input."""
+        """A command there, in a login shell; ``text`` is its standard input.
+
+        Raises:
+            UnavailableError: it takes longer than ``timeout_s``.
+        """
         words = [*self.words(), f"bash --login -c {shlex.quote(command)}"]
-        return subprocess.run(words, input=text, capture_output=True, text=True, timeout=timeout_s)
+        try:
+            return subprocess.run(words, input=text, capture_output=True, text=True, timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(
+                f"{self.host}:{self.port} does not answer within {timeout_s:.0f} s"
+            ) from error
 
     def copy(self, source: str, target: str, *, back: bool = False) -> int:
         """rsync of what changed, going on with what was half there; ``back``: from the pod to here."""

@@ -16,6 +16,7 @@ from recray.config import ConfigError, UnavailableError
 Say = Callable[[str], None]
 DASHBOARD = 8265
 OPEN = ("PENDING", "RUNNING")
+TRIES = 3  # to bring results home
 AWAY_S, AGAIN_S = 600.0, 5.0  # that a head may be away while its job is followed, between tries
 OPEN_S = 60.0  # for a tunnel to stand
 FAR_HOME = "${RECRAY_HOME:-$HOME/.recray}"
@@ -69,7 +70,7 @@ def _missing(text: str) -> str:
 def submit(shell: Shell, command: Sequence[str], folder: Path, say: Say) -> int:
     """Runs a command as a Ray job with this folder's files, and prints what it prints.
 
-    Returns its exit status. A connection that breaks is made anew: the job goes on meanwhile.
+    Returns its exit status. A connection that breaks is made anew, the job goes on; Ctrl-C stops it.
 
     Raises:
         UnavailableError: the head cannot be asked for ``AWAY_S``.
@@ -84,6 +85,11 @@ def submit(shell: Shell, command: Sequence[str], folder: Path, say: Say) -> int:
                 env = {**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
                 status = subprocess.run(["ray", "job", *words], env=env).returncode
                 state = jobs(address).get(name, "")
+        except KeyboardInterrupt:
+            with tunnel(shell, DASHBOARD) as port:
+                env = {**os.environ, "RAY_ADDRESS": f"http://127.0.0.1:{port}", "RAY_AUTH_MODE": "token"}
+                subprocess.run(["ray", "job", "stop", "--no-wait", name], env=env)
+            raise
         except (OSError, RuntimeError, UnavailableError) as error:
             state = f"not known: {error}"
         else:
@@ -141,7 +147,12 @@ def bring(shell: Shell, target: Path, say: Say) -> Path:
     far = shell.run(f'mkdir -p "{FAR_HOME}/runs" "{FAR_HOME}/store" && echo "{FAR_HOME}"').stdout.strip()
     target.mkdir(parents=True, exist_ok=True)
     for part in ("runs", "store"):
-        if status := shell.copy(f"{far}/{part}", str(target), back=True):
+        status = 1
+        for _ in range(TRIES):
+            if not (status := shell.copy(f"{far}/{part}", str(target), back=True)):
+                break
+            time.sleep(AGAIN_S)
+        if status:
             raise UnavailableError(f"{part} did not come home (rsync says {status}): ask again, it goes on")
     say(f"runs and versions are at {target}: RECRAY_HOME={target} recray versions")
     return target

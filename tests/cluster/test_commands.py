@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from recray.cli import TRY_AGAIN, main
-from recray.cluster.api import RunPod
+from recray.cluster.api import UNTIL, RunPod
 from recray.cluster.plan import Limits, machine
-from recray.cluster.pods import KIND, UNTIL, Pods
+from recray.cluster.pods import KIND, Pods
 from tests.cluster.fake.description import description
 from tests.cluster.fake.service import KEY, PRICES, Service, served
 
@@ -59,6 +59,8 @@ def test_what_is_there_is_told_and_ended(
     assert (row["pod"], row["status"], row["dollars_per_hour"]) == (made.name, "RUNNING", 0.25)
     assert main(["cluster", "tunnel"]) == TRY_AGAIN
     assert "recray has no head that can be reached" in capsys.readouterr().err
+    assert main(["cluster", "down", "--name", "recrya"]) == 2
+    assert "there is no cluster recrya; there are: recray" in capsys.readouterr().err
     assert main(["cluster", "down"]) == 0
     assert service.there() == []
     assert main(["cluster", "up", "--dollars", "5", "--yes"]) == 2

@@ -14,12 +14,12 @@ import yaml
 from click import ClickException
 
 from recray.cluster import clusters, instant
-from recray.cluster.api import RefusedError, RunPod
+from recray.cluster.api import UNTIL, RefusedError, RunPod
 from recray.cluster.guard import Cluster, Own
 from recray.cluster.instant import Instant
 from recray.cluster.journal import Journal
 from recray.cluster.plan import Limits, estimate, machine
-from recray.cluster.pods import KIND, UNTIL, Pods
+from recray.cluster.pods import KIND, Pods
 from recray.cluster.runpod import RunPodNodeProvider
 from recray.config import ConfigError, UnavailableError
 from tests.cluster.fake.description import description
@@ -419,6 +419,82 @@ def test_ssh_that_is_late_is_waited_for(service: Service, client: RunPod, clock:
     assert seen[-1] == (True, "127.0.0.1", 2222)
 
 
+def test_a_second_life_has_money_of_its_own(
+    service: Service, client: RunPod, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A head's journal lies on its own disk: that of the volume would outlive it."""
+    monkeypatch.setenv("HOME", str(tmp_path / "pod"))
+    monkeypatch.setenv("RUNPOD_POD_ID", "head")
+    assert Journal("shop").path.is_relative_to(tmp_path / "pod")
+
+
+def test_a_full_disk_holds_no_limit_up(
+    service: Service, client: RunPod, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Journal, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "_write", full)
+    pods, bounds = Pods(client, "shop"), Limits(dollars=1.0, hours=100)
+    guard = Cluster(pods, lambda: bounds, clock() + 3600 * 100, make(pods, "head"), welcome)
+    while not guard.look():
+        clock.sleep(60)
+    assert service.there() == []
+    assert service.charged() == pytest.approx(1.0, abs=0.02)
+
+
+def test_reap_is_not_kept_by_a_pod_that_is_locked(service: Service, client: RunPod, clock: Clock) -> None:
+    late = {UNTIL: str(int(clock() + 60))}
+    locked, _ = (
+        Pods(client, name).make(machine(POD), BOUNDS, "head", env("head") | late) for name in ("a", "b")
+    )
+    service.locked.add(locked.id)
+    clock.sleep(100)
+    with pytest.raises(RefusedError, match="pod is locked"):
+        clusters.reap(client, everything=False, say=lambda text: None)
+    assert [pod.id for pod in service.there()] == [locked.id]
+
+
+def test_a_head_goes_without_a_worker_that_is_locked(service: Service, client: RunPod, clock: Clock) -> None:
+    pods = Pods(client, "shop")
+    head, worker = make(pods, "head"), make(pods)
+    service.locked.add(worker)
+    guard = Cluster(pods, lambda: BOUNDS, clock() + 60, head, welcome)
+    clock.sleep(60)
+    assert guard.look()
+    assert [pod.id for pod in service.there()] == [worker]
+
+
+def test_what_ended_while_nobody_looked_cost_no_more_than_its_time(
+    service: Service, client: RunPod, clock: Clock
+) -> None:
+    pods = Pods(client, "shop")
+    until = clock() + 3600
+    pods.make(machine(POD), BOUNDS, "head", env("head", **{UNTIL: str(int(until))}))
+    clock.sleep(3600)
+    [pod] = service.there()
+    service._gone(pod)
+    clock.sleep(64 * 3600)
+    pods.all(fresh=True)
+    assert pods.journal.state().dollars(clock()) == pytest.approx(service.charged(), abs=0.01)
+
+
+def test_somebody_elses_instant_cluster_stays(service: Service, client: RunPod) -> None:
+    compute = {"gpuTypeId": TYPES[0], "gpuCountPerPod": 1, "podCount": 2}
+    client.create_cluster({"name": "shop", "type": "SLURM", "compute": compute, "image": "x"})
+    Pods(client, "shop").end_all()
+    assert len(service.there()) == 2
+
+
+def test_a_proxys_page_ends_nothing(
+    service: Service, client: RunPod, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = httpx.MockTransport(lambda request: httpx.Response(404, content=b"<html>"))
+    behind = RunPod(KEY, transport=page, clock=clock, sleep=clock.sleep)
+    with pytest.raises(UnavailableError, match="not of the service itself"):
+        behind.delete_pod("pod")
+
+
 # cluster.yaml, by Ray's own schema.
 
 
@@ -457,6 +533,11 @@ def test_cluster_yaml_is_one_of_rays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ({"available_node_types": {"head": None}}, "available_node_types.head says no node_config"),
         ({"available_node_types": {"head": {"node_config": {"gpus": 2}}}}, "names either gpu"),
         ({"available_node_types": {"head": {"node_config": {"gpu": ["x"], "disc": 9}}}}, "disc"),
+        ({"max_workers": "two"}, "max_workers of cluster is a number from 0 on, got 'two'"),
+        ({"max_workers": -3}, "max_workers of cluster is a number from 0 on, got -3"),
+        ({"auth": "root"}, "auth is a mapping, got 'root'"),
+        ({"provider": {"limits": 20}}, "provider.limits is a mapping"),
+        ({"provider": {"secrets": "NAME"}}, "provider.secrets is a list of names, got 'NAME'"),
         ({"head_node_type": "boss"}, "'boss' is no available_node_type"),
     ],
 )

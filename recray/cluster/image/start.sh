@@ -11,7 +11,7 @@ touch ~/.bashrc
 
 # A session over SSH has the container's variables, but those that are secret.
 for name in $(compgen -e); do
-    [[ $name =~ KEY|TOKEN|SECRET|PASSW|CREDENTIAL|WEBHOOK|NOTIFY|^(PWD|OLDPWD|SHLVL|HOME|_)$ ]] ||
+    [[ ${name^^} =~ KEY|TOKEN|SECRET|PASS|CREDENTIAL|WEBHOOK|NOTIFY|DSN|_PAT$|^(PWD|OLDPWD|SHLVL|HOME|_)$ ]] ||
         printf 'export %s=%q\n' "$name" "${!name}"
 done > ~/.recray_environment
 printf '[ ! -f ~/.profile ] || . ~/.profile\n. ~/.recray_environment\n' > ~/.bash_profile

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, get_args
@@ -30,6 +31,7 @@ REPO = Path(__file__).absolute().parents[2]
 CONFIG = REPO / "cluster.yaml"
 TYPES = list(PRICES)
 POD = {"gpu": TYPES[:2], "image": "recray:test"}
+needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen (openssh-client)")
 HOURS = 1  # of a simulated day
 BOUNDS = Limits(dollars=20, hours=8)
 
@@ -232,6 +234,7 @@ def test_the_price_before(client: RunPod) -> None:
 # Instant Clusters.
 
 
+@needs_ssh
 @pytest.mark.parametrize("kind", get_args(Kind))
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/v2/clusters"), ("GET", "/v2/clusters"), ("DELETE", "/v2")]
@@ -498,6 +501,7 @@ def test_a_proxys_page_ends_nothing(
 # cluster.yaml, by Ray's own schema.
 
 
+@needs_ssh
 def test_cluster_yaml_is_one_of_rays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
     config = clusters.read(CONFIG)

@@ -13,6 +13,7 @@ from pathlib import Path
 from recray.config import ConfigError
 from recray.redaction import hidden
 
+LAUNCHED = Path("~/ray_bootstrap_config.yaml")  # what `ray up` leaves on a cluster's head
 _ADDRESS = re.compile(r"(s3|gs)://[a-z0-9][a-z0-9._-]+(/[^?#@]*)?")
 
 

@@ -19,6 +19,17 @@ Json = Annotated[bool, tyro.conf.arg(help="Print JSON instead of a table.")]
 
 
 @dataclass(frozen=True)
+class _OfOne:
+    """What names one cluster."""
+
+    file: Path = FILE
+    """The cluster's file."""
+    name: str = ""
+    """Its name, in the place of a file."""
+    json: Json = False
+
+
+@dataclass(frozen=True)
 class Up:
     """Make the cluster, or bring it up to date: `ray up`, with its price before and its limits held."""
 
@@ -83,14 +94,8 @@ class Up:
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(_OfOne):
     """Every pod that a cluster has had, and what it has cost until now."""
-
-    file: Path = FILE
-    """The cluster's file."""
-    name: str = ""
-    """Its name, in the place of a file."""
-    json: Json = False
 
     def __call__(self) -> Listing:
         from recray.cluster import clusters
@@ -104,14 +109,8 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Down:
+class Down(_OfOne):
     """End every pod of a cluster; afterwards nothing of it costs anything."""
-
-    file: Path = FILE
-    """The cluster's file."""
-    name: str = ""
-    """Its name, in the place of a file."""
-    json: Json = False
 
     def __call__(self) -> Listing:
         from recray.cluster import clusters

@@ -25,6 +25,7 @@ from recray.cluster.pods import CLUSTER, ENDING, KIND, SETTLE_S, Pods, leads
 from recray.cluster.ssh import Shell
 from recray.cluster.telling import tell
 from recray.config import ConfigError, UnavailableError
+from recray.paths import LAUNCHED
 from recray.redaction import hidden
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ LOOK_S = 10.0
 TRIES = 5  # to delete a worker that is locked, before its head goes without it
 DAY_S = 86400.0  # that a pod has which was given no time
 ALONE_S = 1800.0  # after which a pod that nobody has set up is of no use
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # what `ray up` leaves on the head
 LOCK = Path("~/recray-guard.lock")
 HEAD_KEY = "~/ray_bootstrap_key.pem"
 
@@ -162,13 +162,13 @@ def guard(variables: Mapping[str, str]) -> Own | Cluster:
     except RefusedError as error:
         if error.status not in (401, 403):
             raise
-        return Own(service, pod_id, until, BOOTSTRAP if head else Path(TOKEN))  # the key of one pod
+        return Own(service, pod_id, until, LAUNCHED if head else Path(TOKEN))  # the key of one pod
     _bounds()
     return Cluster(Pods(service, cluster), _bounds, until, pod_id)
 
 
 def _bounds() -> Limits:
-    config: dict[str, Any] = json.loads(BOOTSTRAP.expanduser().read_text())
+    config: dict[str, Any] = json.loads(LAUNCHED.expanduser().read_text())
     return limits(config["provider"])
 
 

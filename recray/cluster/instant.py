@@ -11,12 +11,13 @@ from typing import cast
 
 from recray.cluster.api import GONE, UNTIL, Json, Pod, RunPod, UnsureError
 from recray.cluster.defaults import private_key, public_key, secrets_of, token
-from recray.cluster.guard import BOOTSTRAP, hand_token
+from recray.cluster.guard import hand_token
 from recray.cluster.journal import forget
 from recray.cluster.plan import IMAGE, LEAST_HOURS, Limits, require_name
 from recray.cluster.pods import CLUSTER, KIND, PORTS, SETTLE_S, Pods
 from recray.cluster.ssh import Shell, exports
 from recray.config import ConfigError, UnavailableError
+from recray.paths import LAUNCHED
 
 Say = Callable[[str], None]
 WAIT_S = 1200.0  # for every pod to run
@@ -140,7 +141,7 @@ def _started(members: list[Pod], asked: Instant, say: Say) -> Shell:
     if not hand_token(head):
         raise UnavailableError(f"{members[0].name} does not let us in at {host}:{port}")
     bounds = {"provider": {"limits": {"dollars": asked.limits.dollars, "hours": asked.limits.hours}}}
-    head.run(f"cat > {BOOTSTRAP}", text=json.dumps(bounds))
+    head.run(f"cat > {LAUNCHED}", text=json.dumps(bounds))
     start = "python -m recray.cluster.guard --detach; ray start --head $(python -m recray.cluster.node)"
     said = head.run(f'eval "$(cat)"; {start}', text=exports(secrets_of({})), timeout_s=300)
     if said.returncode:

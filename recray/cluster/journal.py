@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO, TypeAlias
 
@@ -42,8 +42,6 @@ class State:
     spans: dict[str, Span] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     told: frozenset[str] = frozenset()
-    asked: frozenset[str] = frozenset()
-    """Names that were asked for and are neither made nor known not to be."""
 
     def dollars(self, now: float) -> float:
         return sum(span.dollars(now) for span in self.spans.values())
@@ -152,29 +150,24 @@ def parsed(text: str) -> list[Line]:
 
 
 def folded(lines: Iterable[Mapping[str, object]]) -> State:
-    state = State()
-    spans, tags, told, asked = dict(state.spans), dict(state.tags), set[str](), set[str]()
+    """What follows of the lines, in their order."""
+    spans, tags, told = dict[str, Span](), dict[str, dict[str, str]](), set[str]()
     for line in lines:
-        if "asked" in line:
-            asked.add(str(line["asked"]))
         if "made" in line:
             pod, old = str(line["made"]), spans.get(str(line["made"]))
             rate = max(_number(line["dollars_per_hour"]), old.dollars_per_hour if old else 0.0)
             gone, until = old.gone if old else 0.0, _number(line.get("until"))
             spans[pod] = Span(str(line["name"]), _number(line["created"]), rate, gone, until)
-            asked.discard(str(line["name"]))
         if "gone" in line and (span := spans.get(str(line["gone"]))):
             at = _number(line["at"])
             spans[str(line["gone"])] = span._replace(gone=min(at, span.gone or at))
         if "seen" in line and (span := spans.get(str(line["seen"]))):
             spans[str(line["seen"])] = span._replace(gone=0.0)
-        if "none" in line:
-            asked.discard(str(line["none"]))
         if "tags" in line and isinstance(line["tags"], dict):
             tags[str(line["pod"])] = tags.get(str(line["pod"]), {}) | line["tags"]
         if "told" in line:
             told.add(str(line["told"]))
-    return replace(state, spans=spans, tags=tags, told=frozenset(told), asked=frozenset(asked))
+    return State(spans, tags, frozenset(told))
 
 
 def forget(cluster: str) -> None:

@@ -8,7 +8,6 @@ import json
 import logging
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 from click import ClickException
@@ -26,7 +25,6 @@ from recray.cluster.ssh import PodRunner, exports
 from recray.config import ConfigError
 
 log = logging.getLogger(__name__)
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head: what `ray up` was given
 
 
 class RunPodNodeProvider(NodeProvider):  # type: ignore[misc]

@@ -82,13 +82,11 @@ def submit(shell: Shell, command: Sequence[str], folder: Path, say: Say) -> int:
             with tunnel(shell, DASHBOARD) as port:
                 say(f"dashboard while it runs: http://127.0.0.1:{port}")
                 address = f"http://127.0.0.1:{port}"
-                env = {**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
-                status = subprocess.run(["ray", "job", *words], env=env).returncode
+                status = _ray_job(address, *words)
                 state = jobs(address).get(name, "")
         except KeyboardInterrupt:
             with tunnel(shell, DASHBOARD) as port:
-                env = {**os.environ, "RAY_ADDRESS": f"http://127.0.0.1:{port}", "RAY_AUTH_MODE": "token"}
-                subprocess.run(["ray", "job", "stop", "--no-wait", name], env=env)
+                _ray_job(f"http://127.0.0.1:{port}", "stop", "--no-wait", name)
             raise
         except (OSError, RuntimeError, UnavailableError) as error:
             state = f"not known: {error}"
@@ -101,6 +99,11 @@ def submit(shell: Shell, command: Sequence[str], folder: Path, say: Say) -> int:
         say(f"{name}: the connection broke; its state is {state}")
         words = ["logs", name, "--follow"]
         time.sleep(AGAIN_S)
+
+
+def _ray_job(address: str, *words: str) -> int:
+    env = {**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
+    return subprocess.run(["ray", "job", *words], env=env).returncode
 
 
 def jobs(address: str) -> dict[str, str]:

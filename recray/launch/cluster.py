@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import ray
@@ -16,12 +15,12 @@ from ray.autoscaler.sdk import request_resources
 
 from recray import paths
 from recray.config import ConfigError, UnavailableError
+from recray.paths import LAUNCHED
 from recray.train.context import LaunchConfig
 
 log = logging.getLogger(__name__)
 LOOK_S = 2.0  # between looks at the nodes
 TELL_S = 30.0  # between words about what is waited for
-LAUNCHED = Path("~/ray_bootstrap_config.yaml")
 ANSWER_S = 10.0  # within which a head is reached
 GIB = 2**30
 TRAVELS = ("RECRAY_RAW_DIR", "OMP_NUM_THREADS", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")

@@ -10,19 +10,21 @@ Shapes: U users, M metrics.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from recray.config import ConfigError, nearest
 from recray.eval.bootstrap import NUM_RESAMPLES, Interval, intervals, sign_flip_p_value
 from recray.eval.evaluate import Evaluation
 from recray.eval.protocol import paired_order, require_same_card
+from recray.pages.palette import BLUE, INK
+from recray.pages.plots import panels
 
 
 class PairedDifference(NamedTuple):
@@ -152,35 +154,43 @@ def _chosen(results: Sequence[ModelResult], metrics: Sequence[str] | None) -> li
 
 
 def plot(rows: Sequence[Row], path: Path, metrics: Sequence[str] | None = None) -> None:
-    """A PNG with one panel per metric: a bar per model, its 95 % interval, a dot per seed."""
+    """A PNG with one panel per metric: models, best first, with their values, 95 % intervals and seeds.
+
+    A metric that says of every user what one before it says (recall is hit where one item is relevant) has no
+    panel of its own.
+    """
     results = aggregate(rows)
-    names = _chosen(results, metrics)
-    columns = min(4, len(names))
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(1.2 + 2.8 * columns, 0.6 + 2.6 * lines), layout="constrained")
-    for index, name in enumerate(names):
-        _panel(figure.add_subplot(lines, columns, index + 1), name, results, rows)
+    names = _distinct(rows, _chosen(results, metrics))
     card = rows[0].evaluation.card
-    figure.suptitle(f"{card.dataset}, {card.split}, {card.target}; 95 % intervals over users", fontsize=10)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, format="png")
+    title = f"{card.dataset}, {card.split}, {card.target}; 95 % intervals over users, a dot for each seed"
+    plots = [(name, partial(_panel, name=name, results=results, rows=rows)) for name in names]
+    panels(path, plots, title=title, columns=min(3, len(names)), size=(4.2, 1.0 + 0.42 * len(results)))
 
 
-def _panel(axes: Axes, name: str, results: Sequence[ModelResult], rows: Sequence[Row]) -> None:
-    axes.bar(
-        range(len(results)), [result.metrics[name].mean for result in results], color="#9ab8d8", width=0.6
-    )
-    for x, result in enumerate(results):
+def _distinct(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    def says(name: str) -> tuple[bytes, ...]:
+        found = (row.evaluation.per_query.get(name) for row in rows)
+        return tuple(name.encode() if values is None else values.tobytes() for values in found)
+
+    return list({says(name): name for name in reversed(names)}.values())[::-1]
+
+
+def _panel(axes: Axes, *, name: str, results: Sequence[ModelResult], rows: Sequence[Row]) -> None:
+    ordered = sorted(results, key=lambda result: -result.metrics[name].mean)
+    for y, result in enumerate(ordered):
         mean, low, high = result.metrics[name]
+        axes.barh(y, mean, color=BLUE, height=0.6, alpha=0.45)
         if not math.isnan(low):
-            axes.errorbar(
-                x, mean, yerr=[[max(mean - low, 0)], [max(high - mean, 0)]], ecolor="#1d3557", capsize=3
-            )
+            axes.plot([low, high], [y, y], color=INK, linewidth=1.2)
         dots = [row.evaluation.means()[name] for row in rows if row.model == result.model]
-        axes.plot([x] * len(dots), dots, ".", color="#1d3557", markersize=4)
-    axes.set_title(name, fontsize=10)
-    axes.set_xticks(range(len(results)), [r.model for r in results], rotation=30, ha="right", fontsize=8)
-    axes.tick_params(axis="y", labelsize=8)
+        axes.plot(dots, [y] * len(dots), "o", color=BLUE, markersize=3)
+        end = mean if math.isnan(low) else high
+        axes.annotate(f"{mean:.4f}", (end, y), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(ordered)), [result.model for result in ordered])
+    axes.invert_yaxis()
+    axes.margins(x=0.25)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
 
 
 def to_json(rows: Sequence[Row]) -> dict[str, Any]:

@@ -2,21 +2,22 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from recray.data.report.check import Check
-from recray.data.report.page import BLUE, GREY, ORANGE, figures, page, table
 from recray.eval.over_seeds import OverSeeds, Runs, difference, holm, of_model
+from recray.pages.check import Check
+from recray.pages.page import figures, page, table
+from recray.pages.palette import BLUE, GREY, ORANGE, SERIES
+from recray.pages.plots import Draw
 from recray.pipelines.experiment import Experiment, Failed, Result
 from recray.track.history import by_epoch
 
 SURE = 0.05
-_COLORS = (BLUE, ORANGE, "#3f8f5b", "#8a5fa8", "#b5493b", GREY)
 BESIDE = ("hit", "mrr", "coverage", "novelty", "popularity_bias")
 
 
@@ -128,11 +129,9 @@ def _pairs(dataset: str, pairs: Sequence[Compared], metric: str) -> str:
     return table(f"{dataset}: pairs", ["pair", metric, "p", "p adjusted (Holm)", "told apart"], rows)
 
 
-def _plots(
-    models: Mapping[str, Sequence[Result]], pairs: Sequence[Compared], metric: str
-) -> dict[str, Callable[[Axes], None]]:
+def _plots(models: Mapping[str, Sequence[Result]], pairs: Sequence[Compared], metric: str) -> dict[str, Draw]:
     ordered = _best_first(models, metric)
-    plots: dict[str, Callable[[Axes], None]] = {
+    plots: dict[str, Draw] = {
         f"{metric}: dots are seeds; a bar joins models that are not told apart": lambda axes: _critical(
             axes, ordered, pairs, metric
         ),
@@ -166,11 +165,11 @@ def _cost(axes: Axes, ordered: Sequence[tuple[str, Sequence[Result]]], metric: s
     for n, (title, results) in enumerate(ordered):
         seconds = [one.seconds for one in results]
         values = [one.evaluation.means()[metric] for one in results]
-        axes.plot(seconds, values, "o", color=_COLORS[n % len(_COLORS)], label=title, markersize=4)
+        axes.plot(seconds, values, "o", color=SERIES[n % len(SERIES)], label=title, markersize=4)
     axes.set_xscale("log")
     axes.set_xlabel("seconds")
     axes.set_ylabel(metric)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7)
 
 
 def _curves(axes: Axes, ordered: Sequence[tuple[str, Sequence[Result]]], metric: str) -> None:
@@ -181,13 +180,13 @@ def _curves(axes: Axes, ordered: Sequence[tuple[str, Sequence[Result]]], metric:
             axes.plot(
                 [report["epoch"] for report in epochs],
                 [report[metric] for report in epochs],
-                color=_COLORS[n % len(_COLORS)],
+                color=SERIES[n % len(SERIES)],
                 linewidth=1,
                 label=label,
             )
     axes.set_xlabel("epoch")
     axes.set_ylabel(metric)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7)
 
 
 def _settings(results: Sequence[Result]) -> str:

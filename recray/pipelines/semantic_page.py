@@ -1,19 +1,20 @@
 """The quality report of a map of semantic ids as one HTML page."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from recray.arrays import Float64s
-from recray.data.report.check import Check
-from recray.data.report.page import BLUE, GREY, ORANGE, THOUSANDS, figures, page, table
 from recray.eval.semantic_ids import CodeQuality, collision_sizes
+from recray.pages.check import Check
+from recray.pages.page import figures, page, table
+from recray.pages.palette import BLUE, GREY, ORANGE, SERIES
+from recray.pages.plots import THOUSANDS, Draw
 from recray.semantic_ids import SemanticIds
 
 USAGE_WANTED, COLLISIONS_WANTED = 0.9, 0.05
-_COLORS = (BLUE, ORANGE, "#3f8f5b", "#8a5fa8", "#b5493b", GREY)
 
 
 def render(
@@ -69,8 +70,8 @@ def _levels(ids: SemanticIds, quality: CodeQuality) -> str:
     return table("Levels", ("", "codes", "in use", "perplexity"), rows)
 
 
-def _plots(ids: SemanticIds, history: Sequence[Mapping[str, float]]) -> dict[str, Callable[[Axes], None]]:
-    plots: dict[str, Callable[[Axes], None]] = {
+def _plots(ids: SemanticIds, history: Sequence[Mapping[str, float]]) -> dict[str, Draw]:
+    plots: dict[str, Draw] = {
         "Items of each code, most used first": lambda axes: _draw_usage(axes, ids),
         "Collisions: groups of items with equal codes": lambda axes: _draw_collisions(axes, ids),
     }
@@ -85,11 +86,11 @@ def _plots(ids: SemanticIds, history: Sequence[Mapping[str, float]]) -> dict[str
 def _draw_usage(axes: Axes, ids: SemanticIds) -> None:
     for level, column_I in enumerate(ids.content_codes().T):
         counts_C = np.sort(np.bincount(column_I, minlength=ids.sizes[level]))[::-1]
-        color = _COLORS[level % len(_COLORS)]
+        color = SERIES[level % len(SERIES)]
         axes.plot(range(1, len(counts_C) + 1), counts_C, color=color, label=f"level {level + 1}")
     axes.set(xlabel="code, by rank", ylabel="items", ylim=(0, None))
     axes.yaxis.set_major_formatter(THOUSANDS)
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _draw_collisions(axes: Axes, ids: SemanticIds) -> None:
@@ -109,13 +110,13 @@ def _draw_reconstruction(axes: Axes, history: Sequence[Mapping[str, float]]) -> 
 def _draw_shares(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     levels = sum(name.startswith("usage_") for name in history[0])
     for level in range(1, levels + 1):
-        color = _COLORS[(level - 1) % len(_COLORS)]
+        color = SERIES[(level - 1) % len(SERIES)]
         epochs, share = _series(history, f"usage_{level}")
         axes.plot(epochs, 100 * share, color=color, label=f"usage, level {level}")
     epochs, share = _series(history, "collision_rate")
     axes.plot(epochs, 100 * share, color=GREY, linestyle=":", label="items in a collision")
     axes.set(xlabel="epoch", ylabel="%", ylim=(0, 103))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(fontsize=8)
 
 
 def _series(history: Sequence[Mapping[str, float]], name: str) -> tuple[Float64s, Float64s]:

@@ -1,16 +1,18 @@
 """Learning curves: the validation metric and the training loss of each epoch, as a picture."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from recray.pages.palette import BLUE, ORANGE
+from recray.pages.plots import panels
 from recray.track import history
 from recray.track.history import Report
 
-VALIDATION, LOSS = "#1d3557", "#c9723a"
+VALIDATION, LOSS = BLUE, ORANGE
 
 
 def plot_curves(
@@ -23,37 +25,30 @@ def plot_curves(
             metric, and ``train_loss``, which is drawn against the axis on the right where it is there).
         goal: whether the best epoch is the highest ("max") or the lowest ("min") of ``metric``.
     """
-    columns = max(1, min(3, len(histories)))
-    lines = max(1, -(-len(histories) // columns))
-    figure = Figure(figsize=(0.4 + 4.2 * columns, 0.6 + 3.0 * lines), layout="constrained")
-    for index, (model, runs) in enumerate(histories.items()):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        _panel(axes, [history.by_epoch(run, metric) for run in runs], metric, goal)
-        axes.set_title(model, fontsize=10)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, format="png")
+    plots = [
+        (model, partial(draw_curves, runs=runs, metric=metric, goal=goal))
+        for model, runs in histories.items()
+    ]
+    panels(path, plots)
 
 
-def _panel(axes: Axes, runs: Sequence[Sequence[Report]], metric: str, goal: str) -> None:
+def draw_curves(axes: Axes, *, runs: Sequence[Sequence[Report]], metric: str, goal: str = "max") -> None:
+    """Those of one model, a line per run."""
     losses = axes.twinx()
-    for run in runs:
+    losses.spines["right"].set_visible(True)
+    epochs_of = [history.by_epoch(run, metric) for run in runs]
+    for run in epochs_of:
         epochs = [report["epoch"] for report in run]
+        axes.plot(epochs, [report[metric] for report in run], color=VALIDATION, linewidth=1.4)
         with_loss = [report for report in run if "train_loss" in report]
-        axes.plot(epochs, [report[metric] for report in run], color=VALIDATION, linewidth=1)
-        losses.plot(
-            [r["epoch"] for r in with_loss],
-            [r["train_loss"] for r in with_loss],
-            "--",
-            color=LOSS,
-            linewidth=0.8,
-        )
+        at, loss = [r["epoch"] for r in with_loss], [r["train_loss"] for r in with_loss]
+        losses.plot(at, loss, "--", color=LOSS, linewidth=1)
         if run:
             best = (max if goal == "max" else min)(run, key=lambda report: report[metric])
-            axes.plot(best["epoch"], best[metric], "o", color=VALIDATION, markersize=4)
-    axes.set_xlabel("epoch", fontsize=8)
-    axes.set_ylabel(f"validation {metric}", color=VALIDATION, fontsize=8)
-    losses.set_ylabel("training loss (dashed)", color=LOSS, fontsize=8)
-    axes.tick_params(labelsize=8)
-    losses.tick_params(labelsize=8)
-    if not any(runs):
-        axes.text(0.5, 0.5, "no epochs", ha="center", transform=axes.transAxes, fontsize=9)
+            axes.plot(best["epoch"], best[metric], "o", color=VALIDATION, markersize=5)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_ylabel(f"validation {metric}", color=VALIDATION)
+    losses.set_ylabel("training loss (dashed)", color=LOSS)
+    if not any(epochs_of):
+        axes.text(0.5, 0.5, "no epochs", ha="center", transform=axes.transAxes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,15 @@ def test_the_plot_is_a_picture(pair: tuple[Evaluation, Evaluation], tmp_path: Pa
     assert len(content) > 5000
     with pytest.raises(ConfigError, match="no evaluations"):
         plot([], tmp_path / "none.png")
+
+
+def test_a_metric_that_says_the_same_of_every_user_has_no_panel_of_its_own(
+    pair: tuple[Evaluation, Evaluation], tmp_path: Path
+) -> None:
+    [one, other] = [
+        replace(each, per_query=each.per_query | {"recall@10": each.per_query["hit@10"]}) for each in pair
+    ]
+    rows = [Row("item_knn", 0, one), Row("two_tower", 0, other)]
+    for name, metrics in (("once", ["hit@10"]), ("twice", ["hit@10", "recall@10"])):
+        plot(rows, tmp_path / f"{name}.png", metrics)
+    assert (tmp_path / "once.png").read_bytes() == (tmp_path / "twice.png").read_bytes()

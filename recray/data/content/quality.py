@@ -9,8 +9,9 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from recray.arrays import Bools, Float32s, Int64s
-from recray.data.report.check import Check, check
-from recray.data.report.page import BLUE, figures, page, table
+from recray.pages.check import Check, check
+from recray.pages.page import figures, page, table
+from recray.pages.palette import BLUE
 
 _SAMPLE = 2_000  # items whose nearest neighbour is looked for: all pairs of a large catalogue take minutes
 _EXAMPLES = 12

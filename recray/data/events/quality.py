@@ -13,8 +13,8 @@ import polars as pl
 
 from recray.arrays import Float32s, Int32s, Int64s
 from recray.data.events.clean import InteractionArrays, Rows
-from recray.data.report.check import Check, check
 from recray.data.source import ABSOLUTE_TIMES
+from recray.pages.check import Check, check
 
 FEW = 5  # interactions below which a user or item counts as cold
 BUSY = 0.1  # share of all interactions above which a user is asked about

@@ -1,19 +1,17 @@
 """The quality report of a data set of interactions as one HTML page."""
 
-import datetime
 import html
-from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import NullLocator
 
 from recray.arrays import Int64s
 from recray.data.events.clean import InteractionArrays
 from recray.data.events.quality import Quality
-from recray.data.report.page import BLUE, GREY, ORANGE, THOUSANDS, figures, page, table
 from recray.data.source import ABSOLUTE_TIMES
+from recray.pages.page import figures, page, table
+from recray.pages.palette import BLUE, GREY, ORANGE
+from recray.pages.plots import THOUSANDS, Draw, dated, logarithmic
 
 
 def render(quality: Quality, events: InteractionArrays) -> str:
@@ -42,7 +40,7 @@ def _tiles(quality: Quality) -> dict[str, str]:
         "items": f"{quality.items.count:,}",
         "density": f"{quality.density:.3%}",
         "mean rating": f"{ratings['mean']:.2f}" if ratings["distinct"] > 1 else "none",
-        "first to last": f"{time['first']:.10} – {time['last']:.10}"
+        "first to last": f"{time['first']:.10} –<br>{time['last']:.10}"
         if time["meaning"] == ABSOLUTE_TIMES
         else html.escape(time["meaning"]),
     }
@@ -66,9 +64,9 @@ def _activity_table(quality: Quality) -> str:
     return table("Interactions per user and per item", head, rows)
 
 
-def _plots(quality: Quality, events: InteractionArrays) -> dict[str, Callable[[Axes], None]]:
+def _plots(quality: Quality, events: InteractionArrays) -> dict[str, Draw]:
     users, items = np.bincount(events.user_ids_N), np.bincount(events.item_ids_N)
-    plots: dict[str, Callable[[Axes], None]] = {
+    plots: dict[str, Draw] = {
         "Interactions over time": lambda axes: _draw_time(axes, quality),
         "Long tail: interactions by rank": lambda axes: _draw_ranks(axes, users, items),
         "How many have how many": lambda axes: _draw_activity(axes, users, items),
@@ -79,23 +77,15 @@ def _plots(quality: Quality, events: InteractionArrays) -> dict[str, Callable[[A
     return plots
 
 
-def _logarithmic(set_scale: Callable[[str], None], axis: Axis) -> None:
-    set_scale("log")
-    axis.set_major_formatter(THOUSANDS)
-    axis.set_minor_locator(NullLocator())
-
-
 def _draw_time(axes: Axes, quality: Quality) -> None:
     starts, counts = (np.array(quality.time["histogram"][key]) for key in ("starts", "counts"))
     width = float(starts[1] - starts[0]) if len(starts) > 1 else 1.0
-    axes.stairs(counts, np.append(starts, starts[-1] + width), color=BLUE, fill=True)
+    edges = np.append(starts, starts[-1] + width)
+    is_absolute = quality.time["meaning"] == ABSOLUTE_TIMES
+    axes.stairs(counts, dated(axes.xaxis, edges) if is_absolute else edges, color=BLUE, fill=True)
     axes.set_ylabel("interactions")
     axes.yaxis.set_major_formatter(THOUSANDS)
-    if quality.time["meaning"] == ABSOLUTE_TIMES:
-        ticks = np.linspace(starts[0], starts[-1] + width, 5)
-        days = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime("%b %Y") for t in ticks]
-        axes.set_xticks(ticks, days)
-    else:
+    if not is_absolute:
         axes.set_xlabel(quality.time["meaning"])
 
 
@@ -105,9 +95,9 @@ def _draw_ranks(axes: Axes, users: Int64s, items: Int64s) -> None:
         ranks = np.unique(np.geomspace(1, len(counts), 300).astype(np.int64))
         axes.plot(ranks, np.sort(counts)[::-1][ranks - 1], color=color, label=name)
     axes.set(xlabel="rank", ylabel="interactions")
-    _logarithmic(axes.set_xscale, axes.xaxis)
-    _logarithmic(axes.set_yscale, axes.yaxis)
-    axes.legend(frameon=False)
+    logarithmic(axes.xaxis)
+    logarithmic(axes.yaxis)
+    axes.legend()
 
 
 def _draw_activity(axes: Axes, users: Int64s, items: Int64s) -> None:
@@ -118,9 +108,9 @@ def _draw_activity(axes: Axes, users: Int64s, items: Int64s) -> None:
         axes.stairs(heights, edges, color=color, label=name, fill=True, alpha=0.35)
         axes.stairs(heights, edges, color=color)
     axes.set(xlabel="interactions", ylabel="number of users or items")
-    _logarithmic(axes.set_xscale, axes.xaxis)
+    logarithmic(axes.xaxis)
     axes.yaxis.set_major_formatter(THOUSANDS)
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _draw_concentration(axes: Axes, items: Int64s) -> None:
@@ -138,9 +128,11 @@ def _draw_concentration(axes: Axes, items: Int64s) -> None:
 def _draw_ratings(axes: Axes, quality: Quality) -> None:
     histogram = quality.ratings["histogram"]
     places = range(len(histogram))
-    axes.bar(places, list(histogram.values()), color=BLUE, width=0.8)
+    drawn = axes.bar(places, list(histogram.values()), color=BLUE, width=0.8)
     axes.set_xticks(places, list(histogram))
     axes.set(xlabel="rating", ylabel="interactions")
     axes.yaxis.set_major_formatter(THOUSANDS)
+    if len(histogram) <= 5:
+        axes.bar_label(drawn, fmt="{:,.0f}", fontsize=9)
     if len(histogram) > 10:
         axes.tick_params(axis="x", rotation=60, labelsize=8)

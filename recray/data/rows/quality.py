@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from recray.data.report.check import Check, check
 from recray.data.row_source import Malformed, RawRows
 from recray.data.rows.table import DenseStats
 from recray.data.rows.tally import IdTally, PartTally
+from recray.pages.check import Check, check
 from recray.schema import RowSchema
 
 

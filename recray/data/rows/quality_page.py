@@ -1,11 +1,11 @@
 """The quality report of rows to rank as one HTML page."""
 
-from collections.abc import Callable
-
 from matplotlib.axes import Axes
 
-from recray.data.report.page import BLUE, GREY, ORANGE, figures, page, table
 from recray.data.rows.quality import RowQuality
+from recray.pages.page import figures, page, table
+from recray.pages.palette import BLUE, GREY, ORANGE
+from recray.pages.plots import Draw
 
 _COLORS = {"train": BLUE, "validation": GREY, "test": ORANGE}
 
@@ -89,10 +89,8 @@ def _ids(quality: RowQuality) -> str:
     return table("Sparse columns", (*head, *(f"unknown in {name}" for name in parts)), rows)
 
 
-def _plots(quality: RowQuality) -> dict[str, Callable[[Axes], None]]:
-    plots: dict[str, Callable[[Axes], None]] = {
-        "Share of positives along each part": lambda axes: _draw_rates(axes, quality)
-    }
+def _plots(quality: RowQuality) -> dict[str, Draw]:
+    plots: dict[str, Draw] = {"Share of positives along each part": lambda axes: _draw_rates(axes, quality)}
     if quality.ids:
         plots["Rows without a known id"] = lambda axes: _draw_unknown(axes, quality)
     return plots
@@ -104,7 +102,7 @@ def _draw_rates(axes: Axes, quality: RowQuality) -> None:
         places = [100 * n / steps for n in range(len(part.rates))]
         axes.plot(places, [100 * rate for rate in part.rates], color=_COLORS[part.name], label=part.name)
     axes.set(xlabel="% of the part", ylabel="% positive", ylim=(0, None))
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _draw_unknown(axes: Axes, quality: RowQuality) -> None:
@@ -120,4 +118,4 @@ def _draw_unknown(axes: Axes, quality: RowQuality) -> None:
     axes.set_xticks(places, names)
     axes.tick_params(axis="x", rotation=60, labelsize=8)
     axes.set_ylabel("% of rows")
-    axes.legend(frameon=False)
+    axes.legend()

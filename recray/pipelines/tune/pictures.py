@@ -17,16 +17,17 @@ from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
 from recray.arrays import Float64s
-from recray.data.report.check import Check, check
-from recray.data.report.page import page
 from recray.launch.tune_domains import Choice, Numbers
+from recray.pages.check import Check, check
+from recray.pages.page import page
+from recray.pages.palette import BLUE, GREEN, GREY, ORANGE
 from recray.pipelines.tune.expected import by_trial, expected_best, running_best
 from recray.pipelines.tune.records import TrialRecord
 from recray.pipelines.tune.search import Found
 
-BEST, OTHER, STOPPED, BASE = "#c1121f", "#1d3557", "#9ab8d8", "#2a9d8f"
+BEST, OTHER, STOPPED, BASE = ORANGE, BLUE, GREY, GREEN
 BEST_FILE = "best.json is the best run, which every training job takes"
-BAND = "rgba(154, 184, 216, 0.4)"
+BAND, CLEAR, LEGIBLE = "rgba(138, 148, 160, 0.35)", "rgba(0, 0, 0, 0)", "#7d8894"  # on either ground
 LIBRARY = "plotly.min.js"
 """One copy beside the page."""
 
@@ -190,7 +191,15 @@ def _page(found: Found) -> str:
         figures.append(("What the score depended on (fANOVA)", go.Figure(bars)))
     parts = [f'<script src="{LIBRARY}"></script>']
     for title, figure in figures:
-        figure.update_layout(title=None, template="plotly_white", margin={"t": 30, "b": 50})
+        figure.update_layout(
+            title=None,
+            template="plotly_white",
+            margin={"t": 30, "b": 50},
+            paper_bgcolor=CLEAR,
+            plot_bgcolor=CLEAR,
+            font_color=LEGIBLE,
+        )
+        figure.update_xaxes(gridcolor=BAND).update_yaxes(gridcolor=BAND)
         drawn = figure.to_html(full_html=False, include_plotlyjs=False)
         parts.append(f'<h2>{title}</h2><div class="card">{drawn}</div>')
     lead = html.escape(f"{found.space.goal} of {found.model}; {BEST_FILE}")

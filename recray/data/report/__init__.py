@@ -1,1 +1,0 @@
-"""What preparation reports: checks, and the page that shows them."""

@@ -1,0 +1,112 @@
+"""Plots of the house: as SVG within a page, as PNG beside it; one look for both."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, StrMethodFormatter
+
+from recray.arrays import Float64s
+from recray.pages.palette import GREY, INK, SERIES, TONES
+
+THOUSANDS = StrMethodFormatter("{x:,.0f}")
+
+# Text stays text (small files, selectable); a fixed salt makes the ids, and so the bytes, repeatable.
+_LOOK: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "recray",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+# A page in the dark draws the same picture in its own colours.
+_VARIABLES = {tone.light: f"var(--{name})" for name, tone in TONES.items() if name in ("ink", "grey")} | {
+    tone.light: f"var(--{name})" for name, tone in TONES.items() if tone.light in SERIES or name == "red"
+}
+
+Draw = Callable[[Axes], None]
+
+
+def svg(draw: Draw, title: str = "") -> str:
+    """What ``draw`` puts on its axes, as an element of a page.
+
+    Args:
+        title: what it shows, for who cannot see it.
+    """
+    with rc_context(_LOOK):
+        # Fixed margins and plain labels: layout engines and math text cost ten times the drawing.
+        figure = Figure(figsize=(5.2, 2.9))
+        draw(figure.add_axes((0.19, 0.17, 0.76, 0.79)))
+        text = io.StringIO()
+        metadata = {"Date": None, "Creator": None} | ({"Title": title} if title else {})
+        figure.savefig(text, format="svg", transparent=True, metadata=metadata)
+    found = text.getvalue()[text.getvalue().index("<svg") :]
+    for color, variable in _VARIABLES.items():
+        found = found.replace(color, variable)
+    return found
+
+
+def panels(
+    path: Path,
+    plots: Sequence[tuple[str, Draw]],
+    *,
+    title: str = "",
+    columns: int = 3,
+    size: tuple[float, float] = (4.2, 3.0),
+) -> None:
+    """A PNG of plots beside and below each other, each under its name."""
+    columns = max(1, min(columns, len(plots)))
+    lines = max(1, -(-len(plots) // columns))
+    with rc_context(_LOOK):
+        figure = Figure((0.4 + size[0] * columns, 0.6 + size[1] * lines), layout="constrained")
+        for place, (name, draw) in enumerate(plots):
+            axes = figure.add_subplot(lines, columns, place + 1)
+            axes.set_title(name)
+            draw(axes)
+        if title:
+            figure.suptitle(title)
+        FigureCanvasAgg(figure)
+        figure.savefig(path, format="png", dpi=120)
+
+
+def logarithmic(axis: Axis) -> None:
+    """A scale by powers of ten, whose numbers are written out."""
+    (axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale)("log")
+    axis.set_major_formatter(THOUSANDS)
+    axis.set_minor_locator(NullLocator())
+
+
+def dated(axis: Axis, seconds_N: Float64s) -> Float64s:
+    """Days for unix seconds on an axis that names years, months, days or hours, as fits the span."""
+    locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
+    axis.set_major_locator(locator)
+    formatter = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
+    axis.set_major_formatter(formatter)
+    return np.asarray(seconds_N, np.float64) / 86_400.0
+
+
+def bars(axes: Axes, names: Sequence[str], values: Sequence[float], form: str = "{:.3g}") -> None:
+    """Lying bars, the first on top, with their values."""
+    drawn = axes.barh(range(len(names)), list(values), color=SERIES[0], height=0.7)
+    axes.bar_label(drawn, [form.format(value) for value in values], padding=3, fontsize=9)
+    axes.set_yticks(range(len(names)), list(names))
+    axes.invert_yaxis()
+    axes.margins(x=0.15)

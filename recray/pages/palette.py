@@ -66,7 +66,8 @@ th {{ color: var(--quiet); font-weight: 500; font-size: 13px; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .level {{ display: inline-block; min-width: 62px; text-align: center; border-radius: 99px; font-size: 12px;
   padding: 1px 9px; }}
-.ok {{ background: var(--ok); }} .note {{ background: var(--note); }} .warning {{ background: var(--warning); }}
+.ok {{ background: var(--ok); }} .note {{ background: var(--note); }}
+.warning {{ background: var(--warning); }}
 .plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 12px; }}
 figure {{ margin: 0; padding: 14px 16px 6px; }} figcaption {{ font-weight: 600; }}
 svg {{ width: 100%; height: auto; }}

@@ -109,6 +109,20 @@ class Model(Shown):
             rows += [(item, place, *_told(found)) for place, found in enumerate(answer["items"], start=1)]
         return pl.DataFrame(rows, schema={"of": pl.String, **_PLACES}, orient="row")
 
+    def history(self, user: str | int, last: int = 20) -> pl.DataFrame:
+        """What a user did, as far as the version knows: item, title, time; the newest first."""
+        known, catalogue = self._pipeline.known, self._pipeline.catalogue
+        row = catalogue.user_rows.get(str(user))
+        kinds: dict[str, Any] = {"item": pl.String, "title": pl.String, "time": pl.Datetime("ms", "UTC")}
+        if known is None or row is None:
+            return pl.DataFrame(schema=kinds)
+        done = known.events_before(row, known.newest + 1)
+        rows = [
+            (catalogue.item_raw_ids[item], catalogue.titles[item], int(time) * 1_000)
+            for item, time in zip(done.item_ids_H[::-1][:last], done.times_H[::-1][:last], strict=True)
+        ]
+        return pl.DataFrame(rows, schema=kinds, orient="row")
+
     def publish(self, *, to_production: bool = False) -> "Model":
         """The same as a new version of the store, which outlives this process.
 

@@ -41,7 +41,13 @@ TASKS = {
         "compare-links": "links",
         "recbole": "recbole",
     },
-    "answers": {"serve": "serve", "recommend": "recommend", "score": "score", "demo": "demo"},
+    "answers": {
+        "serve": "serve",
+        "console": "console",
+        "recommend": "recommend",
+        "score": "score",
+        "demo": "demo",
+    },
 }
 """Heading of the help -> command -> its module in this room."""
 _MODULES = {name: module for tasks in TASKS.values() for name, module in tasks.items()}

@@ -21,6 +21,7 @@ from recray.serve.follower import NothingServedError
 from recray.serve.http import answers, page, probes
 from recray.serve.http.admin import Administered, add_traffic
 from recray.serve.http.bodies import WholeBodies
+from recray.serve.http.front import add_front
 from recray.serve.http.live_requests import MAX_ITEM_BODY_BYTES, EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
 from recray.serve.http.raw import answer_id_of, request_id_of
@@ -110,6 +111,7 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
     if isinstance(service, Recommends):
         _add_recommend(app, service, metrics)
         _add_similar(app, service, metrics)
+        add_front(app)
     if isinstance(service, Hears):
         _add_hearing(app, service, metrics)
     if isinstance(service, ScoresRows):

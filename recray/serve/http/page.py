@@ -8,9 +8,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-_STYLE = """body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse}td{padding:.2em 1em .2em 0;vertical-align:top}code{background:#eee}
-@media(max-width:40em){td{display:block;padding:0}td:last-child{padding:0 0 .6em 1em}}"""
+from recray.pages.palette import SHEET
+
+_STYLE = f"""{SHEET}
+td {{ padding: 4px 16px 4px 0; }} h3 {{ font-size: 14px; color: var(--quiet); margin: 16px 0 4px; }}
+@media (max-width: 700px) {{ td {{ display: block; padding: 0; border: 0; }}
+  td:last-child {{ padding: 0 0 10px 14px; }} }}
+"""
 
 
 def add_page(app: FastAPI) -> None:
@@ -32,8 +36,8 @@ def page(described: Mapping[str, Any]) -> str:
     )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>"
-        f"<p>For programs: <a href=openapi.json>openapi.json</a></p>{''.join(calls)}</html>"
+        f"<title>{title}</title><style>{_STYLE}</style><main><h1>{title}</h1>"
+        f"<p>For programs: <a href=openapi.json>openapi.json</a></p>{''.join(calls)}</main></html>"
     )
 
 

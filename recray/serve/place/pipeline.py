@@ -9,6 +9,7 @@ import numpy as np
 from recray.arrays import Int64s
 from recray.config import ConfigError
 from recray.features.candidates import COLD, GENERATIVE, RETRIEVER, Candidates
+from recray.features.look_ups import LookUps
 from recray.serve.clock import StageClock
 from recray.serve.events.live import LiveVersion
 from recray.serve.http import answers
@@ -172,6 +173,11 @@ class Pipeline:
     def known_until(self) -> int | None:
         """Unix seconds at which what is known ends; None where nothing is known of events."""
         return self._log.newest if self._log else None
+
+    @property
+    def known(self) -> LookUps | None:
+        """What users did, as far as this version knows; None: it keeps no log."""
+        return self._log
 
     def recommend(self, request: RecommendRequest) -> answers.Recommendations:
         """

@@ -1,0 +1,1 @@
+"""A file for each page of the console: ``show()`` draws it."""

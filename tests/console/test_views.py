@@ -1,0 +1,204 @@
+"""Each page of the console, drawn by Streamlit's own test bench against a real server."""
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from recray.console import views
+from recray.track import history
+from recray.track.record import Outcome, RunFolder
+from tests.console.conftest import Shop
+from tests.serve.test_follower import eventually
+from tests.serve.uvicorn_server import ask, serving
+from tests.serve.world import APPLICATION, NOW
+
+ALL = sorted(path.stem for path in Path(views.__file__).parent.glob("[a-z]*.py"))
+OF_THE_SERVER = ("live", "experiments", "versions", "drift")
+
+
+def script(view: str, server: str, token: str) -> None:
+    import importlib
+
+    import streamlit as st
+
+    st.session_state["server"], st.session_state["token"] = server, token
+    importlib.import_module(f"recray.console.views.{view}").show()
+
+
+def page(view: str, server: str = "http://127.0.0.1:9", token: str = "") -> AppTest:
+    at = AppTest.from_function(
+        script, kwargs={"view": view, "server": server, "token": token}, default_timeout=30
+    )
+    return at.run()
+
+
+def texts(at: AppTest) -> str:
+    kinds = (at.title, at.caption, at.markdown, at.info, at.error, at.warning, at.success, at.get("html"))
+    found = [getattr(each, "value", None) or each.proto.body for kind in kinds for each in kind]
+    return "\n".join(map(str, found))
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("view", ALL)
+def test_no_page_breaks_where_there_is_nothing(view: str, empty_home: Path) -> None:
+    at = page(view)
+    assert not at.exception
+    assert len(at.title) == 1
+    assert at.info or at.error, "an empty page says so, and what would fill it"
+
+
+@pytest.mark.parametrize("view", OF_THE_SERVER)
+def test_a_server_that_is_down_is_said_in_words(view: str, empty_home: Path) -> None:
+    assert "`recray serve` starts one" in texts(page(view))
+
+
+def test_a_list_has_titles_scores_and_reasons(shop: Shop) -> None:
+    at = page("recommend", shop.url)
+    at.text_input[0].set_value("103")
+    at.number_input[0].set_value(4)
+    at.button[0].click().run()
+    assert not at.exception
+    drawn = at.get("html")[0].proto.body
+    expected = ask(int(shop.url.rpartition(":")[2]), "/recommend", {"user_id": "103", "k": 4})[1]["items"]
+    assert drawn.count('role="listitem"') == 4
+    for item in expected:
+        assert item["title"] in drawn
+        assert f"{item['score']:.3f}" in drawn
+    assert "(+" in drawn
+    assert "ranker tiny-ranker 1" in texts(at)
+
+
+def test_a_stranger_and_a_refusal_are_explained(shop: Shop) -> None:
+    at = page("recommend", shop.url)
+    at.button[0].click().run()
+    assert "nothing is known of this user" in texts(at)
+    at.text_input[0].set_value("x" * 200)
+    at.number_input[0].set_value(50)
+    at.button[0].click().run()
+    assert not at.exception
+
+
+def test_what_a_title_holds_is_text() -> None:
+    from recray.console import shown
+
+    item = {"item_id": "1", "title": "<script>alert(1)</script>", "score": 1.0, "source": "<b>", "why": []}
+    made = shown._item(1, item, "<i>")
+    assert "<script" not in made
+    assert "&lt;script&gt;" in made
+    assert "<i>" not in made
+
+
+def test_without_a_token_nothing_can_be_changed(shop: Shop) -> None:
+    at = page("versions", shop.url)
+    assert "Read only" in texts(at)
+    assert [button.disabled for button in at.button] == [True] * 3
+    at = page("versions", shop.url, shop.token)
+    assert "Read only" not in texts(at)
+    assert not at.button[1].disabled
+
+
+def test_versions_are_listed_with_what_is_live(shop: Shop) -> None:
+    at = page("versions", shop.url)
+    frame = at.dataframe[0].value
+    assert frame["version"].to_list() == [2, 1]
+    assert frame["names"].to_list() == ["", "production"]
+    assert "follows production, which is version 1" in texts(at)
+
+
+def test_a_canary_is_shown_with_arms_evidence_and_verdict(shop: Shop) -> None:
+    from recray.console.server import Server
+
+    assert "No experiment runs" in texts(page("experiments", shop.url))
+    Server(shop.url, shop.token).administer("canary", version=2, ramp="50%")
+    port = int(shop.url.rpartition(":")[2])
+    eventually(lambda: "arm" in ask(port, "/recommend", {"user_id": "somebody", "request_time": NOW})[1])
+    for n in range(60):
+        ask(port, "/recommend", {"user_id": f"v{n}"})
+    shop.service._reporter.send()  # type: ignore[union-attr]  # it has a desk
+    shop.desk.look()
+    at = page("experiments", shop.url, shop.token)
+    assert not at.exception
+    assert "canary-2" in "".join(each.value for each in at.subheader)
+    assert at.dataframe[0].value["arm"].to_list() == ["baseline", "canary"]
+    assert len(at.get("arrow_vega_lite_chart") or at.get("vega_lite_chart")) >= 1
+    assert [button.label for button in at.button] == ["Pause", "Stop", "Refuse"]
+
+
+def test_live_rates_follow_with_the_second_look(shop: Shop) -> None:
+    at = page("live", shop.url)
+    assert "first look is taken" in texts(at)
+    port = int(shop.url.rpartition(":")[2])
+    for n in range(20):
+        ask(port, "/recommend", {"user_id": str(100 + n)})
+    at.run()
+    tiles = {each.label: each.value for each in at.metric}
+    assert float(tiles["requests / s"]) > 0
+    assert tiles["p95"].endswith("ms")
+    assert tiles["server errors"] == "none"
+
+
+def test_runs_have_curves_settings_and_ends(empty_home: Path) -> None:
+    run = RunFolder(empty_home / "runs" / "shop-1")
+    run.note_settings({"loop.metric": "ndcg@10", "model.dim": 64})
+    for epoch in (1, 2, 3):
+        report = {"epoch": epoch, "ndcg@10": 0.1 * epoch, "train_loss": 1 / epoch, "wall_s": 60.0 * epoch}
+        history.append(run.folder, report)
+    run.end(Outcome(state="failed", said="out of memory"))
+    at = page("runs")
+    assert not at.exception
+    assert at.dataframe[0].value["best"].to_list() == [pytest.approx(0.3)]
+    assert "out of memory" in texts(at)
+    assert "validation ndcg@10" in texts(at)
+    assert at.multiselect[0].value == ["shop-1"]
+
+
+def test_data_shows_the_checks_worst_first(empty_home: Path) -> None:
+    folder = empty_home / "datasets" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "quality.json").write_text(
+        """{"kept": 1200, "users": {"count": 30}, "items": {"count": 40}, "checks": [
+        {"name": "Ratings", "level": "ok", "text": "fine"},
+        {"name": "Times", "level": "warning", "text": "half are missing"}]}"""
+    )
+    (empty_home / "datasets" / "torn").mkdir()
+    (empty_home / "datasets" / "torn" / "quality.json").write_text("{")
+    at = page("data")
+    assert not at.exception
+    assert at.selectbox[0].options == ["shop"]
+    assert {each.label: each.value for each in at.metric}["interactions"] == "1,200"
+    said = texts(at)
+    assert said.index("half are missing") < said.index("fine")
+
+
+def test_two_versions_are_compared_for_a_user(shop: Shop) -> None:
+    at = page("beside")
+    assert f"{APPLICATION}:1" == at.selectbox[0].options[0], "what is in production comes first"
+    at.selectbox[0].set_value(f"{APPLICATION}:1")
+    at.selectbox[1].set_value(f"{APPLICATION}:2")
+    at.text_input[0].set_value("103")
+    at.button[0].click().run()
+    assert not at.exception
+    assert [each.value for each in at.subheader] == [f"{APPLICATION}:1", f"{APPLICATION}:2"]
+    lists = [each.proto.body for each in at.get("html")]
+    assert [each.count('role="listitem"') for each in lists] == [10, 10]
+    shared = int(at.metric[0].value.split()[0])
+    assert sum(each.count("only here") for each in lists) == 2 * (10 - shared)
+    assert len(at.dataframe[0].value) == 20
+
+
+def test_a_server_of_another_kind_is_no_traceback(empty_home: Path) -> None:
+    async def strange(scope: object, receive: object, send: object) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
+        await send({"type": "http.response.body", "body": b"{}"})  # type: ignore[operator]
+
+    with serving(strange) as port:
+        for view in OF_THE_SERVER:
+            at = page(view, f"http://127.0.0.1:{port}")
+            assert not at.exception, view
+            assert at.error, view

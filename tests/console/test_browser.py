@@ -76,6 +76,13 @@ def sign(page: "Page", shop: Shop) -> None:
     page.get_by_text("Read only").wait_for(state="detached")
 
 
+def errors_of(page: "Page") -> list[str]:
+    """What its scripts fail with from now on."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
 def confirm(page: "Page", button: str, why: str) -> None:
     page.get_by_role("button", name=button, exact=True).click()
     dialog = page.get_by_role("dialog")
@@ -130,8 +137,7 @@ def test_every_page_as_a_picture(shop: Shop, console: str, browser: "Browser", t
     for width in WIDTHS:
         for ground in GROUNDS:
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=ground)
-            wrong: list[str] = []
-            page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
+            wrong = errors_of(page)
             for name in PAGES:
                 page.goto(f"{console}/{name}")
                 page.locator("h1").wait_for(timeout=30_000)

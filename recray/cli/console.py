@@ -71,7 +71,8 @@ def _theme() -> Iterator[tuple[str, object]]:
     for ground in ("light", "dark"):
         for option, name in named.items():
             yield f"theme.{ground}.{option}", getattr(TONES[name], ground)
-        series = [getattr(tone, ground) for tone in TONES.values() if tone.light in SERIES]
+        by_light = {tone.light: getattr(tone, ground) for tone in TONES.values()}
+        series = [by_light[color] for color in SERIES]
         yield f"theme.{ground}.chartCategoricalColors", str(series).replace("'", '"')
     yield "theme.baseRadius", "8px"
     yield "theme.showWidgetBorder", "true"

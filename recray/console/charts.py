@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import polars as pl
 
-from recray.pages.palette import BLUE, GREY, ORANGE, SERIES
+from recray.pages.palette import BLUE, GREY, ORANGE
 
 HEIGHT, ENDS = 220, (-0.2, 1.2)
 
@@ -37,7 +37,7 @@ def lines(
     """A line for each of ``names``; a dot where there is one value only."""
     color = alt.Color(
         f"{by}:N",
-        scale=alt.Scale(domain=list(names), range=list(SERIES[: len(names)])),
+        scale=alt.Scale(domain=list(names)),  # the theme has the colours of either ground
         legend=alt.Legend(orient="top", title=None) if len(names) > 1 else None,
     )
     chart: alt.Chart = (

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 import pytest
@@ -33,7 +33,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
 ]
 PAGES = ("", "beside", "versions", "live", "experiments", "drift", "runs", "data")
-WIDTHS, GROUNDS = (1280, 390), ("light", "dark")
+WIDTHS = (1280, 390)
+GROUNDS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ class Histogram:
     """How many rows fall where, in the reference and in the window: shares, each adding up to one.
 
     Attributes:
-        edges: of a numeric feature, one more than there are bars; bar i holds edges[i] <= value < edges[i + 1].
-            None: a categorical one. The first edge is the least value of the reference and the last its
-            greatest: what lies beyond is in the outer bars.
-        labels: what each bar stands for; of a numeric feature the last one may be "missing", which has no
-            edges.
+        edges: of a numeric feature, ascending: the first bar is below edges[0], bar i holds
+            edges[i - 1] <= value < edges[i], and one after them is for what has no value. Edges come from
+            the reference's quantiles, so bars are about as full there; one that holds a single value
+            (a count, a flag) has it as its label. None: a categorical one.
+        labels: what each bar stands for, in their order.
         reference: share of the rows, as many as labels; where hours of a day differ, weighed as the window's.
         window: the same of the window.
     """
@@ -31,7 +31,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestResult:
+class Tested:
     """One test of one feature.
 
     Attributes:
@@ -70,7 +70,7 @@ class FeatureDrift:
     name: str
     group: Literal["features", "scores", "items", "users", "context", "lists", "freshness"]
     kind: Kind
-    tests: tuple[TestResult, ...] = ()
+    tests: tuple[Tested, ...] = ()
     alarm: bool = False
     raised: bool = False  # the alarm stands: it was raised now or before, and has not cleared
     psi: float | None = None

@@ -147,7 +147,7 @@ class Sketch:
 
     @property
     def slots(self) -> int:
-        return self.counts_GST.shape[1]
+        return int(self.counts_GST.shape[1])
 
     def column(self, name: str) -> tuple[Watched, Int64s]:
         """A watched column, and counts_GSJ of its J bins."""
@@ -178,7 +178,8 @@ class Sketch:
                 )
                 self.counts_GST[:, :, start : start + size] += counted.reshape(GROUPS, self.slots, size)
                 if column.edges is not None:
-                    finite = values.cast(pl.Float64).fill_nan(None)
+                    number = values.cast(pl.Float64)
+                    finite = number.filter(number.is_finite())
                     self.sums[column.name] = self.sums.get(column.name, 0.0) + float(finite.sum() or 0.0)
                     self.known[column.name] = self.known.get(column.name, 0) + int(finite.count())
             start += size
@@ -190,9 +191,7 @@ class Sketch:
         self.users |= set(np.unique(hashed_N).tolist())
         self.num_users = len(self.users)
 
-    def _add_items(
-        self, rows: Rows, groups_N: Int64s, cells_N: Int64s, features_IR: Float32s | None
-    ) -> None:
+    def _add_items(self, rows: Rows, groups_N: Int64s, cells_N: Int64s, features_IR: Float32s | None) -> None:
         assert rows.items is not None
         is_item_N = rows.items.is_not_null().to_numpy()
         buckets_N = (rows.items.hash(seed=2).to_numpy() % np.uint64(HASHED)).astype(np.int64)
@@ -255,7 +254,7 @@ def fourier_features(vectors_ID: Float32s, num_features: int = 64) -> Float32s:
     means of them is the maximum mean discrepancy (Gretton et al., JMLR 13, 2012). It is the same each time.
     """
     rng = np.random.default_rng(0)
-    few_JD = vectors_ID[rng.choice(len(vectors_ID), min(500, len(vectors_ID)), replace=False)].astype(float)
+    few_JD = vectors_ID[rng.choice(len(vectors_ID), min(256, len(vectors_ID)), replace=False)].astype(float)
     squared_JJ = ((few_JD[:, None, :] - few_JD[None, :, :]) ** 2).sum(-1)
     scale = float(np.sqrt(np.median(squared_JJ[np.triu_indices(len(few_JD), 1)]))) if len(few_JD) > 1 else 1.0
     frequencies_DF = rng.normal(size=(vectors_ID.shape[1], num_features // 2)) / (scale or 1.0)

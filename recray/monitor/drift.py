@@ -129,7 +129,8 @@ def compare(reference: Sketch, window: Sketch, chance: float, seed: int = 0) -> 
     hours_S = _hours(reference, window)
     null, statistics, shifts = Null(seed), list[_Statistic](), list[Shift]()
     for column in reference.watched:
-        of = _difference(*(_within(one.column(column.name)[1], hours_S) for one in (reference, window)))
+        counts = [_within(one.column(column.name)[1], hours_S) for one in (reference, window)]
+        of = _difference(counts[0], counts[1])
         if of is not None:
             shifts.append(_shift(column, of))
             statistics += _of_column(column, of, null.differences(of))

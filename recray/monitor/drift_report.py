@@ -7,6 +7,7 @@ from recray.config import from_dict
 
 Kind = Literal["numeric", "categorical", "vector", "share", "figure"]
 Test = Literal["ks", "psi", "chi-square", "mmd", "collisions", "limit"]
+Group = Literal["features", "scores", "items", "users", "context", "lists", "freshness"]
 Against = Literal["first week", "bundle", "week before", "file"]
 
 
@@ -68,7 +69,7 @@ class FeatureDrift:
     """
 
     name: str
-    group: Literal["features", "scores", "items", "users", "context", "lists", "freshness"]
+    group: Group
     kind: Kind
     tests: tuple[Tested, ...] = ()
     alarm: bool = False

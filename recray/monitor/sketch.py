@@ -11,7 +11,7 @@ H buckets of item ids, I items.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ import scipy.sparse
 
 from recray.arrays import Bools, Float32s, Float64s, Int64s
 from recray.config import ConfigError
+from recray.monitor.drift_report import Group
 
 GROUPS = 128
 SLOTS = 12  # four hours of a working day, or of a weekend: six each
@@ -34,7 +35,7 @@ class Watched:
     """A column that is watched: where its values are told apart."""
 
     name: str
-    group: Literal["features", "scores", "items", "users", "context", "lists"]
+    group: Group
     edges: tuple[float, ...] | None = None  # numeric: ascending, bin i holds edges[i - 1] <= value < edges[i]
     labels: tuple[str, ...] = ()  # categorical: ``OTHER`` stands for further ones
 
@@ -58,7 +59,7 @@ class Watched:
         return np.where(text.is_null().to_numpy(), missing, coded.fill_null(missing).to_numpy())
 
 
-def watched_numbers(name: str, group: Literal["features", "scores", "items"], values: pl.Series) -> Watched:
+def watched_numbers(name: str, group: Group, values: pl.Series) -> Watched:
     """By quantiles of the values; a value that many rows have gets a bin of its own, and so does what lies
     beyond all of them."""
     known = values.cast(pl.Float64).drop_nulls().drop_nans()
@@ -78,9 +79,7 @@ def watched_numbers(name: str, group: Literal["features", "scores", "items"], va
     return Watched(name=name, group=group, edges=tuple(flat.tolist()))
 
 
-def watched_labels(
-    name: str, group: Literal["items", "users", "context", "lists"], values: pl.Series
-) -> Watched:
+def watched_labels(name: str, group: Group, values: pl.Series) -> Watched:
     """By the most frequent values."""
     counted = values.cast(pl.String).drop_nulls().value_counts(sort=True)
     names = [label for label in counted[values.name].head(LABELS).to_list() if label != OTHER]

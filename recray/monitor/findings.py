@@ -7,12 +7,12 @@ import numpy as np
 from recray.arrays import Float64s
 from recray.monitor.drift import Comparison, Found, Shift
 from recray.monitor.drift_report import FeatureDrift, Histogram, Kind, Tested
-from recray.monitor.shown_rows import CONTEXT, POPULARITY
+from recray.monitor.shown_rows import CONTEXT, OF_IDS, POPULARITY
 from recray.monitor.sketch import MISSING, Sketch, Watched
 
 IN_WORDS = {
-    "user": "who asks",
-    "item": "shown items that the version has learnt",
+    "user": "answers to users of whom nothing was learnt",
+    "item": "shown items of which nothing was learnt",
     "source": "which stage finds the items",
     "answered": "how requests are answered",
     POPULARITY: "popularity of the shown items",
@@ -61,7 +61,7 @@ def _tested(tests: list[Found]) -> tuple[Tested, ...]:
 def _of_column(shift: Shift, tests: list[Found], reference: Sketch, window: Sketch) -> FeatureDrift:
     column, found = shift.column, _tested(tests)
     means = reference.mean(column.name), window.mean(column.name)
-    if column.name in ("user", "item"):  # shares of what is not known
+    if column.name in OF_IDS:  # shares of what is not known
         unknown = column.labels.index("unknown")
         means = float(shift.reference_J[unknown]), float(shift.window_J[unknown])
     return FeatureDrift(
@@ -81,7 +81,7 @@ def _of_column(shift: Shift, tests: list[Found], reference: Sketch, window: Sket
 
 
 def _kind(column: Watched) -> Kind:
-    if column.name in ("user", "item"):
+    if column.name in OF_IDS:
         return "share"
     return "categorical" if column.edges is None else "numeric"
 
@@ -146,6 +146,8 @@ def _sentence(shift: Shift, means: tuple[float | None, float | None]) -> str:
     that moved most."""
     name = shift.column.name
     subject = IN_WORDS.get(name, name.removeprefix(CONTEXT) + (" of the context" if CONTEXT in name else ""))
+    if name in OF_IDS:
+        return f"{subject}: {means[1]:.1%} in place of {means[0]:.1%}"
     missing = float(shift.reference_J[-1]), float(shift.window_J[-1])
     said = []
     if shift.column.edges is not None and None not in means:

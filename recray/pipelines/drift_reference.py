@@ -94,14 +94,15 @@ def _first_week(
         return "no version is known"
     key = hashlib.sha256(version.encode()).hexdigest()[:12]
     kept = folder / f"first-week-{key}.npz"
-    if kept.is_file():
-        return load_sketch(kept)
-    if not (events / "live").is_dir():
+    sketch = load_sketch(kept) if kept.is_file() else None
+    if sketch is None and not (events / "live").is_dir():
         return "there is no log"
-    began = _began(events, version, window.until)
+    began = sketch.since if sketch else _began(events, version, window.until)
     if began is None or window.since < began + WEEK_S:
-        past = 0.0 if began is None else max(window.since - began, 0.0)
-        return f"the version's first week is not over: {past / DAY_S:.1f} of 7 days before the window"
+        past_s = 0.0 if began is None else max(window.since - began, 0.0)
+        return f"the version's first week is not over: {past_s / DAY_S:.1f} of 7 days before the window"
+    if sketch is not None:
+        return sketch
     week = log_of(events, began, began + WEEK_S)
     sketch = counted(week.of(version), watch(sample_rows(week.of(version)), catalogue), catalogue)
     folder.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,9 @@ class Planted:
     fallback: float = 0.0  # share of the answers
 
 
+NOTHING = Planted()
+
+
 class World:
     """One population: what it does is a function of the seed and the hour."""
 
@@ -66,7 +69,7 @@ class World:
         self.of_kind = [np.flatnonzero(self.kind_I == kind) for kind in range(KINDS)]
         self.narrow = rng.choice(ITEMS, ITEMS // 10, replace=False)
 
-    def rows(self, hour: int, hours: int, planted: Planted = Planted()) -> Rows:
+    def rows(self, hour: int, hours: int, planted: Planted = NOTHING) -> Rows:
         """Of so many hours from one on, counted from a Monday at 0:00 UTC."""
         rng = np.random.default_rng([self.seed, 2, hour])
         wobble = np.random.default_rng([self.seed, 3, hour // 24]).normal(0, self.wobble)

@@ -46,10 +46,12 @@ NOTHING = Planted()
 class World:
     """One population: what it does is a function of the seed and the hour."""
 
-    wobble = 0.03  # each day has its own
-
-    def __init__(self, seed: int, answers_a_day: int) -> None:
-        self.seed, self.answers_a_day = seed, answers_a_day
+    def __init__(self, seed: int, answers_a_day: int, wobble: float = 0.0) -> None:
+        """
+        Args:
+            wobble: standard deviation of what a day adds to one feature.
+        """
+        self.seed, self.answers_a_day, self.wobble = seed, answers_a_day, wobble
         rng = np.random.default_rng([seed, 1])
         activity_U = rng.gamma(0.5, size=USERS)
         self.activity_U = activity_U / activity_U.sum()

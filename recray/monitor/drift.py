@@ -97,9 +97,9 @@ class _Difference(NamedTuple):
 class Null:
     """The random weights of the groups, the same for every column."""
 
-    def __init__(self, seed: int, draws: int = DRAWS) -> None:
+    def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.weights_BG = self.rng.standard_normal((draws, GROUPS), np.float32)
+        self.weights_BG = self.rng.standard_normal((DRAWS, GROUPS), np.float32)
 
     def differences(self, of: _Difference) -> Float64s:
         """difference_BJ where nothing moved.

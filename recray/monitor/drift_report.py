@@ -32,7 +32,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class Checked:
     """One test of one feature.
 
     Attributes:
@@ -71,7 +71,7 @@ class FeatureDrift:
     name: str
     group: Group
     kind: Kind
-    tests: tuple[Tested, ...] = ()
+    tests: tuple[Checked, ...] = ()
     alarm: bool = False
     raised: bool = False  # the alarm stands: it was raised now or before, and has not cleared
     psi: float | None = None

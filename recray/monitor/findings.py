@@ -6,7 +6,7 @@ import numpy as np
 
 from recray.arrays import Float64s
 from recray.monitor.drift import Comparison, Found, Shift
-from recray.monitor.drift_report import FeatureDrift, Histogram, Kind, Tested
+from recray.monitor.drift_report import Checked, FeatureDrift, Histogram, Kind
 from recray.monitor.shown_rows import CONTEXT, OF_IDS, POPULARITY
 from recray.monitor.sketch import MISSING, Sketch, Watched
 
@@ -44,9 +44,9 @@ def in_order(features: list[FeatureDrift]) -> tuple[FeatureDrift, ...]:
     return tuple(sorted(features, key=lambda one: (not one.alarm, -nearness(one), one.name)))
 
 
-def _tested(tests: list[Found]) -> tuple[Tested, ...]:
+def _tested(tests: list[Found]) -> tuple[Checked, ...]:
     found = [
-        Tested(
+        Checked(
             test=one.test,
             statistic=one.statistic,
             threshold=one.threshold,

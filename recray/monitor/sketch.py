@@ -25,6 +25,7 @@ GROUPS = 128
 SLOTS = 12  # four hours of a working day, or of a weekend: six each
 HASHED = 4096  # buckets of item ids
 BARS = 20
+WHO = 2**20  # places of users, by the first 20 bits of their hashes
 LABELS = 30  # of a categorical column: the most frequent ones; the others are one
 OTHER, MISSING = "other", "missing"
 HOUR_S, DAY_S = 3600, 86_400
@@ -120,8 +121,10 @@ class Sketch:
     until: float = -np.inf
     rows: int = 0
     answers: int = 0
-    users: set[int] = field(default_factory=set)  # hashes
-    num_users: int = 0
+    who: Bools = field(default_factory=lambda: np.zeros(WHO, bool))  # by hashes of users
+    num_users: int = (
+        0  # to a thousandth, however many: Whang et al., A linear-time probabilistic counting, 1990
+    )
     sums: dict[str, float] = field(default_factory=dict)
     known: dict[str, int] = field(default_factory=dict)
 
@@ -187,8 +190,8 @@ class Sketch:
         self.since, self.until = min(self.since, float(rows.at_N.min())), max(self.until, rows.at_N.max())
         self.rows += len(rows.at_N)
         self.answers += rows.answers.n_unique()
-        self.users |= set(np.unique(hashed_N).tolist())
-        self.num_users = len(self.users)
+        self.who[hashed_N >> np.uint64(44)] = True
+        self.num_users = _counted(self.who)
 
     def _add_items(self, rows: Rows, groups_N: Int64s, cells_N: Int64s, features_IR: Float32s | None) -> None:
         assert rows.items is not None
@@ -231,12 +234,18 @@ def added(sketches: Sequence[Sketch]) -> Sketch:
         total.since, total.until = min(total.since, one.since), max(total.until, one.until)
         total.rows += one.rows
         total.answers += one.answers
-        total.users |= one.users
+        total.who |= one.who
         for name in one.sums:
             total.sums[name] = total.sums.get(name, 0.0) + one.sums[name]
             total.known[name] = total.known.get(name, 0) + one.known[name]
-    total.num_users = len(total.users)
+    total.num_users = _counted(total.who)
     return total
+
+
+def _counted(who: Bools) -> int:
+    """How many left their mark, of whom some share one."""
+    free = max(len(who) - int(who.sum()), 1)
+    return round(-len(who) * float(np.log(free / len(who))))
 
 
 def slots_of(at_N: Float64s) -> Int64s:

@@ -22,7 +22,7 @@ from recray.folders import locked
 from recray.monitor.alarms import DAY_CHANCE, AlarmState, after_telling, looked, message
 from recray.monitor.drift import compare
 from recray.monitor.drift_files import drift_dir, read_state, write_latest, write_state
-from recray.monitor.drift_report import DriftReport, FeatureDrift, Tested
+from recray.monitor.drift_report import Checked, DriftReport, FeatureDrift
 from recray.monitor.findings import findings, in_order
 from recray.monitor.reference import sample_of
 from recray.monitor.shown_rows import POPULARITY, Catalogue, watch
@@ -209,7 +209,7 @@ def _data_age(config: DriftConfig, bundle: Bundle, events: Path, until: float) -
         return FeatureDrift(
             name="data age", group="freshness", kind="figure", window=age_s, sentence=said, note=note
         )
-    test = Tested(
+    test = Checked(
         test="limit", statistic=age_s, threshold=float(limit), p_value=None, alarm=bool(age_s > limit)
     )
     return FeatureDrift(

@@ -29,7 +29,7 @@ from recray.arrays import Bools, Float64s, Int64s
 from recray.monitor.drift_report import Test
 from recray.monitor.sketch import GROUPS, HASHED, Sketch, Watched
 
-DRAWS = 4000
+DRAWS = 2000
 TAIL = 0.05  # beyond it the null's upper tail is taken as exponential, which of a normal maximum is more
 LEAST_ROWS = 50  # of a slot of the week in the reference: the window's rows of others are left out
 MOST = 0.8  # share of the window's rows that must be left then, for hours to be told apart
@@ -112,10 +112,12 @@ class Null:
         drawn_BJ = self.weights_BG @ unbiased_GJ.astype(np.float32)
         freedom = max(float(of.size_G.sum()) ** 2 / max(float((of.size_G**2).sum()), 1.0) - 1.0, 1.0)
         spread_B = np.sqrt(self.rng.chisquare(freedom, len(drawn_BJ)) / freedom)
-        drawn: Float64s = drawn_BJ.astype(np.float64) / spread_B[:, None]
+        drawn_BJ /= spread_B[:, None].astype(np.float32)
         if of.unsure_J.any():
-            more_BJ = self.rng.standard_normal(drawn.shape) * np.sqrt(of.unsure_J)
-            drawn += more_BJ - of.reference_J * more_BJ.sum(1, keepdims=True)
+            more_BJ = self.rng.standard_normal(drawn_BJ.shape, np.float32)
+            more_BJ *= np.sqrt(of.unsure_J).astype(np.float32)
+            drawn_BJ += more_BJ - of.reference_J.astype(np.float32) * more_BJ.sum(1, keepdims=True)
+        drawn: Float64s = drawn_BJ.astype(np.float64)
         return drawn
 
 

@@ -3,13 +3,13 @@
 python -m benchmarks.drift [--days 1000] [--runs 10]
 
 ``unchanged``: a hundred worlds of ``drift_world``, each with a first week and ten days of its own: a look at
-the last 24 hours every twelve; days on which an alarm was raised, by streams of 400 and of 4,000 answers a day,
-and by one in which each day has a whim of its own (a feature's mean by 0.03 of its spread). Beside them, of
-the same windows, what others go by: an index above 0.1 or 0.2, and a chi-square test of rows that are taken
-as independent, by Bonferroni. ``found``: what is planted begins at midnight and stays; the share of runs in
-which it was raised within three days, by looks every six hours, the hours until then, and what else was raised.
-``seconds_50x1e6``: to count a million rows of 50 features and compare them. All but times depends on the
-seeds only. The last line is one JSON object.
+the last 24 hours every twelve; days on which an alarm was raised, by streams of 400 and of 4,000 answers a
+day, and by one in which each day has a whim of its own (a feature's mean by 0.03 of its spread). Beside them,
+of the same windows, what others go by: an index above 0.1 or 0.2, and a chi-square test of rows that are
+taken as independent, by Bonferroni. ``found``: what is planted begins at midnight and stays; the share of
+runs in which it was raised within three days, by looks every six hours, the hours until then, and what else
+was raised. ``seconds_50x1e6``: to count a million rows of 50 features and compare them. All but
+times depends on the seeds only. The last line is one JSON object.
 """
 
 import argparse

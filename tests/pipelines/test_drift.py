@@ -202,3 +202,12 @@ def test_rows_of_a_file(store: Store, tmp_path: Path, capsys: pytest.CaptureFixt
     frame.drop("score").write_parquet(tmp_path / "rows.parquet")
     with pytest.raises(DataError, match="no column score"):
         look_at_file(NAME, DriftConfig(), store, tmp_path / "rows.parquet")
+
+
+def test_what_does_not_drift_is_not_trained(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["retrain", NAME, "--when-drift"]) == 0
+    assert "nobody has looked" in capsys.readouterr().err
+    look(NAME, DriftConfig(), store, now=BEGIN + 8 * DAY_S)
+    assert main(["retrain", NAME, "--when-drift"]) == 0
+    assert "no alarm stands" in capsys.readouterr().err
+    assert len(store.versions(NAME)) == 1

@@ -1,6 +1,7 @@
 """A look at an application's log: references in their order, alarms that are told once, what may go wrong."""
 
 import json
+import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -28,6 +29,7 @@ from recray.recipes import RECIPES, run_for
 from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
 from recray.schema import DataError
 from recray.store import Store
+from recray.track.notices import tell_people
 from recray.train.context import LaunchConfig
 from tests.pipelines.tiny import NUM_ITEMS, NUM_USERS, tiny_events
 
@@ -170,6 +172,12 @@ def test_one_alarm_one_clear(store: Store, webhook: type[Webhook]) -> None:
     assert len(webhook.bodies) == 2
     assert "1 raised" in webhook.bodies[0]
     assert "1 cleared" in webhook.bodies[1]
+
+
+def test_a_webhook_that_hangs_harms_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("RECRAY_NOTIFY", f"json://127.0.0.1:{mute.getsockname()[1]}/hook")
+        assert not tell_people("drift", "20 raised", within_s=0.1)
 
 
 def test_whom_to_tell_must_be_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ day, and by one in which each day has a whim of its own (a feature's mean by 0.0
 of the same windows, what others go by: an index above 0.1 or 0.2, and a chi-square test of rows that are
 taken as independent, by Bonferroni. ``found``: what is planted begins at midnight and stays; the share of
 runs in which it was raised within three days, by looks every six hours, the hours until then, and what else
-was raised. ``seconds_50x1e6``: to count a million rows of 50 features and compare them. All but
-times depends on the seeds only. The last line is one JSON object.
+was raised. ``null``: windows in which anything was found at a chance of 5 %, where no shift is too small to
+be news. ``seconds_50x1e6``: to count a million rows of 50 features and compare them. All but times depends on
+the seeds only. The last line is one JSON object.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from scipy.stats import chi2
 
 from benchmarks.drift_world import ITEMS, MONDAY, Planted, World, watched
 from recray.arrays import Float32s
+from recray.monitor import drift
 from recray.monitor.alarms import AlarmState, looked
-from recray.monitor.drift import compare
 from recray.monitor.findings import findings
 from recray.monitor.sketch import Rows, Sketch, added, fourier_features, watched_numbers
 
@@ -97,7 +98,7 @@ class Stream:
     def look(self, hour: int) -> tuple[set[str], Sketch]:
         """What is raised at an hour, and the window up to it."""
         window, now = added(self.parts), float(MONDAY + 3600 * hour)
-        compared = compare(self.reference, window, self.state.chance(now), seed=hour)
+        compared = drift.compare(self.reference, window, self.state.chance(now), seed=hour)
         change = looked(self.state, findings(compared, self.reference, window), now)
         self.state = change.state
         return {alarm.name for alarm in change.raised}, window
@@ -126,6 +127,20 @@ def unchanged(days: int, answers_a_day: int, wobble: float) -> dict[str, Any]:
         "by": dict(names.most_common()),
         "false_alarm_days_of_peers": dict(peers),
     }
+
+
+def held(windows: int, answers_a_day: int) -> dict[str, Any]:
+    """Days of which anything is found at a chance of 5 %, where nothing is too little to be news."""
+    least, found = drift.LEAST, 0
+    drift.LEAST = dict.fromkeys(least, 0.0)
+    for seed in range(windows // DAYS_EACH):
+        stream = Stream(20_000 + seed, answers_a_day)
+        for day in range(DAYS_EACH):
+            window = stream.counted(stream.world.rows(WEEK_H + 24 * day, 24))
+            compared = drift.compare(stream.reference, window, 0.05, seed=day)
+            found += any(one.statistic > one.threshold for one in compared.found)
+    drift.LEAST = least
+    return {"answers_a_day": answers_a_day, "windows": windows, "chance": 0.05, "found": found}
 
 
 def of_peers(reference: Sketch, window: Sketch) -> set[str]:
@@ -188,7 +203,7 @@ def seconds(rows: int = 1_000_000, features: int = 50, users: int = 100_000) -> 
     window = Sketch.empty(kinds)
     window.add(whole)
     counted = time.perf_counter()
-    compared = compare(window, window, 1e-3)
+    compared = drift.compare(window, window, 1e-3)
     findings(compared, window, window)
     ended = time.perf_counter()
     return {"count": counted - began, "compare": ended - counted, "all": ended - began}
@@ -216,6 +231,7 @@ def main() -> None:
             }
             result["found"].setdefault(str(answers), {})[kind] = rows
             print(answers, kind, json.dumps(rows), flush=True)
+    result["null"] = [held(args.days // 5, answers) for answers in (60, 400, 3000)]
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     first = result["unchanged"][0]
     print(

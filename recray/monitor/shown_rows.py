@@ -184,29 +184,34 @@ def add_shown(sketch: Sketch, shown: pl.DataFrame, catalogue: Catalogue | None) 
         sketch.add(rows, catalogue.features_IR if catalogue else None)
 
 
-def stretches(folder: Path, since: float, until: float) -> Iterator[pl.DataFrame]:
+def stretches(
+    folder: Path, since: float, until: float, columns: Sequence[str] = ()
+) -> Iterator[pl.DataFrame]:
     """What was shown from one moment up to another, file by file, so that memory holds one hour of a node.
 
+    Args:
+        columns: that are wanted; none: all.
     Raises:
         DataError: there is no log, or a file is damaged.
     """
     files, live = parts(folder, "shown")
     within = (pl.col("at") >= since) & (pl.col("at") < until)
+    wanted = pl.col(*columns) if columns else pl.all()
     for file in files:
         found = _DAY.search(file.path.as_posix())
         if found and _hour(*found.groups()) + 2 * HOUR_S < since:  # rows are written after they were shown
             continue
         try:
-            rows = pl.scan_parquet(file.path, hive_partitioning=False).filter(within).collect()
+            rows = pl.scan_parquet(file.path, hive_partitioning=False).filter(within).select(wanted).collect()
         except FileNotFoundError:  # it was merged into another one meanwhile, or deleted by its age
             rows = None
             with suppress(FileNotFoundError):
-                rows = read_rows(file.path).filter(within)
+                rows = read_rows(file.path).filter(within).select(wanted)
         except pl.exceptions.PolarsError as error:
             raise DataError(f"{file.path} cannot be read: {error}") from error
         if rows is not None and len(rows):
             yield rows
-    if len(rest := live.filter(within)):
+    if len(rest := live.filter(within).select(wanted)):
         yield rest
 
 

@@ -111,7 +111,7 @@ def look_at_file(application: str, config: DriftConfig, store: Store, file: Path
     if "version" not in rows.columns:
         rows = rows.with_columns(version=pl.lit("{}"))
     since, until = float(rows["at"].min()), float(rows["at"].max())  # type: ignore[arg-type]
-    window = Shown(lambda: iter([rows]), since, until)
+    window = Shown(lambda columns: iter([rows.select(columns) if columns else rows]), since, until)
     folder, events = drift_dir(store.root, application), events_dir(store.root) / application
     return replace(_seen(application, config, store, window, events, DAY_CHANCE, folder), at=until)
 
@@ -171,7 +171,7 @@ def _seen(
 def _most_shown(window: Shown) -> tuple[str | None, float]:
     """The version of most rows, and the share of the others; None: nothing was shown."""
     counts: dict[str, int] = {}
-    for rows in window.read():
+    for rows in window.read(("version",)):
         for version, count in rows.group_by("version").len().iter_rows():
             counts[version] = counts.get(version, 0) + count
     if not counts:
@@ -205,7 +205,7 @@ def _data_age(config: DriftConfig, bundle: Bundle, events: Path, until: float) -
     age_s = max(until - max(known), 0.0)
     said = f"the newest known event is {as_words(int(age_s))} old"
     if limit is None:
-        note = "no age is known from which on the version does harm; --config.oldest sets one"
+        note = "no age is known from which on the version does harm; --oldest sets one"
         return FeatureDrift(
             name="data age", group="freshness", kind="figure", window=age_s, sentence=said, note=note
         )

@@ -29,13 +29,13 @@ Wanted = Literal["auto", "first week", "bundle", "week before"]
 class Shown(NamedTuple):
     """What was shown from one moment to another; read as often as it is asked for."""
 
-    read: Callable[[], Iterator[pl.DataFrame]]
+    read: Callable[[Sequence[str]], Iterator[pl.DataFrame]]  # given columns; none: all
     since: float
     until: float
 
-    def of(self, version: str | None) -> Iterator[pl.DataFrame]:
+    def of(self, version: str | None, columns: Sequence[str] = ()) -> Iterator[pl.DataFrame]:
         """Of one version; None: of all."""
-        for rows in self.read():
+        for rows in self.read(columns):
             mine = rows if version is None else rows.filter(pl.col("version") == version)
             if len(mine):
                 yield mine
@@ -51,7 +51,7 @@ def log_of(events: Path, since: float, until: float) -> Shown:
     Args:
         events: folder of an application's log.
     """
-    return Shown(lambda: stretches(events, since, until), since, until)
+    return Shown(lambda columns: stretches(events, since, until, columns), since, until)
 
 
 def reference_for(
@@ -114,7 +114,7 @@ def _began(events: Path, version: str, until: float) -> float | None:
     """Unix seconds of the first answer of a version."""
     firsts = [
         float(rows["at"].min())  # type: ignore[arg-type]
-        for rows in log_of(events, 0.0, until).of(version)
+        for rows in log_of(events, 0.0, until).of(version, ("at", "version"))
     ]
     return min(firsts, default=None)
 

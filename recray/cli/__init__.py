@@ -40,6 +40,7 @@ TASKS = {
         "experiment": "experiment",
         "compare-links": "links",
         "recbole": "recbole",
+        "drift": "drift",
     },
     "answers": {
         "serve": "serve",

@@ -2,9 +2,11 @@
 
 recray retrain ml-100k-ranker
 recray retrain ml-100k-ranker --then canary --every 1d
+recray retrain ml-100k-ranker --every 1h --when-drift
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,11 +15,14 @@ import tyro
 
 from recray.cli.jobs import run_job
 from recray.eval.ages import seconds
+from recray.monitor.drift_files import drift_dir, read_state
 from recray.pipelines.retrain import RetrainConfig, Round, retrain, rounds_dir
 from recray.pipelines.schedule import run_every
 from recray.schema import DataError
 from recray.store import Store
 from recray.train.context import LaunchConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,16 @@ class Retrain:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     every: str = ""
     """Again and again, such as 1d, until it is stopped; what was missed is done once."""
+    when_drift: bool = False
+    """Only where an alarm of `recray drift` stands."""
     json: bool = False
     """Print the steps as JSON instead of lines."""
 
 
 def retrain_and_judge(job: Retrain) -> None:
-    done = run_rounds(job.application, job.config, job.launch, job.every)
+    if job.when_drift and not job.every and not drifts(job.application):
+        return
+    done = run_rounds(job.application, job.config, job.launch, job.every, when_drift=job.when_drift)
     if job.json:
         print(json.dumps([{"step": step.name, "what": step.text} for step in done.steps], indent=2))
         return
@@ -42,9 +51,22 @@ def retrain_and_judge(job: Retrain) -> None:
     print(f"written down in {done.file}")
 
 
-def run_rounds(name: str, config: RetrainConfig, where: LaunchConfig, every: str) -> Round:
+def drifts(name: str) -> bool:
+    """Whether an alarm stood at the last look; said in the log where none does."""
+    state = read_state(drift_dir(Store().root, name))
+    if not state.standing:
+        why = "no alarm stands" if state.looked_at else f"nobody has looked, `recray drift {name}` does"
+        log.info("%s is not trained: %s", name, why)
+    return bool(state.standing)
+
+
+def run_rounds(
+    name: str, config: RetrainConfig, where: LaunchConfig, every: str, *, when_drift: bool = False
+) -> Round:
     """One round, or one after another for good.
 
+    Args:
+        when_drift: on a schedule, only where an alarm stands.
     Raises:
         DataError: the round ended at a step; on a schedule that is logged, and the next one comes.
     """
@@ -52,7 +74,7 @@ def run_rounds(name: str, config: RetrainConfig, where: LaunchConfig, every: str
         run_every(
             seconds(every),
             rounds_dir(name) / "schedule.json",
-            lambda: retrain(name, config, where, Store()),
+            lambda: retrain(name, config, where, Store()) if not when_drift or drifts(name) else None,
         )
     done = retrain(name, config, where, Store()).round
     if done.failed:

@@ -15,6 +15,7 @@ from recray import checkpoint
 from recray.bundles.freshness import ranges_of, write_ages, write_ranges
 from recray.bundles.naming import bundle_name
 from recray.bundles.ranker import RANKERS, write_ranker
+from recray.bundles.reference import catalogue_of, write_reference
 from recray.config import ConfigError, override, to_dict
 from recray.contract import Scorer
 from recray.data.batches.rows import MemoryRows
@@ -35,7 +36,8 @@ from recray.models.gbdt import GBDTConfig, GBDTRanker
 from recray.ops.embedding_bags import Placement
 from recray.recipes.ages import measure_ages
 from recray.recipes.dlrm import set_dense_stats
-from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData, RankerRun
+from recray.recipes.own_lists import own_lists
+from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData, RankerRun, training_queries
 from recray.recipes.two_stage import TwoStage
 from recray.schema import Learnt, RowSchema
 from recray.store import Draft
@@ -142,6 +144,8 @@ class RankerRecipe(Recipe[R, RankerData, M]):
             write_ranker(folder, self.model_name, ranker, data.stages.log, run.candidates)
             learnt = load_examples(data.folder / TRAIN)
             write_ranges(folder, ranges_of(learnt.feature_names, learnt.features_NF))
+            lists = own_lists(data.stages, ranker, training_queries(run, data.stages, data.learn))
+            write_reference(folder, lists, catalogue_of(data.bundle))
             if isinstance(measured, MeasuredStages):
                 write_ages(folder, measured.ages)
 

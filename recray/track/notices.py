@@ -6,6 +6,7 @@ in no setting, log or record. Told are the start, the best so far (once a minute
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from recray.track.record import Outcome, RunFolder
 
 log = logging.getLogger(__name__)
 BEST_EVERY_S = 60.0
+TOLD_WITHIN_S = 20.0
 _KINDS = {"finished": NotifyType.SUCCESS, "failed": NotifyType.FAILURE}
 
 
@@ -92,6 +94,34 @@ def opened(addresses: str) -> Apprise:
                 f"address {place} of {NOTIFY} is none that Apprise knows: see its wiki, such as discord://ID/TOKEN"
             )
     return doors
+
+
+def require_people() -> None:
+    """
+    Raises:
+        ConfigError: RECRAY_NOTIFY names nobody, or an address that Apprise does not know.
+    """
+    if not len(opened(os.environ.get(NOTIFY, ""))):
+        raise ConfigError(f"nobody to tell: set {NOTIFY}, such as discord://ID/TOKEN (docs/tracking.md)")
+
+
+def tell_people(title: str, text: str, within_s: float = TOLD_WITHIN_S) -> bool:
+    """One message to all of RECRAY_NOTIFY; whether each of them has it.
+
+    Whatever a webhook does, refuse, fail or hang, the caller goes on after so many seconds.
+    """
+    doors, sent = opened(os.environ.get(NOTIFY, "")), list[bool]()
+
+    def send() -> None:
+        try:
+            sent.append(bool(doors.notify(title=title, body=text, body_format=NotifyFormat.TEXT)))
+        except Exception:  # of whatever kind: it is a notice
+            log.exception("a notice could not be sent")
+
+    thread = threading.Thread(target=send, name="tell-people", daemon=True)
+    thread.start()
+    thread.join(within_s)
+    return any(sent)
 
 
 def _short(report: Report) -> dict[str, float]:

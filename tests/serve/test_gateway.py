@@ -105,7 +105,16 @@ def test_health_versions_and_metrics(client: Client) -> None:
 def test_openapi_describes_request_and_answers(client: Client) -> None:
     paths = client.get("/openapi.json").json["paths"]
     told = {"/events", "/items/{item_id}", "/traffic", *(f"/admin/{action}" for action in CHANGES)}
-    asked = {"/recommend", "/items/{item_id}/similar", "/health", "/live", "/ready", "/versions", "/metrics"}
+    asked = {
+        "/recommend",
+        "/items/{item_id}/similar",
+        "/health",
+        "/live",
+        "/ready",
+        "/versions",
+        "/metrics",
+        "/drift",
+    }
     assert set(paths) == asked | told
     assert "user_id" in json.dumps(paths["/recommend"]["post"]["requestBody"])
     told_of = json.dumps(paths["/events"]["post"]["requestBody"])

@@ -4,6 +4,7 @@ Every wrong request is answered with a 4xx that says why; a 500 would be a fault
 Bodies are parsed and answers written by pydantic-core directly: on the hot path FastAPI only routes.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
@@ -24,7 +25,7 @@ from recray.serve.http.bodies import WholeBodies
 from recray.serve.http.front import add_front
 from recray.serve.http.live_requests import MAX_ITEM_BODY_BYTES, EventsRequest, ItemRequest
 from recray.serve.http.metrics import GatewayMetrics
-from recray.serve.http.raw import answer_id_of, request_id_of
+from recray.serve.http.raw import answer_id_of, id_header, request_id_of
 from recray.serve.http.replies import OF_A_BODY, OF_ANY, PlainRoute, body_of, json_body, problems, reply
 from recray.serve.http.requests import (
     MAX_ROWS_BODY_BYTES,
@@ -86,6 +87,14 @@ class ScoresRows(Service, Protocol):
         """Raises ``RequestError`` for a column or value that this version cannot read."""
 
 
+@runtime_checkable
+class WatchesDrift(Service, Protocol):
+    """An application of which somebody looks whether it drifts."""
+
+    def drift(self) -> bytes | None:
+        """The latest report as JSON; None: nobody has looked yet."""
+
+
 def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
     """The application for one service: the pages are those of what it can do.
 
@@ -118,6 +127,8 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
         _add_score(app, service, metrics)
     if isinstance(service, Administered):
         add_traffic(app, service, metrics)
+    if isinstance(service, WatchesDrift):
+        _add_drift(app, service)
     _add_operations(app, service, metrics)
     _add_probes(app, service)
     page.add_page(app)
@@ -220,6 +231,16 @@ def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> 
     async def prometheus() -> Response:
         """Prometheus text format; counts of the replica that answers."""
         return Response(metrics.render(service.health()), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_drift(app: FastAPI, service: WatchesDrift) -> None:
+    @app.get("/drift", responses={200: {"model": dict[str, Any]}, **problems(404)})
+    async def drift(request: Request) -> Response:
+        """The latest look at what was shown: what moved, and which alarms stand (docs/monitoring.md)."""
+        found = await asyncio.to_thread(service.drift)
+        if found is None:
+            raise RequestError(404, "not_looked_yet", "nobody has looked yet: run `recray drift APPLICATION`")
+        return Response(found, media_type="application/json", headers=id_header(request.scope))
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:

@@ -54,7 +54,7 @@ class Watch:
             self._metrics.in_flight.dec()
 
 
-PAGES = ("recommend", "score", "events", "health", "live", "ready", "versions", "metrics")
+PAGES = ("recommend", "score", "events", "health", "live", "ready", "versions", "metrics", "drift")
 
 
 def route_of(scope: Scope) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from recray.monitor.drift_files import LATEST, drift_dir
 from recray.serve.follower import Follower
 from recray.serve.http import answers
 from recray.serve.place.config import ServiceConfig
@@ -55,6 +56,11 @@ class FollowingService:
     def stop(self) -> None:
         """Stops looking at the store; what is loaded can still answer."""
         self._follower.stop()
+
+    def drift(self) -> bytes | None:
+        """The latest report of ``recray drift``, which is a process of its own; None: there is none."""
+        file = drift_dir(self._config.open_store().root, self._config.application) / LATEST
+        return file.read_bytes() if file.is_file() else None
 
     def versions(self) -> dict[str, Any]:
         """What is served and what the store holds."""

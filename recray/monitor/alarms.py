@@ -1,0 +1,96 @@
+"""Alarms that stand: raised once, cleared once, and told once, however often somebody looks.
+
+A day has one chance to be wrong, ``DAY_CHANCE``, of which each look gets its hours' share: who looks every
+hour is not wrong more often than who looks once a day. An alarm is raised where a threshold is passed, and
+cleared where ``CALM_LOOKS`` looks in a row would have surprised nobody: what lies on the threshold does not
+flicker.
+
+People are told the difference between what they know and what is: twenty alarms are one message, and what
+could not be sent is in the next one, if it is still so.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from recray.monitor.drift_report import Alarm, FeatureDrift
+
+DAY_S = 86_400.0
+DAY_CHANCE = 0.005
+CALM = 0.2  # of a p-value that is corrected for all tests
+CALM_LOOKS = 2
+TELL_EVERY_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmState:
+    """What is kept from look to look.
+
+    Attributes:
+        looked_at: unix seconds, of the last look; None: there was none.
+        standing: by feature.
+        calm: by feature, looks in a row that would not have raised it.
+        told: what people know to stand, by feature, and what they were told.
+        told_at: unix seconds, of the last message that was sent.
+    """
+
+    looked_at: float | None = None
+    standing: tuple[Alarm, ...] = ()
+    calm: dict[str, int] = field(default_factory=dict)
+    told: tuple[Alarm, ...] = ()
+    told_at: float = 0.0
+
+    def chance(self, now: float) -> float:
+        """That a look now raises anything in an unchanged stream."""
+        since_s = DAY_S if self.looked_at is None else now - self.looked_at
+        return DAY_CHANCE * min(max(since_s, 60.0), DAY_S) / DAY_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a look made of the alarms."""
+
+    state: AlarmState
+    raised: tuple[Alarm, ...]
+    cleared: tuple[Alarm, ...]
+
+
+def looked(state: AlarmState, features: tuple[FeatureDrift, ...], now: float) -> Change:
+    """The alarms after a look. What could not be judged this time stays as it is."""
+    standing = {alarm.name: alarm for alarm in state.standing}
+    calm = dict(state.calm)
+    raised, cleared = [], []
+    for one in features:
+        if one.alarm:
+            calm.pop(one.name, None)
+            if one.name not in standing:
+                standing[one.name] = Alarm(name=one.name, since=now, sentence=one.sentence)
+                raised.append(standing[one.name])
+        elif one.name in standing and one.tests:
+            calm[one.name] = calm.get(one.name, 0) + 1 if is_calm(one) else 0
+            if calm[one.name] >= CALM_LOOKS:
+                cleared.append(replace(standing.pop(one.name), cleared=now))
+                del calm[one.name]
+    kept = replace(state, looked_at=now, standing=tuple(standing.values()), calm=calm)
+    return Change(state=kept, raised=tuple(raised), cleared=tuple(cleared))
+
+
+def is_calm(one: FeatureDrift) -> bool:
+    """Whether nothing of it would surprise anybody; of a limit, that it is kept."""
+    return all(not test.alarm and (test.p_value is None or test.p_value >= CALM) for test in one.tests)
+
+
+def message(state: AlarmState, application: str, now: float) -> tuple[str, str] | None:
+    """Title and text of what people do not know yet; None: they know it all, or were told a moment ago."""
+    known, standing = ({alarm.name for alarm in those} for those in (state.told, state.standing))
+    new = [alarm for alarm in state.standing if alarm.name not in known]
+    over = [alarm for alarm in state.told if alarm.name not in standing]
+    if not (new or over) or now - state.told_at < TELL_EVERY_S:
+        return None
+    said = [f"{len(those)} {word}" for those, word in ((new, "raised"), (over, "cleared")) if those]
+    lines = [f"+ {alarm.sentence}" for alarm in new] + [f"- {alarm.name}: as before" for alarm in over]
+    lines.append(f"{len(standing)} of {application} stand; `recray drift {application}` says more")
+    return f"{application}: drift, {' and '.join(said)}", "\n".join(lines)
+
+
+def after_telling(state: AlarmState, now: float) -> AlarmState:
+    """Once a message was sent."""
+    return replace(state, told=state.standing, told_at=now)

@@ -4,6 +4,7 @@ Outcomes count as ``event_log.claims`` joins them. Users are the unit of all int
 alike.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,13 +74,5 @@ class BusinessReport:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; an interval is ``[mean, low, high]``, what is not known null."""
-        told: dict[str, Any] = _without_nan(to_dict(self))
+        told: dict[str, Any] = json.loads(json.dumps(to_dict(self)), parse_constant=lambda _: None)
         return told
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if value != value else value  # NaN alone differs from itself

@@ -39,6 +39,8 @@ TASKS = {
         "evaluate-served": "served",
         "experiment": "experiment",
         "compare-links": "links",
+        "replay": "replay",
+        "business": "business",
         "recbole": "recbole",
     },
     "answers": {"serve": "serve", "recommend": "recommend", "score": "score", "demo": "demo"},

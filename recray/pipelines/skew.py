@@ -96,6 +96,11 @@ class ReplayReport:
     served: tuple[FeatureSkew, ...]  # from what the version gives now, told what came by then: a fault
     offline: tuple[FeatureSkew, ...]  # from what data says now: what training sees and serving did not
 
+    @property
+    def agrees(self) -> bool:
+        """Whether what is served now is what was logged, bit by bit."""
+        return self.scores.equal == self.scores.replayed and not self.served
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; what is missing is null."""
         said = to_dict(self) | {"scores": self.scores._asdict()}

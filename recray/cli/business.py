@@ -57,9 +57,10 @@ def _print(report: BusinessReport) -> None:
     )
     if math.isnan(whole.revenue):
         print("no purchase says a price: send it as `value` of the event")
-    for part in dict.fromkeys((whole, *report.arms, *report.versions, *report.days)):
-        if part.few:
-            print(f"{part.name}: {part.few}")
+    few = {part.name: part.few for part in (whole, *report.arms, *report.versions, *report.days)}
+    for name, why in few.items():
+        if why:
+            print(f"{name}: {why}")
 
 
 def _row(part: Part) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _row(part: Part) -> dict[str, Any]:
 def _words(found: Interval) -> str:
     if math.isnan(found.mean):
         return "?"
-    return f"{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]"
+    return f"{found.mean:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 
 def main(args: Sequence[str]) -> int:

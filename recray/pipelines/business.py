@@ -166,9 +166,9 @@ def business(
 
 
 def _says_prices(logged: LoggedPieces) -> bool:
-    """Whether purchases say what was paid: of who says nothing the value is 1."""
+    """Whether purchases say what was paid: of who says nothing the value is 1. Of no purchase nothing was."""
     purchases = logged.marked.filter((pl.col("kind") == "purchase") & (pl.col("mark") == "claimed"))
-    return bool((purchases["value"] != 1.0).any())
+    return purchases.is_empty() or bool((purchases["value"] != 1.0).any())
 
 
 def _part(sums: SumsByUser, kind: Kind, name: str, items: pl.DataFrame, priced: bool) -> Part:

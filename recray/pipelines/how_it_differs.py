@@ -55,8 +55,13 @@ def _of_numbers(logged_M: Float64s, again_M: Float64s) -> Iterator[str]:
     more = _common(logged_M - again_M)
     if more is not None and len(np.unique(again_M)) > 1:
         yield f"{more:+.6g} of what it should be"
-    if np.allclose(logged_M, again_M, rtol=1e-5, atol=1e-6):
-        yield "rounded otherwise"
+    with np.errstate(over="ignore"):  # beyond what half precision can hold
+        rounded = {"half precision": again_M.astype(np.float16).astype(np.float64)}
+    rounded |= {f"rounded to {places} places": again_M.round(places) for places in range(5)}
+    rounded["cut to whole numbers"] = np.trunc(again_M)
+    for words, values_M in rounded.items():
+        if np.isclose(logged_M, values_M, rtol=1e-6, atol=0).mean() >= MOSTLY:
+            yield words
 
 
 def _common(values_M: Float64s) -> float | None:

@@ -62,6 +62,8 @@ def _print(report: ReplayReport) -> None:
         f"features: {report.features} of {report.items:,} items of {report.lists:,} lists computed again"
         + (f"; {report.not_found:,} items are not found again" if report.not_found else "")
     )
+    for why, lists in report.not_again.items():
+        print(f"features not computed again: {lists:,} lists: {why}")
     _table(report, "differ from what the version gives now, told what came by then", report.served)
     _table(report, "differ offline: what training sees and serving did not", report.offline)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recray import paths
+from recray.arrays import Bools
 from recray.config import ConfigError, to_dict
 from recray.eval.ages import as_words
 from recray.event_log.pieces import newest, pieces
@@ -32,15 +33,20 @@ from recray.store import Store
 
 EXAMPLES = 3
 VARIANTS = (
-    *(Variant(f"as it was {as_words(lag_s)} before", lag_s) for lag_s in (1, 60, 3_600, 86_400)),
+    *(Variant(f"as it was {as_words(lag_s)} before", lag_s) for lag_s in (60, 3_600, 86_400)),
     Variant("as if nothing had been told since the version was made", lag_s=math.inf),
     Variant("that of the candidate before it", shift=1),
     Variant("that of the candidate behind it", shift=-1),
 )
+REPLICA = Variant("as it was 1 s before: a replica had not heard the newest yet", lag_s=1.0)
 AGAIN_LISTS = 100  # that differ, and are asked again as of earlier
 NEARLY_ALL = 0.95  # of what differs
 NOT_EXPLAINED = "not explained"
-_OF_LISTS = frozenset({"user_id", "request_time", "asked", "context", "took_ms"})
+BROUGHT = "the request named items itself, which the log has not"
+KEPT = "given again from what was kept: it is of an earlier moment"
+LEFT_OUT = "a stage did not do its part"
+KEPT_S = 2.0  # an answer looks at the log within the second of its request
+_OF_LISTS = frozenset({"user_id", "request_time", "asked", "context", "took_ms", "brought"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +97,17 @@ class ReplayReport:
     scores: Scores
     lists: int  # whose features were computed again
     items: int  # of theirs
-    not_found: int  # items that the version does not find again: requests that said more than the log has
+    not_again: dict[str, int]  # lists beside them, by why theirs cannot be
+    not_found: int  # items that are no candidates of the version now
     features: int  # of each item
     served: tuple[FeatureSkew, ...]  # from what the version gives now, told what came by then: a fault
     offline: tuple[FeatureSkew, ...]  # from what data says now: what training sees and serving did not
 
     @property
     def agrees(self) -> bool:
-        """Whether what is served now is what was logged, bit by bit."""
-        return self.scores.equal == self.scores.replayed and not self.served
+        """Whether what is served now is what was logged, bit by bit, by what a replica had heard."""
+        causes = {cause for skew in self.served for cause in skew.causes}
+        return self.scores.equal == self.scores.replayed and causes <= {REPLICA.words}
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; what is missing is null."""
@@ -135,7 +143,9 @@ def replay(
     scores = rescoring.scores()
     if not scores.answers:
         raise DataError(f"{application}: no answer in its log since then; ask it, or look further back")
-    found = _Found(list(_features(store, folder, config, since, until)) if config.lists else [])
+    not_again = Counter[str]()
+    versions = _features(store, folder, config, since, until, not_again) if config.lists else ()
+    found = _Found(list(versions))
     return ReplayReport(
         application=application,
         since=since,
@@ -143,6 +153,7 @@ def replay(
         scores=scores,
         lists=sum(part.lists for part in found.parts),
         items=sum(len(part.again.items) for part in found.parts),
+        not_again=dict(not_again.most_common()),
         not_found=sum(int((~part.again.is_found_N).sum()) for part in found.parts),
         features=max((len(part.again.names) for part in found.parts), default=0),
         served=found.skews("served"),
@@ -151,13 +162,14 @@ def replay(
 
 
 def _features(
-    store: Store, folder: Path, config: ReplayConfig, since: float, until: float
+    store: Store, folder: Path, config: ReplayConfig, since: float, until: float, not_again: Counter[str]
 ) -> Iterator["_OfVersion"]:
-    """Of the newest lists, by version."""
+    """Of the newest lists, by version; counts those that cannot be asked again."""
     logged = LoggedPieces(folder, config.feedback, until)
     told = Told(logged.events, logged.trusted(logged.programs()), read_facts(folder))
     shown = _newest_ranked(folder, max(since, newest(folder, config.lists)), until)
-    for (said,), part in shown.group_by("version", maintain_order=True):
+    not_again.update(shown.drop_nulls("why_not").unique("request_id")["why_not"].to_list())
+    for (said,), part in shown.filter(pl.col("why_not").is_null()).group_by("version", maintain_order=True):
         try:
             roles = json.loads(str(said or "{}")).items()
             bundles = ServedBundles({role: said_bundle(store, each) for role, each in roles})
@@ -169,7 +181,7 @@ def _features(
 
 
 def _newest_ranked(folder: Path, since: float, until: float) -> pl.DataFrame:
-    """Items that a ranker scored, with its features."""
+    """Items that a ranker scored, with their features, and ``why_not``: the list cannot be asked again."""
     wanted = COLUMNS | _OF_LISTS
     found = [
         piece.filter(
@@ -178,8 +190,16 @@ def _newest_ranked(folder: Path, since: float, until: float) -> pl.DataFrame:
         )
         for piece in pieces(folder, lambda name: name in wanted or name.startswith(FEATURE), since, until)
     ]
-    shown = pl.concat(found, how="diagonal")
-    return shown.with_columns(asked_at=pl.col("at") - pl.col("took_ms") / 1e3)
+    asked_at = pl.col("at") - pl.col("took_ms") / 1e3
+    why_not = (
+        pl.when(pl.col("brought") > 0)
+        .then(pl.lit(BROUGHT))
+        .when(pl.col("skipped").list.len() > 0)
+        .then(pl.lit(LEFT_OUT))
+        .when(asked_at - pl.col("request_time") >= KEPT_S)
+        .then(pl.lit(KEPT))
+    )
+    return pl.concat(found, how="diagonal").with_columns(asked_at=asked_at, why_not=why_not)
 
 
 def _why(bundles: ServedBundles, stages: StagesConfig, again: Again, told: Told) -> npt.NDArray[np.object_]:
@@ -188,17 +208,25 @@ def _why(bundles: ServedBundles, stages: StagesConfig, again: Again, told: Told)
     cause_NF = np.where(differs_NF, NOT_EXPLAINED, "").astype(object)
     if not differs_NF.any():
         return cause_NF
-    requests = again.items.filter(pl.Series(differs_NF.any(axis=1)))["request_id"].unique(maintain_order=True)
-    is_looked_at_N = again.items["request_id"].is_in(requests.head(AGAIN_LISTS).implode()).to_numpy()
-    some = again.items.filter(pl.Series(is_looked_at_N))
-    left_NF = differs_NF & is_looked_at_N[:, None]
+
+    def is_of(variant: Variant, is_asked_N: Bools) -> Bools:
+        """is_it_NF: of items whose lists are asked again so."""
+        is_it_NF = np.zeros_like(differs_NF)
+        other_MF = served_otherwise(bundles, stages, again.items.filter(is_asked_N), told, variant)
+        is_it_NF[is_asked_N] = same(again.logged_NF[is_asked_N], other_MF)
+        return is_it_NF & differs_NF
+
     list_N = again.items["request_id"].rle_id().cast(pl.Int64).to_numpy()
+    is_late_NF = is_of(REPLICA, np.isin(list_N, list_N[differs_NF.any(axis=1)]))
+    cause_NF[is_late_NF] = REPLICA.words
+    differs_NF &= ~is_late_NF
+    some = np.unique(list_N[differs_NF.any(axis=1)])[:AGAIN_LISTS]
+    is_looked_at_N = np.isin(list_N, some)
+    left_NF = differs_NF & is_looked_at_N[:, None]
     for variant in VARIANTS:
         if not left_NF.any():
             break
-        other_NF = np.full_like(again.logged_NF, np.nan)
-        other_NF[is_looked_at_N] = served_otherwise(bundles, stages, some, told, variant)
-        is_it_NF = left_NF & same(again.logged_NF, other_NF)
+        is_it_NF = left_NF & is_of(variant, is_looked_at_N)
         for f in np.flatnonzero(is_it_NF.sum(axis=0) >= NEARLY_ALL * np.maximum(left_NF.sum(axis=0), 1)):
             if left_NF[:, f].any():
                 cause_NF[differs_NF[:, f], f] = variant.words

@@ -71,6 +71,8 @@ def honest(shop: Shop, requests: int) -> ReplayReport:
     report = shop.replay(requests)
     took = time.perf_counter() - served
     print(f"{requests} requests served in {served - began:.0f} s, replayed in {took:.0f} s")
+    for skew in report.served:
+        print(f"as served: {skew.name}: {skew.lists} lists, {skew.causes}, such as {skew.examples[0]}")
     for skew in report.offline:
         print(f"offline: {skew.name}: {skew.lists} lists, median {skew.median:.3g}: {skew.causes}")
     return report

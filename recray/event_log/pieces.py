@@ -1,6 +1,7 @@
 """Reads what was shown piece by piece: whole answers, and no more of them at a time than fits in memory."""
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import polars as pl
@@ -16,14 +17,14 @@ def pieces(
     wanted: Callable[[str], bool],
     since: float | None = None,
     until: float | None = None,
-    rows: int = PIECE_ROWS,
+    rows: int | None = None,
 ) -> Iterator[pl.DataFrame]:
     """The table ``shown``, by hour and node, then what is live: never part of an answer.
 
     Args:
         wanted: which columns, by name; ``seq`` and ``at`` are always there.
         since, until: unix seconds of the answers: from the one, up to and without the other.
-        rows: about so many at once.
+        rows: about so many at once; None: PIECE_ROWS.
     Raises:
         DataError: there is no log, or a file is damaged.
     """
@@ -32,7 +33,7 @@ def pieces(
     )
     files, live = parts(folder, "shown")
     for file in files:
-        for piece in _of_file(file, rows):
+        for piece in _of_file(file, rows or PIECE_ROWS):
             if len(kept := _some(piece, wanted).filter(within)):
                 yield kept
     if len(kept := _some(live, wanted).filter(within).sort("at", "node", "seq", maintain_order=True)):
@@ -46,14 +47,14 @@ def newest(folder: Path, answers: int) -> float:
         DataError: there is no log, or a file is damaged.
     """
     files, live = parts(folder, "shown")
-    ats = live.group_by("node", "seq").agg(pl.col("at").first())["at"]
-    for place in reversed(range(len(files))):
-        later = files[place + 1].path.parent if place + 1 < len(files) else None
-        if len(ats) >= answers and files[place].path.parent != later:
-            break
-        found = _all_of(files[place]).group_by("seq").agg(pl.col("at").first()).collect()["at"]
+    ats = live.group_by("node", "seq").agg(pl.col("at").first())["at"].top_k(answers)
+    for _, of_hour in groupby(reversed(files), lambda file: file.path.parent):
+        tables = [_all_of(file).group_by("seq").agg(pl.col("at").first()) for file in of_hour]
+        found = pl.concat([table.collect()["at"] for table in tables])
+        if len(ats) >= answers and found.max() < ats.min():  # type: ignore[operator]
+            break  # as are all hours before
         ats = pl.concat([ats, found]).top_k(answers)
-    return float(ats.top_k(answers).min() or 0.0)  # type: ignore[arg-type]
+    return float(ats.min() or 0.0)  # type: ignore[arg-type]
 
 
 def _of_file(file: Partition, rows: int) -> Iterator[pl.DataFrame]:

@@ -38,12 +38,11 @@ def _found(logged_N: Float32s, again_N: Float32s, list_N: Int64s, differs_N: Boo
     value = _common(logged_N[~np.isnan(logged_N)].astype(np.float64))
     if value is not None and len(np.unique(again_M)) > 1:
         yield f"always {value:g}"
-    both_M = np.isfinite(logged_M) & np.isfinite(again_M)
-    if both_M.mean() < MOSTLY:
-        return
-    yield from _of_numbers(logged_M[both_M], again_M[both_M])
     if _is_moved(logged_N, again_N, list_N, differs_N):
         yield "the right values, at other items of the list"
+    both_M = np.isfinite(logged_M) & np.isfinite(again_M)
+    if both_M.mean() >= MOSTLY:
+        yield from _of_numbers(logged_M[both_M], again_M[both_M])
 
 
 def _of_numbers(logged_M: Float64s, again_M: Float64s) -> Iterator[str]:

@@ -48,7 +48,8 @@ class Shop:
 
     def _react(self, visit: Visit, items: Sequence[str]) -> list[int]:
         """One place of the list, or two."""
-        return [visit.at % len(items), (visit.at // len(items) + 1) % len(items)][: 1 + visit.at % 2]
+        first = visit.at % len(items)
+        return [first, (first + 3) % len(items)][: 1 + visit.at % 2]
 
     def replay(self, lists: int) -> ReplayReport:
         config = ReplayConfig(lists=lists, stages=StagesConfig(rules=EXPLORE))

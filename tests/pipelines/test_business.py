@@ -21,6 +21,7 @@ from recray.store import Store
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, make_world, publish_ranker, publish_retriever
 
 DAY = 86_400
+CLICK: Kind = "click"
 VERSION = {"ranker": f"{APPLICATION}@1 abc", "retriever": "tiny-two_tower@1 abc"}
 
 
@@ -115,8 +116,8 @@ def test_numbers_that_are_known(store: Store, log: LogWriter) -> None:
 
 def test_arms_apart_and_a_time(store: Store, log: LogWriter) -> None:
     for n in range(40):
-        show(log, f"a{n}", f"u{n}", ["i1"], *[("click", "i1", 1.0)] * (n % 2), arm="canary")
-        show(log, f"b{n}", f"v{n}", ["i2"], *[("click", "i2", 1.0)] * (n % 4 == 0), arm="production")
+        show(log, f"a{n}", f"u{n}", ["i1"], *[(CLICK, "i1", 1.0)] * (n % 2), arm="canary")
+        show(log, f"b{n}", f"v{n}", ["i2"], *[(CLICK, "i2", 1.0)] * (n % 4 == 0), arm="production")
     show(log, "early", "w", ["i3"], at=NOW - 10 * DAY)
     found = report(store, hours=72)
     arms = {arm.name: arm for arm in found.arms}
@@ -132,8 +133,8 @@ def test_lists_of_one_user_are_alike(store: Store, log: LogWriter) -> None:
     """Forty users with ten lists each, half of whom click on all: as wide as forty lists, not as 400."""
     for user in range(40):
         for n in range(10):
-            did = [("click", "i1", 1.0)] * (user % 2)
-            show(log, f"{user} {n}", f"u{user}", ["i1"], *did, at=NOW + 600.0 * n)  # type: ignore[arg-type]
+            did = [(CLICK, "i1", 1.0)] * (user % 2)
+            show(log, f"{user} {n}", f"u{user}", ["i1"], *did, at=NOW + 600.0 * n)
     click_rate = report(store).whole.metrics["click_rate"]
     assert click_rate.mean == 0.5
     assert click_rate.high - click_rate.low == pytest.approx(2 * 0.155, abs=0.06)

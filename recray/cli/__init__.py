@@ -39,6 +39,8 @@ TASKS = {
         "evaluate-served": "served",
         "experiment": "experiment",
         "compare-links": "links",
+        "replay": "replay",
+        "business": "business",
         "recbole": "recbole",
         "drift": "drift",
     },

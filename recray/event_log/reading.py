@@ -42,6 +42,15 @@ def read(folder: Path, since: float | None = None, until: float | None = None) -
     return _again(look)
 
 
+def read_events(folder: Path, until: float | None = None) -> pl.DataFrame:
+    """The events alone, up to a moment; see ``read``.
+
+    Raises:
+        DataError: there is no log, or a file is damaged.
+    """
+    return _again(lambda: _table(folder, "events", None, until))
+
+
 def newest_events(folder: Path, most: int) -> list[Event]:
     """In the order in which they came, of all nodes; none where there is no log.
 

@@ -65,6 +65,9 @@ class Exposure:
     context: Mapping[str, Value] = field(default_factory=dict)  # as the client sent it
     took_ms: float = 0.0
     trace_id: str = ""  # ``x-request-id``: the client's, or made where it came in; may stand in several
+    brought: int = (
+        0  # items that the request named itself, which the log has not: a history, what it excluded
+    )
     feature_names: tuple[str, ...] = ()  # of the F columns
     features_KF: Float32s | None = None  # what the ranker went by; rows of NaN: not ranked; None: no ranker
 

@@ -51,6 +51,7 @@ _OF_ANSWER: dict[str, pl.DataType | DataTypeClass] = {
     "context": pl.String,
     "took_ms": pl.Float64,
     "trace_id": pl.String,
+    "brought": pl.Int32,  # null: logged before it was
 }
 ITEM_VERSION = "item_version"  # where items are of several versions; it becomes the version of their rows
 _BODY = pl.Struct({**_OF_ANSWER, **_OF_ITEMS, ITEM_VERSION: pl.List(pl.String)})
@@ -95,6 +96,7 @@ def encoded(exposure: Exposure) -> Answer:
         "context": to_json(exposure.context).decode(),
         "took_ms": exposure.took_ms,
         "trace_id": exposure.trace_id,
+        "brought": exposure.brought,
         "item_id": [item.item_id for item in items],
         "score": [item.score for item in items],
         "source": [item.source for item in items],

@@ -23,7 +23,7 @@ from recray.features.overlap import Overlap
 from recray.features.past import DAY_S, RECENT_EVENTS, Past, UserPast, mean
 
 USUAL_DAYS = 30  # before its end: how many events come on a day of this log
-DENSE_SHARE = 0.1  # of a usual day: so many must have come since before the log counts as going on, and
+DENSE_SHARE = 0.1  # of a usual day: so many must have come within a day for the log to go on, and
 # so many on a day before that day counts at all
 FEWEST_A_DAY = 20  # usual events: where fewer come, several days count as one
 
@@ -117,12 +117,24 @@ class LiveLog:
 
     def _heard(self, times_N: Int64s) -> tuple[int, int]:
         """``newest`` and ``unheard_s`` of sorted times that came since."""
-        if len(times_N) < self._dense:
-            return self._log.end, 0
-        newest, start = int(times_N[-self._dense]) + 1, self._log.end if len(self._log) else int(times_N[0])
-        today = (newest - 1 - start) // self._day_s
+        newest, dense = self._newest(times_N), self._dense
+        start = self._log.end if len(self._log) else int(times_N[0])
+        today = max(newest - 1 - start, 0) // self._day_s
         events = np.diff(times_N.searchsorted(start + self._day_s * np.arange(today + 1)))
-        return newest, int((events < self._dense).sum()) * self._day_s
+        return newest, int((events < dense).sum()) * self._day_s
+
+    def _newest(self, times_N: Int64s) -> int:
+        """The second after the newest event that ends a day on which enough came, or after which so many did.
+
+        Not of the last so many the first: on a usual day that is hours ago, and no training sees it so.
+        """
+        dense, newest = self._dense, self._log.end
+        before_N = self._log.timestamps_N[max(len(self._log) - (dense - 1), 0) :]
+        all_N = np.concatenate([before_N, times_N])
+        took_M = all_N[dense - 1 :] - all_N[: max(len(all_N) - dense + 1, 0)]
+        if len(ends_M := np.flatnonzero(took_M < self._day_s)):
+            newest = max(newest, int(all_N[ends_M[-1] + dense - 1]) + 1)
+        return max(newest, int(times_N[-dense]) + 1) if len(times_N) >= dense else newest
 
     def with_items(self, items: Items, num_items: int) -> "LiveLog":
         """Over a catalogue that goes on, and not told anything yet; see ``EventLog.with_items``."""
@@ -139,8 +151,8 @@ class LiveLog:
 
     @property
     def newest(self) -> int:
-        """Of the log, or of what came since: once a tenth of a usual day has come, the log goes on; a handful
-        of events do not make it young."""
+        """Of the log, or of what came since: with a tenth of a usual day within a day, the log goes on; a
+        handful of events do not make an old one young."""
         return self._log.end if self._since is None else self._since.newest
 
     @property

@@ -9,7 +9,7 @@ import polars as pl
 from recray import paths
 from recray.event_log.reading import read
 from recray.schema import DataError
-from recray.store import Store, run_record
+from recray.store import Bundle, Store, run_record
 
 _VERSION = re.compile(r"(?P<name>.+)@(?P<number>\d+)(?: (?P<digest>[0-9a-f]+))?")
 
@@ -46,13 +46,24 @@ def trace(store: Store, application: str, request_id: str) -> list[Origins]:
     return [_origins(store, role, version) for role, version in versions]
 
 
-def _origins(store: Store, role: str, version: str) -> Origins:
+def said_bundle(store: Store, version: str) -> Bundle:
+    """What a list says that it is of: ``name@number digest``.
+
+    Raises:
+        DataError: it names no version, or the store holds another one under that number.
+        StoreError: the store has none.
+    """
     match = _VERSION.fullmatch(version)
     if match is None:
         raise DataError(f"{version!r} names no version: name@number is expected")
     bundle = store.open(match["name"], int(match["number"]))
     if not bundle.manifest.digest.startswith(match["digest"] or ""):
         raise DataError(f"{version}: the store holds another one under that number ({bundle.reference})")
+    return bundle
+
+
+def _origins(store: Store, role: str, version: str) -> Origins:
+    bundle = said_bundle(store, version)
     record = run_record(bundle)
     return Origins(
         role,

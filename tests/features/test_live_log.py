@@ -118,12 +118,23 @@ def test_a_handful_of_events_do_not_make_an_old_log_young() -> None:
     live.add([LiveEvent(0, 1, 1.0, year + n) for n in range(9)])
     assert live.end == log.end
     live.add([LiveEvent(0, 1, 1.0, year + 9)])
-    assert live.newest == year + 1
+    assert live.newest == year + 10
     live.add([LiveEvent(0, 1, 1.0, year + 10)])
-    assert live.newest == year + 2
+    assert live.newest == year + 11
+    live.add([LiveEvent(0, 1, 1.0, year + 2 * DAY_S)])  # the only one of its day
+    assert live.newest == year + 11
     assert DAYS > 60
     # Of the year nothing was heard: it does not count, and one day at most has gone by.
     assert log.end <= live.end <= log.end + DAY_S
+
+
+def test_a_log_that_goes_on_ends_with_its_newest_event() -> None:
+    """As a training sees it: not a tenth of a day before, from the first event on."""
+    events = [e._replace(time=START + n * DAY_S // 100) for n, e in enumerate(make_world().events[:300])]
+    live = LiveLog(make_log(events[:200]))
+    for event in events[200:]:
+        live.add([LiveEvent(*event)])
+        assert (live.newest, live.end) == (event.time + 1, event.time + 1)
 
 
 def test_days_of_which_nothing_was_heard_do_not_count() -> None:

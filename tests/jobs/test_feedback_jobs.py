@@ -37,6 +37,13 @@ def test_data_is_made_of_what_was_logged(events: str) -> None:
     assert (status, "'yesterday' is no day or moment" in why) == (2, True)
 
 
+def test_the_log_is_replayed_and_its_lists_are_counted(events: str) -> None:
+    said = job("replay", NAME, "--lists", "20")
+    assert "scores: 180 of 180 answers scored again, 180 bit-equal" in said
+    assert "of 20 lists computed again" in said
+    assert "180 lists of " in job("business", NAME, "--by", "day")
+
+
 def test_a_round_ends_in_a_candidate(events: str) -> None:
     said = job("retrain", NAME, *LOCAL, "--gates.tolerance", "1")
     assert f"candidate: {NAME} version 2" in said

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from recray.features.log import MAX_RATING_SUM
 from recray.features.past import DAY_S
 from recray.schema import DataError
 from recray.serve.events.feed import Feed
-from recray.serve.events.hub import MOST_KEPT, HubFullError, LocalHub
+from recray.serve.events.hub import MOST_KEPT, Batch, HubFullError, LocalHub
 from recray.serve.events.told import Availability, Event, Told
 from recray.serve.http.gateway import create_app
 from recray.serve.http.live_requests import CLOCKS_MAY_DIFFER_S, MOST_EVENTS, MOST_RATING
@@ -268,6 +269,25 @@ class Listener:
 
     def grow(self) -> None:
         """It has nothing that takes longer."""
+
+
+def test_two_that_look_at_once_hear_nothing_twice() -> None:
+    class Slow(LocalHub):
+        def after(self, number: int, hub: str) -> Batch:
+            found = super().after(number, hub)
+            time.sleep(0.05)  # meanwhile the other one asks as well
+            return found
+
+    hub, listener = Slow(), Listener()
+    feed = Feed(hub)
+    feed.attach(listener)
+    hub.append(told := [Event("ann", "i1", 1.0, NOW, "e")])
+    both = [Thread(target=feed.look) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert listener.told == told
 
 
 def test_a_feed_outlives_its_hub() -> None:

@@ -39,7 +39,7 @@ class Feed:
         self._again: set[str | None] = set()  # ids that a new hub may say again
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
         self._deaf: weakref.WeakKeyDictionary[Listener, str] = weakref.WeakKeyDictionary()  # and why
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._follow, name="follow-events", daemon=True)
@@ -71,10 +71,11 @@ class Feed:
             return self._marks
 
     def look(self) -> None:
-        """One look at the hub. Never raises."""
+        """One look at the hub, of one thread at a time: two would hear the same. Never raises."""
         try:
-            while self._hear():
-                pass
+            with self._looking:
+                while self._hear():
+                    pass
             problem = next(iter(self._deaf.values()), None)
         except Exception as error:  # the hub may be down for a while; what was heard stays
             problem = f"what replicas are told is out of reach: {type(error).__name__}: {error}"

@@ -41,7 +41,7 @@ def recorded(folder: Path, keep_days: int = 0) -> list[Told]:
     facts = read_facts(folder)
     if keep_days:
         facts = _still_told(facts, time.time() - keep_days * DAY_S)
-    return [*_of_items(facts), *concerning_versions(newest_events(folder, MOST))]
+    return [*of_items(facts), *concerning_versions(newest_events(folder, MOST))]
 
 
 def _still_told(facts: Sequence[Fact], since: float) -> list[Fact]:
@@ -50,7 +50,8 @@ def _still_told(facts: Sequence[Fact], since: float) -> list[Fact]:
     return [fact for (item, *column), fact in zip(about, facts, strict=True) if not column or item in recent]
 
 
-def _of_items(facts: Sequence[Fact]) -> list[Told]:
+def of_items(facts: Sequence[Fact]) -> list[Told]:
+    """What ``facts_of`` made facts of."""
     told: list[Told] = []
     for fact in facts:
         item_id, *column = json.loads(fact.key)

@@ -104,6 +104,7 @@ def exposure_of(given: Given) -> Exposure:
         context=request.context,
         took_ms=given.took_ms,
         trace_id=given.trace_id,
+        brought=len(request.history or ()) + len(request.exclude),
         feature_names=went_by.feature_names if went_by else (),
         features_KF=went_by.features_SF if went_by else None,
     )

@@ -116,7 +116,7 @@ class World:
         }
         names = np.where(is_new_item_N, "new" + (item_N % 50).astype(str), item_N.astype(str))
         return Rows(
-            at_N=MONDAY + hour_N * float(HOUR_S),
+            at_N=np.asarray(MONDAY + hour_N * float(HOUR_S), np.float64),
             users=pl.Series("user", user_N.astype(str)),
             answers=pl.Series("answer", np.repeat(np.arange(answers), SHOWN)),
             columns=pl.DataFrame({**columns, **labels}),

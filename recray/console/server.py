@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -14,8 +14,19 @@ CONNECT_S, ANSWER_S = 2.0, 10.0
 LETTERS = 300  # of a message that is shown
 
 
+Json: TypeAlias = dict[str, Any]
+
+
 class ServerError(DataError):
-    """A server that does not answer, or refuses; the text is for a person."""
+    """A server that does not answer, or refuses; the text is for a person.
+
+    Attributes:
+        reason: the server's word for it; empty: it said none.
+    """
+
+    def __init__(self, said: str, reason: str = "") -> None:
+        super().__init__(said)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -29,31 +40,31 @@ class Server:
     url: str
     token: str = ""
 
-    def get(self, path: str, **query: object) -> Any:
+    def get(self, path: str) -> Json:
         """The JSON of a page.
 
         Raises:
             ServerError: it is not to be reached, late, no recray server, or refuses.
         """
-        return self._json(self._asked("GET", path, params=query))
+        return self._json(self._asked("GET", path))
 
     def text(self, path: str) -> str:
         """The same of a page that is plain text."""
         return self._asked("GET", path).text
 
-    def post(self, path: str, **body: object) -> Any:
-        return self._json(self._asked("POST", path, json=body))
+    def post(self, path: str, **body: object) -> Json:
+        return self._json(self._asked("POST", path, body))
 
     def administer(self, action: str, **change: object) -> None:
         """Changes what is live: ``promote``, ``canary`` and so on, as ``POST /admin/ACTION`` takes them."""
-        self._asked("POST", f"/admin/{action}", json={"by": "console", **change})
+        self._asked("POST", f"/admin/{action}", {"by": "console", **change})
 
-    def _asked(self, method: str, path: str, **content: Any) -> httpx.Response:
+    def _asked(self, method: str, path: str, body: Json | None = None) -> httpx.Response:
         headers = self._signed() if path.startswith("/admin/") else {}
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
         try:
             response = httpx.request(
-                method, self.url.rstrip("/") + path, headers=headers, timeout=timeout, **content
+                method, self.url.rstrip("/") + path, headers=headers, timeout=timeout, json=body
             )
         except httpx.TimeoutException:
             raise ServerError(f"{self.url} did not answer within {ANSWER_S:.0f} s") from None
@@ -61,9 +72,9 @@ class Server:
             why = hidden(str(error))[:LETTERS]
             raise ServerError(f"{self.url} is not to be reached ({why}); `recray serve` starts one") from None
         if response.is_error and response.status_code != 503:
-            raise ServerError(self._refused(response))
+            raise self._refused(response)
         if response.status_code == 503 and path not in ("/ready", "/health"):
-            raise ServerError(self._refused(response))
+            raise self._refused(response)
         return response
 
     def _signed(self) -> dict[str, str]:
@@ -72,19 +83,20 @@ class Server:
             raise ServerError("the token has characters that no header can hold: was it copied whole?")
         return {"authorization": f"Bearer {token}"} if token else {}
 
-    def _refused(self, response: httpx.Response) -> str:
+    def _refused(self, response: httpx.Response) -> ServerError:
         try:
-            said = response.json()["message"]
+            answer = response.json()
+            said, reason = str(answer["message"]), str(answer["error"])
         except (ValueError, KeyError, TypeError):
-            said = re.sub(r"\s+", " ", response.text)[:LETTERS] or "no reason given"
-        return f"{response.status_code}: {hidden(str(said))[:LETTERS]}"
+            said, reason = re.sub(r"\s+", " ", response.text) or "no reason given", ""
+        return ServerError(f"{response.status_code}: {hidden(said)[:LETTERS]}", reason)
 
-    def _json(self, response: httpx.Response) -> Any:
+    def _json(self, response: httpx.Response) -> Json:
         try:
             found = response.json()
         except ValueError:
             found = []
-        if found is not None and not isinstance(found, dict):
+        if not isinstance(found, dict):
             raise ServerError(f"what answers at {self.url} is no recray server")
         return found
 

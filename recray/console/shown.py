@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import polars as pl
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from recray.config import ConfigError
 from recray.console import ADMIN_TOKEN
@@ -55,7 +56,7 @@ def said() -> Iterator[None]:
         st.error(said, icon=":material/error:")
 
 
-def table(rows: Sequence[Mapping[str, Any]], **columns: Any) -> None:
+def table(rows: Sequence[Mapping[str, Any]], **columns: ColumnConfig) -> None:
     """Rows by their fields.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from recray.console import charts, shown
+from recray.console.server import ServerError
 
 DRAWN = 6  # histograms, of what moved most
 
@@ -14,9 +15,14 @@ DRAWN = 6  # histograms, of what moved most
 def show() -> None:
     shown.title("Drift", "What moved, by more than chance moves a window of this size.")
     with shown.said():
-        report = shown.server().get("/drift")
-        if report is None:
-            shown.empty("Nobody has looked yet.", "The server looks by itself; `recray drift` looks now.")
+        try:
+            report = shown.server().get("/drift")
+        except ServerError as error:
+            if error.reason != "not_looked_yet":
+                raise
+            shown.empty(
+                "Nobody has looked yet.", "`recray drift APPLICATION --every 1h` looks again and again."
+            )
             return
         _head(report)
         _features(report["features"])

@@ -173,7 +173,10 @@ def _features(
     for (said,), part in shown.filter(pl.col("why_not").is_null()).group_by("version", maintain_order=True):
         try:
             roles = json.loads(str(said or "{}")).items()
-            bundles = ServedBundles({role: said_bundle(store, each) for role, each in roles})
+            said_by = {role: said_bundle(store, each) for role, each in roles}
+            if "ranker" in said_by and "retriever" not in said_by:
+                said_by["retriever"] = store.resolve(said_by["ranker"].manifest.requires["retriever"])
+            bundles = ServedBundles(said_by)
         except (ConfigError, DataError):
             continue  # ``Scores.not_replayed`` says so
         if bundles.ranker:

@@ -15,6 +15,7 @@ from recray.serve.events.feed import Feed
 from recray.serve.events.growing import Growing
 from recray.serve.events.live import LiveVersion, opened
 from recray.serve.follower import Follower
+from recray.serve.memory import memory_for
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.crossing import Crossing
 from recray.serve.place.following import follow
@@ -61,7 +62,8 @@ class StageVersions(Generic[T]):
         bundles = open_served(self._config.open_store(), reference.name, reference.version)
         if bundles.reference.digest != reference.digest:
             raise StoreError(f"{reference} is asked for, but the store holds {bundles.reference}")
-        return self._load(bundles)
+        with memory_for(bundles):
+            return self._load(bundles)
 
     def _keep(self, digest: str, content: T) -> T:
         now = time.monotonic()

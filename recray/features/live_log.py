@@ -68,7 +68,7 @@ class LiveLog:
 
     def add(self, events: Sequence[LiveEvent]) -> None:
         """From now on they are known, but for those from before the end of the log: it has learnt them, or
-        they came too late for it; then their items count as seen.
+        they came too late for it; then their items count as seen at their time.
 
         Raises:
             DataError: as ``EventLog``; nothing of it was taken.
@@ -111,8 +111,10 @@ class LiveLog:
             if user >= 0:
                 by_user.setdefault(user, []).append((item, time))
         for user, told in by_user.items():
-            known = set(self._log.seen_before(user, self._log.end).tolist())
-            if late := [one for one in told if one[0] not in known]:
+            known = self._log.events_before(user, self._log.end)
+            last = dict(zip(known.item_ids_H.tolist(), known.times_H.tolist(), strict=True))
+            # What the log has itself says nothing new; a later time renews that an item was seen.
+            if late := [(item, time) for item, time in told if time > last.get(item, -math.inf)]:
                 self._late.add({user: late})
 
     def _heard(self, times_N: Int64s) -> tuple[int, int]:

@@ -35,8 +35,10 @@ from recray.features.examples import (
     ranking_examples,
     save_examples,
 )
+from recray.features.items import Columns
 from recray.features.queries import day_queries
 from recray.features.ranking import FEATURES, check_names, chosen
+from recray.features.ranking.context import SAID
 from recray.folders import build_once, digest
 from recray.recipes.two_stage import TwoStage
 from recray.schema import FeatureSchema, Learnt, SemanticSchema
@@ -60,6 +62,9 @@ class RankerRun:
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     features: tuple[str, ...] = ()
     """Names of the ranking features that the ranker is to go by; none: all that the catalogue has."""
+    context: tuple[str, ...] = ()
+    """Fields of a request's context to go by besides: `market=de` is 1 where a request says so and 0 where it
+    says another value, `basket` a number; missing where it says nothing. Lists that were shown teach them."""
     negatives: int = 50
     """Candidates that were not chosen kept per training query; 0 keeps all."""
     holdout: float = 0.0
@@ -76,7 +81,12 @@ class RankerRun:
     """Of the negatives, the users held out, and a network's weights and order of data."""
 
     def __post_init__(self) -> None:
-        check_names(self.features)
+        check_names(self.names)
+        if self.context and not self.logged.folder:
+            raise ConfigError(
+                f"context: only lists that were shown say {', '.join(self.context)}: name their folder with "
+                "logged.folder (`recray feedback` makes it)"
+            )
         seconds(self.served_lag)
         require_seed(self.seed)
         if self.data.known != "history" or self.data.weights != "equal":
@@ -89,6 +99,15 @@ class RankerRun:
             raise ConfigError(f"holdout must be at least 0 and below 1, got {self.holdout}")
         if self.negatives < 0:
             raise ConfigError(f"negatives must not be negative, got {self.negatives}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features that it names itself."""
+        return (*self.features, *(SAID + name for name in self.context))
+
+    def names_of(self, columns: Columns) -> tuple[str, ...]:
+        """Of all features that it goes by where the items have these columns."""
+        return chosen((*chosen(self.features, columns), *self.names[len(self.features) :]), columns)
 
 
 class RankerData:
@@ -131,7 +150,7 @@ class RankerData:
             "holdout": run.holdout,
             "features": run.features or tuple(FEATURES),  # and those of its columns, which the data says
             "quantized": quantize,
-            **({"logged": to_dict(run.logged)} if run.logged.folder else {}),
+            **({"logged": to_dict(run.logged), "context": run.context} if run.logged.folder else {}),
         }
         self.folder = paths.runs_dir() / "examples" / f"{self.bundle.manifest.name}-{digest(said)}"
         build_once(self.folder, lambda _: True, lambda target, _: _write_examples(self, target, quantize))
@@ -217,7 +236,7 @@ def _examples_of(asked: EvalExamples, run: RankerRun, stages: TwoStage) -> Ranki
         asked.queries,
         stages.candidates(asked.queries),
         asked.targets,
-        chosen(run.features, stages.log.columns),
+        run.names_of(stages.log.columns),
         negatives=run.negatives or None,
         lag_s=seconds(run.served_lag),
         seed=run.seed,

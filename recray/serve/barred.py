@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from recray.arrays import Bools, Int64s
-from recray.serve.query import Context
+from recray.features.ranking.context import as_text
+from recray.features.ranking.known import Context
 
 MADE = 64  # contexts whose items are kept
 
@@ -95,8 +96,3 @@ class Barred:
 def _barred(unavailable_I: Bools, denied_I: Bools) -> BarredNow:
     mask_I = unavailable_I | denied_I
     return BarredNow(mask_I, np.flatnonzero(mask_I), np.flatnonzero(denied_I))
-
-
-def as_text(value: bool | float | str) -> str:
-    """Of a context's field, as values of columns are compared with it: ``true``, ``7``, ``de``."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from recray.config import ConfigError
-from recray.serve.memory import require_memory
+from recray.serve.memory import memory_for
 from recray.serve.versions import ServedBundles, open_served, to_try
 from recray.store import DamagedError, Reference, Store
 
@@ -110,7 +110,8 @@ class Follower(Generic[T]):
         self._stop.set()
 
     def load_version(self, bundles: ServedBundles) -> Loaded[T]:
-        return Loaded(bundles, self._load(bundles), datetime.now(UTC).isoformat(timespec="seconds"))
+        with memory_for(bundles, must_fit=self.loaded is not None):
+            return Loaded(bundles, self._load(bundles), datetime.now(UTC).isoformat(timespec="seconds"))
 
     def _load_first(self) -> None:
         """Loads what the name points at, or the last version it stood on that can be loaded."""
@@ -179,8 +180,6 @@ class Follower(Generic[T]):
     def _loaded_anew(self, version: Reference) -> Loaded[T]:
         self._before = None  # two at a time are enough
         bundles = open_served(self._store, self._application, version.version, self._second_source)
-        if self.loaded:
-            require_memory(bundles)
         return self.load_version(bundles)
 
     def _at_hand(self, wanted: Wanted) -> Loaded[T] | None:

@@ -1,17 +1,14 @@
 """What is asked, in the words of the model. Shapes: N ids of one request, H events of a history."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from recray.arrays import Int64s
+from recray.features.ranking.known import Context
 
 UNKNOWN_USER = -1
 MAX_HISTORY = 1_000  # events of a history that models look at
 MAX_K = 500  # items that one request may ask for
-
-Context: TypeAlias = Mapping[str, bool | int | float | str]
-"""What a client says of a request, by name: rules read it."""
 
 
 class History(NamedTuple):

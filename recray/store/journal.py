@@ -120,8 +120,14 @@ def _state_here(path: Path) -> State | None:
 
 
 def damaged(folder: Path, why: object) -> DamagedError:
-    first = str(why).replace("\n", " ")[:300]
-    return DamagedError(f"{folder / JOURNAL_FILE}: damaged ({first}); promote again after moving it away")
+    if isinstance(why, ValidationError):
+        first = why.errors(include_url=False, include_input=False, include_context=False)[0]
+        why = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+    said = " ".join(ascii(str(why))[1:-1].split())[:200]  # whatever bytes are in it, they are shown as text
+    return DamagedError(
+        f"{folder / JOURNAL_FILE}: damaged ({said}): put a copy of it back; or move it away, and what is to "
+        f"be served is said again by `recray promote {folder.name} VERSION`"
+    )
 
 
 def write_journal(folder: Path, entries: list[Entry], before: State | None) -> None:

@@ -175,7 +175,13 @@ def test_what_comes_too_late_for_the_log_is_seen_and_changes_nothing_else() -> N
     told = [LiveEvent(user, item, 1.0, end - 50) for item in known] + [LiveEvent(3, 5, 1.0, end - 50)]
     before = live.user_before(3, end), live.items_before(every, end).events_K.tolist()
     live.add([*told, LiveEvent(-1, 5, 1.0, end - 50)])
-    assert live.seen_before(user, end).tolist() == [e.item for e in events if e.user == user]
+    assert set(live.seen_before(user, end).tolist()) == known
+    assert set(live.seen_before(user, end, end - 50).tolist()) == known  # seen again
+    lately = {e.item for e in events if e.user == user and e.time >= end - 49}
+    assert set(live.seen_before(user, end, end - 49).tolist()) == lately
+    learnt = [LiveEvent(*e) for e in events]
+    live.add(learnt)  # told of what it has learnt, it knows no more
+    assert len(live.seen_before(4, end)) == len([e for e in events if e.user == 4])
     assert 5 in live.seen_before(3, end - 49)
     assert 5 not in live.seen_before(3, end - 50)
     after = live.user_before(3, end), live.items_before(every, end).events_K.tolist()

@@ -17,6 +17,7 @@ from recray.features.ranking import (
     FEATURES,
     KnownOfEvents,
     RankingQuery,
+    check_names,
     chosen,
     compute,
     compute_of_events,
@@ -408,3 +409,28 @@ def test_columns_whose_names_collide_or_have_brackets(caplog: pytest.LogCaptureF
     assert names == {"events_vs_user", "id_vs_user", "item_price (EUR)", "price (EUR)_vs_user"}
     for taken in ("item_events", "item_id", "genre_affinity"):  # which means the genres of every catalogue
         assert f"no {taken}: another feature has that name" in caplog.text
+
+
+def test_what_a_request_says_of_itself_is_a_feature_by_the_name_of_its_field() -> None:
+    world = make_world()
+    names = ("context.market=de", "context.market=7", "context.basket", "item_events", "context.is_new=true")
+    said: list[tuple[dict[str, bool | float | str], list[float]]] = [
+        ({}, [math.nan, math.nan, math.nan, math.nan]),
+        ({"market": "de", "basket": 12.5, "is_new": True}, [1, 0, 12.5, 1]),
+        ({"market": 7, "basket": 3, "is_new": False}, [0, 1, 3, 0]),
+        ({"market": "DE", "basket": "12.5", "device": "de"}, [0, 0, math.nan, math.nan]),
+        ({"basket": True}, [math.nan, math.nan, 1, math.nan]),
+        ({"basket": 1e300}, [math.nan, math.nan, math.nan, math.nan]),  # no float32 is that large
+    ]
+    without = compute(world.log, make_query(2, START), ("item_events",))
+    for context, expected in said:
+        features_KF = compute(world.log, make_query(2, START, context=context), names)
+        for row in features_KF[:, [0, 1, 2, 4]]:
+            np.testing.assert_array_equal(row, expected)
+        np.testing.assert_array_equal(features_KF[:, [3]], without)
+    for wrong in ("context.", "context.market=", "context.a b", "context.market=[de]", "context"):
+        with pytest.raises(DataError, match="no ranking feature"):
+            check_names((wrong,))
+    check_names(names)
+    with pytest.raises(DataError, match="no ranking feature 'context.market=de'"):  # an event has no request
+        compute_of_events(KnownOfEvents(world.log), names[:1])

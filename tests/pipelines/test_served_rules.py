@@ -19,8 +19,10 @@ from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.rules.allowed import AllowedConfig
+from recray.serve.rules.available import AvailableConfig
 from recray.serve.rules.diversify import DiversityConfig
 from recray.serve.rules.explore import ExploreConfig
+from recray.serve.rules.fresh import FreshConfig
 from recray.serve.rules.listed import Rules
 from recray.serve.rules.per_category import PerCategoryConfig
 from recray.serve.rules.pinned import PinnedConfig
@@ -33,11 +35,15 @@ CONTEXT = {"market": "de"}
 DIVERSE, CAPPED = DiversityConfig(strength=0.5), PerCategoryConfig(at_most=2, column="maker")
 ALLOWED = AllowedConfig(deny=("i4",), only_where=("market=context.market",))
 PINNED = PinnedConfig(items=("2=i6 if market=de", "1=i5"), even_seen=True)
+FRESH = FreshConfig(gain=3.0, half_life_days=20.0, column="since")
+IN_STOCK = AvailableConfig(column="stocked")
 DRAWN = ExploreConfig(policy="plackett_luce", temperature=3.0, seed=4)
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "per_category": {"rules": Rules(per_category=CAPPED)},
     "diversity": {"rules": Rules(diversity=DIVERSE)},
+    "fresh": {"rules": Rules(fresh=FRESH)},
+    "available": {"rules": Rules(available=IN_STOCK)},
     "allowed": {"rules": Rules(allowed=ALLOWED)},
     "pinned": {"rules": Rules(pinned=PINNED)},
     "epsilon": {"rules": Rules(explore=ExploreConfig(policy="epsilon", epsilon=0.3, seed=3))},
@@ -45,7 +51,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "after": {"seen": "after", "seen_after_days": 3.0},
     "keep": {"seen": "keep"},
     "all": {
-        "rules": Rules(per_category=CAPPED, diversity=DIVERSE, allowed=ALLOWED, pinned=PINNED, explore=DRAWN),
+        "rules": Rules(
+            available=IN_STOCK,
+            per_category=CAPPED,
+            fresh=FRESH,
+            diversity=DIVERSE,
+            allowed=ALLOWED,
+            pinned=PINNED,
+            explore=DRAWN,
+        ),
         "seen": "after",
         "seen_after_days": 3.0,
     },
@@ -64,7 +78,9 @@ def data_config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     events.write_csv(folder / "shop.csv")
     ids = [f"i{n}" for n in range(60)]
     makers, markets = [f"m{n % 7}" for n in range(60)], ["de" if n % 3 else "fr" for n in range(60)]
-    pl.DataFrame({"item": ids, "maker": makers, "market": markets}).write_csv(folder / "items.csv")
+    columns = {"item": ids, "maker": makers, "market": markets}
+    columns |= {"since": [f"2020-0{1 + n % 9}-01" for n in range(60)], "stocked": ["yes", "no", "yes"] * 20}
+    pl.DataFrame(columns).write_csv(folder / "items.csv")
     dataset = f"{folder}/shop.csv?name=shop&items={folder}/items.csv"
     return DataConfig(dataset=dataset, split="leave-one-out")
 

@@ -1,14 +1,16 @@
 """Whether a version fits beside what serves, and what becomes of one that answers nothing."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recray.config import ConfigError
 from recray.schema import DataError
 from recray.serve import memory
 from recray.serve.follower import Follower
-from recray.serve.memory import available_bytes, require_memory
+from recray.serve.memory import available_bytes, memory_for
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.versions import OpenedVersion, open_served
 from recray.store import Store
@@ -41,7 +43,40 @@ def test_a_version_without_room_leaves_the_old_one_serving(
     assert follower.current.reference.version == 1
     assert "MiB beside what serves, and 0 MiB are left" in (follower.problem or "")
     monkeypatch.undo()
-    require_memory(open_served(own_store, APPLICATION, 2))
+    with memory_for(open_served(own_store, APPLICATION, 2)):
+        pass
+
+
+def test_versions_that_load_side_by_side_do_not_count_on_the_same_memory(
+    own_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process as in others: who holds a claim is told by the kernel."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first, second = (open_served(own_store, APPLICATION, version) for version in (1, 2))
+    size = sum(file.size_bytes for b in second.by_role.values() for file in b.manifest.files.values())
+    monkeypatch.setattr(memory, "available_bytes", lambda: 4 * size)  # for one of them, three times its files
+    with memory_for(first):
+        says = r"are left, of which versions that are loading take \d"
+        with pytest.raises(ConfigError, match=says), memory_for(second):
+            raise AssertionError("there is no room")
+        with memory_for(second, must_fit=False):  # the first version of a process, whatever there is
+            pass
+    with memory_for(second):
+        (folder,) = tmp_path.glob("recray-loads-*")
+        assert len(list(folder.iterdir())) == 2  # its claim, and the lock
+    (folder / f"{10 * size}-of-the-dead").touch()
+    with memory_for(second):
+        pass
+    assert [file.name for file in folder.iterdir()] == ["lock"]
+
+
+def test_a_disk_that_takes_no_claim_keeps_nobody_from_loading(
+    own_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with memory_for(open_served(own_store, APPLICATION, 1)):
+        pass
 
 
 def test_what_served_before_comes_back_without_being_loaded(own_store: Store) -> None:

@@ -1,9 +1,11 @@
 """The ingress of the spread placement when one of the other deployments is gone, mute or slow; the
 deployments themselves are called in this process. ``test_deployments`` kills real ones."""
 
+import asyncio
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -19,6 +21,8 @@ from recray.serve.place.config import ServiceConfig
 from recray.serve.place.hub_actor import REDIS_URL
 from recray.serve.place.spread import SpreadService
 from recray.serve.place.stage_deployments import RankingDeployment, RetrievalDeployment, StageVersions
+from recray.serve.traffic.operations import Operations
+from recray.serve.versions import ServedBundles
 from recray.store import Store
 from tests.serve.asgi import JSON_TYPE, LoopClient
 from tests.serve.here import Here
@@ -275,3 +279,38 @@ def test_an_ingress_that_knows_fewer_items_shows_those(spread: Spread) -> None:
 
 def feed_of_part(part: Any) -> Any:
     return part._feed if isinstance(part, SpreadService) else part._deployment._feed
+
+
+def test_each_replica_of_a_stage_has_what_experiments_ask_before_it_is_asked(own_store: Store) -> None:
+    loads, wrong = Counter[int](), {2}
+
+    def load(bundles: ServedBundles) -> int:
+        loads[version := bundles.reference.version] += 1
+        if version in wrong:
+            raise MemoryError("no room for it")
+        return version
+
+    async def stage() -> None:
+        versions = StageVersions(ServiceConfig(application=APPLICATION, store=str(own_store.root)), load)
+
+        async def look() -> None:
+            versions.look()
+            assert versions._looking is not None
+            await versions._looking
+
+        await look()
+        assert loads == {1: 1}
+        Operations(own_store, APPLICATION).canary(2, force=True)
+        await look()
+        await look()
+        assert loads == {1: 1, 2: 1}, "what does not load is not tried every second"
+        wrong.clear()
+        versions._failed.clear()
+        await look()
+        await look()
+        assert loads == {1: 1, 2: 2}
+        assert await versions.get(own_store.open(APPLICATION, 2).reference) == 2
+        assert loads == {1: 1, 2: 2}, "the baseline is what serves here"
+        versions._follower.stop()
+
+    asyncio.run(stage())

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from recray.serve.traffic.arms import Arms
 from recray.serve.traffic.exposures import ArmAnswer, Batch
 from recray.serve.traffic.operations import Operations
 from recray.serve.traffic.shadow import agreement
-from recray.serve.versions import open_served
+from recray.serve.versions import ServedBundles, open_served
 from recray.store import Store
 from recray.store.journal import JOURNAL_FILE, Turn
 from tests.serve.asgi import JSON_TYPE, Answer, LoopClient
@@ -519,20 +520,51 @@ def test_a_damaged_journal_leaves_the_experiment_and_ready_says_so(shop: Shop) -
 def test_whatever_the_damage_the_arms_stay_as_they_were(own_store: Store) -> None:
     Operations(own_store, APPLICATION).canary(2, ramp="30%", force=True)
     arms = Arms(own_store, APPLICATION, lambda bundles: bundles)
-    arms.poll()
+    arms.look()
+    arms.load_due()
     before, path, rng = arms.serving.running, own_store.root / APPLICATION / JOURNAL_FILE, random.Random(0)
     whole, said = path.read_bytes(), 0
     for _ in range(1_000):
         write_whole(path, damaged(whole, rng))
-        arms.poll()
+        arms.look()
         if arms.problem:
             said += 1
             assert "names.json: damaged" in arms.problem
         assert arms.serving.running == before
     assert said > 800, "the rest say the same in another way"
     write_whole(path, whole)
-    arms.poll()
+    arms.look()
     assert (arms.problem, arms.serving.running) == (None, before)
+
+
+def test_what_ends_while_an_arm_loads_is_seen_before_it_is_there(own_store: Store) -> None:
+    operations = Operations(own_store, APPLICATION)
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def load(bundles: ServedBundles) -> ServedBundles:
+        begun.release()
+        assert go_on.wait(30)
+        return bundles
+
+    arms = Arms(own_store, APPLICATION, load, poll_s=0.01)
+    arms.start()
+    go_on.set()
+    operations.canary(2, ramp="30%", force=True)
+    eventually(lambda: len(arms.serving.running) == 1)
+    assert begun.acquire(timeout=30)
+    assert begun.acquire(timeout=30)
+    go_on.clear()
+    operations.shadow(2)
+    assert begun.acquire(timeout=30)  # it is being loaded
+    operations.turn("stop", "canary-2")
+    eventually(lambda: arms.serving.running == ())
+    operations.turn("stop", "shadow-2")
+    eventually(lambda: arms._wanted == {})
+    operations.ab({"old": 1, "new": 2}, force=True)
+    go_on.set()
+    eventually(lambda: len(arms.serving.running) == 1)
+    assert {arm for _, arm in arms.serving.loaded} == {"old", "new"}  # the shadow came too late
+    arms.stop()
 
 
 @pytest.mark.parametrize("action", CHANGES)

@@ -3,6 +3,7 @@
 Shapes: N rows of all lists, F features, U users, I items.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,13 @@ from recray.data.logged.origin import ROWS
 from recray.event_log.forgotten import Forgotten
 from recray.event_log.tables import FEATURE
 from recray.features.examples import RankingExamples
+from recray.features.ranking.context import field_of
 from recray.schema import DataError
 
-KEYS = ("request_id", "user_id", "item_id", "at", "known_at", "closes", "rank", "label", "propensity")
+KEYS = (
+    *("request_id", "user_id", "item_id", "at", "known_at", "closes", "rank", "label", "propensity"),
+    "context",  # JSON, as the client sent it
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +101,8 @@ def logged_lists(
     """Examples of lists of which all was known strictly before a moment.
 
     Args:
-        feature_names: the columns to make; those that were not logged are missing.
+        feature_names: the columns to make; of fields of the context by what the request said, of the others
+            as they were logged, or missing.
         users, items: raw ids by id; items that are not among them are left out.
         before_U: unix seconds, the moment of each user; ``before``: of all others.
         seed: of the draws.
@@ -134,12 +140,7 @@ def _one_outcome_each(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _examples(rows: pl.DataFrame, names: Sequence[str], config: LoggedConfig, seed: int) -> LoggedLists:
-    columns = [
-        rows[FEATURE + name].cast(pl.Float32).fill_null(np.nan).to_numpy()
-        if FEATURE + name in rows.columns
-        else np.full(len(rows), np.nan, np.float32)
-        for name in names
-    ]
+    columns = [_column(rows, name).cast(pl.Float32).fill_null(np.nan).to_numpy() for name in names]
     query_N = rows["request_id"].rle_id().cast(pl.Int64).to_numpy()
     starts_Q = np.flatnonzero(np.diff(query_N, prepend=-1))
     examples = RankingExamples(
@@ -151,6 +152,16 @@ def _examples(rows: pl.DataFrame, names: Sequence[str], config: LoggedConfig, se
     )
     copies_Q = _copies(_weights(rows, starts_Q, config), config.share, seed)
     return _repeated(examples, starts_Q, copies_Q, rows["user"].to_numpy()[starts_Q])
+
+
+def _column(rows: pl.DataFrame, name: str) -> pl.Series:
+    """As it was served; what a request said of itself is known also where no ranker went by it."""
+    if (field := field_of(name)) and "context" in rows.columns:
+        said = {text: field.of(json.loads(text)) for text in rows["context"].drop_nulls().unique()}
+        return rows["context"].replace_strict(said, default=None, return_dtype=pl.Float64)
+    if FEATURE + name in rows.columns:
+        return rows[FEATURE + name]
+    return pl.repeat(None, len(rows), dtype=pl.Float32, eager=True)
 
 
 def _weights(rows: pl.DataFrame, starts_Q: Int64s, config: LoggedConfig) -> Float64s:

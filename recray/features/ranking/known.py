@@ -7,9 +7,10 @@ the user's latest events, besides.
 Shapes: K candidates of a query or events of a log, H latest events of the user.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from recray.arrays import Float32s, Float64s, Int32s, Int64s
 from recray.features.log import EventLog
 from recray.features.look_ups import LookUps
 from recray.features.past import RECENT_EVENTS, Past, UserPast, brought_history, mean, running
+
+Context: TypeAlias = Mapping[str, bool | int | float | str]
+"""What a client says of a request, by name: rules and rankers read it."""
 
 HALF_LIFE_EVENTS = 10.0  # recent taste: an event counts half as much so many events later
 # Rounded so that every weighted count of labels is exact in float64, in any order of addition.
@@ -63,6 +67,7 @@ class RankingQuery:
         history_times: unix seconds of ``history_ids``; items not older than ``time`` are left out.
         known_until: unix seconds at which the log ended, where the request may be later: see
             ``past.heard_until``; None: it reaches to the request.
+        context: what the request says of itself.
     """
 
     user_id: int
@@ -73,6 +78,7 @@ class RankingQuery:
     history_ids: Int64s | None = None
     history_times: Int64s | None = None
     known_until: int | None = None
+    context: Context = field(default_factory=dict)
 
 
 class Taste(NamedTuple):

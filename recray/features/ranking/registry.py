@@ -11,7 +11,7 @@ from itertools import chain
 from recray.config import nearest
 from recray.features.items import NO_ITEM_FEATURES, Columns
 from recray.features.ranking.by_column import PATTERNS, column_features, item_column_features
-from recray.features.ranking.context import CONTEXT
+from recray.features.ranking.context import CONTEXT, FLAG, NUMBER, SAID, OfContext
 from recray.features.ranking.feature import Group, K, RankingFeature
 from recray.features.ranking.item import ITEM
 from recray.features.ranking.known import Known, KnownOfQuery
@@ -37,6 +37,7 @@ EVENT_FEATURES: dict[str, RankingFeature[Known]] = _by_name(USER, ITEM, CONTEXT)
 
 
 NO_COLUMNS = NO_ITEM_FEATURES.columns()
+_OF_CONTEXT = OfContext()
 _NO_FEATURE = "item_id"  # a key of the examples
 
 
@@ -47,7 +48,7 @@ def _taken() -> frozenset[str]:
 
 def features_of(columns: Columns) -> Mapping[str, RankingFeature[KnownOfQuery]]:
     """All that there are where the items have these columns."""
-    return ChainMap(FEATURES, column_features(columns, _taken()))
+    return ChainMap(FEATURES, column_features(columns, _taken()), _OF_CONTEXT)
 
 
 def event_features_of(columns: Columns) -> Mapping[str, RankingFeature[Known]]:
@@ -74,7 +75,8 @@ def check_names(names: Sequence[str]) -> None:
     Raises:
         DataError: a name that no catalogue gives, or one given twice.
     """
-    named(FEATURES, [name for name in names if not any(pattern.fits(name) for pattern in PATTERNS)])
+    of_every = ChainMap(FEATURES, _OF_CONTEXT)
+    named(of_every, [name for name in names if not any(pattern.fits(name) for pattern in PATTERNS)])
     _refuse_repeats(names)
 
 
@@ -99,4 +101,8 @@ def describe() -> str:
     """The table of all features, in Markdown."""
     features = [*FEATURES.values(), *(pattern.of("<column>") for pattern in PATTERNS)]
     rows = [f"| `{f.name}` | {f.group} | {f.unit} | {f.text} |" for f in features]
+    rows += [
+        f"| `{SAID}<field>` | context | as given | {NUMBER} |",
+        f"| `{SAID}<field>=<value>` | context | flag | {FLAG} |",
+    ]
     return "\n".join(["| feature | group | unit | meaning |", "| --- | --- | --- | --- |", *rows])

@@ -81,7 +81,10 @@ class RecommendRequest(BaseModel):
     )
     context: Annotated[
         dict[FieldName, Annotated[bool | int | float | str, _ContextValue]], Field(max_length=MAX_CONTEXT)
-    ] = Field({}, description="fields of this request by name, such as market or device: rules read them")
+    ] = Field(
+        {},
+        description="fields of this request, such as market or device: rules and rankers read them",
+    )
     strict: StrictBool = Field(
         False, description="refuse ids in history and exclude that are not known, instead of leaving them out"
     )

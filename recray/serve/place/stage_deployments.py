@@ -14,7 +14,8 @@ from recray.serve.clock import StageClock
 from recray.serve.events.feed import Feed
 from recray.serve.events.growing import Growing
 from recray.serve.events.live import LiveVersion, opened
-from recray.serve.follower import Follower
+from recray.serve.follower import RETRY_S, Follower, said
+from recray.serve.memory import memory_for
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.crossing import Crossing
 from recray.serve.place.following import follow
@@ -25,6 +26,9 @@ from recray.serve.stages.listed import open_ranking, open_reasons, open_retrieva
 from recray.serve.state import NO_CANDIDATES, RequestState, RetrievalStage, Stage
 from recray.serve.versions import OpenedVersion, ServedBundles, open_served
 from recray.store import Reference, StoreError
+from recray.store.ledger import TrafficLedger
+
+log = logging.getLogger(__name__)
 
 KEPT_S = 60.0  # requests in flight may still want the version before the last move
 
@@ -39,7 +43,33 @@ class StageVersions(Generic[T]):
         self._follower: Follower[T] = follow(config, load)
         self._kept: dict[str, tuple[T, float]] = {}  # by digest; and when it was last asked for
         self._lock = asyncio.Lock()
+        self._ledger = TrafficLedger(config.open_store(), config.application)
+        self._looking: asyncio.Task[None] | None = None
+        self._failed: dict[str, float] = {}  # digests of arms, and the monotonic time of the attempt
         self._follower.start()
+
+    def look(self) -> None:
+        """Begins to load what experiments ask, so that nobody who is sent there waits for it: each replica
+        does, for a load from outside reaches one. Called on the event loop, again and again."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._load_arms())
+
+    async def _load_arms(self) -> None:
+        try:
+            running = (await asyncio.to_thread(self._ledger.now)).running
+        except Exception as error:  # the ingress says so
+            log.debug("experiments are not known: %s", error)
+            return
+        now = time.monotonic()
+        self._failed = {digest: at for digest, at in self._failed.items() if now - at < RETRY_S}
+        for reference in {arm.reference for one in running for arm in one.experiment.arms}:
+            if reference.digest in self._failed:
+                continue
+            try:
+                await self.get(reference)
+            except Exception as error:  # whatever is wrong with a version, the others must go on
+                self._failed[reference.digest] = now
+                log.error("%s of an experiment does not load: %s", reference, said(error))
 
     async def get(self, reference: Reference) -> T:
         """The stage in exactly this version; loaded in a thread where it is not at hand.
@@ -61,7 +91,8 @@ class StageVersions(Generic[T]):
         bundles = open_served(self._config.open_store(), reference.name, reference.version)
         if bundles.reference.digest != reference.digest:
             raise StoreError(f"{reference} is asked for, but the store holds {bundles.reference}")
-        return self._load(bundles)
+        with memory_for(bundles):
+            return self._load(bundles)
 
     def _keep(self, digest: str, content: T) -> T:
         now = time.monotonic()
@@ -93,6 +124,10 @@ class RetrievalDeployment:
 
     async def load(self, reference: Reference) -> None:
         await self._versions.get(reference)
+
+    async def check_health(self) -> None:
+        """Called by Serve once a second."""
+        self._versions.look()
 
     async def retrieve(self, reference: Reference, query: Query) -> RequestState:
         growing = await self._versions.get(reference)
@@ -132,6 +167,10 @@ class RankingDeployment:
 
     async def load(self, reference: Reference) -> None:
         await self._versions.get(reference)
+
+    async def check_health(self) -> None:
+        """Called by Serve once a second."""
+        self._versions.look()
 
     async def rank(self, reference: Reference, state: RequestState) -> RequestState:
         growing = await self._versions.get(reference)

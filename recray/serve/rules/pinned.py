@@ -10,7 +10,8 @@ from recray.arrays import Int64s
 from recray.config import ConfigError
 from recray.features.candidates import Candidates
 from recray.features.look_ups import LookUps
-from recray.serve.barred import Barred, as_text
+from recray.features.ranking.context import as_text
+from recray.serve.barred import Barred
 from recray.serve.query import MAX_K, Query
 from recray.serve.rules.allowed import rows_of
 from recray.serve.seen import Seen

@@ -67,6 +67,7 @@ class Rank:
                 history_ids,
                 history_times,
                 known_until=self._log.end,
+                context=query.context,
             ),
             self._ranker.feature_names,
         )

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from recray.serve.follower import RETRY_S, Loaded, Wanted, said, versions_of
-from recray.serve.memory import require_memory
+from recray.serve.memory import memory_for
 from recray.serve.versions import ServedBundles, open_served
 from recray.store import Store, StoreError
 from recray.store.experiments import Arm, Experiment, Running
@@ -63,7 +63,7 @@ class Arms(Generic[T]):
     """Follows the experiments of an application.
 
     Args:
-        load: makes what serves out of the bundles; runs in the background thread.
+        load: makes what serves out of the bundles; runs in a background thread of its own.
         second_source: a decoder beside the application, as production has it.
         poll_s: seconds between two looks at the journal.
     """
@@ -84,15 +84,20 @@ class Arms(Generic[T]):
         self._ended: list[tuple[Loaded[T], float]] = []  # and the monotonic time of that
         self._failed: dict[Key, tuple[str, float]] = {}  # why, and the monotonic time of the attempt
         self._unread: str | None = None
-        self._stop = threading.Event()
+        self._running: tuple[Running, ...] = ()  # as the journal says
+        self._wanted: dict[Key, Arm] = {}  # of those
+        self._lock = threading.Lock()  # one look, or one arm that is there, at a time
+        self._stop, self._to_load = threading.Event(), threading.Event()
         self.serving: Serving[T] = Serving()
-        self._thread = threading.Thread(target=self._follow, name="follow-traffic", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Follows in one thread and loads in another: what ends or is paused meanwhile is seen at once."""
+        threading.Thread(target=self._follow, name="follow-traffic", daemon=True).start()
+        threading.Thread(target=self._load_all, name="load-arms", daemon=True).start()
 
     def stop(self) -> None:
         self._stop.set()
+        self._to_load.set()
 
     @property
     def problem(self) -> str | None:
@@ -104,8 +109,8 @@ class Arms(Generic[T]):
         at_hand = [*self._loaded.values(), *(one for one, _ in self._ended)]
         return next((one for one in at_hand if versions_of(one.bundles) == wanted), None)
 
-    def poll(self) -> None:
-        """One look at the journal; loads what is new. Never raises."""
+    def look(self) -> None:
+        """One look at the journal. Never raises."""
         try:
             running = self._ledger.now().running
         except Exception as error:  # a look at a broken store must not end the thread that looks
@@ -115,22 +120,29 @@ class Arms(Generic[T]):
             return
         self._unread = None
         wanted = {(one.experiment.salt, arm.name): arm for one in running for arm in one.experiment.arms}
-        self._failed = {key: failed for key, failed in self._failed.items() if key in wanted}
-        # What has ended or waits is asked no more before anything that takes long begins.
         now = time.monotonic()
-        self._ended = [(one, at) for one, at in self._ended if now - at < ENDED_S]
-        self._ended += [(one, now) for key, one in self._loaded.items() if key not in wanted]
-        self._loaded = {key: one for key, one in self._loaded.items() if key in wanted}
-        self._serve(running)
-        for key, arm in wanted.items():
-            if key not in self._loaded and self._is_due(key):
-                self._load_arm(key, arm)
-        self._serve(running)
+        with self._lock:
+            self._running, self._wanted = running, wanted
+            self._failed = {key: failed for key, failed in self._failed.items() if key in wanted}
+            self._ended = [(one, at) for one, at in self._ended if now - at < ENDED_S]
+            self._ended += [(one, now) for key, one in self._loaded.items() if key not in wanted]
+            self._loaded = {key: one for key, one in self._loaded.items() if key in wanted}
+            self._serve()
+        self._to_load.set()
 
-    def _serve(self, running: tuple[Running, ...]) -> None:
+    def load_due(self) -> None:
+        """Loads what is wanted and not there, one arm after the other. Never raises."""
+        while not self._stop.is_set():
+            missing = [one for one in self._wanted.items() if one[0] not in self._loaded]
+            due = next(((key, arm) for key, arm in missing if self._is_due(key)), None)
+            if due is None:
+                return
+            self._load_arm(*due)
+
+    def _serve(self) -> None:
         whole = tuple(
             one
-            for one in running
+            for one in self._running
             if all((one.experiment.salt, arm.name) in self._loaded for arm in one.experiment.arms)
         )
         self.serving = Serving(whole, self._loaded)
@@ -144,17 +156,28 @@ class Arms(Generic[T]):
             bundles = open_served(self._store, arm.reference.name, version, self._second_source)
             if bundles.reference != arm.reference:
                 raise StoreError(f"{arm.reference} is asked for, but the store holds {bundles.reference}")
-            require_memory(bundles)
-            at = datetime.now(UTC).isoformat(timespec="seconds")
-            self._loaded = {**self._loaded, key: Loaded(bundles, self._load(bundles), at)}
-            self._failed.pop(key, None)
-            log.info("arm %s: %s is loaded", arm.name, arm.reference)
+            with memory_for(bundles):
+                at = datetime.now(UTC).isoformat(timespec="seconds")
+                loaded = Loaded(bundles, self._load(bundles), at)
         except Exception as error:  # whatever is wrong with a version, the others must go on
             why = f"arm {arm.name} does not load: {said(error)}"
-            self._failed[key] = why, time.monotonic()
             log.error("%s; its experiment waits", why)
             log.debug("loading %s", arm.reference, exc_info=True)
+            with self._lock:
+                self._failed = {**self._failed, key: (why, time.monotonic())}
+            return
+        with self._lock:
+            self._failed = {one: failed for one, failed in self._failed.items() if one != key}
+            if key in self._wanted:  # else it has ended meanwhile
+                self._loaded = {**self._loaded, key: loaded}
+                self._serve()
+                log.info("arm %s: %s is loaded", arm.name, arm.reference)
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_s):
-            self.poll()
+            self.look()
+
+    def _load_all(self) -> None:
+        while self._to_load.wait() and not self._stop.is_set():
+            self._to_load.clear()
+            self.load_due()

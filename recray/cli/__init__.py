@@ -39,17 +39,19 @@ TASKS = {
         "evaluate-served": "served",
         "experiment": "experiment",
         "compare-links": "links",
-        "replay": "replay",
-        "business": "business",
         "recbole": "recbole",
-        "drift": "drift",
     },
     "answers": {
         "serve": "serve",
-        "console": "console",
         "recommend": "recommend",
         "score": "score",
         "demo": "demo",
+    },
+    "what is served, watched": {
+        "console": "console",
+        "drift": "drift",
+        "business": "business",
+        "replay": "replay",
     },
 }
 """Heading of the help -> command -> its module in this room."""

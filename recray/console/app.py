@@ -8,7 +8,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from recray.console import ADMIN_TOKEN, SERVER
 from recray.console.server import Server, ServerError
-from recray.console.views import beside, data, drift, experiments, live, recommend, runs, versions
+from recray.console.views import beside, business, data, drift, experiments, live, recommend, runs, versions
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 
@@ -27,6 +27,7 @@ def main() -> None:
             _page(live, "Live", "monitor_heart"),
             _page(experiments, "Experiments", "science"),
             _page(drift, "Drift", "trending_up"),
+            _page(business, "Business", "payments"),
         ],
         "Made of": [_page(runs, "Runs", "model_training"), _page(data, "Data", "database")],
     }

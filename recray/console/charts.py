@@ -54,6 +54,25 @@ def lines(
     return chart
 
 
+def with_interval(days: pl.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """A share by day, in the band of its interval.
+
+    Args:
+        days: ``day``, ``mean``, ``low``, ``high``.
+    """
+    of_day = alt.Chart(days).encode(x=alt.X("day:T", title=None))
+    axis = alt.Axis(format=".1%")
+    told = [
+        alt.Tooltip("day:T"),
+        *(alt.Tooltip(f"{each}:Q", format=".2%") for each in ("mean", "low", "high")),
+    ]
+    band = of_day.mark_area(opacity=0.2, color=BLUE).encode(
+        y=alt.Y("low:Q", axis=axis, title=None), y2="high:Q"
+    )
+    line = of_day.mark_line(color=BLUE, point=True).encode(y="mean:Q", tooltip=told)
+    return alt.layer(band, line).properties(height=HEIGHT)
+
+
 def evidence(rows: pl.DataFrame) -> alt.Chart:
     """How far each check is to its verdict: 1 and it has spoken.
 

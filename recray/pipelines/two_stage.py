@@ -29,9 +29,10 @@ from recray.eval.evaluate import Evaluation
 from recray.eval.lists import evaluate_lists
 from recray.eval.metrics import check_ks
 from recray.features.log_until import LogUntil
+from recray.features.ranking.known import Context
 from recray.serve.clock import StageClock
 from recray.serve.place.config import ServiceConfig
-from recray.serve.query import Context, History, Query
+from recray.serve.query import History, Query
 from recray.serve.stages.listed import StagesConfig, open_ranking, open_retrieval, run
 from recray.serve.state import RequestState
 from recray.serve.versions import OpenedVersion, ServedBundles, open_served

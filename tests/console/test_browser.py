@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
 ]
-PAGES = ("", "beside", "versions", "live", "experiments", "drift", "runs", "data")
+PAGES = ("", "beside", "versions", "live", "experiments", "drift", "business", "runs", "data")
 WIDTHS = (1280, 390)
 GROUNDS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 

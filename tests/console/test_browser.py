@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Literal
 import httpx
 import pytest
 
+from recray.monitor.drift_files import drift_dir, write_latest
 from recray.store.journal import JOURNAL_FILE
 from recray.track import history
 from recray.track.record import Outcome, RunFolder
 from tests.console.conftest import Shop
+from tests.console.moved import look
 from tests.serve.test_follower import eventually
 from tests.serve.uvicorn_server import ask
 from tests.serve.world import APPLICATION
@@ -134,6 +136,9 @@ def test_every_page_as_a_picture(shop: Shop, console: str, browser: "Browser", t
         }
         history.append(run.folder, report)
     run.end(Outcome(state="finished", reference="shop-two_tower 1", metrics={"ndcg@10": 0.14}))
+    looks = drift_dir(shop.store.root, APPLICATION)
+    looks.mkdir(parents=True)
+    write_latest(looks, look(moved=True))
     port = int(shop.url.rpartition(":")[2])
     for width in WIDTHS:
         for ground in GROUNDS:

@@ -1,14 +1,21 @@
 """Each page of the console, drawn by Streamlit's own test bench against a real server."""
 
+import time
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from recray import paths
 from recray.console import views
+from recray.event_log.writer import LogWriter
+from recray.monitor.drift_files import drift_dir, write_latest
 from recray.track import history
 from recray.track.record import Outcome, RunFolder
 from tests.console.conftest import Shop
+from tests.console.moved import SENTENCE, look
+from tests.pipelines.test_business import CLICK, DAY
+from tests.pipelines.test_business import show as shown_list
 from tests.serve.test_follower import eventually
 from tests.serve.uvicorn_server import ask, serving
 from tests.serve.world import APPLICATION, NOW
@@ -141,6 +148,44 @@ def test_live_rates_follow_with_the_second_look(shop: Shop) -> None:
     assert float(tiles["requests / s"]) > 0
     assert tiles["p95"].endswith("ms")
     assert tiles["server errors"] == "none"
+
+
+def test_what_moved_is_drawn_with_its_bars(shop: Shop) -> None:
+    assert "Nobody has looked yet" in texts(page("drift", shop.url))
+    folder = drift_dir(shop.store.root, APPLICATION)
+    folder.mkdir(parents=True)
+    write_latest(folder, look(moved=True))
+    at = page("drift", shop.url)
+    assert not at.exception
+    assert SENTENCE in texts(at)
+    assert at.dataframe[0].value["of its threshold"].to_list() == [pytest.approx(5.0)]
+    assert {each.label: each.value for each in at.metric}["alarms"] == "1"
+    assert len(at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")) == 1
+    write_latest(folder, look(moved=False))
+    assert "Nothing moved by more than chance" in texts(page("drift", shop.url))
+
+
+def test_what_lists_earned_is_counted_from_the_log(shop: Shop) -> None:
+    at = page("business")
+    at.button[0].click().run()
+    assert not at.exception
+    assert at.error, "there is no log yet, and that is said"
+    log = LogWriter(paths.events_dir() / APPLICATION)
+    for n in range(40):
+        did = [(CLICK, "i1", 1.0)] if n % 4 == 0 else []
+        at_s = time.time() - DAY * (3 + n % 3)
+        shown_list(log, f"list-{n}", str(100 + n), ["i0", "i1"], *did, at=at_s)
+    log.close()
+    at.selectbox[1].set_value("all of the log")
+    at.button[0].click().run()
+    assert not at.exception
+    assert not at.error
+    told = {each.label: each.value for each in at.metric}
+    assert told["lists"] == "40"
+    assert told["click rate"] == "25.00%"
+    assert told["purchase rate"] == "0.00%"
+    assert len(at.dataframe) == 2, "by arm, by version"
+    assert "By day: click rate" in "".join(each.value for each in at.subheader)
 
 
 def test_runs_have_curves_settings_and_ends(empty_home: Path) -> None:

@@ -1,5 +1,7 @@
 """The HTTP face: answers, refusals, and 1,000 malformed requests without a 500."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -140,6 +142,18 @@ def test_the_api_page_orders_statuses(client: Client) -> None:
         statuses = re.findall(r"<code>(\d{3})</code>", call)
         assert len(statuses) > 1
         assert statuses == sorted(statuses)
+
+
+def test_the_front_page_runs_its_own_script_alone(client: Client) -> None:
+    answer = client.get("/")
+    page, policy = answer.body.decode(), answer.headers["content-security-policy"]
+    [script] = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert not re.search(r"https?://|src=|on[a-z]+=\"", page)
+    assert "$" not in page.replace("${", ""), "a placeholder is left"
+    assert "innerHTML" not in script
 
 
 def test_the_api_page_needs_nothing_from_elsewhere(client: Client) -> None:

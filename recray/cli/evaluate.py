@@ -28,7 +28,7 @@ class Evaluate:
 
     data: DataConfig = field(default_factory=DataConfig)
     """The same for all models: each is measured under the same card."""
-    models: tuple[str, ...] = ("popularity", "item_knn", "two_tower")
+    models: tuple[str, ...] = ("popularity", "item_knn", "ease", "two_tower")
     """Models to train and compare (`recray models`)."""
     seeds: int = 3
     """Runs of each model that depends on a seed."""

@@ -1,0 +1,102 @@
+"""Retrievers that learn from all interactions at once, without the training loop."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from recray import checkpoint
+from recray.config import Config, override
+from recray.contract import WholeLearner
+from recray.data.events.split_data import DataConfig, SplitData
+from recray.models.ease import EASEConfig
+from recray.models.item_knn import ItemKNNConfig
+from recray.models.popularity import PopularityConfig
+from recray.recipes.retriever import DataSize, RetrieverRun, SplitRecipe
+from recray.train.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularityRun(RetrieverRun):
+    """Count how often each item was chosen."""
+
+    model: PopularityConfig = field(default_factory=PopularityConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemKNNRun(RetrieverRun):
+    """Count which items were chosen by the same users."""
+
+    model: ItemKNNConfig = field(default_factory=ItemKNNConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EASERun(RetrieverRun):
+    """Solve for what each item of a history says of all others."""
+
+    model: EASEConfig = field(default_factory=EASEConfig)
+
+
+WholeRun = PopularityRun | ItemKNNRun | EASERun
+
+
+class WholeRecipe(SplitRecipe[WholeRun]):
+    """Learns the training part at once; nothing is drawn at random and nothing is gained by more workers."""
+
+    distributed = False
+
+    def model_config(self, run: WholeRun, data: SplitData) -> Config:
+        """With the recency of histories that the data allows: the model itself knows of no split."""
+        if isinstance(run, PopularityRun):
+            return run.model
+        return override(run.model, {"recency": data.recency(run.model.recency)})
+
+    def fit(self, run: WholeRun, data: SplitData, model: nn.Module, context: Context) -> None:
+        assert isinstance(model, WholeLearner)
+        train_N, weights_N = data.split.learnt_N, data.weights_N
+        user_ids_N, item_ids_N = data.dataset.user_ids_N[train_N], data.dataset.item_ids_N[train_N]
+        model.learn(
+            torch.from_numpy(user_ids_N),
+            torch.from_numpy(item_ids_N),
+            None if weights_N is None else torch.from_numpy(weights_N[train_N]),
+        )
+        with checkpoint.saved(model) as folder:
+            context.report({"epoch": 1.0}, folder)
+
+
+def _ease(dataset: str, l2: float, recency: float) -> EASERun:
+    return EASERun(data=DataConfig(dataset=dataset), model=EASEConfig(l2=l2, recency=recency))
+
+
+def _ease_for(size: DataSize) -> EASERun:
+    """Items of few users need less regularisation, whose unit is a user."""
+    sparse = size.interactions < 50 * size.items
+    return EASERun(model=EASEConfig(l2=100.0 if sparse else 300.0, recency=5.0))
+
+
+POPULARITY = WholeRecipe(
+    "popularity",
+    {"synthetic": ("most interactions first", PopularityRun())},
+    "most interactions first",
+    sized=lambda _: PopularityRun(),
+)
+ITEM_KNN = WholeRecipe(
+    "item_knn",
+    {"synthetic": ("cosine neighbourhoods", ItemKNNRun())},
+    "cosine item neighbourhoods (Deshpande 2004)",
+    sized=lambda _: ItemKNNRun(),
+)
+EASE = WholeRecipe(
+    "ease",
+    {
+        "synthetic": (
+            "generated data with a known truth; needs no download",
+            _ease("synthetic", 300.0, 10.0),
+        ),
+        "ml-100k": ("MovieLens 100K", _ease("ml-100k", 300.0, 10.0)),
+        "ml-latest-small": ("MovieLens latest-small", _ease("ml-latest-small", 100.0, 3.0)),
+        "ml-1m": ("MovieLens 1M", _ease("ml-1m", 300.0, 5.0)),
+    },
+    "linear map from history to items, closed form (Steck 2019)",
+    sized=_ease_for,
+)

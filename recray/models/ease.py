@@ -23,7 +23,7 @@ from recray.arrays import Float64s
 from recray.batch import QueryBatch
 from recray.config import ConfigError
 from recray.models.side_features import unlearnt_last
-from recray.models.user_item import gram, history_matrix, taken_matrix
+from recray.models.user_item import gram, history_matrix, shares, taken_matrix
 from recray.schema import FeatureSchema
 
 _ROWS = 512  # mirrored at a time
@@ -83,8 +83,7 @@ class EASE(nn.Module):
         Raises:
             DataError: an item id outside the catalogue or a negative user id.
         """
-        taken = taken_matrix(user_ids_N, item_ids_N, len(self.weights_II), weights_N)
-        taken.data = taken.data / taken.data.max(initial=1.0)
+        taken = shares(taken_matrix(user_ids_N, item_ids_N, len(self.weights_II), weights_N))
         learnt_J = np.flatnonzero(np.bincount(taken.indices, minlength=taken.shape[1]))
         self.is_learnt_I.zero_()[torch.from_numpy(learnt_J)] = True
         self.weights_II.zero_()

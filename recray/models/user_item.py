@@ -36,6 +36,12 @@ def taken_matrix(
     return _largest(users_N, items_N, parts_N, (num_users, num_items))
 
 
+def shares(taken: sp.csr_array) -> sp.csr_array:
+    """The same with entries as shares of the largest: only proportions of weights count."""
+    taken.data = taken.data / taken.data.max(initial=1.0)
+    return taken
+
+
 def gram(taken: sp.csr_array) -> Float64s:
     """Xᵀ X, dense: for each pair of items the sum over users of the product of their entries."""
     num_items = taken.shape[1]

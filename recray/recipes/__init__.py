@@ -19,6 +19,7 @@ _PLACES = {
     "popularity": "at_once.POPULARITY",
     "item_knn": "at_once.ITEM_KNN",
     "ease": "at_once.EASE",
+    "ials": "at_once.IALS",
     "two_tower": "pairs.TWO_TOWER",
     "ncf": "pairs.NCF",
     "gat": "graph.GRAPH_ATTENTION",

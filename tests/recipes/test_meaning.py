@@ -14,12 +14,13 @@ from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS
 from recray.eval.evaluate import Evaluation
 from recray.models.ease import EASEConfig
 from recray.models.gat import GATConfig
+from recray.models.ials import IALSConfig
 from recray.models.ncf import NCFConfig
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
 from recray.models.two_tower import TwoTowerConfig
 from recray.recipes import RECIPES
-from recray.recipes.at_once import EASERun, ItemKNNRun, PopularityRun
+from recray.recipes.at_once import EASERun, IALSRun, ItemKNNRun, PopularityRun
 from recray.recipes.decoder import DecoderRun
 from recray.recipes.graph import GATRun, GraphData
 from recray.recipes.pairs import NCFRun, TwoTowerRun
@@ -35,6 +36,7 @@ RUNS: dict[str, Any] = {
     "popularity": PopularityRun(),
     "item_knn": ItemKNNRun(),
     "ease": EASERun(model=EASEConfig(l2=5.0, recency=4.0)),
+    "ials": IALSRun(model=IALSConfig(embedding_dim=8, iterations=3)),
     "two_tower": TwoTowerRun(model=TwoTowerConfig(embedding_dim=8), loop=LOOP, recency=3.0),
     "ncf": NCFRun(model=NCFConfig(factor_dim=4, mlp_dim=4, hidden_dims=(8,)), loop=LOOP, negatives=3),
     "gat": GATRun(model=GATConfig(embedding_dim=8, heads=2), loop=LOOP),

@@ -90,6 +90,7 @@ def _ease_for(size: DataSize) -> EASERun:
 
 
 _SMALL = IALSConfig(unobserved_weight=0.3, l2=0.01, recency=5.0)
+_SPARSE = replace(_SMALL, unobserved_weight=0.1)
 _LARGE = IALSConfig(embedding_dim=128, unobserved_weight=1.0, l2=0.001, iterations=8, recency=5.0)
 
 
@@ -134,7 +135,7 @@ IALS = WholeRecipe(
         "ml-100k": ("MovieLens 100K", _ials("ml-100k")),
         "ml-latest-small": (
             "MovieLens latest-small",
-            _ials("ml-latest-small", replace(_SMALL, unobserved_weight=0.1)),
+            _ials("ml-latest-small", _SPARSE),
         ),
         "ml-1m": ("MovieLens 1M", _ials("ml-1m", _LARGE)),
     },

@@ -87,10 +87,10 @@ class DrawsForAll(Protocol):
 
 
 @runtime_checkable
-class CountLearner(Protocol):
-    """Learns by counting, in one pass."""
+class WholeLearner(Protocol):
+    """Learns from all interactions at once, without the training loop: by counting, or by solving."""
 
-    def count(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
+    def learn(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
         """Replaces all state by what these interactions (int64, oldest first) say.
 
         Args:

@@ -9,6 +9,9 @@ BUDGET = Budget(trials=30)
 SPACE = {
     "model.num_neighbors": tune.lograndint(10, 501),
     "model.shrink": tune.uniform(0.0, 100.0),
+    "model.asymmetry": tune.uniform(0.3, 0.8),
+    "model.user_normalization": tune.choice([0.0, 0.5, 1.0]),
+    "model.recency": tune.choice([0.0, 3.0, 5.0, 10.0, 20.0]),
 }
 IGNORED = {
     "data.weights": "what a rating is worth is said by the data",

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from recray.api.comparison import Comparison
 from recray.cli.jobs import run_on_data
 from recray.cli.logged import EvaluateLogged, evaluate_logged
 from recray.cli.outputs import output
-from recray.cli.show import show_evaluation
+from recray.cli.show import console, show_evaluation
 from recray.config import ConfigError
 from recray.data.events.choices import EventChoices
 from recray.data.events.split_data import DataConfig
@@ -28,7 +29,7 @@ class Evaluate:
 
     data: DataConfig = field(default_factory=DataConfig)
     """The same for all models: each is measured under the same card."""
-    models: tuple[str, ...] = ("popularity", "item_knn", "two_tower")
+    models: tuple[str, ...] = ("popularity", "item_knn", "ease", "two_tower")
     """Models to train and compare (`recray models`)."""
     seeds: int = 3
     """Runs of each model that depends on a seed."""
@@ -81,6 +82,9 @@ def evaluate(config: Evaluate) -> None:
     if config.json:
         config.json.write_text(json.dumps(to_json(rows), indent=1))
     show_evaluation(rows)
+    if len({row.model for row in rows}) > 1 and not beside:  # RecBole's runs have no value for each user
+        *_, differences = Comparison(tuple(rows), f"ndcg@{config.ks[0]}").shown()
+        console().print(differences)
     plot(rows, config.plot)
     print("wrote", *(path for path in (config.plot, config.curves, config.json) if path and path.exists()))
 

@@ -5,11 +5,13 @@ https://doi.org/10.1145/963770.963776, with cosine similarity. x_i is the column
 user-item matrix: 1 where a user has the item; with weights, the largest of the pair as a share of the
 largest of all.
 
-    s(i, j) = x_i · x_j / (|x_i| |x_j| + shrink + 1e-6)
+    s(i, j) = x_i · x_j / (|x_i|^2a |x_j|^(2 - 2a) + shrink + 1e-6),   a = 1/2
 
 Every item j keeps its k most similar items N(j), itself left out, and a history H scores
 it by Σ_{i in H ∩ N(j)} s(i, j): the similarity, the 1e-6, and neighbours per scored item are those of
-RecBole 1.2.1. Equal similarities go to the lower item id.
+RecBole 1.2.1. Equal similarities go to the lower item id. Other a are the asymmetric cosine of Aiolli,
+Efficient Top-N Recommendation for Very Large Scale Binary Rated Datasets, RecSys 2013,
+https://doi.org/10.1145/2507157.2507189; rows of the matrix at unit length are Deshpande & Karypis's own.
 
 Shapes: B batch, I catalogue, K neighbours, N interactions.
 """
@@ -24,14 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from recray.arrays import Float32s, Float64s, Int64s
-from recray.batch import Jagged, QueryBatch
+from recray.batch import QueryBatch
 from recray.config import ConfigError
-from recray.ops.whole_parts import whole_parts
-from recray.schema import DataError, FeatureSchema
+from recray.models.user_item import BLOCK_CELLS, history_matrix, taken_matrix
+from recray.schema import FeatureSchema
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_CELLS = 2**22  # similarities held at a time while counting
 _REPORT_EVERY_S = 5.0
 
 
@@ -43,16 +44,31 @@ class ItemKNNConfig:
     """Most similar items kept per item; the catalogue size where that is smaller."""
     shrink: float = 0.0
     """Added to the denominator of the cosine: damps similarities that rest on few users."""
+    asymmetry: float = 0.5
+    """The a above, from 0 to 1: where it is larger, frequent items of a history say less."""
+    user_normalization: float = 0.0
+    """A user's entries are divided by this power of their number: who takes much says little of what goes
+    together. 0: all alike, 0.5: rows of unit length."""
+    recency: float = 0.0
+    """Newer items of a history count more: weight 0.1 + exp(-newer ones / recency); 0: all alike. Off where
+    what is held out does not come later."""
 
     def __post_init__(self) -> None:
         if self.num_neighbors < 1:
             raise ConfigError(f"num_neighbors must be at least 1, got {self.num_neighbors}")
         if self.shrink < 0:
             raise ConfigError(f"shrink must not be negative, got {self.shrink}")
+        if not 0 <= self.asymmetry <= 1:
+            raise ConfigError(f"asymmetry must be from 0 to 1, got {self.asymmetry}")
+        if min(self.user_normalization, self.recency) < 0:
+            raise ConfigError(
+                f"user_normalization and recency must not be negative, got {self.user_normalization} and "
+                f"{self.recency}"
+            )
 
 
 class ItemKNN(nn.Module):
-    """Retriever and CountLearner (``recray.contract``). Needs no user id: unknown users score alike.
+    """Retriever and WholeLearner (``recray.contract``). Needs no user id: unknown users score alike.
 
     State: ``neighbor_ids_IK`` int64 and ``similarities_IK`` float32, most similar first; similarity 0
     where an item has fewer neighbours. Scoring runs on the CPU.
@@ -71,47 +87,30 @@ class ItemKNN(nn.Module):
         self._votes = sp.csr_array((shape[0], shape[0]), dtype=np.float32)
         self.register_load_state_dict_post_hook(_index_loaded)  # type: ignore[no-untyped-call]
 
-    def count(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
+    def learn(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
         """Finds the neighbours of every item; a user's repeats count once, by the one that weighs most.
 
         Raises:
             DataError: an item id outside the catalogue or a negative user id.
         """
-        taken = self._taken(user_ids_N.cpu().numpy(), item_ids_N.cpu().numpy())
-        if weights_N is not None:
-            taken = _weighted(
-                taken, user_ids_N.cpu().numpy(), item_ids_N.cpu().numpy(), weights_N.cpu().numpy()
-            )
+        taken = taken_matrix(user_ids_N, item_ids_N, len(self.neighbor_ids_IK), weights_N)
+        taken = _normalized(taken, self.config.user_normalization)
         num_items, k = self.neighbor_ids_IK.shape
         squares_I = taken.power(2).sum(axis=0, dtype=np.float64)
-        damping = (self.config.shrink + 1e-6) * float(taken.data.max(initial=1.0)) ** 2
+        damping = (self.config.shrink + 1e-6) * (float(taken.data.max()) ** 2 if taken.nnz else 1.0)
         by_item = taken.T.tocsr()
-        rows = max(1, _BLOCK_CELLS // num_items)
+        rows = max(1, BLOCK_CELLS // num_items)
         reported = time.perf_counter()
         for start in range(0, num_items, rows):
             stop = min(start + rows, num_items)
-            cosine = _cosine(by_item[start:stop], taken, squares_I, start, damping)
-            ids, similarities = _most_similar(cosine, k)
+            lengths_JI = _lengths(squares_I[start:stop], squares_I, self.config.asymmetry) + damping
+            ids, similarities = _most_similar(_cosine(by_item[start:stop], taken, start, lengths_JI), k)
             self.neighbor_ids_IK[start:stop] = torch.from_numpy(ids)
             self.similarities_IK[start:stop] = torch.from_numpy(similarities)
             if time.perf_counter() - reported > _REPORT_EVERY_S:
                 reported = time.perf_counter()
                 logger.info("neighbours of %d of %d items", stop, num_items)
         self._index()
-
-    def _taken(self, user_ids_N: Int64s, item_ids_N: Int64s) -> sp.csr_array:
-        """The binary user-item matrix, float32."""
-        num_items = len(self.neighbor_ids_IK)
-        for name, ids_N, limit in (("user", user_ids_N, None), ("item", item_ids_N, num_items)):
-            if len(ids_N) and (ids_N.min() < 0 or (limit is not None and ids_N.max() >= limit)):
-                upper = "" if limit is None else f" and below {limit}"
-                raise DataError(f"{name} ids must be 0 or more{upper}, got {ids_N.min()}..{ids_N.max()}")
-        num_users = int(user_ids_N.max()) + 1 if len(user_ids_N) else 0
-        ones_N = np.ones(len(item_ids_N), dtype=np.float32)
-        # From here on 1s only: building the matrix adds repeats up.
-        taken = sp.csr_array((ones_N, (user_ids_N, item_ids_N)), shape=(num_users, num_items))
-        taken.data[:] = 1
-        return taken
 
     def _index(self) -> None:
         """Turns the lists around: row i of ``_votes`` holds the items that have i as a neighbour."""
@@ -128,44 +127,34 @@ class ItemKNN(nn.Module):
 
     def score_items(self, queries: QueryBatch) -> Tensor:
         """scores_BI, float32: sums of similarities to the history, in which repeats count once."""
-        scores_BI: Float32s = (self._histories(queries.history) @ self._votes).toarray()
+        history = history_matrix(queries.history, len(self.neighbor_ids_IK), self.config.recency)
+        scores_BI: Float32s = (history @ self._votes).toarray()
         return torch.from_numpy(scores_BI).to(self.similarities_IK.device)
 
-    def _histories(self, history: Jagged) -> sp.csr_array:
-        items_N = history.values_N.cpu().numpy()
-        offsets_B = history.offsets_B.cpu().numpy()
-        ones_N = np.ones(len(items_N), dtype=np.float32)
-        shape = (len(offsets_B) - 1, len(self.neighbor_ids_IK))
-        # Copied: adding up repeats sorts in place, which would reorder the caller's history.
-        taken = sp.csr_array((ones_N, items_N, offsets_B), shape=shape, copy=True)
-        taken.sum_duplicates()
-        taken.data[:] = 1
-        return taken
+
+def _normalized(taken: sp.csr_array, power: float) -> sp.csr_array:
+    """Each user's entries divided by a power of their number."""
+    if power:
+        lengths_U = np.diff(taken.indptr)
+        taken.data = taken.data / np.repeat(lengths_U, lengths_U) ** power
+    return taken
 
 
-def _cosine(
-    block: sp.csr_array, taken: sp.csr_array, squares_I: Float64s, start: int, damping: float
-) -> Float32s:
+def _lengths(block_J: Float64s, squares_I: Float64s, asymmetry: float) -> Float64s:
+    """|x_i|^2a |x_j|^(2 - 2a) of a block of scored items j and all i."""
+    if asymmetry == 0.5:  # one root of an exact product: equal cosines tie, whatever the lengths behind them
+        product_JI: Float64s = np.sqrt(np.outer(block_J, squares_I))
+        return product_JI
+    return np.outer(block_J ** (1 - asymmetry), squares_I**asymmetry)
+
+
+def _cosine(block: sp.csr_array, taken: sp.csr_array, start: int, lengths_JI: Float64s) -> Float32s:
     """Similarities of a block of items, by their users, to all others; 0 to themselves."""
     together = (block @ taken).toarray()
-    block_I = np.arange(start, start + len(together))
-    together[block_I - start, block_I] = 0
-    # One root of an exact product: equal cosines tie, whatever the lengths behind them.
-    cosine: Float32s = together / (np.sqrt(np.outer(squares_I[block_I], squares_I)) + damping)
-    return cosine.astype(np.float32)
-
-
-def _weighted(
-    taken: sp.csr_array, user_ids_N: Int64s, item_ids_N: Int64s, weights_N: Float32s
-) -> sp.csr_array:
-    """The matrix with the whole parts of each pair's largest weight in the place of its 1, float64."""
-    taken.sum_duplicates()  # sorts too: pairs are then in the order of their keys
-    num_items = taken.shape[1]
-    users_P = np.repeat(np.arange(taken.shape[0]), np.diff(taken.indptr))
-    place_N = np.searchsorted(users_P * num_items + taken.indices, user_ids_N * num_items + item_ids_N)
-    largest_P = np.zeros(len(users_P))
-    np.maximum.at(largest_P, place_N, whole_parts(weights_N).parts_N)
-    return sp.csr_array((largest_P, taken.indices, taken.indptr), shape=taken.shape)
+    block_J = np.arange(len(together))
+    together[block_J, start + block_J] = 0
+    cosine: Float32s = (together / lengths_JI).astype(np.float32)
+    return cosine
 
 
 def _index_loaded(model: ItemKNN, incompatible_keys: object) -> None:

@@ -22,7 +22,7 @@ class PopularityConfig:
 
 
 class Popularity(nn.Module):
-    """Retriever and CountLearner (``recray.contract``)."""
+    """Retriever and WholeLearner (``recray.contract``)."""
 
     counts_I: Tensor  # float64
 
@@ -30,7 +30,7 @@ class Popularity(nn.Module):
         super().__init__()
         self.register_buffer("counts_I", torch.zeros(schema.num_items, dtype=torch.float64))
 
-    def count(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
+    def learn(self, user_ids_N: Tensor, item_ids_N: Tensor, weights_N: Tensor | None = None) -> None:
         """Counts every interaction, a user's repeats included, or adds up their weights.
 
         Raises:

@@ -60,7 +60,11 @@ def forget(table: nn.Embedding, ids: Tensor) -> None:
 
 def unknown_last(scores_BI: Tensor, item_ID: Tensor) -> Tensor:
     """The scores, those of items whose vector is zero below all others."""
-    is_known_I = item_ID.any(dim=1)
-    if is_known_I.all():
+    return unlearnt_last(scores_BI, item_ID.any(dim=1))
+
+
+def unlearnt_last(scores_BI: Tensor, is_learnt_I: Tensor) -> Tensor:
+    """The scores, those of items of which nothing was learnt below all others."""
+    if is_learnt_I.all():
         return scores_BI
-    return torch.where(is_known_I, scores_BI, scores_BI.amin(dim=1, keepdim=True) - 1.0)
+    return torch.where(is_learnt_I, scores_BI, scores_BI.amin(dim=1, keepdim=True) - 1.0)

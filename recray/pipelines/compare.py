@@ -132,5 +132,5 @@ def entries_of(
             "measures it (`recray models`)"
         )
     run = override(run_for(recipe, data.dataset), {**settings, "data": data})
-    count = seeds if recipe.loop(run) else 1
+    count = seeds if recipe.draws(run) else 1
     return [Entry(title or model, recipe, override(run, {"seed": seed})) for seed in range(count)]

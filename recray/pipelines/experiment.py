@@ -179,7 +179,7 @@ def _do(ks: tuple[int, ...], cell: Cell) -> None:
         "title": cell.title,
         "dataset": cell.dataset,
         "seed": cell.run.seed,
-        "draws": entry.recipe.loop(cell.run) is not None,
+        "draws": entry.recipe.draws(cell.run),
         "settings": settings(cell.run),
         "seconds": round(time.monotonic() - began, 2),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),

@@ -16,8 +16,10 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Run)
 
 _PLACES = {
-    "popularity": "counting.POPULARITY",
-    "item_knn": "counting.ITEM_KNN",
+    "popularity": "at_once.POPULARITY",
+    "item_knn": "at_once.ITEM_KNN",
+    "ease": "at_once.EASE",
+    "ials": "at_once.IALS",
     "two_tower": "pairs.TWO_TOWER",
     "ncf": "pairs.NCF",
     "gat": "graph.GRAPH_ATTENTION",

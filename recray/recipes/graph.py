@@ -51,11 +51,12 @@ class GATRun(GradientRun):
     """Neighbours of a node, at most, from the last layer (around the pairs) to the first."""
     newest: bool | None = None
     """A user hears its newest neighbours, in training and after; else any in training, and all after.
-    None: as the split wants, which is True unless it is random."""
+    None: whether what is held out comes later."""
     causal: bool | None = None
-    """The user of a training pair hears what came before it only; for one layer. None: as the split wants."""
+    """The user of a training pair hears what came before it only; for one layer. None: likewise."""
     recency: float = 10.0
-    """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike."""
+    """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike. Off
+    where what is held out does not come later."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,16 +65,16 @@ class GATRun(GradientRun):
                 f"fanouts must be one number of at least 1 for each of model.layers {self.model.layers}, "
                 f"got {self.fanouts}"
             )
-        if self.settled(self.causal):
+        if self._may_hold(self.causal):
             require_one_layer(self.model.layers)
-        if self.settled(self.newest) and len(set(self.fanouts)) > 1:
+        if self._may_hold(self.newest) and len(set(self.fanouts)) > 1:
             raise ConfigError(
                 f"newest needs the same fanout in every layer, got {self.fanouts}: users are served from as "
                 "many of their newest neighbours in each; make them equal, or give newest False"
             )
 
-    def settled(self, choice: bool | None) -> bool:
-        """``newest`` or ``causal``; None is whether the split has an order."""
+    def _may_hold(self, choice: bool | None) -> bool:
+        """Whether ``newest`` or ``causal`` will hold, or may: data without times have no order either."""
         return self.data.split != "random" if choice is None else choice
 
 
@@ -115,16 +116,21 @@ class GATRecipe(GradientRecipe[GATRun, GraphData]):
     def batches(self, run: GATRun, data: GraphData) -> GraphBatches:
         size = run.loop.batch_size_for(int(data.split.learnt_N.sum()))
         pairs = PairBatches(
-            data.dataset, data.split.train_N, size, run.seed, recency=run.recency, weights_N=data.weights_N
+            data.dataset,
+            data.split.train_N,
+            size,
+            run.seed,
+            recency=data.recency(run.recency),
+            weights_N=data.weights_N,
         )
-        newest, causal = run.settled(run.newest), run.settled(run.causal)
+        newest, causal = _settled(run.newest, data), _settled(run.causal, data)
         return GraphBatches(pairs, data.edges, fanouts=run.fanouts, newest=newest, causal=causal)
 
     def identity(self, run: GATRun, data: GraphData) -> str:
         return f"{super().identity(run, data)}, {data.about_edges}"
 
     def validation(self, run: GATRun, data: GraphData, context: Context) -> Callable[[nn.Module], Sums]:
-        whole = WholeGraph(data.edges, run.fanouts[0] if run.settled(run.newest) else 0)
+        whole = WholeGraph(data.edges, run.fanouts[0] if _settled(run.newest, data) else 0)
         measures = [super().validation(run, data, context)]
         if data.split.validation_N.any():
             measures.append(link_validation(data, context))
@@ -135,6 +141,10 @@ class GATRecipe(GradientRecipe[GATRun, GraphData]):
             return {name: total for measure in measures for name, total in measure(model).items()}
 
         return validate
+
+
+def _settled(choice: bool | None, data: GraphData) -> bool:
+    return data.split.in_time if choice is None else choice
 
 
 def _preset(dataset: str, loop: LoopConfig = LoopConfig()) -> GATRun:  # noqa: B008 - frozen

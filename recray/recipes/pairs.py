@@ -19,7 +19,8 @@ class TwoTowerRun(GradientRun):
 
     model: TwoTowerConfig = field(default_factory=TwoTowerConfig)
     recency: float = 0.0
-    """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike."""
+    """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike. Off
+    where what is held out does not come later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class NCFRun(GradientRun):
     negatives: int = 8
     """Items drawn for each observed pair that its user has nothing to do with in the training part."""
     recency: float = 0.0
-    """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike."""
+    """Newer interactions of a user count more: weight 0.1 + exp(-newer ones / recency); 0: all alike. Off
+    where what is held out does not come later."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +52,12 @@ class TwoTowerRecipe(GradientRecipe[TwoTowerRun, SplitData]):
     def batches(self, run: TwoTowerRun, data: SplitData) -> PairBatches:
         size = run.loop.batch_size_for(int(data.split.learnt_N.sum()))
         return PairBatches(
-            data.dataset, data.split.train_N, size, run.seed, recency=run.recency, weights_N=data.weights_N
+            data.dataset,
+            data.split.train_N,
+            size,
+            run.seed,
+            recency=data.recency(run.recency),
+            weights_N=data.weights_N,
         )
 
 
@@ -66,7 +73,7 @@ class NCFRecipe(GradientRecipe[NCFRun, SplitData]):
             data.split.train_N,
             run.loop.batch_size_for(int(data.split.learnt_N.sum())),
             run.seed,
-            recency=run.recency,
+            recency=data.recency(run.recency),
             negatives=run.negatives,
             weights_N=data.weights_N,
         )

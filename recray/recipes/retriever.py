@@ -168,10 +168,14 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
         """What the model is built for."""
         return data.side.schema if self.reads_side_features(run) else data.bare_schema
 
+    def model_config(self, run: R, data: S) -> Config:
+        """The model's settings as they hold on this data: what it is built with, and published with."""
+        return run.model
+
     def new(self, run: R, data: S, context: Context = Context()) -> nn.Module:  # noqa: B008 - frozen
         schema = self.schema(run, data)
         torch.manual_seed(run.seed)
-        model = models.build(self.model_name, run.model, schema)
+        model = models.build(self.model_name, self.model_config(run, data), schema)
         if self.reads_side_features(run):
             assert isinstance(model, ReadsSideFeatures)
             model.set_side_features(data.side.tables)
@@ -220,7 +224,7 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
             name=bundle_name(data.dataset.name, self.name),
             write=lambda folder: write_retriever(folder, model, files),
             model=self.model_name,
-            config=to_dict(run.model),
+            config=to_dict(self.model_config(run, data)),
             schema=self.schema(run, data),
             card=measured.card,
             metrics={**measured.means(), **recall},

@@ -148,8 +148,12 @@ class Recipe(ABC, Generic[R, D, M]):
         return run
 
     def loop(self, run: R) -> LoopConfig | None:
-        """How the run goes over its data; None where it does in one pass, and draws nothing at random."""
+        """How the run goes over its data; None where the training loop has no part in it."""
         return None
+
+    def draws(self, run: R) -> bool:
+        """Whether another seed gives another model."""
+        return self.loop(run) is not None
 
     def learns_before_test(self, run: R) -> bool:
         """Whether its protocol lets a model learn the validation part too, before it is measured."""

@@ -214,9 +214,9 @@ def test_without_vectors_a_new_item_scores_as_the_mean_of_the_most_alike(name: s
     schema = FeatureSchema(num_users=NUM_USERS, num_items=COLD)
     torch.manual_seed(0)
     model: Any = models.build(name, {}, schema).eval()
-    if hasattr(model, "count"):
+    if hasattr(model, "learn"):
         rng = np.random.default_rng(1)
-        model.count(*(torch.from_numpy(rng.integers(0, n, 300)) for n in (NUM_USERS, COLD)))
+        model.learn(*(torch.from_numpy(rng.integers(0, n, 300)) for n in (NUM_USERS, COLD)))
     files = RetrieverFiles(
         users=pl.DataFrame({"raw_id": list("abcdefg")}),
         items=items.head(COLD),

@@ -51,7 +51,7 @@ def measure(protocol: Protocol, score_items: Callable[[QueryBatch], torch.Tensor
 def counted(protocol: Protocol, model: Popularity | ItemKNN) -> Evaluation:
     dataset, split, *_ = protocol
     users, items = dataset.user_ids_N[split.train_N], dataset.item_ids_N[split.train_N]
-    model.count(torch.from_numpy(users), torch.from_numpy(items))
+    model.learn(torch.from_numpy(users), torch.from_numpy(items))
     return measure(protocol, model.score_items)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from recray.batch import FeatureTables
 from recray.config import ConfigError, from_dict, to_dict
-from recray.contract import CountLearner, ForgetsItems, Learner, Retriever, VectorRetriever
+from recray.contract import ForgetsItems, Learner, Retriever, VectorRetriever, WholeLearner
 from recray.data.batches.neighbours import WholeGraph
 from recray.models import build, config_of
 from recray.recipes import RECIPES
@@ -65,8 +65,8 @@ def config_for(name: str) -> Any:
 
 
 def learn(name: str, model: Model, steps: int = 150, num_items: int = NUM_ITEMS) -> None:
-    if isinstance(model, CountLearner):
-        model.count(*planted_history())
+    if isinstance(model, WholeLearner):
+        model.learn(*planted_history())
         return
     weights = model.parameters()
     assert isinstance(model, Learner)
@@ -95,7 +95,7 @@ def model(name: str) -> Model:
 
 def test_it_keeps_its_promises(model: Model) -> None:
     assert isinstance(model, Retriever)
-    assert isinstance(model, CountLearner) != isinstance(model, Learner)
+    assert isinstance(model, WholeLearner) != isinstance(model, Learner)
 
 
 def test_scores_cover_the_catalogue(model: Model) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from recray.batch import Jagged, QueryBatch
 from recray.config import ConfigError
-from recray.contract import CountLearner, Retriever
+from recray.contract import Retriever, WholeLearner
 from recray.models.item_knn import ItemKNN, ItemKNNConfig
 from recray.schema import DataError, FeatureSchema
 
@@ -25,13 +25,19 @@ def interactions() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(rng.integers(NUM_USERS, size=300)), torch.from_numpy(rng.integers(23, size=300))
 
 
-def slow_neighbors(users: list[int], items: list[int], k: int, shrink: float) -> list[dict[int, float]]:
+def slow_neighbors(
+    users: list[int], items: list[int], k: int, shrink: float, a: float = 0.5, power: float = 0.0
+) -> list[dict[int, float]]:
     """For every item, its most similar items and their similarities."""
     takers = [{u for u, i in zip(users, items, strict=True) if i == j} for j in range(NUM_ITEMS)]
+    entry = {u: 1 / sum(u in taker for taker in takers) ** power for u in users}
+    damping = (shrink + 1e-6) * max(entry.values()) ** 2
+    square = [sum(entry[u] ** 2 for u in taker) for taker in takers]
     found = []
     for j in range(NUM_ITEMS):
         cosine = {
-            i: len(takers[i] & takers[j]) / (math.sqrt(len(takers[i]) * len(takers[j])) + shrink + 1e-6)
+            i: sum(entry[u] ** 2 for u in takers[i] & takers[j])
+            / (square[i] ** a * square[j] ** (1 - a) + damping)
             for i in range(NUM_ITEMS)
             if i != j
         }
@@ -42,7 +48,7 @@ def slow_neighbors(users: list[int], items: list[int], k: int, shrink: float) ->
 
 def fitted(interactions: tuple[torch.Tensor, torch.Tensor], config: ItemKNNConfig) -> ItemKNN:
     model = ItemKNN(config, SCHEMA)
-    model.count(*interactions)
+    model.learn(*interactions)
     return model
 
 
@@ -67,13 +73,26 @@ def test_scores_match_the_slow_loop(
             assert scores[b, j].item() == pytest.approx(expected, abs=1e-5), (b, j)
 
 
+@pytest.mark.parametrize(("a", "power"), [(0.7, 0.0), (0.5, 0.5), (0.2, 1.0)])
+def test_asymmetry_users_lengths_and_recency_match_the_slow_loop(
+    interactions: tuple[torch.Tensor, torch.Tensor], a: float, power: float
+) -> None:
+    config = ItemKNNConfig(num_neighbors=7, shrink=1.0, asymmetry=a, user_normalization=power, recency=2.0)
+    neighbors = slow_neighbors(interactions[0].tolist(), interactions[1].tolist(), 7, 1.0, a, power)
+    scores = fitted(interactions, config).score_items(queries([[4, 9, 1]]))
+    counts = {4: 0.1 + math.exp(-2 / 2.0), 9: 0.1 + math.exp(-1 / 2.0), 1: 1.1}
+    for j in range(NUM_ITEMS):
+        expected = sum(counts[i] * neighbors[j].get(i, 0.0) for i in counts)
+        assert scores[0, j].item() == pytest.approx(expected, abs=1e-5), j
+
+
 @pytest.mark.parametrize("shrink", [0.0, 2.5])
 def test_weighted_cosines_match_the_slow_loop(
     interactions: tuple[torch.Tensor, torch.Tensor], shrink: float
 ) -> None:
     weights_N = torch.arange(300).remainder(5).float() + 0.5
     model = ItemKNN(ItemKNNConfig(num_neighbors=NUM_ITEMS, shrink=shrink), SCHEMA)
-    model.count(*interactions, weights_N)
+    model.learn(*interactions, weights_N)
     best = np.zeros((NUM_USERS, NUM_ITEMS))
     for user, item, weight in zip(*(part.tolist() for part in (*interactions, weights_N)), strict=True):
         best[user, item] = max(best[user, item], weight / 4.5)
@@ -85,7 +104,7 @@ def test_weighted_cosines_match_the_slow_loop(
             expected = 0.0 if i == j else dot / (norms + shrink + 1e-6)
             assert found.get(i, 0.0) == pytest.approx(expected, abs=1e-5)
     again = ItemKNN(ItemKNNConfig(num_neighbors=NUM_ITEMS, shrink=shrink), SCHEMA)
-    again.count(*interactions, 4 * weights_N)
+    again.learn(*interactions, 4 * weights_N)
     assert torch.equal(again.similarities_IK, model.similarities_IK)
 
 
@@ -96,7 +115,7 @@ def test_equal_cosines_tie_whatever_the_lengths_behind_them(weight: float | None
     pairs += [(0, 3), *((user, 4) for user in range(36))]
     users, items = (torch.tensor(ids) for ids in zip(*pairs, strict=True))
     model = ItemKNN(ItemKNNConfig(num_neighbors=NUM_ITEMS), SCHEMA)
-    model.count(users, items, None if weight is None else torch.full((len(pairs),), weight))
+    model.learn(users, items, None if weight is None else torch.full((len(pairs),), weight))
     cosines = [
         model.similarities_IK[i, model.neighbor_ids_IK[i].tolist().index(j)].item()
         for i, j in [(1, 2), (2, 1), (3, 4), (4, 3)]
@@ -106,8 +125,8 @@ def test_equal_cosines_tie_whatever_the_lengths_behind_them(weight: float | None
 
 def test_equal_weights_are_no_weights(interactions: tuple[torch.Tensor, torch.Tensor]) -> None:
     plain, model = (ItemKNN(ItemKNNConfig(), SCHEMA) for _ in range(2))
-    plain.count(*interactions)
-    model.count(*interactions, torch.full((300,), 3.0))
+    plain.learn(*interactions)
+    model.learn(*interactions, torch.full((300,), 3.0))
     assert torch.equal(plain.similarities_IK, model.similarities_IK)
 
 
@@ -134,7 +153,7 @@ def test_blocks_do_not_matter(
     interactions: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fitted(interactions, ItemKNNConfig(num_neighbors=5))
-    monkeypatch.setattr("recray.models.item_knn._BLOCK_CELLS", 4 * NUM_ITEMS)
+    monkeypatch.setattr("recray.models.item_knn.BLOCK_CELLS", 4 * NUM_ITEMS)
     parts = fitted(interactions, ItemKNNConfig(num_neighbors=5))
     assert torch.equal(whole.neighbor_ids_IK, parts.neighbor_ids_IK)
     assert torch.equal(whole.similarities_IK, parts.similarities_IK)
@@ -186,7 +205,7 @@ def test_a_module_that_holds_one_loads_it_too(interactions: tuple[torch.Tensor, 
 def test_keeps_the_contract() -> None:
     model = ItemKNN(ItemKNNConfig(), SCHEMA)
     assert isinstance(model, Retriever)
-    assert isinstance(model, CountLearner)
+    assert isinstance(model, WholeLearner)
 
 
 def test_nothing_counted_scores_nothing() -> None:
@@ -200,8 +219,12 @@ def test_wrong_settings_and_ids_say_what_is_wrong() -> None:
         ItemKNNConfig(num_neighbors=0)
     with pytest.raises(ConfigError, match=r"shrink must not be negative, got -1\.0"):
         ItemKNNConfig(shrink=-1.0)
+    with pytest.raises(ConfigError, match="asymmetry must be from 0 to 1, got 2"):
+        ItemKNNConfig(asymmetry=2)
+    with pytest.raises(ConfigError, match="must not be negative, got 0.0 and -3"):
+        ItemKNNConfig(recency=-3)
     model = ItemKNN(ItemKNNConfig(), SCHEMA)
     with pytest.raises(DataError, match=r"item ids must be 0 or more and below 25, got 3\.\.25"):
-        model.count(torch.tensor([0, 1]), torch.tensor([3, 25]))
+        model.learn(torch.tensor([0, 1]), torch.tensor([3, 25]))
     with pytest.raises(DataError, match=r"user ids must be 0 or more, got -1\.\.0"):
-        model.count(torch.tensor([0, -1]), torch.tensor([3, 4]))
+        model.learn(torch.tensor([0, -1]), torch.tensor([3, 4]))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from recray.batch import Jagged, QueryBatch
-from recray.contract import CountLearner, Retriever
+from recray.contract import Retriever, WholeLearner
 from recray.models.popularity import Popularity, PopularityConfig
 from recray.schema import DataError, FeatureSchema
 
@@ -30,7 +30,7 @@ def queries(num_queries: int) -> QueryBatch:
 @pytest.fixture
 def model() -> Popularity:
     model = Popularity(PopularityConfig(), SCHEMA)
-    model.count(USERS, ITEMS)
+    model.learn(USERS, ITEMS)
     return model
 
 
@@ -48,9 +48,9 @@ def test_rows_may_be_written_to_one_by_one(model: Popularity) -> None:
 
 
 def test_counting_again_replaces_what_was_counted(model: Popularity) -> None:
-    model.count(torch.tensor([2]), torch.tensor([1]))
+    model.learn(torch.tensor([2]), torch.tensor([1]))
     assert model.counts_I.tolist() == [0, 1, 0, 0, 0, 0]
-    model.count(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    model.learn(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
     assert model.counts_I.sum() == 0
 
 
@@ -75,7 +75,7 @@ def test_weighted_scores_are_the_sums_of_the_weights_as_given_and_ties_are_ties(
     items, weights = [item for item, _ in events], [weight for _, weight in events]
     model = Popularity(PopularityConfig(), SCHEMA)
     ids = torch.tensor(items)
-    model.count(torch.zeros_like(ids), ids, torch.tensor([float(weight) for weight in weights]))
+    model.learn(torch.zeros_like(ids), ids, torch.tensor([float(weight) for weight in weights]))
     sums = sums_of(items, weights)
     assert model.counts_I.tolist() == [float(total) for total in sums]
     scores = model.score_items(queries(1))[0]
@@ -87,7 +87,7 @@ def test_weighted_scores_are_the_sums_of_the_weights_as_given_and_ties_are_ties(
 def test_weights_that_no_decimals_write_are_added_up_as_they_are() -> None:
     model = Popularity(PopularityConfig(), SCHEMA)
     weights_N = torch.tensor([1e-12, 2e-12, 3e-12, 1.0, 1e-12, 1e-12])
-    model.count(USERS, ITEMS, weights_N)
+    model.learn(USERS, ITEMS, weights_N)
     assert model.counts_I[3].item() == sum(weights_N.double()[ITEMS == 3].tolist())
 
 
@@ -106,10 +106,10 @@ def test_weights_rebuild_the_model(model: Popularity, tmp_path: Path) -> None:
 
 def test_keeps_the_contract(model: Popularity) -> None:
     assert isinstance(model, Retriever)
-    assert isinstance(model, CountLearner)
+    assert isinstance(model, WholeLearner)
 
 
 @pytest.mark.parametrize("items", [[0, 6], [-1, 2]])
 def test_items_outside_the_catalogue_are_an_error(model: Popularity, items: list[int]) -> None:
     with pytest.raises(DataError, match=r"item ids must be in 0\.\.5"):
-        model.count(torch.tensor([0, 0]), torch.tensor(items))
+        model.learn(torch.tensor([0, 0]), torch.tensor(items))

@@ -24,7 +24,7 @@ from recray.models.sasrec import SASRecConfig
 from recray.monitor.leaks import LEAKS
 from recray.pipelines.compare import compare_models
 from recray.pipelines.train import train
-from recray.recipes.counting import POPULARITY, PopularityRun
+from recray.recipes.at_once import POPULARITY, PopularityRun
 from recray.recipes.pairs import TWO_TOWER, TwoTowerRun
 from recray.recipes.ranker import DLRM_RANKER, GBDT_RANKER, DLRMRankerRun, GBDTRankerRun
 from recray.recipes.ranking_data import HOLDOUT, TRAIN, RankerData

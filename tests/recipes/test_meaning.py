@@ -10,14 +10,17 @@ import torch
 from recray.config import ConfigError, override
 from recray.data.events.examples import eval_examples
 from recray.data.events.split_data import DataConfig, SplitData, split_as
+from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS
 from recray.eval.evaluate import Evaluation
+from recray.models.ease import EASEConfig
 from recray.models.gat import GATConfig
+from recray.models.ials import IALSConfig
 from recray.models.ncf import NCFConfig
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
 from recray.models.two_tower import TwoTowerConfig
 from recray.recipes import RECIPES
-from recray.recipes.counting import ItemKNNRun, PopularityRun
+from recray.recipes.at_once import EASERun, IALSRun, ItemKNNRun, PopularityRun
 from recray.recipes.decoder import DecoderRun
 from recray.recipes.graph import GATRun, GraphData
 from recray.recipes.pairs import NCFRun, TwoTowerRun
@@ -25,12 +28,15 @@ from recray.recipes.ranker import GBDTRankerRun
 from recray.recipes.sequence import SASRecRun, SS4RecRun
 from recray.train.context import Context
 from recray.train.loop import LoopConfig
+from recray.train.run import Unmeasured
 from tests.data.made import Row, dataset_of
 
 LOOP = LoopConfig(epochs=2, batch_size=64)
 RUNS: dict[str, Any] = {
     "popularity": PopularityRun(),
     "item_knn": ItemKNNRun(),
+    "ease": EASERun(model=EASEConfig(l2=5.0, recency=4.0)),
+    "ials": IALSRun(model=IALSConfig(embedding_dim=8, iterations=3)),
     "two_tower": TwoTowerRun(model=TwoTowerConfig(embedding_dim=8), loop=LOOP, recency=3.0),
     "ncf": NCFRun(model=NCFConfig(factor_dim=4, mlp_dim=4, hidden_dims=(8,)), loop=LOOP, negatives=3),
     "gat": GATRun(model=GATConfig(embedding_dim=8, heads=2), loop=LOOP),
@@ -99,14 +105,43 @@ def test_every_model_learns_with_types_that_weigh_and_types_that_are_history(nam
     assert all(np.isfinite(values_U).all() for values_U in found.per_query.values())
 
 
+RECENT = dict.fromkeys(("two_tower", "ncf", "gat"), "recency")
+RECENT |= dict.fromkeys(("item_knn", "ease"), "model.recency")
+
+
+@pytest.mark.parametrize("name", RECENT)
+def test_recency_counts_where_what_is_held_out_comes_later_and_only_there(name: str) -> None:
+    """None is later under a random split, and who has no times has no order."""
+
+    def auc(split: Any, recency: float, times: str = ABSOLUTE_TIMES) -> float:
+        choices = DataConfig(split=split)
+        run = override(RUNS[name], {"data": choices, RECENT[name]: recency})
+        data = opened(name, choices, ROWS, times=times)
+        model = RECIPES[name].work(run, Context(), data=data)
+        return RECIPES[name].measure(run, data, model).means()["auc"]
+
+    assert auc("leave-one-out", 2.0) != auc("leave-one-out", 0.0)
+    assert auc("random", 2.0) == auc("random", 0.0)
+    assert auc("leave-one-out", 2.0, ROW_NUMBERS) == auc("leave-one-out", 0.0, ROW_NUMBERS)
+
+
+def test_a_version_says_the_recency_that_it_has() -> None:
+    for split, recency in (("leave-one-out", 4.0), ("random", 0.0)):
+        choices = DataConfig(split=split)  # type: ignore[arg-type]
+        model, data = learnt("ease", choices)
+        draft = RECIPES["ease"].draft(replace(RUNS["ease"], data=choices), data, model, Unmeasured())
+        assert draft.config["recency"] == model.recency == recency
+
+
 def test_what_weighs_nothing_is_never_learnt(name: str) -> None:
     """Two items that only views hold: nothing tells them from untrained ones."""
     rows = [*ROWS, (3, 30, 2), (4, 31, 3), (5, 30, 4)]
     types = [*("buy" if n % 2 else "cart" for n in range(len(ROWS))), "view", "view", "view"]
     model, data = learnt(name, DataConfig(weights="cart=1,buy=2"), rows, types=types)
-    if name in ("popularity", "item_knn"):
+    if not RECIPES[name].loop(RUNS[name]):
         examples, _ = eval_examples(data.dataset, data.split, "test")
-        assert (model.score_items(examples.queries)[:, 30:] == 0).all()
+        scores_BI = model.score_items(examples.queries)
+        assert (scores_BI[:, 30:] <= scores_BI[:, :30].amin(dim=1, keepdim=True)).all()
         return
     run = replace(RUNS[name], data=DataConfig(weights="cart=1,buy=2"))
     batches = RECIPES[name].batches(run, data)  # type: ignore[attr-defined]
@@ -161,7 +196,7 @@ def test_histories_that_end_with_what_they_looked_at_are_learnt_and_measured(
 
 
 def test_validation_measures_the_list_that_the_metric_asks_for(name: str) -> None:
-    if name in ("popularity", "item_knn"):
+    if not RECIPES[name].loop(RUNS[name]):
         return
     run = override(RUNS[name], {"loop.metric": "recall@3"})
     reports: list[dict[str, float]] = []

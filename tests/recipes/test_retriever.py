@@ -18,8 +18,10 @@ from recray.data.events.examples import eval_examples
 from recray.data.events.split_data import DataConfig, open_split
 from recray.eval.two_stage import MeasuredStages
 from recray.features.candidates import POPULAR, CandidateConfig
+from recray.models.ease import EASEConfig
 from recray.models.gat import GATConfig
 from recray.models.gbdt import GBDTConfig
+from recray.models.ials import IALSConfig
 from recray.models.ncf import NCFConfig
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
@@ -27,7 +29,7 @@ from recray.ops.ann import IndexConfig
 from recray.pipelines.reindex import reindex
 from recray.pipelines.train import train
 from recray.recipes import RECIPES
-from recray.recipes.counting import ItemKNNRun
+from recray.recipes.at_once import EASERun, IALSRun, ItemKNNRun
 from recray.recipes.graph import GATRun
 from recray.recipes.pairs import NCFRun
 from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
@@ -60,6 +62,8 @@ RUNS: dict[str, Any] = {
         loop=LoopConfig(epochs=5, batch_size=128),
     ),
     "item_knn": ItemKNNRun(),
+    "ease": EASERun(model=EASEConfig(l2=20.0, recency=10.0)),
+    "ials": IALSRun(model=IALSConfig(embedding_dim=16, recency=10.0)),
     "sasrec": SASRecRun(
         model=SASRecConfig(dim=16, num_layers=1, hidden_dim=32),
         optim=OptimConfig(lr=0.02),

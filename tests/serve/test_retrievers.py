@@ -61,8 +61,8 @@ def publish(
     """A retriever of this kind, untrained or counted, as its recipe would publish it."""
     torch.manual_seed(0)
     model: Any = models.build(name, {}, SCHEMA).eval()
-    if hasattr(model, "count"):
-        model.count(
+    if hasattr(model, "learn"):
+        model.learn(
             torch.from_numpy(world.log.user_ids_N).long(), torch.from_numpy(world.log.item_ids_N).long()
         )
     item_ID = model.item_vectors().numpy() if isinstance(model, VectorRetriever) else None

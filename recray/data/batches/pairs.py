@@ -10,6 +10,7 @@ from recray.batch import PairBatch, Pool
 from recray.config import ConfigError
 from recray.data.batches.negatives import UnobservedItems
 from recray.data.events.dataset import Dataset
+from recray.ops.recency import recency_weights
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,7 @@ class PairBatches:
         mask_N: the interactions to train on.
         global_batch_size: pairs per step over all workers, at most; the steps of an epoch are equally
             long to within one pair, so that none is too short to hold negatives.
-        recency: weigh a pair by 0.1 + exp(-later / recency), where ``later`` counts the user's newer
-            interactions in the mask: taste drifts, and what is asked for is the next item. 0: all alike.
+        recency: weigh a pair by ``ops.recency`` among its user's in the mask. 0: all alike.
         negatives: items drawn for each pair, evenly, that its user has no interaction with in the mask; a
             pure function of (seed, epoch, step). 0: none. Users for whom there are none to draw have no
             pairs then, and the log names them.
@@ -55,7 +55,9 @@ class PairBatches:
         self.seed = seed
         self._user_ids_N = torch.from_numpy(dataset.user_ids_N[mask_N])
         self._item_ids_N = torch.from_numpy(dataset.item_ids_N[mask_N])
-        self._weight_N = _recency_weights(self._user_ids_N, recency) if recency else None
+        self._weight_N = (
+            torch.from_numpy(recency_weights(self._user_ids_N.numpy(), recency)) if recency else None
+        )
         self._negatives, self._unobserved = negatives, None
         taught_N = np.ones(len(self._user_ids_N), dtype=bool)
         if weights_N is not None:
@@ -138,13 +140,3 @@ class PairBatches:
             self._order_N = order_N if self._rows is None else self._rows[order_N]
             self._epoch = epoch
         return self._order_N
-
-
-def _recency_weights(user_ids_N: torch.Tensor, recency: float) -> torch.Tensor:
-    """0.1 + exp(-later / recency) of each pair; ``user_ids_N`` is in order of time."""
-    users_N = user_ids_N.numpy()
-    order_N = np.argsort(users_N, kind="stable")
-    ends_U = np.cumsum(np.bincount(users_N))
-    later_N = np.empty(len(users_N), np.int64)
-    later_N[order_N] = ends_U[users_N[order_N]] - 1 - np.arange(len(users_N))
-    return torch.from_numpy((0.1 + np.exp(-later_N / recency)).astype(np.float32))

@@ -1,8 +1,9 @@
 """The data of a run: which data set, and which part of it is held out."""
 
+import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal, NamedTuple, Self
 
 from recray.arrays import Bools, Float32s
@@ -16,6 +17,8 @@ from recray.data.events.splits import Split, split_by_name
 from recray.data.source import ABSOLUTE_TIMES
 from recray.data.sources import absolute
 from recray.schema import FeatureSchema, Learnt
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,12 @@ class SplitData:
         """Which interactions are to be found; see ``Meaning``."""
         return self.split.relevant_N
 
+    def recency(self, asked: float) -> float:
+        """A setting by which newer events count more; 0 where what is held out does not come later."""
+        if asked and not self.split.in_time:
+            _tell_off(asked, self.split.name, self.dataset.name)
+        return asked if self.split.in_time else 0.0
+
     @property
     def bare_schema(self) -> FeatureSchema:
         """The catalogue, for models that know users and items by their ids alone."""
@@ -94,6 +103,12 @@ class SplitData:
         counts = f"{d.num_users:,} users, {d.num_items:,} items, {len(d):,} interactions"
         asked = "" if split.relevant_N is None else f" ({split.relevance} to be found)"
         return f"{counts}; {split.name}{asked}: {parts}"
+
+
+@cache
+def _tell_off(asked: float, split: str, dataset: str) -> None:
+    """Once in a process."""
+    log.info("recency %g is off: by %s of %s what is held out does not come later", *(asked, split, dataset))
 
 
 def open_split(data: DataConfig) -> SplitData:

@@ -16,7 +16,7 @@ from recray.arrays import Bools, Float32s, Int64s
 from recray.config import ConfigError, nearest
 from recray.data.events.choices import Known, Repeats, Seen
 from recray.data.events.dataset import Dataset
-from recray.data.source import TIMES_PER_USER
+from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK, ROW_NUMBERS, TIMES_PER_USER
 from recray.schema import DataError, Learnt
 
 
@@ -38,6 +38,7 @@ class Split:
     seen: Seen = "remove"  # the choices that the card repeats, see ``EventChoices``
     repeats: Repeats = "keep"
     known: Known = "history"
+    in_time: bool = True  # whether what is held out comes later: else nobody's last event is nearest to it
 
     @property
     def learnt_N(self) -> Bools:
@@ -203,7 +204,26 @@ def split_by_name(dataset: Dataset, name: str, relevant_N: Bools | None = None) 
     """
     if name not in SPLITS:
         raise ConfigError(f"no split {name!r}{nearest(name, SPLITS)}")
-    return leave_one_out(dataset, relevant_N) if name == "leave-one-out" else SPLITS[name](dataset)
+    split = leave_one_out(dataset, relevant_N) if name == "leave-one-out" else SPLITS[name](dataset)
+    return replace(split, in_time=_is_in_time(dataset, split))
+
+
+def _is_in_time(dataset: Dataset, split: Split) -> bool:
+    """Whether each user's events are in order of time, and those held out are the last.
+
+    Rows without times are in the order of their file, which may be any; positions in sequences are an order,
+    but of a benchmark's parts, whose lines are mostly sets.
+    """
+    times = dataset.manifest.options.get("times", ABSOLUTE_TIMES)
+    if split.name.startswith("random") or times == ROW_NUMBERS:
+        return False
+    if not split.name.startswith("given"):
+        return True
+    held_N = split.validation_N | split.test_N
+    last_U, first_U = np.full(dataset.num_users, -1), np.full(dataset.num_users, len(dataset))
+    np.maximum.at(last_U, dataset.user_ids_N[split.train_N], np.flatnonzero(split.train_N))
+    np.minimum.at(first_U, dataset.user_ids_N[held_N], np.flatnonzero(held_N))
+    return times not in NO_CLOCK and bool((last_U < first_U).all())
 
 
 def _rest(train: float, validation: float) -> float:

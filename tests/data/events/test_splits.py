@@ -11,7 +11,7 @@ from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
 from recray.data.events.splits import Split, global_time, leave_one_out, random_ratio, split_by_name
 from recray.data.events.splits import given as given_parts
-from recray.data.source import TIMES_PER_USER
+from recray.data.source import ABSOLUTE_TIMES, POSITIONS, ROW_NUMBERS, TIMES_PER_USER
 from recray.schema import DataError
 from tests.data.made import Row, dataset_of
 
@@ -162,3 +162,28 @@ def test_names() -> None:
     ]
     with pytest.raises(ConfigError, match="did you mean 'leave-one-out'"):
         split_by_name(dataset, "leave_one_out")
+
+
+@pytest.mark.parametrize(
+    ("split", "times", "in_time"),
+    [
+        ("leave-one-out", ABSOLUTE_TIMES, True),
+        ("leave-one-out", POSITIONS, True),
+        ("leave-one-out", ROW_NUMBERS, False),
+        ("random", ABSOLUTE_TIMES, False),
+        ("given", ABSOLUTE_TIMES, True),
+        ("given", POSITIONS, False),
+        ("all", ABSOLUTE_TIMES, True),
+    ],
+)
+def test_a_split_knows_whether_what_is_held_out_comes_later(split: str, times: str, in_time: bool) -> None:
+    rows: list[Row] = [(user, n, 10 * user + n) for user in range(4) for n in range(5)]
+    dataset = dataset_of(rows, times=times, parts=[0, 0, 0, 1, 2] * 4)
+    found = split_by_name(dataset, split)
+    assert found.in_time is in_time
+    assert found.learning("all").in_time is in_time
+
+
+def test_given_parts_that_mix_are_not_in_time() -> None:
+    dataset = dataset_of([(0, n, n) for n in range(5)], parts=[0, 0, 2, 0, 1])
+    assert not split_by_name(dataset, "given").in_time

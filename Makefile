@@ -15,7 +15,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tune-demo serve test test-unit coverage format cluster-local cluster-stop golden gates gpu-check torchrec bench clean
+.PHONY: help setup demo tune-demo serve console test test-unit coverage format cluster-local cluster-stop golden gates gpu-check torchrec bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -46,6 +46,9 @@ tune-demo: setup ## search two towers on ml-100k, 12 trials: about 10 minutes on
 
 serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml-100k
 	python jobs/serve.py $(DATASET) --port $(PORT)
+
+console: setup ## look at what is served in a browser: make console, with a server at PORT
+	recray console --server http://127.0.0.1:$(PORT)
 
 # The tests without Ray keep both cores busy; those with it share one Ray and are in each other's way.
 test: setup torchrec ## format, lint, types and all tests: what CI runs
@@ -94,7 +97,7 @@ gates: setup ## whether every figure that was once reached still is; FAST=1: in 
 torchrec: .venv/torchrec ## add TorchRec, the other backend of embedding tables
 
 bench: setup torchrec ## run every benchmark; each ends in one JSON line
-	for module in prepare evaluation training serving overload kills hostile replicas rollouts rules dlrm streaming click_quality semantic_ids generative sequence refit guardrails new_items events off_policy judged loop batch minimal; do python -m benchmarks.$$module || exit 1; done
+	for module in prepare evaluation training serving overload kills hostile replicas rollouts rules dlrm streaming click_quality semantic_ids generative sequence refit guardrails new_items canaries drift replay events off_policy judged loop batch minimal; do python -m benchmarks.$$module || exit 1; done
 
 clean: ## remove what was installed and cached
 	rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -44,7 +44,9 @@ def lines(
         alt.Chart(long)
         .mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=2)
         .encode(
-            x=alt.X(x, title=None if x.startswith("time") else x.partition(":")[0]),
+            x=alt.X(x, title=None, axis=alt.Axis(format="%H:%M:%S", tickCount=4))
+            if x == "time:T"
+            else alt.X(x),
             y=alt.Y(f"{y}:Q", title=y, scale=alt.Scale(zero=from_zero, nice=True)),
             color=color,
             tooltip=[x, alt.Tooltip(f"{y}:Q", format=".4g"), f"{by}:N"],

@@ -132,7 +132,9 @@ def test_a_comparison_asks_for_order_where_there_is_one(protocol: Any) -> None:
     [entry] = compare.entries_of("gat", DataConfig(dataset="ml-100k", split=protocol), 1)
     run = entry.run
     assert isinstance(run, GATRun)
-    assert run.settled(run.causal) == run.settled(run.newest) == (protocol != "random")
+    data = GRAPH_ATTENTION.open(run)
+    batches = GRAPH_ATTENTION.batches(run, data)
+    assert batches.causal == batches.newest == (protocol != "random")
 
 
 def work(rank: int, run: GATRun, folder: Path) -> None:
@@ -224,4 +226,4 @@ def test_presets_are_complete_and_settings_checked(events: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             override(deep, changes)
-    assert override(deep, {"fanouts": (8, 8), "newest": True}).settled(True)
+    assert override(deep, {"fanouts": (8, 8), "newest": True}).newest

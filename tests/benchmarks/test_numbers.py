@@ -66,7 +66,14 @@ SEQUENCE_100K, SEQUENCE_1M = "ml-100k-sequence", "ml-1m-sequence"
 BENCH, RANKED, SERVED = result("sequence"), result("ml-1m-ranking"), result("serving")
 REFIT, REFIT_ROWS = result("refit"), result("refit_rows")
 CLICKS, CODES, GENERATED = result("click_quality"), result("semantic_ids"), result("generative")
-JUDGED = result("guardrails")
+JUDGED, AT_ONCE = result("guardrails"), result("baselines")
+
+
+def at_once(dataset: str) -> Snippet:
+    """EASE, iALS and ItemKNN with recency."""
+    found = {row["model"]: row["ndcg@10"] for row in AT_ONCE if row["dataset"] == dataset}
+    values = (found["ease"], found["ials"], found["item_knn, recency"])
+    return Snippet(f"{dataset} {{}}, {{}}, {{}}", values)
 
 
 def requests_per_s(graph: str) -> tuple[float, ...]:
@@ -75,6 +82,7 @@ def requests_per_s(graph: str) -> tuple[float, ...]:
 
 TWO_TOWER = seeds(LEAVE_ONE_OUT, "two_tower", "ndcg@10")
 TABLE = [
+    Figures("benchmarks.baselines", tuple(map(at_once, ("ml-100k", "ml-1m", "ml-latest-small")))),
     Figures(
         "`recray evaluate ml-100k` |",
         (

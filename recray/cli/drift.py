@@ -17,15 +17,18 @@ from recray.cli.jobs import run_job
 from recray.cli.listing import Listing, render
 from recray.config import ConfigError
 from recray.eval.ages import seconds
+from recray.folders import write_whole
 from recray.monitor.drift_files import drift_dir
 from recray.monitor.drift_report import DriftReport, FeatureDrift
 from recray.pipelines.drift import DriftConfig, look, look_at_file
+from recray.pipelines.drift_page import render as render_page
 from recray.pipelines.schedule import run_every
 from recray.redaction import hidden
 from recray.schema import DataError
 from recray.store import Store
 
 log = logging.getLogger(__name__)
+PAGE = "drift.html"
 SHOWN = 15
 """Lines of the table, beside all that are raised."""
 
@@ -54,7 +57,11 @@ def look_for_drift(job: Drift) -> None:
 
     def once() -> None:
         found = look(job.application, job.config, store, notify=job.notify)
+        web = drift_dir(store.root, job.application) / PAGE
+        write_whole(web, render_page(found).encode())
         show(found, as_json=job.json)
+        if not job.json:
+            print(f"page: {web}")
 
     def tried() -> None:
         try:

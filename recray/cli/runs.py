@@ -7,9 +7,10 @@ from typing import Any
 
 from recray import paths, storage
 from recray.config import ConfigError, nearest
-from recray.folders import remove
+from recray.folders import remove, write_whole
 from recray.track.record import RunFolder
 
+PAGE = "run.html"
 COLUMNS = ("name", "state", "best", "epochs", "took", "dollars")
 
 
@@ -30,7 +31,7 @@ def run(name: str) -> list[dict[str, Any]]:
         raise ConfigError(f"no run {name!r}{nearest(name, _names())}")
     outcome, reports = found.outcome(), found.reports()
     said: dict[str, Any] = {**_row(found), "folder": str(found.folder)}
-    said["curves"] = str(found.picture() or "")
+    said["page"] = str(_page(found))
     if outcome:
         said |= {"published": outcome.reference, "said": outcome.said.splitlines()}
         said |= {f"test.{name}": value for name, value in outcome.metrics.items()}
@@ -39,6 +40,16 @@ def run(name: str) -> list[dict[str, Any]]:
         said |= {f"{which}.{name}": value for name, value in report.items()}
     said |= found.settings()
     return [{"what": key, "value": value} for key, value in said.items() if value not in ("", [], None)]
+
+
+def _page(found: RunFolder) -> Path:
+    """What there is to look at of a run, written anew."""
+    from recray.pipelines.run_page import render  # matplotlib takes a second to import
+
+    path = found.folder / PAGE
+    write_whole(path, render(found).encode())
+    storage.send(path)
+    return path
 
 
 def clean(names: Sequence[str], older_s: float, *, really: bool) -> list[dict[str, Any]]:

@@ -68,7 +68,8 @@ td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }
   padding: 1px 9px; }}
 .ok {{ background: var(--ok); }} .note {{ background: var(--note); }}
 .warning {{ background: var(--warning); }}
-.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 12px; }}
+.plots {{ display: grid; gap: 12px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }}
 figure {{ margin: 0; padding: 14px 16px 6px; }} figcaption {{ font-weight: 600; }}
 svg {{ width: 100%; height: auto; }}
 @media (max-width: 700px) {{

@@ -48,6 +48,7 @@ def test_runs_are_listed_with_how_far_they_came(capsys: pytest.CaptureFixture[st
 def test_one_run_says_all_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
     told = {str(row["what"]): row["value"] for row in said(capsys, "runs", "first")}
     assert told["published"] == "shop version 2 (1a2b)"
+    assert "0.2500" in Path(str(told["page"])).read_text()
     assert (told["test.auc"], told["best.epoch"], told["last.logloss"], told["seed"]) == (0.75, 2.0, 0.25, 3)
 
 

@@ -66,6 +66,7 @@ th {{ color: var(--quiet); font-weight: 500; font-size: 13px; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .level {{ display: inline-block; min-width: 62px; text-align: center; border-radius: 99px; font-size: 12px;
   padding: 1px 9px; }}
+td:has(> .level) {{ width: 90px; }} td:has(> .level) + td {{ width: 24%; }}
 .ok {{ background: var(--ok); }} .note {{ background: var(--note); }}
 .warning {{ background: var(--warning); }}
 .plots {{ display: grid; gap: 12px;

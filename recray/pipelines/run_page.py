@@ -30,7 +30,7 @@ def render(run: RunFolder) -> str:
     if "dollars" in last:
         tiles["dollars"] = f"{last['dollars']:.2f}"
     if outcome and outcome.reference:
-        tiles["published"] = html.escape(outcome.reference)
+        tiles["published"] = html.escape(outcome.reference.partition(" (")[0])
     epochs = by_epoch(reports, metric) if metric else []
     curves = {
         name: partial(_draw, points=points, best=best.get("epoch") if field == metric else None)

@@ -106,7 +106,7 @@ def test_every_model_learns_with_types_that_weigh_and_types_that_are_history(nam
 
 
 RECENT = dict.fromkeys(("two_tower", "ncf", "gat"), "recency")
-RECENT |= dict.fromkeys(("item_knn", "ease"), "model.recency")
+RECENT |= dict.fromkeys(("item_knn", "ease", "ials"), "model.recency")
 
 
 @pytest.mark.parametrize("name", RECENT)

@@ -13,7 +13,8 @@ from recray.api.comparison import Comparison
 from recray.cli.jobs import run_on_data
 from recray.cli.logged import EvaluateLogged, evaluate_logged
 from recray.cli.outputs import output
-from recray.cli.show import console, show_evaluation
+from recray.cli.show import show_evaluation
+from recray.cli.terminal import Terminal
 from recray.config import ConfigError
 from recray.data.events.choices import EventChoices
 from recray.data.events.split_data import DataConfig
@@ -84,7 +85,7 @@ def evaluate(config: Evaluate) -> None:
     show_evaluation(rows)
     if len({row.model for row in rows}) > 1 and not beside:  # RecBole's runs have no value for each user
         *_, differences = Comparison(tuple(rows), f"ndcg@{config.ks[0]}").shown()
-        console().print(differences)
+        Terminal().print(differences)
     plot(rows, config.plot)
     print("wrote", *(path for path in (config.plot, config.curves, config.json) if path and path.exists()))
 

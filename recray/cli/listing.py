@@ -9,7 +9,8 @@ from rich.table import Table
 
 from recray.cli.terminal import Terminal
 
-NAME_WIDTH = 40
+NAME_SHARE = 0.55
+"""Of a line, for names."""
 
 
 class Listing(NamedTuple):
@@ -43,13 +44,16 @@ def _print_table(title: str, heading: str, columns: Sequence[str], rows: Sequenc
         Terminal().print(f"\n{escape(heading)}", highlight=False)
         table.title = None
     names = [line for row in rows for line in _cell(row[columns[0]]).splitlines()]
-    whole = min(NAME_WIDTH, max(map(len, names), default=0))  # names are for copying: others give way to them
+    terminal = Terminal()
+    whole = min(
+        int(NAME_SHARE * terminal.width), max(map(len, names), default=0)
+    )  # names are for copying: others give way to them
     for column in columns:
         width = whole if column == columns[0] else None
         table.add_column(column.replace("_", " "), overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*(escape(_cell(row[column])) for column in columns))
-    Terminal().print(table)
+    terminal.print(table)
 
 
 def _cell(value: object) -> str:

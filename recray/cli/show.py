@@ -1,7 +1,6 @@
 """Tables that a person reads: metrics side by side, recommendations with their reasons."""
 
 import functools
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,11 +19,6 @@ from recray.schema import FULL_CATALOGUE, ProtocolCard
 from recray.train.run import Measured, Unmeasured
 
 SHOWN = ("hit", "ndcg", "mrr", "coverage", "novelty")
-LOG_WIDTH = 120  # where output is no terminal
-
-
-def console() -> Terminal:
-    return Terminal(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 @functools.singledispatch
@@ -95,7 +89,7 @@ def show_evaluation(rows: Sequence[Row]) -> None:
     """The main metrics at every k, and the protocol that they were measured under."""
     shared = set.intersection(*(set(row.evaluation.per_query) for row in rows))
     for k in sorted(int(name.removeprefix("ndcg@")) for name in shared if name.startswith("ndcg@")):
-        console().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
+        Terminal().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
     card = rows[0].evaluation.card
     print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
     print(f"to find: {card.relevance}; known at test: {card.known}; repeats {card.repeats}")
@@ -110,7 +104,7 @@ def show_summary(model: str, found: Mapping[str, Interval], card: ProtocolCard) 
         grid.add_column(column)
     for name, interval in found.items():
         grid.add_row(name, f"{interval.mean:.4f}", f"{interval.low:.4f} to {interval.high:.4f}")
-    console().print(grid)
+    Terminal().print(grid)
     print(f"protocol: {card.split}, {card.relevance}, {card.candidates}")
 
 
@@ -121,7 +115,7 @@ def show_parts(title: str, parts: Mapping[str, Mapping[str, float]]) -> None:
         grid.add_column(column)
     for part, found in parts.items():
         grid.add_row(part, *(f"{value:.4f}" for value in found.values()))
-    console().print(grid)
+    Terminal().print(grid)
 
 
 def show_gain(better: Row, base: Row, metric: str = "ndcg@10") -> PairedDifference:
@@ -149,7 +143,7 @@ def show_recommendations(user: str, answer: Mapping[str, Any]) -> None:
     for place, item in enumerate(answer["items"], start=1):
         score = "" if item["score"] is None else f"{item['score']:.3f}"
         grid.add_row(str(place), escape(item["title"] or item["item_id"]), score, item["source"], _why(item))
-    console().print(grid)
+    Terminal().print(grid)
 
 
 def _why(item: Mapping[str, Any]) -> str:
@@ -169,7 +163,7 @@ def show_codes(metrics: Mapping[str, float]) -> None:
     for level in levels:
         usage, perplexity = metrics[f"usage_{level}"], metrics[f"perplexity_{level}"]
         grid.add_row(level, f"{usage:.1%}", f"{perplexity:.1f}")
-    console().print(grid)
+    Terminal().print(grid)
     print(
         f"reconstruction {metrics['reconstruction']:.4f}, entropy {metrics['entropy']:.2f} bits; "
         f"{metrics['collision_rate']:.2%} of the items share their codes, at most "

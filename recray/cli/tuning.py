@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recray.cli.jobs import refuse_moved
-from recray.cli.show import console
+from recray.cli.terminal import Terminal
 from recray.config import ConfigError
 from recray.eval.bootstrap import Interval
 from recray.launch.ray_tune import BASELINE
@@ -165,7 +165,7 @@ class Watch:
         is_news = ended != self._ended and (waited_s > LINE_EVERY_S or ended == progress.trials)
         if is_news or waited_s > STILL_EVERY_S:
             self._ended, self._last_s = ended, time.monotonic()
-            console().print(progress_table(progress, self.goal))
+            Terminal().print(progress_table(progress, self.goal))
 
 
 def progress_table(progress: Progress, goal: Goal) -> Table:
@@ -192,7 +192,7 @@ def show_trials(found: Found) -> None:
     grid = _grid(f"{len(found.records)} trials of {found.name}, best first", found.space.goal)
     for record in found.records:
         grid.add_row(*map(escape, _cells(record)))
-    console().print(grid)
+    Terminal().print(grid)
 
 
 def _grid(title: str, goal: Goal) -> Table:
@@ -233,7 +233,7 @@ def show_judged(judged: Judged, name: str) -> None:
             _interval(side.metrics[metric], side.seed_std[metric]) for side in (judged.best, judged.preset)
         ]
         grid.add_row(metric, *sides, _interval(judged.gain[metric], math.nan, sign="+"))
-    console().print(grid)
+    Terminal().print(grid)
 
 
 def _interval(found: Interval, std: float, sign: str = "") -> str:

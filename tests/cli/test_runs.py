@@ -45,6 +45,14 @@ def test_runs_are_listed_with_how_far_they_came(capsys: pytest.CaptureFixture[st
     assert str(rows["second"]["state"]).startswith("open, heard of ")
 
 
+def test_a_pipe_gets_whole_names(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = "two_tower-my-shop-export-20261128-111124-e6e2915b-all"
+    RunFolder(paths.runs_dir() / name).note_settings({"seed": 1})
+    assert main(["runs"]) == 0
+    assert name in capsys.readouterr().out
+
+
 def test_one_run_says_all_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
     told = {str(row["what"]): row["value"] for row in said(capsys, "runs", "first")}
     assert told["published"] == "shop version 2 (1a2b)"

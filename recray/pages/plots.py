@@ -96,7 +96,7 @@ def logarithmic(axis: Axis) -> None:
 
 def dated(axis: Axis, seconds_N: Float64s) -> Float64s:
     """Days for unix seconds on an axis that names years, months, days or hours, as fits the span."""
-    locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
     axis.set_major_formatter(formatter)

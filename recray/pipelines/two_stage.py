@@ -29,7 +29,7 @@ from recray.eval.evaluate import Evaluation
 from recray.eval.lists import evaluate_lists
 from recray.eval.metrics import check_ks
 from recray.features.log_until import LogUntil
-from recray.features.ranking.known import Context
+from recray.features.request import Context
 from recray.serve.clock import StageClock
 from recray.serve.place.config import ServiceConfig
 from recray.serve.query import History, Query

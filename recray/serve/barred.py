@@ -8,7 +8,7 @@ import numpy as np
 
 from recray.arrays import Bools, Int64s
 from recray.features.ranking.context import as_text
-from recray.features.ranking.known import Context
+from recray.features.request import Context
 
 MADE = 64  # contexts whose items are kept
 

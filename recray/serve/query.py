@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from recray.arrays import Int64s
-from recray.features.ranking.known import Context
+from recray.features.request import Context
 
 UNKNOWN_USER = -1
 MAX_HISTORY = 1_000  # events of a history that models look at

@@ -1,5 +1,6 @@
 """A real server for the console to look at: an application of one process, on a socket."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,13 @@ class Shop:
     desk: Analysis
     url: str
     token: str = "a-token"
+
+
+@pytest.fixture(autouse=True)
+def _own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's test bench puts a script of its own in the place of the program: whoever starts processes
+    afterwards would have them run it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture

@@ -47,10 +47,12 @@ def test_two_tower_is_measured_and_published(two_tower: str) -> None:
         ("ncf", False),
         ("popularity", False),
         ("item_knn", False),
+        ("ease", False),
+        ("ials", True),
     ],
 )
 def test_retrievers_are_measured_and_published(model: str, indexed: bool, events: str) -> None:
-    brief = BRIEF[:2] if model in ("popularity", "item_knn") else BRIEF
+    brief = BRIEF[:2] if model in ("popularity", "item_knn", "ease", "ials") else BRIEF
     said = train(model, events, *brief)
     assert "films, leave-one-out, test, 60 users" in said
     assert published(said) == [f"films-{model} version 1"]

@@ -97,6 +97,15 @@ def test_ticks_of_time_do_not_repeat(hours: int) -> None:
     assert 3 <= len(texts) == len(set(texts)) <= 8
 
 
+def test_every_span_of_time_finds_its_ticks() -> None:
+    for hours in np.unique(np.geomspace(1, 24 * 9_000, 60).astype(int)):
+
+        def over_time(axes: Axes, hours: int = int(hours)) -> None:
+            axes.plot(dated(axes.xaxis, np.array([1.7e9, 1.7e9 + 3600.0 * hours])), [0, 1])
+
+        svg(over_time)  # a warning is an error here
+
+
 def test_bars_say_their_values_from_the_first_on_top() -> None:
     drawn = svg(lambda axes: bars(axes, ["much", "little"], [0.5, 0.25]))
     texts = [t.text for t in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,7 +130,7 @@ def test_the_job_shows_it(served: Served, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_of_a_version_that_is_far_the_log_cannot_tell(served: Served) -> None:
-    judgements = judged(served, other_trees(served, 1))
+    judgements = judged(served, other_trees(served, 5), replace(CONFIG, depths=(10,)))
     assert all(one.both is None for one in judgements)
     assert "and 100 are needed" in judgements[0].why_not
     gate = log_gate(judgements, GateConfig())

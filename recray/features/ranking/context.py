@@ -6,7 +6,8 @@ import numpy as np
 
 from recray.features.past import DAY_S
 from recray.features.ranking.feature import Group, RankingFeature, Value
-from recray.features.ranking.known import Context, Known, KnownOfQuery
+from recray.features.ranking.known import Known, KnownOfQuery
+from recray.features.request import Context
 
 CONTEXT = Group[Known]("context")
 SAID = "context."  # what such features' names begin with

@@ -7,10 +7,9 @@ the user's latest events, besides.
 Shapes: K candidates of a query or events of a log, H latest events of the user.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,7 @@ from recray.arrays import Float32s, Float64s, Int32s, Int64s
 from recray.features.log import EventLog
 from recray.features.look_ups import LookUps
 from recray.features.past import RECENT_EVENTS, Past, UserPast, brought_history, mean, running
-
-Context: TypeAlias = Mapping[str, bool | int | float | str]
-"""What a client says of a request, by name: rules and rankers read it."""
+from recray.features.request import Context
 
 HALF_LIFE_EVENTS = 10.0  # recent taste: an event counts half as much so many events later
 # Rounded so that every weighted count of labels is exact in float64, in any order of addition.

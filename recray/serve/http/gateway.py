@@ -127,7 +127,7 @@ def create_app(service: Service, *, behind_serve: bool = False) -> FastAPI:
         _add_score(app, service, metrics)
     if isinstance(service, Administered):
         add_traffic(app, service, metrics)
-    if isinstance(service, WatchesDrift):
+    if isinstance(service, Recommends) and isinstance(service, WatchesDrift):
         _add_drift(app, service)
     _add_operations(app, service, metrics)
     _add_probes(app, service)

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -18,6 +18,9 @@ from recray.cli.listing import Listing, render
 from recray.eval.bootstrap import Interval
 from recray.pipelines.business import METRICS, BusinessConfig, BusinessReport, Part, business
 from recray.store import Store
+
+TOGETHER = 3
+"""Parts side by side."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,10 @@ def show(job: Business) -> None:
 
 
 def _print(report: BusinessReport) -> None:
-    for title, parts in (("arms", report.arms), ("versions", report.versions), ("days", report.days)):
-        if parts:
-            render(Listing(f"{report.application}, {title}", [_row(part) for part in parts]), as_json=False)
+    for title, parts in (("by arm", report.arms), ("by version", report.versions), ("by day", report.days)):
+        for start in range(0, len(parts), TOGETHER):
+            _print_side_by_side(f"{report.application}, {title}", parts[start : start + TOGETHER])
     whole = report.whole
-    for metric in METRICS:
-        print(f"{metric.name.replace('_', ' ')}: {_words(whole.metrics[metric.name])} ({metric.text})")
     left_out = "".join(f"; {users} users left out: {why}" for why, users in report.left_out.items())
     print(
         f"{whole.lists:,} lists of {whole.users:,} users and {whole.anonymous_lists:,} of nobody; "
@@ -63,10 +64,20 @@ def _print(report: BusinessReport) -> None:
             print(f"{name}: {why}")
 
 
-def _row(part: Part) -> dict[str, Any]:
-    told = {"of": part.name, "lists": f"{part.lists:,}", "users": f"{part.users:,}"}
-    told |= {metric.name: _words(part.metrics[metric.name]) for metric in METRICS}
-    return told | {"coverage": f"{part.coverage:.1%}"}
+def _print_side_by_side(title: str, parts: Sequence[Part]) -> None:
+    """A line for each figure, a column for each part: intervals are long, and names of figures too."""
+    told = [_figures(part) for part in parts]
+    rows = [
+        {"figure": name} | {part.name: figures[name] for part, figures in zip(parts, told, strict=True)}
+        for name in told[0]
+    ]
+    render(Listing(title, rows), as_json=False)
+
+
+def _figures(part: Part) -> dict[str, str]:
+    told = {"lists": f"{part.lists:,}", "users": f"{part.users:,}"}
+    told |= {metric.text: _words(part.metrics[metric.name]) for metric in METRICS}
+    return told | {"items of the catalogue that stood in a list": f"{part.coverage:.1%}"}
 
 
 def _words(found: Interval) -> str:

@@ -1,7 +1,9 @@
-"""Look at what is served in a browser: lists, versions, traffic, latency, drift, runs, data (extra: console).
+"""Look at what is served in a browser: lists, versions, traffic, latency, drift, business, runs, data.
+
+Needs the extra `console`. With RECRAY_ADMIN_TOKEN set as at the server it may also promote, start
+canaries and roll back.
 
 recray console --server http://127.0.0.1:8000
-RECRAY_ADMIN_TOKEN=... recray console    # may also promote, start canaries, roll back
 """
 
 import os
@@ -54,6 +56,7 @@ _QUIET = {
     "browser.gatherUsageStats": "false",
     "client.toolbarMode": "viewer",
     "client.showErrorDetails": "none",
+    "client.showErrorLinks": "false",
     "logger.level": "warning",
 }
 

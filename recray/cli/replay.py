@@ -59,8 +59,8 @@ def _print(report: ReplayReport) -> None:
     for why, answers in scores.not_replayed.items():
         print(f"not scored again: {answers:,} answers: {why}")
     print(
-        f"features: {report.features} of {report.items:,} items of {report.lists:,} lists computed again"
-        + (f"; {report.not_found:,} items are not found again" if report.not_found else "")
+        f"features: {report.features} for each of {report.items:,} items in {report.lists:,} lists, "
+        "computed again" + (f"; {report.not_found:,} items are not found again" if report.not_found else "")
     )
     for why, lists in report.not_again.items():
         print(f"features not computed again: {lists:,} lists: {why}")

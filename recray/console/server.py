@@ -70,7 +70,9 @@ class Server:
             raise ServerError(f"{self.url} did not answer within {ANSWER_S:.0f} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             why = hidden(str(error))[:LETTERS]
-            raise ServerError(f"{self.url} is not to be reached ({why}); `recray serve` starts one") from None
+            raise ServerError(
+                f"{self.url} is not to be reached ({why}); `recray serve DATASET` starts one"
+            ) from None
         if response.is_error and response.status_code != 503:
             raise self._refused(response)
         if response.status_code == 503 and path not in ("/ready", "/health"):

@@ -1,5 +1,6 @@
 """What the pages of the console have in common: headings, empty states, problems, lists of items."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -14,6 +15,9 @@ from recray.console import ADMIN_TOKEN
 from recray.console.server import Server
 from recray.redaction import hidden
 from recray.schema import DataError
+
+log = logging.getLogger(__name__)
+LOOK = "Is the server of the same version as the console? The console's log says where it was."
 
 Color: TypeAlias = Literal["green", "blue", "orange", "red", "gray"]
 LEVELS: dict[str, Color] = {"ok": "green", "note": "blue", "warning": "orange"}
@@ -49,11 +53,14 @@ def said() -> Iterator[None]:
         yield
     except (ConfigError, DataError, OSError) as error:
         st.error(hidden(str(error)), icon=":material/error:")
-    except (KeyError, TypeError) as error:
-        said = (
-            f"The answer is not as it should be ({error}): is the server of the same version as the console?"
+    except Exception as error:
+        if type(error).__module__.startswith("streamlit"):
+            raise  # how it ends a page
+        log.exception("a page could not be drawn")
+        st.error(
+            f"This could not be drawn ({type(error).__name__}: {hidden(str(error))}). {LOOK}",
+            icon=":material/error:",
         )
-        st.error(said, icon=":material/error:")
 
 
 def table(rows: Sequence[Mapping[str, Any]], **columns: ColumnConfig) -> None:

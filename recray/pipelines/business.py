@@ -132,17 +132,16 @@ def business(
     folder = paths.events_dir() / application
     logged = LoggedPieces(folder, config.feedback, until)
     programs, items = logged.programs(), items_of(OpenedVersion(open_served(store, application)))
-    repeats, open_lists = Repeats(config.repeat), 0
+    repeats, open_lists, all_lists = Repeats(config.repeat), 0, 0
     sums = SumsByUser(("arm", "version", "day") if by_day else ("arm", "version"))
     for piece in logged.rows(_WANTED.__contains__, since):
+        all_lists += piece["request_id"].n_unique()
         rows = piece.join(programs, on="user_id", how="anti", maintain_order="left")
         open_lists += rows.filter(~pl.col("is_closed"))["request_id"].n_unique()
         rows = repeats.marked(with_items(rows, items, config.new_days))
         sums.add(rows.filter("is_closed"))
     if not sums.names(ALL):
-        raise DataError(
-            f"{application}: no list whose time for outcomes is past: ask it, or look further back"
-        )
+        raise DataError(f"{application}: {_why_nothing(all_lists, open_lists, config.feedback.attribution)}")
     empty = (piece.filter(pl.col("rank") == 0) for piece in pieces(folder, "rank".__eq__, since, until))
     priced = _says_prices(logged)
     kinds: tuple[Kind, ...] = (ALL, "arm", "version", "day")
@@ -162,6 +161,20 @@ def business(
         arms=parts["arm"],
         versions=parts["version"],
         days=parts["day"],
+    )
+
+
+def _why_nothing(lists: int, open_lists: int, attribution: str) -> str:
+    if not lists:
+        return "no list was shown in that time"
+    if open_lists:
+        return (
+            f"{open_lists:,} lists, all younger than {attribution}, within which outcomes count: "
+            "wait, or say less (--feedback.attribution 5min)"
+        )
+    return (
+        f"all {lists:,} lists are of users who ask as programs do; "
+        "--feedback.screening.requests-per-minute 0 counts them too"
     )
 
 

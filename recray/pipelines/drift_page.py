@@ -20,8 +20,8 @@ def render(report: DriftReport) -> str:
     """The page; it says the same as ``report.to_json``."""
     tested = [one for one in report.features if one.tests]
     tiles = {
-        "alarms": str(len(report.standing)),
-        "features looked at": f"{len(report.features):,}",
+        "alarms": str(len(report.standing)) if report.against else "–",
+        "features compared": f"{len(tested):,}",
         "shown items": f"{report.window.rows:,}",
         "answers": f"{report.window.answers:,}",
         "users": f"{report.window.users:,}",
@@ -48,7 +48,7 @@ def _lead(report: DriftReport) -> str:
     ends = f"{_day(report.window.since)} to {_day(report.window.until)} UTC"
     against = f", compared with its {report.against}" if report.against else ""
     return html.escape(
-        f"{report.version or 'nothing was shown'}, {ends}{against}. {' '.join(report.sentences)}"
+        f"{report.version or 'nothing was shown'}, {ends}{against}. {'. '.join(report.sentences)}"
     )
 
 

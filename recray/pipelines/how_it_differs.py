@@ -12,6 +12,7 @@ from recray.pipelines.scored_again import same
 
 LEAST = 3  # items that must say the same: one or two may by chance
 MOSTLY = 0.95  # of what differs
+ROUNDING = 1e-6  # of a value: eight steps of float32
 
 
 def in_words(logged_N: Float32s, again_N: Float32s, list_N: Int64s) -> str:
@@ -46,6 +47,8 @@ def _found(logged_N: Float32s, again_N: Float32s, list_N: Int64s, differs_N: Boo
 
 
 def _of_numbers(logged_M: Float64s, again_M: Float64s) -> Iterator[str]:
+    if (np.abs(logged_M - again_M) <= ROUNDING * np.abs(again_M)).mean() >= MOSTLY:
+        yield "rounding: a few steps of float32, as sums in another order give"
     is_known_M = again_M != 0
     if is_known_M.mean() >= MOSTLY:
         factor = _common(logged_M[is_known_M] / again_M[is_known_M])

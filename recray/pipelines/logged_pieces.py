@@ -15,6 +15,7 @@ from recray.event_log.claims import marked
 from recray.event_log.pieces import pieces
 from recray.event_log.reading import Log, read_events
 from recray.event_log.records import WANTED
+from recray.event_log.tables import SHOWN
 from recray.pipelines.feedback import FeedbackConfig
 
 _OF_CLAIMS = frozenset({"request_id", "item_id", "rank", "user_id"})
@@ -39,7 +40,8 @@ class LoggedPieces:
             piece.filter(pl.col("request_id").is_in(claims.implode()))
             for piece in pieces(folder, _OF_CLAIMS.__contains__, until=until)
         ]
-        shown = pl.concat(answers) if answers else pl.DataFrame(schema=dict.fromkeys(_OF_CLAIMS, pl.String))
+        nothing = pl.DataFrame(schema={name: SHOWN[name] for name in (*_OF_CLAIMS, "at")})
+        shown = pl.concat(answers) if answers else nothing
         self.marked = marked(Log(shown, self.events), self.attribution_s)
 
     def rows(self, wanted: Callable[[str], bool], since: float | None = None) -> Iterator[pl.DataFrame]:

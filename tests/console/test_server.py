@@ -34,7 +34,7 @@ def refused(status: int, body: bytes, path: str = "/traffic") -> str:
     "url", ["http://127.0.0.1:9", "127.0.0.1:8000", "http://nowhere.invalid", "http://[", "ftp://x", ""]
 )
 def test_a_server_that_is_not_there_is_a_sentence(url: str) -> None:
-    with pytest.raises(ServerError, match="is not to be reached .*`recray serve` starts one"):
+    with pytest.raises(ServerError, match="is not to be reached .*`recray serve DATASET` starts one"):
         Server(url).get("/health")
 
 

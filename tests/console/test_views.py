@@ -62,7 +62,7 @@ def test_no_page_breaks_where_there_is_nothing(view: str, empty_home: Path) -> N
 
 @pytest.mark.parametrize("view", OF_THE_SERVER)
 def test_a_server_that_is_down_is_said_in_words(view: str, empty_home: Path) -> None:
-    assert "`recray serve` starts one" in texts(page(view))
+    assert "`recray serve DATASET` starts one" in texts(page(view))
 
 
 def test_a_list_has_titles_scores_and_reasons(shop: Shop) -> None:
@@ -165,6 +165,14 @@ def test_what_moved_is_drawn_with_its_bars(shop: Shop) -> None:
     assert "Nothing moved by more than chance" in texts(page("drift", shop.url))
 
 
+def test_a_log_in_which_nothing_was_shown_is_said(shop: Shop) -> None:
+    LogWriter(paths.events_dir() / APPLICATION).close()
+    at = page("business")
+    at.button[0].click().run()
+    assert not at.exception
+    assert "no list was shown in that time" in texts(at)
+
+
 def test_what_lists_earned_is_counted_from_the_log(shop: Shop) -> None:
     at = page("business")
     at.button[0].click().run()
@@ -235,6 +243,14 @@ def test_two_versions_are_compared_for_a_user(shop: Shop) -> None:
     shared = int(at.metric[0].value.split()[0])
     assert sum(each.count("only here") for each in lists) == 2 * (10 - shared)
     assert len(at.dataframe[0].value) == 20
+
+
+def test_what_nobody_foresaw_is_a_sentence(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("recray.console.server.Server.get", lambda server, path: 1 / 0)
+        at = page("versions", shop.url)
+    assert not at.exception
+    assert "could not be drawn (ZeroDivisionError" in texts(at)
 
 
 def test_a_server_of_another_kind_is_no_traceback(empty_home: Path) -> None:

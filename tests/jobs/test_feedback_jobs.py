@@ -40,7 +40,7 @@ def test_data_is_made_of_what_was_logged(events: str) -> None:
 def test_the_log_is_replayed_and_its_lists_are_counted(events: str) -> None:
     said = job("replay", NAME, "--lists", "20")
     assert "scores: 180 of 180 answers scored again, 0 bit-equal" in said  # a log that was made up
-    assert "of 20 lists computed again" in said
+    assert "in 20 lists, computed again" in said
     assert Path(job("drift", NAME).rpartition("page: ")[2].strip()).read_text().startswith("<!doctype html>")
     assert "180 lists of " in job("business", NAME, "--by", "day")
 

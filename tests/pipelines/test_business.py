@@ -170,7 +170,7 @@ def test_the_command(
     assert main(["business", APPLICATION, "--by", "day"]) == 0
     assert "1 lists of 1 users" in capsys.readouterr().out
     assert main(["business", APPLICATION, "--hours", "1"]) == 2
-    with pytest.raises(DataError, match="no list whose time for outcomes is past"):
+    with pytest.raises(DataError, match="1 lists, all younger than 1h"):
         report(store, until=NOW + 10)
 
 

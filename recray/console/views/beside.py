@@ -19,9 +19,10 @@ def show() -> None:
     if len(references) < 2:
         shown.empty("The store of this home has fewer than two versions.", "`recray train` publishes one.")
         return
+    same = [n for n, name in enumerate(references) if name.split(":")[0] == references[0].split(":")[0]]
     with st.form("which two", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         left = st.selectbox("This version", references, index=0)
-        right = st.selectbox("beside", references, index=1)
+        right = st.selectbox("beside", references, index=same[1] if len(same) > 1 else 1)
         user = st.text_input("User", placeholder="an id", max_chars=200)
         k = st.number_input("Items", 1, 100, 10, width=120)
         asked = st.form_submit_button("Compare", type="primary")
@@ -74,6 +75,7 @@ def _compared(left: str, right: str, user: str, k: int) -> Two:
 
 def _draw(two: Two) -> None:
     left, right, first, second, history = two
+    st.caption("As of each version's own data: what happened since is known to the server alone.")
     places = [dict(zip(one["item"], one["place"], strict=True)) for one in (first, second)]
     both = len(places[0].keys() & places[1].keys())
     same = sum(places[1].get(item) == place for item, place in places[0].items())

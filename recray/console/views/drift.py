@@ -32,8 +32,8 @@ def _head(report: Mapping[str, Any]) -> None:
     raised = [one for one in report["features"] if one["raised"]]
     window = report["window"]
     tiles = {
-        "alarms": str(len(report["standing"])),
-        "features looked at": f"{len(report['features']):,}",
+        "alarms": str(len(report["standing"])) if report["against"] else "–",
+        "features compared": f"{sum(bool(one['tests']) for one in report['features']):,}",
         "answers": f"{window['answers']:,}",
         "users": f"{window['users']:,}",
         "looked": _when(report["at"]),
@@ -86,4 +86,4 @@ def _features(features: list[Mapping[str, Any]]) -> None:
 
 
 def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M UTC")

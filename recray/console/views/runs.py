@@ -27,7 +27,7 @@ def show() -> None:
     for metric in dict.fromkeys(filter(None, (run.metric() for run in runs))):
         _curves([run for run in runs if run.metric() == metric], metric)
     for run in runs:
-        with st.expander(run.name, icon=":material/tune:"):
+        with st.expander(f"{run.name}: end and settings", icon=":material/tune:"):
             _one(run)
 
 

@@ -50,17 +50,19 @@ def _table(found: Mapping[str, Any]) -> None:
 
 def _changes(found: Mapping[str, Any]) -> None:
     st.subheader("Change it", anchor=False)
+    if len(found["versions"]) == 1:
+        shown.empty("There is one version: nothing else could be live.", "`recray train` publishes another.")
+        return
     allowed = shown.may_change()
-    numbers = [one["version"] for one in reversed(found["versions"])]
     live = found["names"].get("production")
+    others = [one["version"] for one in reversed(found["versions"]) if one["version"] != live]
     promote, canary, back = st.columns(3)
     with promote.container(border=True, height="stretch"):
-        version = st.selectbox("Promote", numbers, key="promoted", disabled=not allowed)
+        version = st.selectbox("Promote", others, key="promoted", disabled=not allowed)
         st.caption("All users get it within a second or two.")
-        if st.button("Promote", disabled=not allowed or version == live):
+        if st.button("Promote", disabled=not allowed or version is None):
             _confirm("promote", f"Promote version {version}: all users get it", {"version": version})
     with canary.container(border=True, height="stretch"):
-        others = [number for number in numbers if number != live]
         tried = st.selectbox("Canary", others, key="tried", disabled=not allowed)
         share = st.slider("of the users, %", 1, 50, 10, key="share", disabled=not allowed)
         if st.button("Start canary", disabled=not allowed or tried is None):

@@ -41,10 +41,13 @@ def _page(view: ModuleType, title: str, icon: str) -> StreamlitPage:
 
 
 def _side() -> None:
-    st.session_state.setdefault("server", os.environ.get(SERVER, DEFAULT_SERVER))
-    st.session_state.setdefault("token", os.environ.get(ADMIN_TOKEN, ""))
+    own_server = os.environ.get(SERVER, DEFAULT_SERVER)
+    st.session_state.setdefault("server", own_server)
     st.text_input("Server", key="server")
-    st.text_input("Token for changes", key="token", type="password", placeholder="read only without")
+    st.text_input("Token for changes", key="typed", type="password", placeholder="read only without")
+    # The process's own token goes to no browser, and to no server but the one it was started for.
+    own = os.environ.get(ADMIN_TOKEN, "") if st.session_state["server"] == own_server else ""
+    st.session_state["token"] = st.session_state["typed"] or own
     try:
         health = Server(st.session_state["server"]).get("/health")
         st.badge(health["status"], color="green" if health["status"] == "ok" else "orange")

@@ -49,7 +49,7 @@ class Watched:
         """bin_N."""
         missing = self.num_bins - 1
         if self.edges is not None:
-            values_N = values.cast(pl.Float64).to_numpy()
+            values_N = values.cast(pl.Float64, strict=False).to_numpy()
             found_N = np.searchsorted(np.array(self.edges), values_N, side="right")
             return np.where(np.isnan(values_N), missing, found_N)
         places = {label: place for place, label in enumerate(self.labels)}
@@ -63,7 +63,7 @@ class Watched:
 def watched_numbers(name: str, group: Group, values: pl.Series) -> Watched:
     """By quantiles of the values; a value that many rows have gets a bin of its own, and so does what lies
     beyond all of them."""
-    known = values.cast(pl.Float64).drop_nulls().drop_nans()
+    known = values.cast(pl.Float64, strict=False).drop_nulls().drop_nans()
     known_N = known.filter(known.is_finite()).to_numpy()
     if not len(known_N):
         return Watched(name=name, group=group, edges=(0.0,))
@@ -180,7 +180,7 @@ class Sketch:
                 )
                 self.counts_GST[:, :, start : start + size] += counted.reshape(GROUPS, self.slots, size)
                 if column.edges is not None:
-                    number = values.cast(pl.Float64)
+                    number = values.cast(pl.Float64, strict=False)
                     finite = number.filter(number.is_finite())
                     self.sums[column.name] = self.sums.get(column.name, 0.0) + float(finite.sum() or 0.0)
                     self.known[column.name] = self.known.get(column.name, 0) + int(finite.count())

@@ -34,6 +34,7 @@ _LOOK: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a $ in a name is one
     "xtick.color": INK,
     "ytick.color": INK,
 }

@@ -35,8 +35,8 @@ TOLD = (
     "negative_data_rejection",
     "unsupported_method",
 )
-OPERATIONS = {"/health", "/live", "/ready", "/versions", "/metrics", "/drift"}
-RECOMMENDS = {"/recommend", "/items/{item_id}/similar", "/items/{item_id}", "/events", "/traffic"}
+OPERATIONS = {"/health", "/live", "/ready", "/versions", "/metrics"}
+RECOMMENDS = {"/recommend", "/drift", "/items/{item_id}/similar", "/items/{item_id}", "/events", "/traffic"}
 ADMIN = {f"/admin/{action}" for action in admin.CHANGES}
 
 

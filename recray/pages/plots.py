@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from recray.arrays import Float64s
-from recray.pages.palette import GREY, INK, SERIES, TONES
+from recray.pages.palette import GREY, INK, RED, SERIES, TONES
 
 THOUSANDS = StrMethodFormatter("{x:,.0f}")
 
@@ -39,8 +39,8 @@ _LOOK: dict[Any, Any] = {
     "ytick.color": INK,
 }
 # A page in the dark draws the same picture in its own colours.
-_VARIABLES = {tone.light: f"var(--{name})" for name, tone in TONES.items() if name in ("ink", "grey")} | {
-    tone.light: f"var(--{name})" for name, tone in TONES.items() if tone.light in SERIES or name == "red"
+_VARIABLES = {
+    tone.light: f"var(--{name})" for name, tone in TONES.items() if tone.light in (INK, RED, *SERIES)
 }
 
 Draw = Callable[[Axes], None]
@@ -102,12 +102,3 @@ def dated(axis: Axis, seconds_N: Float64s) -> Float64s:
     formatter = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
     axis.set_major_formatter(formatter)
     return np.asarray(seconds_N, np.float64) / 86_400.0
-
-
-def bars(axes: Axes, names: Sequence[str], values: Sequence[float], form: str = "{:.3g}") -> None:
-    """Lying bars, the first on top, with their values."""
-    drawn = axes.barh(range(len(names)), list(values), color=SERIES[0], height=0.7)
-    axes.bar_label(drawn, [form.format(value) for value in values], padding=3, fontsize=9)
-    axes.set_yticks(range(len(names)), list(names))
-    axes.invert_yaxis()
-    axes.margins(x=0.15)

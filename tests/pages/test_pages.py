@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from recray.pages.check import Check
 from recray.pages.page import figures, page
 from recray.pages.palette import SERIES, SHEET, TONES
-from recray.pages.plots import bars, dated, svg
+from recray.pages.plots import dated, svg
 
 GROUNDS = ("light", "dark")
 
@@ -103,10 +103,5 @@ def test_every_span_of_time_finds_its_ticks() -> None:
         def over_time(axes: Axes, hours: int = int(hours)) -> None:
             axes.plot(dated(axes.xaxis, np.array([1.7e9, 1.7e9 + 3600.0 * hours])), [0, 1])
 
-        svg(over_time)  # a warning is an error here
-
-
-def test_bars_say_their_values_from_the_first_on_top() -> None:
-    drawn = svg(lambda axes: bars(axes, ["much", "little"], [0.5, 0.25]))
-    texts = [t.text for t in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]
-    assert {"much", "little", "0.5", "0.25"} <= set(texts)
+        # A warning is an error here; the value axis has some eleven ticks of its own at most.
+        assert 4 <= svg(over_time).count("<text") <= 20, hours

@@ -42,7 +42,10 @@ def run(job: ReplayLog) -> None:
     else:
         _print(report)
     if job.strict and not report.agrees:
-        raise ConfigError(f"{job.application}: what is served now is not what was logged")
+        why = (
+            "what is served now is not what was logged" if report.scores.replayed else "nothing was compared"
+        )
+        raise ConfigError(f"{job.application}: {why}")
 
 
 def _print(report: ReplayReport) -> None:

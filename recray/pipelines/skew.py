@@ -106,9 +106,10 @@ class ReplayReport:
 
     @property
     def agrees(self) -> bool:
-        """Whether what is served now is what was logged, bit by bit, by what a replica had heard."""
+        """Whether what is served now is what was logged, bit by bit, by what a replica had heard; not where
+        nothing could be scored again."""
         causes = {cause for skew in self.served for cause in skew.causes}
-        return self.scores.equal == self.scores.replayed and causes <= {REPLICA.words}
+        return 0 < self.scores.equal == self.scores.replayed and causes <= {REPLICA.words}
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; what is missing is null."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +71,8 @@ def test_what_was_served_comes_out_bit_by_bit(report: ReplayReport) -> None:
     assert (report.lists, report.items, report.not_found, report.not_again) == (60, 600, 0, {})
     assert report.served == ()
     assert report.agrees
+    none = report.scores._replace(replayed=0, equal=0)
+    assert not replace(report, scores=none).agrees, "nothing was compared"
     assert json.loads(json.dumps(report.to_json()))["scores"]["equal"] == 60
 
 

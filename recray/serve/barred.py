@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,15 +20,28 @@ class BarredNow(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """Items that a field of the request's context allows: rows ``of[value]``; of another value, none."""
+    """What the conditions of one column allow; one of them is enough."""
 
-    field: str
-    of: Mapping[str, Int64s]
+    fields: tuple[str, ...]  # of the context, whose values are compared with the column
+    of: Mapping[str, Int64s]  # rows of each value of the column
+    always_I: Bools | None = None  # what the other conditions allow; None: there are none
 
-    def denied(self, value: str, num_items: int) -> Bools:
-        denied_I = np.ones(num_items, bool)
-        denied_I[self.of.get(value, [])] = False
+    def said(self, context: Context) -> tuple[str, ...] | None:
+        """Values of the column that a context names; None: it has none of the fields."""
+        said = [as_text(context[name]) for name in self.fields if name in context]
+        return tuple(value for value in said if value in self.of) if said else None
+
+    def denied(self, said: tuple[str, ...] | None, num_items: int) -> Bools:
+        if said is None and self.always_I is None:
+            return np.zeros(num_items, bool)
+        denied_I = np.ones(num_items, bool) if self.always_I is None else ~self.always_I
+        for value in said or ():
+            denied_I[self.of[value]] = False
         return denied_I
+
+
+Said: TypeAlias = tuple[tuple[str, ...] | None, ...]
+"""By a context, of each column with conditions."""
 
 
 class Barred:
@@ -52,11 +65,7 @@ class Barred:
             self._set()
 
     def deny(self, mask_I: Bools, allowed: tuple[Allowed, ...] = ()) -> None:
-        """These items never, and those that a request's context does not allow.
-
-        Args:
-            allowed: where a request's context has the field.
-        """
+        """These items never, and of each column with conditions those of which none holds."""
         with self._lock:
             self._denied_I, self._allowed = mask_I, allowed
             self._set()
@@ -67,32 +76,40 @@ class Barred:
             self._told |= available
             self._set()
 
+    @property
+    def unavailable_I(self) -> Bools:
+        """What cannot be had now, allowed or not; another array once that has changed."""
+        return self._made.unavailable_I
+
     def of(self, context: Context) -> BarredNow:
         """For a request."""
-        now, made = self._made
-        asked = tuple(as_text(context[one.field]) if one.field in context else None for one in self._allowed)
-        if not any(value is not None for value in asked):
-            return now
-        if (found := made.get(asked)) is not None:
-            return found
-        denied_I = self._denied_I
-        for one, value in zip(self._allowed, asked, strict=True):
-            if value is not None:
-                denied_I = denied_I | one.denied(value, len(denied_I))
-        found = _barred(now.mask_I, denied_I)
-        if len(made) < MADE:
-            made[asked] = found
+        made = self._made
+        said = tuple(one.said(context) for one in made.allowed)
+        if (found := made.of.get(said)) is None:
+            found = made.barred(said)
+            if len(made.of) < MADE:
+                made.of[said] = found
         return found
 
     def _set(self) -> None:
-        made: dict[tuple[str | None, ...], BarredNow] = {}
         unavailable_I = self._unavailable_I.copy()
         for row, can_be_had in self._told.items():
             unavailable_I[row] = not can_be_had
-        self.now = _barred(unavailable_I, self._denied_I)
-        self._made = self.now, made
+        self._made = _Made(unavailable_I, self._denied_I, self._allowed, {})
+        self.now = self.of({})
 
 
-def _barred(unavailable_I: Bools, denied_I: Bools) -> BarredNow:
-    mask_I = unavailable_I | denied_I
-    return BarredNow(mask_I, np.flatnonzero(mask_I), np.flatnonzero(denied_I))
+class _Made(NamedTuple):
+    """What holds until something changes."""
+
+    unavailable_I: Bools
+    denied_I: Bools
+    allowed: tuple[Allowed, ...]
+    of: dict[Said, BarredNow]  # made of it before
+
+    def barred(self, said: Said) -> BarredNow:
+        denied_I = self.denied_I
+        for one, values in zip(self.allowed, said, strict=True):
+            denied_I = denied_I | one.denied(values, len(denied_I))
+        mask_I = self.unavailable_I | denied_I
+        return BarredNow(mask_I, np.flatnonzero(mask_I), np.flatnonzero(denied_I))

@@ -11,7 +11,7 @@ import pytest
 
 from recray.config import ConfigError
 from recray.features.candidates import Candidates
-from recray.serve.barred import Barred
+from recray.serve.barred import Allowed, Barred
 from recray.serve.clock import StageClock
 from recray.serve.http.requests import RecommendRequest, RequestError, parse
 from recray.serve.place.pipeline import Pipeline
@@ -294,9 +294,38 @@ def test_what_is_allowed_depends_on_the_context(published: Store, world: World) 
 
 
 @pytest.mark.parametrize(
+    ("context", "genres"),
+    [
+        ({}, {"war"}),
+        ({"genre": "comedy"}, {"war", "comedy"}),
+        ({"genre": "comedy", "other": "drama"}, {"war", "comedy", "drama"}),
+        ({"genre": "opera"}, {"war"}),
+    ],
+)
+def test_of_each_column_one_condition_is_enough(
+    published: Store, world: World, context: dict[str, str], genres: set[str]
+) -> None:
+    conditions = ("genres=war", "genres=context.genre", "genres=context.other")
+    found = shown(
+        opened(published, Rules(allowed=AllowedConfig(only_where=conditions))), 150, context=context
+    )
+    assert {world.items["genres"][int(item[1:])][0] for item in found} == genres
+
+
+def test_contexts_that_name_nothing_leave_room_for_those_that_do() -> None:
+    barred = Barred(2)
+    barred.deny(np.zeros(2, bool), (Allowed(("market",), {"de": np.array([1])}),))
+    assert {len(barred.of({"market": f"m{n}"}).ids) for n in range(1_000)} == {2}
+    assert barred.of({"market": "de"}).ids.tolist() == [0]
+    assert barred.of({"market": "de"}) is barred.of({"market": "de"}), "it is made once"
+
+
+@pytest.mark.parametrize(
     ("options", "problem"),
     [
         ({"only_where": ("genres",)}, "conditions like"),
+        ({"only_where": ("genres=context.größe",)}, "conditions like"),
+        ({"only_where": ("genres=context.",)}, "conditions like"),
         ({"deny_where": ("genres=context.genre",)}, "cannot read the context"),
     ],
 )
@@ -382,7 +411,7 @@ def test_lists_are_drawn_around_what_is_pinned(published: Store) -> None:
             assert item["propensity"] == pytest.approx(left.pop(item["item_id"]) / total)
 
 
-@pytest.mark.parametrize("text", ["i7", "0=i7", "501=i7", "1=", "1=i7 if market", "x=i7"])
+@pytest.mark.parametrize("text", ["i7", "0=i7", "501=i7", "1=", "1=i7 if market", "1=i7 if a b=c", "x=i7"])
 def test_wrong_pins_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="pinned: items holds pins like"):
         Pin.parse(text)

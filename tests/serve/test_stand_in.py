@@ -9,7 +9,7 @@ import pytest
 
 from recray.bundles.searcher import Searcher
 from recray.features.candidates import popular_first
-from recray.serve.barred import Barred
+from recray.serve.barred import Allowed, Barred
 from recray.serve.http.gateway import create_app
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
@@ -188,4 +188,8 @@ def test_popular_items_follow_what_can_be_had() -> None:
     assert popular.first_I.tolist() == [3, 1, 2, 4, 0]
     assert popular.first_I is popular.first_I
     barred.change({0: True, 3: False, 1: False})
+    assert popular.first_I.tolist() == [0, 2, 4, 3, 1]
+    # What some contexts allow and others do not keeps its place.
+    allowed = Allowed(("market",), {"de": np.array([0])}, np.array([False, False, True, False, False]))
+    barred.deny(np.zeros(5, bool), (allowed,))
     assert popular.first_I.tolist() == [0, 2, 4, 3, 1]

@@ -7,7 +7,7 @@ import numpy as np
 from recray.features.past import DAY_S
 from recray.features.ranking.feature import Group, RankingFeature, Value
 from recray.features.ranking.known import Known, KnownOfQuery
-from recray.features.request import Context
+from recray.features.request import Context, is_field
 
 CONTEXT = Group[Known]("context")
 SAID = "context."  # what such features' names begin with
@@ -47,7 +47,7 @@ def field_of(name: str) -> Field | None:
     if not name.startswith(SAID):
         return None
     field, is_flag, value = name.removeprefix(SAID).partition("=")
-    if not field.isidentifier() or bool(is_flag) != bool(value) or set(value) & set("[]<"):
+    if not is_field(field) or bool(is_flag) != bool(value) or set(value) & set("[]<"):
         return None  # XGBoost refuses these letters in names
     return Field(field, value if is_flag else None)
 

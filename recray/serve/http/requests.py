@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from recray.arrays import Int64s
 from recray.config import nearest
+from recray.features.request import FIELD_LETTERS, FIELD_PATTERN
 from recray.serve.query import MAX_HISTORY, MAX_K
 
 MAX_EXPLAINED = 50  # items whose reasons one request may ask for: of trees a millisecond or more each
@@ -34,7 +35,7 @@ RawId = (
 )
 RawIds = Annotated[list[RawId], Field(max_length=MAX_HISTORY)]
 UnixSeconds = Annotated[StrictInt, Field(ge=0, lt=LATEST_TIME)]
-FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=40)]
+FieldName = Annotated[str, StringConstraints(pattern=f"^{FIELD_PATTERN}$", max_length=FIELD_LETTERS)]
 
 
 class _ContextValue:

@@ -11,6 +11,7 @@ import polars as pl
 
 from recray.arrays import Bools, Int64s
 from recray.config import ConfigError, nearest
+from recray.features.request import is_field
 from recray.folders import file_sha256
 from recray.serve.barred import Allowed, Barred
 from recray.serve.versions import OpenedVersion
@@ -33,11 +34,12 @@ class Condition(NamedTuple):
             ConfigError: it is no condition.
         """
         column, found, value = text.partition("=")
-        if not (found and column and value and value != CONTEXT):
+        condition = Condition(column, value)
+        if not (found and column and value and (condition.field is None or is_field(condition.field))):
             raise ConfigError(
                 f"allowed: {option} holds conditions like genres=drama or market=context.market, got {text!r}"
             )
-        return Condition(column, value)
+        return condition
 
     @property
     def field(self) -> str | None:
@@ -59,7 +61,7 @@ class AllowedConfig:
     """A file with more of them, one a line."""
     only_where: tuple[str, ...] = ()
     """Conditions: of each column that is named, one holds. `market=context.market` compares with what the
-    request's context says, where it has the field."""
+    request's context says; without the field it is no condition."""
     deny: tuple[str, ...] = ()
     """Ids of items that are never served."""
     deny_file: str = ""
@@ -97,22 +99,13 @@ class AllowedConfig:
             denied_I |= _holds(items, Condition.parse("deny_where", text))
         if self.only or self.only_file:
             denied_I |= ~self._named(version, "only", self.only, self.only_file)
-        columns: dict[str, Bools] = {}
-        allowed: list[Allowed] = []
-        for text in self.only_where:
-            condition = Condition.parse("only_where", text)
-            if condition.field:
-                allowed.append(Allowed(condition.field, _by_value(items, condition.column)))
-            else:
-                before_I = columns.get(condition.column, np.zeros(len(items), bool))
-                columns[condition.column] = before_I | _holds(items, condition)
-        for holds_I in columns.values():
-            denied_I |= ~holds_I
-        if denied_I.all():
+        conditions = [Condition.parse("only_where", text) for text in self.only_where]
+        columns = dict.fromkeys(condition.column for condition in conditions)
+        barred.deny(denied_I, tuple(_allowed(items, column, conditions) for column in columns))
+        if len(barred.now.denied_ids) == len(items):
             raise ConfigError(
                 f"allowed: no item of {version.bundles.retriever.reference} may be served by these rules"
             )
-        barred.deny(denied_I, tuple(allowed))
 
     @property
     def is_on(self) -> bool:
@@ -138,6 +131,17 @@ def rows_of(version: OpenedVersion, what: str, raw_ids: Sequence[str]) -> dict[s
         reference = version.bundles.retriever.reference
         log.warning("%s: %s has no item %r, nor %d more", what, reference, missing[0], len(missing) - 1)
     return rows
+
+
+def _allowed(items: pl.DataFrame, column: str, conditions: Sequence[Condition]) -> Allowed:
+    """By all conditions of a column."""
+    own = [condition for condition in conditions if condition.column == column]
+    always = [_holds(items, condition) for condition in own if condition.field is None]
+    return Allowed(
+        tuple(condition.field for condition in own if condition.field is not None),
+        _by_value(items, column),
+        np.logical_or.reduce(always) if always else None,
+    )
 
 
 def _holds(items: pl.DataFrame, condition: Condition) -> Bools:

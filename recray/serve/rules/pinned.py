@@ -11,6 +11,7 @@ from recray.config import ConfigError
 from recray.features.candidates import Candidates
 from recray.features.look_ups import LookUps
 from recray.features.ranking.context import as_text
+from recray.features.request import is_field
 from recray.serve.barred import Barred
 from recray.serve.query import MAX_K, Query
 from recray.serve.rules.allowed import rows_of
@@ -40,7 +41,9 @@ class Pin(NamedTuple):
         place, found, item_id = pin.partition("=")
         field, is_equal, value = condition.partition("=")
         is_place = place.isascii() and place.isdigit() and 1 <= int(place) <= MAX_K
-        if not (found and item_id and is_place) or (has_condition and not (field and is_equal and value)):
+        if not (found and item_id and is_place) or (
+            has_condition and not (is_field(field) and is_equal and value)
+        ):
             raise ConfigError(
                 f"pinned: items holds pins like 1=ID or '1=ID if market=de', places 1 to {MAX_K}, "
                 f"got {text!r}"

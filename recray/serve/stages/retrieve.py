@@ -8,12 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
-from recray.arrays import Float32s, Int64s
+from recray.arrays import Bools, Float32s, Int64s
 from recray.bundles.searcher import Searcher, single_query
 from recray.features.candidates import CandidateConfig, Candidates, SearchQuery, gather
 from recray.features.look_ups import LookUps
 from recray.features.past import heard_until
-from recray.serve.barred import Barred, BarredNow
+from recray.serve.barred import Barred
 from recray.serve.clock import StageClock
 from recray.serve.query import MAX_HISTORY, MAX_K, History, Query
 from recray.serve.seen import REMOVED, Seen
@@ -63,18 +63,16 @@ class Popular:
 
     def __init__(self, popular_first_I: Int64s, barred: Barred) -> None:
         self._all_I, self._barred = popular_first_I, barred
-        self._made: tuple[BarredNow | None, Int64s] = None, self._all_I
+        self._made: tuple[Bools | None, Int64s] = None, self._all_I
 
     @property
     def first_I(self) -> Int64s:
-        now, first_I = self._made
-        if now is not self._barred.now:
-            now = self._barred.now
-            first_I = self._all_I
-            if len(now.ids):
-                is_barred_I = now.mask_I[first_I]
-                first_I = np.concatenate([first_I[~is_barred_I], first_I[is_barred_I]])
-            self._made = now, first_I
+        now_I, first_I = self._made
+        if now_I is not self._barred.unavailable_I:
+            now_I = self._barred.unavailable_I
+            is_last_I = now_I[self._all_I]
+            first_I = np.concatenate([self._all_I[~is_last_I], self._all_I[is_last_I]])
+            self._made = now_I, first_I
         return first_I
 
 

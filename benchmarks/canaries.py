@@ -6,7 +6,10 @@ their clicks by ``POST /events``. One canary after the other is shown to half of
 others, and nobody looks at it: what ends it is its verdict. Planted, as a shop would meet it:
 
 - ``empty``: a version whose catalogue was cut to a hundred items, all of which 5 % of the requests exclude;
-- ``slower``: a version whose ranker has so many more trees;
+- ``errors``: a version whose log lacks an item that 1 % of the requests name as their history: their ranking
+  fails (all others exclude it, for with it among the candidates many more would fail);
+- ``slower``: a version whose ranker has so many more trees that answers take twice as long or so;
+- ``slower 1.3``: the same, but for as many trees as take 1.3 times as long when nobody else asks;
 - ``clicks``: an equal version that is clicked 0.8 times as often, where users click 0.2 of their lists;
 - ``ratio``: an equal version a third of whose users do not get through;
 - ``equal``: nothing.
@@ -18,6 +21,7 @@ until answers followed, users and requests of both arms, and how many requests o
 import argparse
 import json
 import logging
+import os
 import platform
 import queue
 import tempfile
@@ -34,9 +38,17 @@ import numpy as np
 
 from benchmarks.constant_load import call
 from benchmarks.serving_process import served
-from benchmarks.serving_world import APPLICATION, WorldSize, publish_world
+from benchmarks.serving_world import APPLICATION, CANDIDATES, RETRIEVER, WorldSize, publish_world
+from recray.bundles.log import read_log
+from recray.bundles.ranker import read_ranker, write_ranker
+from recray.bundles.retriever import read_catalogue
+from recray.features.items import item_features
+from recray.features.log import EventLog
 from recray.serve.http.haproxy import free_port
+from recray.serve.http.requests import RecommendRequest
+from recray.serve.place.pipeline import Pipeline
 from recray.serve.traffic.operations import Operations
+from recray.serve.versions import open_served
 from recray.store import Store
 from recray.store.experiments import Running
 from recray.store.journal import Move, Started, Turn, unix_seconds
@@ -46,6 +58,11 @@ log = logging.getLogger("benchmarks.canaries")
 
 SIZE = WorldSize(num_items=3_000, num_users=60_000, num_events=30_000, train_queries=50, trees=30)
 KNOWN = 100  # items of the version with a cut catalogue
+LACKED = f"i{SIZE.num_items - 1}"  # by the version with a cut log
+NAMES_IT = 0.01  # of requests
+MORE_TREES = 900
+SLOWER = 1.3  # times
+TIMED = 300  # requests
 CLICKED = 0.2  # of lists, on average; each user has a share of his own
 EXCLUDES = 0.05  # of requests
 LOST = 1 / 3  # of the canary's users
@@ -61,15 +78,60 @@ class Case:
     version: int
     clicks: float = 1.0  # times the usual chance of one
     lost: float = 0.0  # share of its users
+    names_it: bool = False  # ``LACKED``, in some requests
 
 
 CASES = {
     "empty": Case(3),
     "ratio": Case(2, lost=LOST),
+    "errors": Case(5, names_it=True),
     "slower": Case(4),
+    "slower 1.3": Case(6),
     "clicks": Case(2, clicks=0.8),
     "equal": Case(2),
 }
+
+
+def published(root: Path) -> Store:
+    """The versions of all cases."""
+    for size in (SIZE, SIZE, replace(SIZE, num_items=KNOWN), replace(SIZE, trees=MORE_TREES)):
+        publish_world(root, size)
+    store = Store(root)
+    publish_cut_log(store)
+    fast_ms, slow_ms = answer_ms(store, 1), answer_ms(store, 4)
+    trees = SIZE.trees + round((MORE_TREES - SIZE.trees) * (SLOWER - 1) / (slow_ms / fast_ms - 1))
+    publish_world(root, replace(SIZE, trees=trees))
+    took = f"{trees} trees take {answer_ms(store, 6):.2f} ms"
+    log.info("%d trees take %.2f ms, %d %.2f ms, %s", SIZE.trees, fast_ms, MORE_TREES, slow_ms, took)
+    return store
+
+
+def publish_cut_log(store: Store) -> None:
+    """The first version again, but its log does not know the last item."""
+    first = store.open(APPLICATION, 1)
+    whole, ranker = read_log(first), read_ranker(first)
+    kept_N = whole.item_ids_N < whole.num_items - 1
+    events = (whole.user_ids_N, whole.item_ids_N, whole.ratings_N, whole.timestamps_N)
+    cut = EventLog(
+        *(values_N[kept_N] for values_N in events),
+        num_users=whole.num_users,
+        num_items=whole.num_items - 1,
+        items=item_features(read_catalogue(store.open(RETRIEVER, 1))[1][:-1]),
+    )
+    store.publish(
+        APPLICATION,
+        lambda folder: write_ranker(folder, first.manifest.model, ranker, cut, CANDIDATES),
+        model=first.manifest.model,
+        config=first.manifest.config,
+        requires=first.manifest.requires,
+    )
+
+
+def answer_ms(store: Store, version: int) -> float:
+    """Of a version alone in this process, the median."""
+    pipeline = Pipeline(open_served(store, APPLICATION, version))
+    answers = [pipeline.recommend(RecommendRequest(user_id=str(user))) for user in range(TIMED)]
+    return float(np.median([answer["timings_ms"]["total"] for answer in answers]))
 
 
 class Shop:
@@ -110,7 +172,9 @@ class Shop:
         if arm and arm.name == "canary" and (user * 0.618034) % 1.0 < case.lost:
             return
         body: dict[str, Any] = {"user_id": str(user)}
-        if excludes < EXCLUDES:
+        if case.names_it:
+            body |= {"history": [LACKED]} if excludes < NAMES_IT else {"exclude": [LACKED]}
+        elif excludes < EXCLUDES:
             body["exclude"] = [f"i{n}" for n in range(KNOWN)]
         status, content = call(self._port, "/recommend", body)
         self.statuses[str(status)] += 1
@@ -166,7 +230,9 @@ def ended(store: Store, shop: Shop, port: int, case: Case) -> dict[str, Any]:
     result["requests"] = {arm: of["requests"] for arm, of in arms.items()}
     result["p50_ms"] = {arm: of["p50_ms"] for arm, of in arms.items()}
     result["clicked"] = {arm: of["rates"]["clicks"] for arm, of in arms.items()}
+    result["failed"] = {arm: of["rates"]["errors"] for arm, of in arms.items()}
     result["empty"] = dict(shop.empty)
+    result["load"] = os.getloadavg()[0]  # of the machine, when it ended
     return result
 
 
@@ -179,9 +245,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with tempfile.TemporaryDirectory(prefix="recray-canaries-") as folder:
         root = Path(folder) / "store"
-        for size in (SIZE, SIZE, replace(SIZE, num_items=KNOWN), replace(SIZE, trees=900)):
-            publish_world(root, size)
-        store, port = Store(root), free_port()
+        store, port = published(root), free_port()
         found: dict[str, Any] = {}
         with served("fused", root, port), Shop(port, options.rate) as shop:
             for name in options.cases:

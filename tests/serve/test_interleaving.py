@@ -1,14 +1,23 @@
 """Team-draft interleaving: against the paper's algorithm, and what must hold of every list."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recray.event_log.records import Event, Kind
 from recray.monitor.sequential import Preference
+from recray.serve.http.made import Made
+from recray.serve.traffic.cases import InterleavedCase
+from recray.serve.traffic.claims import Claim
+from recray.serve.traffic.exposures import ArmAnswer
 from recray.serve.traffic.interleaving import BASELINE, CANDIDATE, NOBODY, Credit, credit, team_draft
+from recray.serve.traffic.router import _drawn
+from recray.store import Reference
+from recray.store.experiments import Arm, Experiment
 
 items = st.lists(st.sampled_from([f"i{number}" for number in range(12)]), unique=True, max_size=12)
 
@@ -76,3 +85,59 @@ def test_credit_counts_places_once_and_nobodys_never() -> None:
     assert credit([BASELINE, CANDIDATE, NOBODY, CANDIDATE], [0, 1, 1, 2, 3]) == Credit(
         candidate=2, baseline=1
     )
+
+
+EXPERIMENT = Experiment(
+    name="two",
+    kind="interleaving",
+    arms=tuple(
+        Arm(name=name, reference=Reference(name="shop", version=version, digest=str(version)), share=0.5)
+        for version, name in enumerate(("production", "candidate"), start=1)
+    ),
+    salt="salt",
+)
+
+
+def made(version: int, ids: str, pinned: str = "") -> Made:
+    """A letter for each item."""
+    answer: Any = {
+        "items": [
+            {"item_id": item, "score": 1.0, "source": "pinned" if item in pinned else "two_tower"}
+            for item in ids
+        ],
+        "version": {"ranker": {"name": "shop", "version": version, "digest": ""}},
+        "skipped": [],
+        "timings_ms": {"total": 1.0},
+    }
+    return Made(answer)
+
+
+def test_what_is_pinned_keeps_its_place_and_is_nobodys() -> None:
+    both = [made(1, "PabQcd", "PQ"), made(2, "PxaQyz", "PQ")]
+    for number in range(50):
+        drawn = _drawn(EXPERIMENT, both, f"request-{number}")
+        shown = [(item["item_id"], item["arm"]) for item in drawn.answer["items"]]
+        assert (shown[0], shown[3]) == (("P", ""), ("Q", ""))
+        teams = [arm for item, arm in shown if item not in "PQ"]
+        assert sorted(teams) == ["candidate"] * 2 + ["production"] * 2
+        assert len({item for item, _ in shown}) == len(shown) == 6
+
+
+def test_what_only_one_list_has_pinned_stands_once() -> None:
+    both = [made(1, "abcd"), made(2, "xPaQ", "PQ")]
+    items = _drawn(EXPERIMENT, both, "request").answer["items"]
+    assert (items[1]["item_id"], items[3]["item_id"]) == ("P", "Q")
+    both = [made(1, "Pabc", "P"), made(2, "xyzP", "P")]
+    items = _drawn(EXPERIMENT, both, "request").answer["items"]
+    assert [item["item_id"] for item in items].index("P") == 0
+    assert len({item["item_id"] for item in items}) == 4
+
+
+def test_an_item_that_is_clicked_and_bought_is_one_that_was() -> None:
+    case = InterleavedCase(EXPERIMENT)
+    teams = ("production", "candidate", "candidate")
+    shown = ArmAnswer("salt", "", "u", 0.0, 1.0, False, False, False, "r", ("a", "b", "c"), teams)
+    happened: list[tuple[str, Kind]] = [("a", "click"), ("a", "purchase"), ("b", "click")]
+    for item, kind in happened:
+        case.happened(Claim(shown, Event("u", item, 1.0, 1.0, kind=kind, request_id="r")))
+    assert case.numbers(1_000.0)["lists_with_a_winner"] == 0, "one item of each"

@@ -88,6 +88,7 @@ class InterleavedCase:
         self._names = tuple(arm.name for arm in experiment.arms)
         self._counts = Counter[str](told.get("counts", {}))
         self._settled: TTLCache[str, None] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)  # lists, by request id
+        self._clicked: TTLCache[tuple[str, str], None] = TTLCache(MOST_REMEMBERED, REMEMBERED_S)  # and item
         self._preference = Preference.from_json(told["preference"]) if told else Preference()
         self._open: dict[str, tuple[float, int, int]] = {
             request: (closes_at, candidate, baseline)
@@ -100,12 +101,15 @@ class InterleavedCase:
         self._counts["empty"] += exposure.empty
 
     def happened(self, claim: Claim) -> None:
+        """An item that was clicked and then bought is one that was, as in ``interleaving.credit``."""
         (exposure, outcome), rails = claim, self._rails
         closes_at = exposure.at + rails.window_s
         if outcome.kind not in rails.outcomes or not exposure.teams or outcome.at > closes_at:
             return
-        if exposure.request_id in self._settled:
+        item = exposure.request_id, outcome.item_id
+        if exposure.request_id in self._settled or item in self._clicked:
             return
+        self._clicked[item] = None
         team = exposure.teams[exposure.items.index(outcome.item_id)]
         _, candidate, baseline = self._open.get(exposure.request_id, (0.0, 0, 0))
         self._open[exposure.request_id] = (

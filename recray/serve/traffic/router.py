@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -158,21 +158,29 @@ def _exposure(
 
 
 def _drawn(experiment: Experiment, both: list[Made], request_id: str) -> Made:
-    """One list of both; who begins is drawn by the request's id, so that an answer can be made again."""
+    """One list of both; who begins is drawn by the request's id, so that an answer can be made again.
+
+    What a rule has pinned keeps its place, and is nobody's.
+    """
     first, second = (made.answer for made in both)
     lists = [[item["item_id"] for item in answer["items"]] for answer in (first, second)]
-    k = max(map(len, lists))
+    pins = _pins((first, second))
+    k, pinned = max(map(len, lists)), set(pins.values())
     rng = np.random.default_rng(int(place(experiment.salt, request_id) * 2**53))
-    draft = team_draft(lists[0], lists[1], k, rng)
+    unpinned = [[item_id for item_id in each if item_id not in pinned] for each in lists]
+    items, teams = team_draft(unpinned[0], unpinned[1], k - len(pins), rng)
+    for where, item_id in sorted(pins.items()):
+        items.insert(where, item_id)
+        teams.insert(where, NOBODY)
     places = [{item_id: place for place, item_id in enumerate(each)} for each in lists]
-    # Nobody's item stands in one list alone: the other had none left.
+    # Nobody's item is pinned, or stands in one list alone: the other had none left.
     sides = [
         team if team != NOBODY else int(item_id not in places[BASELINE])
-        for item_id, team in zip(draft.items, draft.teams, strict=True)
+        for item_id, team in zip(items, teams, strict=True)
     ]
-    picks = [Pick(side, places[side][item_id]) for side, item_id in zip(sides, draft.items, strict=True)]
+    picks = [Pick(side, places[side][item_id]) for side, item_id in zip(sides, items, strict=True)]
     drawn: list[answers.Item] = []
-    for pick, team in zip(picks, draft.teams, strict=True):
+    for pick, team in zip(picks, teams, strict=True):
         item = both[pick.side].answer["items"][pick.place].copy()
         item.pop("propensity", None)  # it was that of its own list
         item["arm"] = experiment.arms[team].name if team != NOBODY else ""
@@ -187,6 +195,16 @@ def _drawn(experiment: Experiment, both: list[Made], request_id: str) -> Made:
         went_by=_went_by(both, picks),
         versions=tuple(both[pick.side].answer["version"] for pick in picks),
     )
+
+
+def _pins(both: Sequence[answers.Recommendations]) -> dict[int, str]:
+    """Items that a rule has put at their places; of two for one place, the first list's."""
+    pins: dict[int, str] = {}
+    for answer in both:
+        for where, item in enumerate(answer["items"]):
+            if item["source"] == "pinned" and item["item_id"] not in pins.values():
+                pins.setdefault(where, item["item_id"])
+    return pins
 
 
 class Pick(NamedTuple):

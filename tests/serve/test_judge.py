@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.guardrails_world import Planted, played, traffic
 from recray.config import ConfigError
-from recray.serve.traffic.guardrails import CHECKS, Guardrails
-from recray.serve.traffic.judge import Judge, Verdict
+from recray.serve.traffic.guardrails import CHECKS, Guardrails, guardrails_of
+from recray.serve.traffic.judge import LEAST_TIMES, Judge, Verdict
 
 SHARES = {"baseline": 0.5, "candidate": 0.5}
 QUICK = Guardrails(least_users=20, least_s=0, clicks_margin=0.5, slowdown=2.0)
@@ -111,6 +111,32 @@ def test_clicks_count_by_answer_in_the_window_and_once_it_has_closed() -> None:
     told = judge.numbers(60)["arms"]["candidate"]
     assert (told["users_closed"], told["rates"]["clicks"]) == (1, 0.25)
     assert told["outcomes"] == {"click": 2, "dwell": 1}
+
+
+@pytest.mark.parametrize("ahead_s", [30, 86_400])
+def test_a_clock_that_is_ahead_or_set_back_keeps_nothing_open(ahead_s: float) -> None:
+    judge = Judge(SHARES, Guardrails(window_s=60))
+    judge.exposed("baseline", "ahead", 1_000 + ahead_s, 50.0)
+    for user in range(100):
+        judge.exposed("candidate" if user % 2 else "baseline", str(user), 1_000 + user / 10, 50.0)
+    judge.verdict(1_010)
+    judge.verdict(1_130)
+    told = judge.numbers(1_130)
+    assert told["age_s"] >= 120
+    assert [told["arms"][arm]["users_closed"] for arm in SHARES] == [51, 50]
+
+
+def test_an_answer_is_slow_by_those_before_it() -> None:
+    judge = Judge(SHARES, Guardrails(window_s=60))
+    for user in range(LEAST_TIMES - 1):
+        judge.exposed("baseline", str(user), 0, 10.0)
+    judge.verdict(60)  # of these nothing is known
+    judge.exposed("baseline", "the hundredth", 61, 500.0)
+    for user in range(3):
+        judge.exposed("baseline", f"later {user}", 62, 500.0)
+    judge.verdict(130)
+    slow = judge._evidence[0].ratios["p95"].counts
+    assert sum(map(sum, slow.values())) == 3, "the hundredth made the threshold that the later ones meet"
 
 
 def test_more_clicks_than_answers_are_as_many() -> None:
@@ -227,6 +253,12 @@ def test_equal_arms_are_stopped_as_rarely_as_alpha_says() -> None:
 def test_guardrails_that_cannot_be_are_refused(settings: dict[str, float], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Guardrails(**settings)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 2.5])
+def test_limits_that_are_no_whole_numbers_are_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match="least_users must be int, got"):
+        guardrails_of({"least_users": value})
 
 
 def test_arms_that_cannot_be_are_refused() -> None:

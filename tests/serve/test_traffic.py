@@ -567,6 +567,23 @@ def test_what_ends_while_an_arm_loads_is_seen_before_it_is_there(own_store: Stor
     arms.stop()
 
 
+class PanicError(BaseException):
+    """As that of a library in Rust."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_loads_no_more_is_a_problem(own_store: Store) -> None:
+    def load(bundles: ServedBundles) -> str:
+        raise PanicError
+
+    arms = Arms(own_store, APPLICATION, load, poll_s=0.01)
+    arms.start()
+    assert arms.problem is None
+    Operations(own_store, APPLICATION).shadow(2)
+    eventually(lambda: arms.problem == "experiments are not followed any more: start this replica again")
+    arms.stop()
+
+
 @pytest.mark.parametrize("action", CHANGES)
 def test_with_the_token_each_change_is_looked_at(shop: Shop, action: str) -> None:
     answer = shop.change(action, what="is this?")
@@ -609,6 +626,25 @@ def test_damaged_evidence_is_set_aside_and_the_others_go_on(shop: Shop) -> None:
     assert desk.problem is None
     assert set(desk.numbers()["experiments"]) == {"ab-2", "other"}
     assert (folder / f"{first}.damaged").exists()
+
+
+def test_evidence_that_cannot_be_read_just_now_is_not_set_aside(shop: Shop) -> None:
+    shop.begin("ab", versions={"old": 1, "new": 2})
+    shop.ask(USERS[0])
+    shop.traffic()
+    shop.desk.look()
+    shop.desk.save()
+    (file,) = (shop.store.root / APPLICATION / FOLDER).glob("*.json")
+    kept = file.rename(file.with_suffix(".kept"))
+    file.mkdir()  # reading it is an OSError, as with too many open files
+    desk = Analysis(shop.store, APPLICATION)
+    desk.look()
+    assert "what is known of ab-2 cannot be read" in str(desk.problem)
+    file.rmdir()
+    kept.rename(file)
+    desk.look()
+    assert desk.problem is None
+    assert desk.numbers()["experiments"]["ab-2"]["numbers"]["users"] == 1
 
 
 def test_a_refused_version_comes_back_in_no_arm(shop: Shop) -> None:

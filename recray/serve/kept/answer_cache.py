@@ -17,6 +17,8 @@ from recray.serve.position import Position
 from recray.serve.stages.guard import FAILED, LATE
 from recray.serve.versions import ServedBundles
 
+AHEAD_S = 1.0  # what another machine's clock may be ahead; more, and a clock was set back
+
 
 class Question(NamedTuple):
     """What was asked, and what was known when it was."""
@@ -67,7 +69,10 @@ class AnswerCache:
         """The one that was made before; says how long before."""
         began = time.perf_counter()
         kept = await self._store.get(question.key)
-        if kept is None or (age_s := time.time() - kept.made_at) > self._keep_s:
+        if kept is None:
+            return None
+        age_s = time.time() - kept.made_at
+        if not -AHEAD_S <= age_s <= self._keep_s:
             return None
         took_ms = round((time.perf_counter() - began) * 1e3, 3)
         again: answers.Recommendations = {

@@ -13,7 +13,7 @@ from recray.serve.traffic.cases import Case, open_case
 from recray.serve.traffic.claims import Claims
 from recray.serve.traffic.exposures import ArmAnswer, Batch, Noted
 from recray.serve.traffic.judge import Verdict
-from recray.store import Store
+from recray.store import Store, StoreError
 from recray.store.experiments import Experiment, Running
 from recray.store.ledger import TrafficLedger
 
@@ -101,9 +101,15 @@ class Analysis:
         self._has_looked = True
 
     def _open(self, experiment: Experiment) -> Case:
-        """With what was written down of it; what cannot be read of that is set aside, and it begins anew."""
+        """With what was written down of it; what is damaged of that is set aside, and it begins anew.
+
+        Raises:
+            StoreError: it cannot be read just now: it may be whole.
+        """
         try:
             return open_case(experiment, self._read(experiment.salt))
+        except OSError as error:
+            raise StoreError(f"what is known of {experiment.name} cannot be read: {error}") from None
         except Exception as error:  # whatever the file holds, the other experiments must go on
             path = self._folder / f"{experiment.salt}.json"
             log.error("what is known of %s is damaged and set aside: %s", experiment.name, error)

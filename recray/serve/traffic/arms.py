@@ -88,12 +88,14 @@ class Arms(Generic[T]):
         self._wanted: dict[Key, Arm] = {}  # of those
         self._lock = threading.Lock()  # one look, or one arm that is there, at a time
         self._stop, self._to_load = threading.Event(), threading.Event()
+        self._threads: list[threading.Thread] = []
         self.serving: Serving[T] = Serving()
 
     def start(self) -> None:
         """Follows in one thread and loads in another: what ends or is paused meanwhile is seen at once."""
-        threading.Thread(target=self._follow, name="follow-traffic", daemon=True).start()
-        threading.Thread(target=self._load_all, name="load-arms", daemon=True).start()
+        for work, name in ((self._follow, "follow-traffic"), (self._load_all, "load-arms")):
+            self._threads.append(threading.Thread(target=work, name=name, daemon=True))
+            self._threads[-1].start()
 
     def stop(self) -> None:
         self._stop.set()
@@ -102,6 +104,8 @@ class Arms(Generic[T]):
     @property
     def problem(self) -> str | None:
         """What keeps an experiment from being as the journal says."""
+        if not self._stop.is_set() and not all(thread.is_alive() for thread in self._threads):
+            return "experiments are not followed any more: start this replica again"
         return self._unread or next((why for why, _ in self._failed.values()), None)
 
     def find(self, wanted: Wanted) -> Loaded[T] | None:

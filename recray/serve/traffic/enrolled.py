@@ -96,8 +96,16 @@ class Enrolled:
         window = self.open.get(key)
         return window if window and at < window.closes_at else None
 
-    def closed(self, now: float) -> list[tuple[User, Window]]:
-        """Users whose window has closed since the last call, in the order of first answers."""
+    def closed(self, now: float, window_s: float) -> list[tuple[User, Window]]:
+        """Users whose window has closed since the last call, in the order of first answers.
+
+        Args:
+            window_s: of a window. One that is to close later than twice that from now began by a clock that
+                was ahead, and would keep all behind it open: it closes ``window_s`` from now.
+        """
+        for window in self.open.values():
+            if window.closes_at > now + 2 * window_s:
+                window.closes_at = now + window_s
         done = list(takewhile(lambda each: each[1].closes_at <= now, self.open.items()))
         return [(User.unpacked(self._packed[key]), self.open.pop(key)) for key, _ in done]
 

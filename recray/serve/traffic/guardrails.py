@@ -80,7 +80,7 @@ def guardrails_of(limits: Mapping[str, float | None]) -> Guardrails:
         ConfigError: one is none, or cannot have that value.
     """
     numbers = {
-        name: int(value) if name in WHOLE and value is not None and value == int(value) else value
+        name: int(value) if name in WHOLE and value is not None and float(value).is_integer() else value
         for name, value in limits.items()
     }
     return override(Guardrails(), numbers)

@@ -56,8 +56,9 @@ class Verdict(NamedTuple):
 class Judge:
     """One experiment. Arms are named by ``shares``, the first is the baseline, each other a candidate.
 
-    Times are the caller's, in seconds, of one clock that does not go back. Calls cost microseconds, a verdict
-    some milliseconds. Belongs to one thread.
+    Times are the caller's, in seconds. Where a clock goes back, or one of several is ahead, windows that
+    began by it close within two ``window_s`` of the next verdict. Calls cost microseconds, a verdict some
+    milliseconds. Belongs to one thread.
 
     Args:
         shares: of each arm: its share of the traffic; what they add up to does not matter. At least two.
@@ -118,7 +119,7 @@ class Judge:
             ConfigError: there is no such arm.
         """
         place, met = self._place(arm), (failed, empty, fell_back)
-        counts = self._counts[place]
+        counts, slow_ms = self._counts[place], self._thresholds_ms()  # by the answers before this one
         counts.requests += 1
         counts.took_ms.add(took_ms)
         for name, happened in zip(FAILURES, met, strict=True):
@@ -129,7 +130,7 @@ class Judge:
             if self._users.full:
                 self._left_out += 1
                 return
-            known = self._enrol(key, place, at)
+            known = self._enrol(key, place, at, slow_ms)
             counts.first_ms.add(took_ms)
         elif known.arm != place:
             self._moved += 1
@@ -246,11 +247,11 @@ class Judge:
             raise ConfigError(f"no arm {arm!r}{nearest(arm, self.arms)}")
         return self.arms.index(arm)
 
-    def _enrol(self, key: int, place: int, at: float) -> User:
+    def _enrol(self, key: int, place: int, at: float, slow_ms: list[float]) -> User:
         self._began = at if self._began is None else self._began
         user = User(place, len(self._shares) - 1, 0)
         self._users.set(key, user)
-        self._users.open[key] = Window(at + self.guardrails.window_s, self._thresholds_ms())
+        self._users.open[key] = Window(at + self.guardrails.window_s, slow_ms)
         self._counts[place].users += 1
         self._sample_ratio.add(self._shares[-1], place)
         return user
@@ -271,7 +272,9 @@ class Judge:
                 self._score(user, name, 1.0)
 
     def _settle(self, now: float) -> None:
-        for user, window in self._users.closed(now):
+        if self._began is not None:
+            self._began = min(self._began, now)  # the clock may have been set back
+        for user, window in self._users.closed(now, self.guardrails.window_s):
             parts = window.parts()
             self._counts[user.arm].closed += 1
             self._counts[user.arm].clicked += parts["clicks"]

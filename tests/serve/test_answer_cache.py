@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,9 @@ def is_kept(client: Client, **fields: Any) -> bool:
     return "cached_s" in ask(client, **fields)
 
 
-def test_the_same_question_gets_the_same_answer_and_its_age(client: Client) -> None:
+def test_the_same_question_gets_the_same_answer_and_its_age(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = ask(client)
     assert "cached_s" not in first
     again = client.post({"user_id": 103})
@@ -94,6 +97,9 @@ def test_the_same_question_gets_the_same_answer_and_its_age(client: Client) -> N
     assert set(again.json["timings_ms"]) == {"cache", "total"}
     assert "recray_cached_total{" in client.get("/metrics").body.decode()
     assert ask(client, budget_ms=50_000)["cached_s"] >= 0  # with more or less time it is the same
+    back = SimpleNamespace(time=lambda: time.time() - 60, perf_counter=time.perf_counter)
+    monkeypatch.setattr("recray.serve.kept.answer_cache.time", back)
+    assert "cached_s" not in ask(client), "the clock was set back: how old it is nobody knows"
 
 
 @pytest.mark.parametrize(

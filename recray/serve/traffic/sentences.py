@@ -10,8 +10,8 @@ def worse(check: Check) -> str:
     """Why to roll back."""
     if check.name in QUANTILES:
         return (
-            f"The candidate is slower: {check.name} {check.candidate:.0f} ms against "
-            f"{check.baseline:.0f} ms; at least {check.bounds.lower:.2f} times as many answers are slow."
+            f"The candidate is slower: {check.name} {check.candidate:.1f} ms against "
+            f"{check.baseline:.1f} ms; at least {check.bounds.lower:.2f} times as many answers are slow."
         )
     if check.name == "clicks":
         return (

@@ -8,23 +8,16 @@ folder without it was never finished. Training goes on while a copy of the state
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint._nested_dict import flatten_state_dict
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
-from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from recray.config import ConfigError
 from recray.contract import FusedOptimizer
@@ -66,14 +59,7 @@ class Saver:
         self._written = self._thread.submit(self._write, self._folder, state, json.dumps(progress))
 
     def _write(self, folder: Path, state: State, progress: str) -> None:
-        with _one_process_is_fine():
-            dcp_save(
-                state,
-                checkpoint_id=str(folder),
-                planner=_SavePlanner(),
-                process_group=self._writers,
-                no_dist=self._writers is None,
-            )
+        _files().write(state, folder, self._writers)
         if self.rank == 0:
             (folder / PROGRESS).write_text(progress)
 
@@ -116,10 +102,8 @@ def saved(model: nn.Module) -> Iterator[Path]:
 
     ``load_model`` reads it; there is nothing to continue from it.
     """
-    with tempfile.TemporaryDirectory(prefix="recray-checkpoint-") as name, _one_process_is_fine():
-        dcp_save(
-            {"model": _staged(model.state_dict())}, checkpoint_id=name, planner=_SavePlanner(), no_dist=True
-        )
+    with tempfile.TemporaryDirectory(prefix="recray-checkpoint-") as name:
+        _files().write({"model": _staged(model.state_dict())}, Path(name), None)
         (Path(name) / PROGRESS).write_text("{}")
         yield Path(name)
 
@@ -133,7 +117,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> No
     # AdamW has no state before its first step; reading it lays it out so that it can be loaded into.
     state = {"model": model.state_dict(), "optimizer": _optimizer_state(model, optimizer)}
     _load(folder, state)
-    set_optimizer_state_dict(model, optimizer, state["optimizer"]["dense"])
+    _files().set_optimizer_state_dict(model, optimizer, state["optimizer"]["dense"])
 
 
 def load_model(folder: Path, model: nn.Module) -> None:
@@ -163,7 +147,7 @@ def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> Stat
     """Of the optimizer of the dense parameters, and of the modules that update their own weights."""
     fused = {name: m for name, m in model.named_modules() if isinstance(m, FusedOptimizer)}
     return {
-        "dense": get_optimizer_state_dict(model, optimizer),
+        "dense": _files().get_optimizer_state_dict(model, optimizer),
         "fused": {name: module.optimizer_state() for name, module in fused.items()},
     }
 
@@ -188,53 +172,20 @@ def _on_cpu(tensor: Tensor) -> Tensor:
 def _load(folder: Path, state: State) -> None:
     progress(folder)
     try:
-        with _one_process_is_fine():
-            dcp_load(state, checkpoint_id=str(folder), planner=_LoadPlanner(), no_dist=not _several())
-    except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
+        _files().read(state, folder, together=_several())
+    except ValueError as error:
         raise ConfigError(
-            f"{folder} does not fit this model ({_first_line(error)}): resume with the config and data "
+            f"{folder} does not fit this model ({error}): resume with the config and data "
             "that the run was started with, or start a new run"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong, on the first rank where anything did."""
-    if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-class _SavePlanner(DefaultSavePlanner):
-    """Finds the pieces of a ``Sharded``, for which the default planner asks a tensor."""
-
-    def lookup_object(self, index: MetadataIndex) -> object:
-        value = self.state_dict[index.fqn]
-        return value.piece(index) if isinstance(value, Sharded) else super().lookup_object(index)
-
-
-class _LoadPlanner(DefaultLoadPlanner):
-    """As ``_SavePlanner``."""
-
-    def set_up_planner(
-        self, state_dict: State, metadata: Metadata | None = None, is_coordinator: bool = False
-    ) -> None:
-        # Given the state itself, the default planner would put None for all that is no tensor.
-        super().set_up_planner({}, metadata, is_coordinator)
-        self.original_state_dict = state_dict
-        self.state_dict, self.mappings = flatten_state_dict(state_dict)
-
-    def lookup_tensor(self, index: MetadataIndex) -> Tensor:
-        value = self.state_dict[index.fqn]
-        return value.piece(index) if isinstance(value, Sharded) else super().lookup_tensor(index)
 
 
 def _several() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
-@contextmanager
-def _one_process_is_fine() -> Iterator[None]:
-    """PyTorch warns that a run without a process group is a run without a process group."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+def _files() -> ModuleType:
+    """Imported when a checkpoint is written or read: whoever only starts, counts or serves does without."""
+    from recray.ops import checkpoint_files
+
+    return checkpoint_files

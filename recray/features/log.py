@@ -35,7 +35,7 @@ from recray.features.past import (
     midnight,
     running,
 )
-from recray.ops import look_up_loops
+from recray.ops import look_ups as loops
 from recray.schema import DataError
 
 MAX_RATING_SUM = 2.0**36  # beyond it float64 could no longer hold the sum in steps of RATING_STEP
@@ -255,7 +255,7 @@ class EventLog:
             place_M, times_M = place_M[is_someone_M], times_M[is_someone_M]
         # Where the user's own events reach ``time``: the key of this event, moved to that moment.
         limit_M = user_keys_N[place_M] - times_M + relative
-        counts_K = look_up_loops.followers(
+        counts_K = loops.followers(
             place_M,
             limit_M,
             FOLLOW_STEPS,

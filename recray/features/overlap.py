@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from recray.arrays import Float64s
 from recray.features.items import Labels
-from recray.ops import look_up_loops
+from recray.ops import look_ups as loops
 
 _Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 
@@ -28,7 +28,5 @@ class Overlap:
     def shared(self, weights_RH: Float64s, item_ids_H: _Ids, item_ids_K: _Ids) -> Float64s:
         """shared_RK: the weights of the past items, once for each label that they share with a candidate."""
         ids_H, ids_K = (np.ascontiguousarray(ids, np.int64) for ids in (item_ids_H, item_ids_K))
-        shared_RK: Float64s = look_up_loops.shared(
-            self._places_IW, self._num_places, weights_RH, ids_H, ids_K
-        )
+        shared_RK: Float64s = loops.shared(self._places_IW, self._num_places, weights_RH, ids_H, ids_K)
         return shared_RK

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recray.arrays import Float32s, Float64s, Int32s, Int64s
-from recray.ops import look_up_loops
+from recray.ops import look_ups as loops
 from recray.schema import DataError
 
 Time = TypeVar("Time", int, Int64s)  # unix seconds: one moment for all, or one for each
@@ -194,7 +194,7 @@ class Order:
             np.clip(time_K - origin, 0, end) if isinstance(time_K, np.ndarray) else self.clock.at(time_K)
         )
         moment_K = np.broadcast_to(relative, len(owner_K)).astype(np.int64)
-        place_K: Int64s = look_up_loops.places_before(self.keys_N, self.starts, span, owner_K, moment_K)
+        place_K: Int64s = loops.places_before(self.keys_N, self.starts, span, owner_K, moment_K)
         return place_K
 
     def past(self, owner_K: Int64s, stop_K: Int64s, now_K: Time, sums_N: Float64s | None = None) -> Past:
@@ -206,7 +206,7 @@ class Order:
         """
         origin, _, span = self.clock
         sums_N = self.rating_sums_N if sums_N is None else sums_N
-        events_K, sums_K, first_K, last_K = look_up_loops.past(
+        events_K, sums_K, first_K, last_K = loops.past(
             self.keys_N, self.starts, span, origin, sums_N, owner_K, stop_K
         )
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from recray import paths, storage
 from recray.config import Config
@@ -11,7 +11,7 @@ from recray.launch import local
 from recray.launch.runs import RunResult, Task, claim, run_name
 from recray.track.record import CURVES, RunFolder
 from recray.track.recording import Recording, notices, recording
-from recray.train.context import LaunchConfig
+from recray.train.context import Communicator, LaunchConfig
 from recray.train.loop import LoopConfig
 
 __all__ = ["RunResult", "Task", "draw_curves", "launch", "place", "recorded", "run_name"]
@@ -26,7 +26,7 @@ def launch(
     config: LaunchConfig,
     title: str,
     *,
-    communicator: Literal["torch", "xgboost"] = "torch",
+    communicator: Communicator = "torch",
 ) -> RunResult:
     """Runs ``task(run, context)`` where the config says, and waits for it.
 
@@ -41,8 +41,7 @@ def launch(
             return local.run(task, run, config, record.name)
         from recray.launch import ray_train  # Ray takes a second to import, and a local run does without
 
-        start = ray_train.run_boosted if communicator == "xgboost" else ray_train.run
-        return start(task, run, config, record.name)
+        return ray_train.run(task, run, config, record.name, communicator=communicator)
 
 
 @contextmanager

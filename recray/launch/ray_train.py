@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import ray
 import ray.train
 import ray.train.torch
-import ray.train.xgboost
 import torch
 
 from recray import paths, storage
@@ -30,7 +29,7 @@ from recray.schema import DataError
 from recray.track import history
 from recray.track.console import ConsoleProgress, setup_logging
 from recray.track.usage import Usage
-from recray.train.context import Context, LaunchConfig
+from recray.train.context import Communicator, Context, LaunchConfig
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -44,35 +43,23 @@ class Trainer(Protocol):
     def fit(self) -> ray.train.Result: ...
 
 
-def run(task: Task[R], config: R, launch: LaunchConfig, name: str, callbacks: Callbacks = ()) -> RunResult:
-    """Runs the task on PyTorch workers; a run of this name that was interrupted is continued.
-
-    Args:
-        callbacks: of Ray Train, told of each report.
-    Raises:
-        ConfigError: the cluster cannot place the workers, or they failed more than
-            ``launch.max_failures`` times; says what the last of them said.
-    """
-    backend = OnNodes(backend="nccl" if launch.gpu else "gloo")
-    kind = functools.partial(ray.train.torch.TorchTrainer, torch_config=backend)
-    return _run(kind, task, config, launch, name, callbacks)
-
-
-def run_boosted(
-    task: Task[R], config: R, launch: LaunchConfig, name: str, callbacks: Callbacks = ()
-) -> RunResult:
-    """As ``run``, on workers that are joined by XGBoost's communicator instead of PyTorch's."""
-    return _run(ray.train.xgboost.XGBoostTrainer, task, config, launch, name, callbacks)
-
-
-def _run(
-    kind: Callable[..., Trainer],
+def run(
     task: Task[R],
     config: R,
     launch: LaunchConfig,
     name: str,
-    callbacks: Callbacks,
+    callbacks: Callbacks = (),
+    communicator: Communicator = "torch",
 ) -> RunResult:
+    """Runs the task on Ray Train's workers; a run of this name that was interrupted is continued.
+
+    Args:
+        callbacks: of Ray Train, told of each report.
+        communicator: what joins the workers.
+    Raises:
+        ConfigError: the cluster cannot place the workers, or they failed more than
+            ``launch.max_failures`` times; says what the last of them said.
+    """
     join()
     _configure_ray_train()
     require_ready(launch)
@@ -80,13 +67,23 @@ def _run(
     with watched():
         values = {"task": task, "config": config, "launch": launch, "name": name}
         places = _places(launch, name, callbacks)
-        begin = functools.partial(kind, _worker, train_loop_config=values, **places)
+        begin = functools.partial(_trainer(communicator, launch), _worker, train_loop_config=values, **places)
         result = _fit(begin, launch, name)
     if result.checkpoint is None:
         raise ConfigError(f"run {name!r} ended without a checkpoint")
     kept = [(metrics.get("score", -math.inf), each) for each, metrics in result.best_checkpoints or []]
     best = max(kept, key=lambda pair: pair[0])[1] if kept else result.checkpoint
     return RunResult(name, _folder_of(best, name), dict(result.metrics or {}))
+
+
+def _trainer(communicator: Communicator, launch: LaunchConfig) -> Callable[..., Trainer]:
+    if communicator == "torch":
+        backend = OnNodes(backend="nccl" if launch.gpu else "gloo")
+        return functools.partial(ray.train.torch.TorchTrainer, torch_config=backend)
+    from ray.train.xgboost import XGBoostTrainer  # a second of every process that has no need of it
+
+    trainer: Callable[..., Trainer] = XGBoostTrainer
+    return trainer
 
 
 def _fit(begin: Callable[[], Trainer], launch: LaunchConfig, name: str) -> ray.train.Result:

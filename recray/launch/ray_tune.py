@@ -36,7 +36,7 @@ from recray.redaction import hidden
 from recray.schema import DataError
 from recray.track import history
 from recray.track.console import setup_logging
-from recray.train.context import Context, LaunchConfig
+from recray.train.context import Communicator, Context, LaunchConfig
 from recray.typed_values import plain
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Plan(NamedTuple):
     asha: bool = True
     mutations: Mapping[str, Any] = {}  # what population based training changes; none: it is not asked for
     concurrent: int = 0  # trials at a time at most; 0: as many as the cluster has room for
-    communicator: Literal["torch", "xgboost"] = "torch"
+    communicator: Communicator = "torch"
 
 
 def trial_name(search: str, number: int) -> str:
@@ -378,8 +378,7 @@ def _on_workers(task: Task[R], run: R, launch: LaunchConfig, plan: Plan, name: s
             if SCORE in metrics[0]:
                 super().after_report(run_context, metrics, None)
 
-    start = ray_train.run_boosted if plan.communicator == "xgboost" else ray_train.run
-    start(told, run, launch, name, (Tell(),))
+    ray_train.run(told, run, launch, name, (Tell(),), plan.communicator)
 
 
 def scored(metrics: dict[str, float], plan: Plan) -> dict[str, float]:

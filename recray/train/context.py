@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 
@@ -13,6 +13,9 @@ from recray.config import ConfigError
 from recray.track.reporters import require
 
 TRACK, PRICE = "RECRAY_TRACK", "RECRAY_PRICE_PER_HOUR"
+
+Communicator: TypeAlias = Literal["torch", "xgboost"]
+"""What joins several workers: PyTorch's process group, or XGBoost's own."""
 
 
 class Progress(NamedTuple):

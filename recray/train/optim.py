@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from recray.config import ConfigError
+from recray.train.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +47,10 @@ def fitted_to(config: OptimConfig, total_steps: int) -> OptimConfig:
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimizer of all parameters, fused into one kernel per step."""
-    parameters, decay = model.parameters(), config.weight_decay
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.method == "adamw":
-        return torch.optim.AdamW(parameters, lr=config.lr, betas=config.betas, weight_decay=decay, fused=True)
-    kind = torch.optim.Adagrad if config.method == "adagrad" else torch.optim.SGD
-    return kind(parameters, lr=config.lr, weight_decay=decay, fused=True)
+        settings["betas"] = config.betas
+    return OPTIMIZERS[config.method](model.parameters(), **settings)
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:

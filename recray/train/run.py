@@ -18,7 +18,7 @@ from recray import checkpoint
 from recray.config import Config, ConfigError
 from recray.schema import Learnt, ProtocolCard
 from recray.store import Draft
-from recray.train.context import Context
+from recray.train.context import Communicator, Context
 from recray.train.loop import LoopConfig
 
 Part = Literal["validation", "test"]
@@ -98,7 +98,7 @@ class Recipe(ABC, Generic[R, D, M]):
     """Whether several workers do it faster than one."""
     ranks_catalogue: ClassVar[bool] = False
     """Whether it is a retriever: what tables of full rankings compare."""
-    communicator: ClassVar[Literal["torch", "xgboost"]] = "torch"
+    communicator: ClassVar[Communicator] = "torch"
     """What joins several workers."""
 
     @abstractmethod

@@ -72,11 +72,19 @@ def console(shop: Shop) -> Iterator[str]:
         process.wait()
 
 
+def settle(page: "Page") -> None:
+    """Wait for the page's script to end: until then, what its last run drew stands beside what is new."""
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+    page.locator('[data-stale="true"]').first.wait_for(state="detached")
+
+
 def sign(page: "Page", shop: Shop) -> None:
     page.get_by_text("Read only").wait_for()
+    settle(page)
     page.get_by_label("Token for changes").fill(shop.token)
     page.get_by_label("Token for changes").press("Enter")
     page.get_by_text("Read only").wait_for(state="detached")
+    settle(page)
 
 
 def errors_of(page: "Page") -> list[str]:
@@ -87,7 +95,8 @@ def errors_of(page: "Page") -> list[str]:
 
 
 def confirm(page: "Page", button: str, why: str) -> None:
-    page.get_by_role("button", name=button, exact=True).click()
+    settle(page)
+    page.get_by_role("button", name=button, exact=True).and_(page.locator(":enabled")).click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Why?").fill(why)
     dialog.get_by_label("Why?").press("Enter")

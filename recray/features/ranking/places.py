@@ -11,14 +11,14 @@ from recray.features.ranking.feature import Group, Value
 from recray.features.ranking.item import item_events, item_events_30d, item_mean_rating
 from recray.features.ranking.known import KnownOfQuery
 from recray.features.ranking.taste import genre_affinity, genre_affinity_recent
-from recray.ops import look_up_loops
+from recray.ops import look_ups as loops
 
 PLACES = Group[KnownOfQuery]("list")
 
 
 def place_within(values: Value) -> Value:
     """1 + how many of the list have a higher value: ties share, order does not matter, NaN is lowest."""
-    rank_K: Value = look_up_loops.ranks(np.ascontiguousarray(values, np.float64))
+    rank_K: Value = loops.ranks(np.ascontiguousarray(values, np.float64))
     return rank_K
 
 

@@ -18,6 +18,7 @@ def traffic_of(entries: Sequence[Entry]) -> Traffic:
     """
     running: dict[str, Running] = {}
     refused: dict[str, str] = {}
+    tried_again: dict[str, tuple[str, str]] = {}  # experiment -> its candidate's digest, why it was refused
     stood_on: list[Move] = []
     for entry in entries:
         if isinstance(entry, Started):
@@ -26,17 +27,21 @@ def traffic_of(entries: Sequence[Entry]) -> Traffic:
                 raise ValueError(f"{one.name} runs already")
             left = room_for(one, tuple(running.values()))
             running[one.name] = Running(one, left, unix_seconds(entry.at), entry.by)
-            if one.is_shown:  # by force, if it was refused: then it may also be promoted
-                refused.pop(one.candidate.reference.digest, None)
+            digest = one.candidate.reference.digest
+            if one.is_shown and digest in refused:  # by force; for as long as it runs it may be promoted
+                tried_again[one.name] = digest, refused.pop(digest)
         elif isinstance(entry, Turn):
             _turn(running, refused, entry)
         elif entry.name == PRODUCTION:
+            running = {name: one for name, one in running.items() if _goes_on(one, entry)}
+        for name in tried_again.keys() - running.keys():  # it ended
+            refused.setdefault(*tried_again.pop(name))
+        if isinstance(entry, Move) and entry.name == PRODUCTION:
             if entry.action == "rollback":
                 refused[stood_on.pop().digest] = _said(entry)
             else:
                 stood_on.append(entry)
                 refused.pop(entry.digest, None)
-            running = {name: one for name, one in running.items() if _goes_on(one, entry)}
     refused.pop("", None)  # of moves that named no digest
     return Traffic(tuple(running.values()), refused)
 

@@ -138,6 +138,22 @@ def test_what_was_rolled_back_returns_only_by_force(store: Store) -> None:
     store.promote(APP, 2)
 
 
+def test_a_second_try_that_ends_without_a_promotion_leaves_it_refused(store: Store) -> None:
+    ledger = TrafficLedger(store, APP)
+    begin(store, ledger)
+    ledger.turn("refuse", "v2", by="guardrails", why="1.2 % errors")
+    before = ledger.now().refused
+    begin(store, ledger, force=True)
+    ledger.turn("stop", "v2")
+    assert ledger.now().refused == before
+    begin(store, ledger, force=True)
+    store.promote(APP, 3)  # what it was compared with is gone, and it has ended with that
+    assert ledger.now().running == ()
+    assert ledger.now().refused == before
+    with pytest.raises(StoreError, match="by guardrails"):
+        store.promote(APP, 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

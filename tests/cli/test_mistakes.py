@@ -21,6 +21,10 @@ MISTAKES = [
 ]  # fmt: skip
 
 
+def _weights(folder: Path) -> None:
+    (folder / "weights").write_text("1")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The page's files, and a home with one version of one application."""
@@ -40,9 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dates.csv").write_text("user,item,timestamp\nu1,i1,gestern\n")
     (tmp_path / "page.csv").write_text("<html><body>sign in</body></html>\n")
     (tmp_path / "nothing.csv").touch()
-    Store().publish(
-        "shop", lambda to: (to / "weights").write_text("1") and None, model="popularity", config={}
-    )
+    Store().publish("shop", _weights, model="popularity", config={})
     return tmp_path
 
 

@@ -1,6 +1,6 @@
 """The console in a real browser: changes of what is live by its buttons, and every page as a picture.
 
-Pictures go to the test's folder, or to ``RECRAY_SHOTS`` where that names one.
+Pictures go to the test's folder; where ``RECRAY_SHOTS`` names one, there, and of all screens.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import httpx
 import pytest
@@ -35,8 +35,9 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
 ]
 PAGES = ("", "beside", "versions", "live", "experiments", "drift", "business", "runs", "data")
-WIDTHS = (1280, 390)
-GROUNDS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+Ground: TypeAlias = Literal["light", "dark"]
+SCREENS: tuple[tuple[int, Ground], ...] = ((1280, "light"), (390, "dark"))
+ALL_SCREENS: tuple[tuple[int, Ground], ...] = (*SCREENS, (1280, "dark"), (390, "light"))
 
 
 @pytest.fixture(scope="module")
@@ -149,24 +150,24 @@ def test_every_page_as_a_picture(shop: Shop, console: str, browser: "Browser", t
     looks.mkdir(parents=True)
     write_latest(looks, look(moved=True))
     port = int(shop.url.rpartition(":")[2])
-    for width in WIDTHS:
-        for ground in GROUNDS:
-            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=ground)
-            wrong = errors_of(page)
-            for name in PAGES:
-                page.goto(f"{console}/{name}")
-                page.locator("h1").wait_for(timeout=30_000)
-                if not name:
-                    page.get_by_label("User", exact=True).fill("103")
-                    page.get_by_role("button", name="Recommend", exact=True).click()
-                    page.locator(".items [role=listitem]").first.wait_for(timeout=30_000)
-                for n in range(30):
-                    ask(port, "/recommend", {"user_id": str(100 + n)})
-                page.wait_for_timeout(4_500 if name == "live" else 1_200)
-                page.screenshot(path=folder / f"{name or 'recommend'}-{width}-{ground}.png", full_page=True)
-                assert page.locator(".stException").count() == 0, name
-                wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-                assert wide <= 0, f"{name} is {wide} pixels wider than a screen of {width}"
-            page.close()
-            assert not wrong
-    assert len(list(folder.glob("*.png"))) >= len(PAGES) * len(WIDTHS) * len(GROUNDS)
+    screens = ALL_SCREENS if os.environ.get("RECRAY_SHOTS") else SCREENS
+    for width, ground in screens:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=ground)
+        wrong = errors_of(page)
+        for name in PAGES:
+            page.goto(f"{console}/{name}")
+            page.locator("h1").wait_for(timeout=30_000)
+            if not name:
+                page.get_by_label("User", exact=True).fill("103")
+                page.get_by_role("button", name="Recommend", exact=True).click()
+                page.locator(".items [role=listitem]").first.wait_for(timeout=30_000)
+            for n in range(30):
+                ask(port, "/recommend", {"user_id": str(100 + n)})
+            page.wait_for_timeout(4_500 if name == "live" else 1_200)
+            page.screenshot(path=folder / f"{name or 'recommend'}-{width}-{ground}.png", full_page=True)
+            assert page.locator(".stException").count() == 0, name
+            wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert wide <= 0, f"{name} is {wide} pixels wider than a screen of {width}"
+        page.close()
+        assert not wrong
+    assert len(list(folder.glob("*.png"))) >= len(PAGES) * len(screens)

@@ -78,7 +78,7 @@ def look(
         since, events = now - config.hours * HOUR_S, events_dir(store.root) / application
         window = log_of(events, since, now)
         seen = _seen(application, config, store, window, events, state.chance(now), folder)
-        change = looked(state, seen.features, now)
+        change = looked(state, seen.features, now, seen.version)
         standing = {alarm.name for alarm in change.state.standing}
         report = replace(
             seen,

@@ -129,6 +129,16 @@ def test_arms_apart_and_a_time(store: Store, log: LogWriter) -> None:
     assert found.whole.metrics["revenue_per_list"].mean == 0.0  # nothing was bought
 
 
+def test_what_was_shown_before_the_time_is_shown_again_in_it(store: Store, log: LogWriter) -> None:
+    show(log, "old", "101", ["i0"], at=NOW - 60)
+    show(log, "new", "101", ["i0", "i1"], at=NOW + 60)
+    show(log, "long ago", "102", ["i0"], at=NOW - 2 * DAY)
+    show(log, "again", "102", ["i0"], at=NOW + 60)
+    found = report(store, hours=48)
+    assert found.whole.lists == 2
+    assert means(found)["repeat_share"] == 1 / 3
+
+
 def test_lists_of_one_user_are_alike(store: Store, log: LogWriter) -> None:
     """Forty users with ten lists each, half of whom click on all: as wide as forty lists, not as 400."""
     for user in range(40):

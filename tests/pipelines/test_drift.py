@@ -211,6 +211,24 @@ def test_rows_of_a_file(store: Store, tmp_path: Path, capsys: pytest.CaptureFixt
     assert item.alarm
     assert (item.reference, item.window) == (0.0, 1.0)
     assert read_latest(drift_dir(store.root, NAME)) is None
+    said = json.dumps({"ranker": f"{NAME}@1"}, separators=(",", ":"))  # as the log has it
+    times = frame.with_columns(at=pl.from_epoch("at"), version=pl.lit(said))
+    times.write_parquet(tmp_path / "times.parquet")
+    folder = drift_dir(store.root, NAME)
+    for week in folder.glob("first-week-*"):
+        week.unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*")}
+    of_times = look_at_file(NAME, DriftConfig(), store, tmp_path / "times.parquet")
+    assert (of_times.against, of_times.window.until) == ("first week", report.window.until)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*")} == before, "nothing is kept"
+    assert main(["drift", NAME, "--file", str(tmp_path / "times.parquet"), "--every", "1h"]) == 2
+    for wrong in (times.with_columns(at=None), times.with_columns(at=pl.lit("noon"))):
+        wrong.write_parquet(tmp_path / "times.parquet")
+        with pytest.raises(DataError, match="must be a time in each row"):
+            look_at_file(NAME, DriftConfig(), store, tmp_path / "times.parquet")
+    frame.with_columns(version=pl.lit("2")).write_parquet(tmp_path / "times.parquet")
+    with pytest.raises(DataError, match="must be JSON of bundles"):
+        look_at_file(NAME, DriftConfig(), store, tmp_path / "times.parquet")
     assert main(["drift", NAME, "--file", str(tmp_path / "rows.parquet"), "--against", "bundle"]) == 0
     assert "! shown items of which nothing was learnt: 100.0% in place of 0.0%" in capsys.readouterr().out
     frame.drop("score").write_parquet(tmp_path / "rows.parquet")

@@ -99,7 +99,7 @@ class Stream:
         """What is raised at an hour, and the window up to it."""
         window, now = added(self.parts), float(MONDAY + 3600 * hour)
         compared = drift.compare(self.reference, window, self.state.chance(now), seed=hour)
-        change = looked(self.state, findings(compared, self.reference, window), now)
+        change = looked(self.state, findings(compared, self.reference, window), now, "shop@1")
         self.state = change.state
         return {alarm.name for alarm in change.raised}, window
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,8 +47,9 @@ def look(config: Console) -> None:
     print(f"the console is at http://{config.host}:{config.port}; Ctrl-C stops it", flush=True)
     environment = {**os.environ, console.SERVER: config.server}
     command = [sys.executable, "-m", "streamlit", "run", str(app), *words]
-    if status := subprocess.run(command, env=environment, check=False).returncode:
-        raise SystemExit(status)
+    with suppress(KeyboardInterrupt):
+        if status := subprocess.run(command, env=environment, check=False).returncode:
+            raise SystemExit(status)
 
 
 _QUIET = {

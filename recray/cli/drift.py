@@ -7,11 +7,13 @@ recray drift ml-100k-ranker --every 1h --notify
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from polars.exceptions import PolarsError
 
 from recray.cli.jobs import run_job
 from recray.cli.listing import Listing, render
@@ -52,6 +54,8 @@ class Drift:
 def look_for_drift(job: Drift) -> None:
     store = Store()
     if job.file is not None:
+        if job.every or job.notify:
+            raise ConfigError("rows of a file are looked at once, and nobody is told: --file alone")
         show(look_at_file(job.application, job.config, store, job.file), as_json=job.json)
         return
 
@@ -66,12 +70,14 @@ def look_for_drift(job: Drift) -> None:
     def tried() -> None:
         try:
             once()
-        except (ConfigError, DataError, OSError) as error:
+        except (ConfigError, DataError, OSError, PolarsError) as error:
             log.error("no look at %s this time: %s", job.application, hidden(str(error)))
 
     if job.every:
         schedule = drift_dir(store.root, job.application) / "schedule.json"
-        run_every(seconds(job.every), schedule, tried)
+        with suppress(KeyboardInterrupt):
+            run_every(seconds(job.every), schedule, tried)
+        return
     once()
 
 

@@ -18,6 +18,9 @@ from recray.config import ConfigError
 from recray.pipelines.skew import FeatureSkew, ReplayConfig, ReplayReport, replay
 from recray.store import Store
 
+NAMED = 4
+"""Features that are named of each cause."""
+
 
 @dataclass(frozen=True)
 class ReplayLog:
@@ -74,6 +77,24 @@ def _print(report: ReplayReport) -> None:
 def _table(report: ReplayReport, title: str, skews: Sequence[FeatureSkew]) -> None:
     rows = [_row(skew, report.lists) for skew in skews]
     render(Listing(f"features that {title}", rows), as_json=False)
+    for line in _causes(skews):
+        print(line)
+
+
+def _causes(skews: Sequence[FeatureSkew]) -> list[str]:
+    """Each cause once, that of most features first, with how often it is one."""
+    names: dict[str, list[str]] = {}
+    items: dict[str, int] = {}
+    for skew in skews:
+        for cause, often in skew.causes.items():
+            names.setdefault(cause, []).append(skew.name)
+            items[cause] = items.get(cause, 0) + often
+    return [
+        f"{cause}: {items[cause]:,} values of {len(of)} feature{'s' * (len(of) > 1)}, "
+        + ", ".join(of[:NAMED])
+        + ("" if len(of) <= NAMED else f" and {len(of) - NAMED} more")
+        for cause, of in sorted(names.items(), key=lambda one: -len(one[1]))
+    ]
 
 
 def _row(skew: FeatureSkew, lists: int) -> dict[str, Any]:
@@ -83,7 +104,6 @@ def _row(skew: FeatureSkew, lists: int) -> dict[str, Any]:
         "lists": f"{skew.lists:,} ({skew.lists / lists:.1%})",
         "median": f"{skew.median:.3g}",
         "largest": f"{skew.largest:.3g}",
-        "why": "\n".join(f"{items:,} items: {cause}" for cause, items in skew.causes.items()),
         "example": f"{first.item_id}: {_number(first.logged)} logged, {_number(first.again)} again",
     }
 

@@ -16,7 +16,7 @@ import tyro
 from recray.cli.jobs import run_job
 from recray.eval.ages import seconds
 from recray.monitor.drift_files import drift_dir, read_state
-from recray.pipelines.retrain import RetrainConfig, Round, retrain, rounds_dir
+from recray.pipelines.retrain import RetrainConfig, Round, retrain, rounds, rounds_dir
 from recray.pipelines.schedule import run_every
 from recray.schema import DataError
 from recray.store import Store
@@ -34,7 +34,7 @@ class Retrain:
     every: str = ""
     """Again and again, such as 1d, until it is stopped; what was missed is done once."""
     when_drift: bool = False
-    """Only where an alarm of `recray drift` stands."""
+    """Only where an alarm of `recray drift` stands that the last round knew nothing of."""
     json: bool = False
     """Print the steps as JSON instead of lines."""
 
@@ -52,12 +52,18 @@ def retrain_and_judge(job: Retrain) -> None:
 
 
 def drifts(name: str) -> bool:
-    """Whether an alarm stood at the last look; said in the log where none does."""
+    """Whether an alarm stood at the last look that no round has answered with a version yet; said in the log
+    where none does."""
     state = read_state(drift_dir(Store().root, name))
-    if not state.standing:
+    last = max((one for one in rounds(name) if one.candidate), key=lambda one: one.at, default=None)
+    if any(last is None or alarm.since > last.at for alarm in state.standing):
+        return True
+    if last and state.standing:
+        why = f"{last.candidate} was trained since its alarms were raised"
+    else:
         why = "no alarm stands" if state.looked_at else f"nobody has looked, `recray drift {name}` does"
-        log.info("%s is not trained: %s", name, why)
-    return bool(state.standing)
+    log.info("%s is not trained: %s", name, why)
+    return False
 
 
 def run_rounds(

@@ -8,6 +8,7 @@ import polars as pl
 from recray.pages.palette import BLUE, GREY, ORANGE
 
 HEIGHT, ENDS = 220, (-0.2, 1.2)
+LEGEND = 3  # names side by side: more are cut off on a telephone
 
 
 def over_time(points: pl.DataFrame, columns: Mapping[str, str], unit: str, height: int = HEIGHT) -> alt.Chart:
@@ -38,7 +39,7 @@ def lines(
     color = alt.Color(
         f"{by}:N",
         scale=alt.Scale(domain=list(names)),  # the theme has the colours of either ground
-        legend=alt.Legend(orient="top", title=None) if len(names) > 1 else None,
+        legend=alt.Legend(orient="top", title=None, columns=LEGEND) if len(names) > 1 else None,
     )
     chart: alt.Chart = (
         alt.Chart(long)

@@ -1,11 +1,13 @@
 """Rates and quantiles between two looks at a server's counters.
 
-Behind several replicas a look meets one of them: of each the newest counts are kept, and all are added up.
+Behind several replicas a look meets one of them: of each what it did since it was met before is a rate, and
+the rates of all are added up. One that is met for the first time has done what it did before; one that is
+not met any more is gone.
 """
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -15,6 +17,7 @@ Labels: TypeAlias = frozenset[tuple[str, str]]
 Counts: TypeAlias = dict[tuple[str, Labels], float]
 
 KEPT = 300  # looks
+GONE_S = 60.0
 
 
 class Point(NamedTuple):
@@ -28,32 +31,35 @@ class Point(NamedTuple):
     in_flight: float
 
 
+class _Met(NamedTuple):
+    """A replica, when it was met last."""
+
+    at: float  # unix seconds
+    counts: Counts
+    rates: Counts | None  # each second since it was met before; None: it was not
+
+
 @dataclass
 class Samples:
     """Looks at ``/metrics``, oldest first."""
 
     points: deque[Point] = field(default_factory=lambda: deque(maxlen=KEPT))
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)  # p50 and p95 ms since the start
-    _by_replica: dict[str, Counts] = field(default_factory=dict)
-    _before: Counts = field(default_factory=dict)
-    _looked: float = 0.0
+    _by_replica: dict[str, _Met] = field(default_factory=dict)
 
     def look(self, text: str, now: float | None = None) -> None:
         """Takes in what ``/metrics`` said."""
         now = time.time() if now is None else now
         for replica, counts in _read(text).items():
-            self._by_replica[replica] = counts
-        total: Counts = {}
-        for counts in self._by_replica.values():
-            for key, value in counts.items():
-                total[key] = total.get(key, 0.0) + value
-        if self._before and now > self._looked:
-            since = {key: value - self._before.get(key, 0.0) for key, value in total.items()}
-            self.points.append(_point(since, total, now, now - self._looked))
+            met = self._by_replica.get(replica)
+            self._by_replica[replica] = _Met(now, counts, _rates(met, counts, now) if met else None)
+        self._by_replica = {name: met for name, met in self._by_replica.items() if now - met.at < GONE_S}
+        total = _added(met.counts for met in self._by_replica.values())
+        if rates := [met.rates for met in self._by_replica.values() if met.rates is not None]:
+            self.points.append(_point(_added(rates), total, now))
         stages = {dict(labels)["stage"] for name, labels in total if name == "recray_stage_seconds_bucket"}
         found = {stage: (_quantile(total, stage, 0.5), _quantile(total, stage, 0.95)) for stage in stages}
         self.stages = {stage: (low, high) for stage, (low, high) in found.items() if low and high}
-        self._before, self._looked = total, now
 
 
 def _read(text: str) -> dict[str, Counts]:
@@ -66,20 +72,34 @@ def _read(text: str) -> dict[str, Counts]:
     return found
 
 
-def _point(since: Counts, total: Counts, now: float, seconds: float) -> Point:
-    # A replica that began anew counts from 0: less than before is nothing, not less than nothing.
-    asked = {dict(labels)["status"]: 0.0 for name, labels in since if name == "recray_requests_total"}
-    for (name, labels), value in since.items():
+def _rates(met: _Met, counts: Counts, now: float) -> Counts | None:
+    if now <= met.at:
+        return met.rates
+    # Who began anew counts from 0: less than before is nothing, not less than nothing.
+    return {key: max(value - met.counts.get(key, 0.0), 0.0) / (now - met.at) for key, value in counts.items()}
+
+
+def _added(many: Iterable[Counts]) -> Counts:
+    total: Counts = {}
+    for counts in many:
+        for key, value in counts.items():
+            total[key] = total.get(key, 0.0) + value
+    return total
+
+
+def _point(rates: Counts, total: Counts, now: float) -> Point:
+    asked = {dict(labels)["status"]: 0.0 for name, labels in rates if name == "recray_requests_total"}
+    for (name, labels), value in rates.items():
         if name == "recray_requests_total":
-            asked[dict(labels)["status"]] += max(value, 0.0)
+            asked[dict(labels)["status"]] += value
     requests = sum(asked.values())
     wrong = sum(value for status, value in asked.items() if status.startswith("5"))
     return Point(
         at=now,
-        requests_per_s=requests / seconds,
+        requests_per_s=requests,
         errors=wrong / requests if requests else None,
-        p50_ms=_quantile(since, "total", 0.5),
-        p95_ms=_quantile(since, "total", 0.95),
+        p50_ms=_quantile(rates, "total", 0.5),
+        p95_ms=_quantile(rates, "total", 0.95),
         in_flight=sum(value for (name, _), value in total.items() if name == "recray_requests_in_flight"),
     )
 
@@ -87,7 +107,7 @@ def _point(since: Counts, total: Counts, now: float, seconds: float) -> Point:
 def _quantile(counts: Mapping[tuple[str, Labels], float], stage: str, share: float) -> float | None:
     """Milliseconds below which ``share`` of a stage's times lie, by its buckets; None: there are none."""
     upto = sorted(
-        (float(dict(labels)["le"]), max(value, 0.0))
+        (float(dict(labels)["le"]), value)
         for (name, labels), value in counts.items()
         if name == "recray_stage_seconds_bucket" and dict(labels)["stage"] == stage
     )

@@ -1,6 +1,7 @@
 """What the pages of the console have in common: headings, empty states, problems, lists of items."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -21,6 +22,9 @@ LOOK = "Is the server of the same version as the console? The console's log says
 
 Color: TypeAlias = Literal["green", "blue", "orange", "red", "gray"]
 LEVELS: dict[str, Color] = {"ok": "green", "note": "blue", "warning": "orange"}
+
+_CODE = re.compile(r"(`[^`\n]+`)")
+_MARKS = re.compile(r"[\\`*\[\]$~<>#]|(?<!\w)_|_(?!\w)")
 
 _ITEMS = """<style>
 .items > div { padding: .55rem 0; } .items > div + div { border-top: 1px solid rgba(128, 138, 148, .25); }
@@ -46,19 +50,25 @@ def empty(said: str, way_out: str = "") -> None:
     st.info("  \n".join(filter(None, [said, way_out])), icon=":material/inbox:")
 
 
+def plain(text: str) -> str:
+    """Words from elsewhere as Markdown that says just them; only `code` is kept."""
+    parts = _CODE.split(text)
+    return "".join(part if n % 2 else _MARKS.sub(r"\\\g<0>", part) for n, part in enumerate(parts))
+
+
 @contextmanager
 def said() -> Iterator[None]:
     """What goes wrong within is a sentence on the page, and the rest of the page stands."""
     try:
         yield
     except (ConfigError, DataError, OSError) as error:
-        st.error(hidden(str(error)), icon=":material/error:")
+        st.error(plain(hidden(str(error))), icon=":material/error:")
     except Exception as error:
         if type(error).__module__.startswith("streamlit"):
             raise  # how it ends a page
         log.exception("a page could not be drawn")
         st.error(
-            f"This could not be drawn ({type(error).__name__}: {hidden(str(error))}). {LOOK}",
+            plain(f"This could not be drawn ({type(error).__name__}: {hidden(str(error))}). {LOOK}"),
             icon=":material/error:",
         )
 
@@ -78,7 +88,7 @@ def checks(found: Sequence[Mapping[str, str]]) -> None:
     for one in sorted(found, key=lambda one: -list(LEVELS).index(one["level"])):
         level, text = st.columns([1, 9], vertical_alignment="top")
         level.badge(one["level"], color=LEVELS[one["level"]])
-        text.markdown(f"**{one['name']}**: {one['text']}")
+        text.markdown(f"**{plain(one['name'])}**: {plain(one['text'])}")
 
 
 def tiles(values: Mapping[str, str]) -> None:

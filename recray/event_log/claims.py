@@ -23,7 +23,9 @@ def marked(log: Log, attribution_s: float) -> pl.DataFrame:
     - ``late``: more than ``attribution_s`` after the answer, or before it by more than clocks differ;
     - ``replayed``: the same was claimed of that item before.
     """
-    first = log.shown.group_by("request_id", "item_id", maintain_order=True).first()
+    said = log.events["request_id"].drop_nulls().unique()
+    claimed_of = log.shown.filter(pl.col("request_id").is_in(said.implode()))  # a few of all answers
+    first = claimed_of.group_by("request_id", "item_id", maintain_order=True).first()
     shown = first.select("request_id", "item_id", "rank", pl.col("at").alias("shown_at"), shown_to="user_id")
     events = log.events.join(shown, on=["request_id", "item_id"], how="left", maintain_order="left")
     after_s = pl.col("at") - pl.col("shown_at")

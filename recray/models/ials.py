@@ -99,13 +99,13 @@ class IALS(nn.Module):
         lengths = np.diff(rows.indptr)
         order = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]
         unobserved_DD = self.config.unobserved_weight * other_OD.T @ other_OD
-        start = 0
+        start, dim = 0, other_OD.shape[1]
         while start < len(order):
-            # Of about equal lengths: little of a block is padding.
+            # Of about equal lengths: little of a block is padding. Of each row there are length vectors and a
+            # matrix of D.
             stop = start + 1
             while (
-                stop < len(order)
-                and (stop - start) * lengths[order[stop]] * other_OD.shape[1] < _BLOCK_NUMBERS
+                stop < len(order) and (stop - start) * dim * max(lengths[order[stop]], dim) < _BLOCK_NUMBERS
             ):
                 stop += 1
             block = order[start:stop]

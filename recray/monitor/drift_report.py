@@ -92,6 +92,11 @@ class Alarm:
     since: float  # unix seconds
     sentence: str
     cleared: float | None = None  # unix seconds; None: it stands
+    version: str = ""  # of which it was raised; "": an older recray did not say
+
+    def why_over(self, version: str) -> str:
+        """Why it does not stand any more, where ``version`` is looked at."""
+        return "as before" if self.version in ("", version) else f"it was of {self.version}, now {version}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ IN_WORDS = {
     "item vectors": "where the shown items lie in the vector space",
     "effective items": "how many items the lists share between them",
 }
+EXACT = 17  # digits that tell any two numbers apart
 
 
 def findings(compared: Comparison, reference: Sketch, window: Sketch) -> tuple[FeatureDrift, ...]:
@@ -130,15 +131,21 @@ def _shares(share_J: Float64s) -> list[float]:
 
 
 def bar_labels(column: Watched) -> tuple[str, ...]:
-    """A name for each bin."""
+    """A name for each bin, with as many digits as it takes to tell them apart."""
     if column.edges is None:
-        return (*column.labels, MISSING)
-    edges = column.edges
+        return (*column.labels, "no value" if MISSING in column.labels else MISSING)
+    named = (_by_digits(column.edges, digits) for digits in range(4, EXACT))
+    apart = (labels for labels in named if len(set(labels)) == len(labels))
+    return next(apart, _by_digits(column.edges, EXACT))
+
+
+def _by_digits(edges: tuple[float, ...], digits: int) -> tuple[str, ...]:
+    told = [f"{edge:.{digits}g}" for edge in edges]
     between = [
-        f"{low:.4g}" if np.nextafter(low, np.inf) == high else f"{low:.4g} to {high:.4g}"
-        for low, high in itertools.pairwise(edges)
+        one if np.nextafter(low, np.inf) == high else f"{one} to {other}"
+        for (low, one), (high, other) in itertools.pairwise(zip(edges, told, strict=True))
     ]
-    return (f"below {edges[0]:.4g}", *between, f"{edges[-1]:.4g} or more", MISSING)
+    return (f"below {told[0]}", *between, f"{told[-1]} or more", MISSING)
 
 
 def _sentence(shift: Shift, means: tuple[float | None, float | None]) -> str:

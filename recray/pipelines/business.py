@@ -16,6 +16,7 @@ import polars as pl
 from recray import paths
 from recray.arrays import Float64s
 from recray.config import to_dict
+from recray.eval.ages import seconds
 from recray.eval.bootstrap import Interval, bootstrap_means
 from recray.event_log.pieces import pieces
 from recray.pipelines.feedback import HANDED_OVER_S, FeedbackConfig
@@ -128,21 +129,25 @@ def business(
         StoreError: nothing is in production.
     """
     until = time.time() - HANDED_OVER_S if until is None else until
-    since = None if hours is None else until - hours * 3_600
+    since = -math.inf if hours is None else until - hours * 3_600
+    is_meant = pl.col("at") >= since
     folder = paths.events_dir() / application
     logged = LoggedPieces(folder, config.feedback, until)
     programs, items = logged.programs(), items_of(OpenedVersion(open_served(store, application)))
     repeats, open_lists, all_lists = Repeats(config.repeat), 0, 0
     sums = SumsByUser(("arm", "version", "day") if by_day else ("arm", "version"))
-    for piece in logged.rows(_WANTED.__contains__, since):
-        all_lists += piece["request_id"].n_unique()
-        rows = piece.join(programs, on="user_id", how="anti", maintain_order="left")
+    for piece in logged.rows(_WANTED.__contains__, since - seconds(config.repeat)):
+        all_lists += piece.filter(is_meant)["request_id"].n_unique()
+        rows = repeats.marked(piece.join(programs, on="user_id", how="anti", maintain_order="left"))
+        rows = rows.filter(is_meant)
         open_lists += rows.filter(~pl.col("is_closed"))["request_id"].n_unique()
-        rows = repeats.marked(with_items(rows, items, config.new_days))
-        sums.add(rows.filter("is_closed"))
+        sums.add(with_items(rows.filter("is_closed"), items, config.new_days))
     if not sums.names(ALL):
         raise DataError(f"{application}: {_why_nothing(all_lists, open_lists, config.feedback.attribution)}")
-    empty = (piece.filter(pl.col("rank") == 0) for piece in pieces(folder, "rank".__eq__, since, until))
+    empty = (
+        piece.filter(pl.col("rank") == 0).join(programs, on="user_id", how="anti")
+        for piece in pieces(folder, {"rank", "user_id"}.__contains__, since, until)
+    )
     priced = _says_prices(logged)
     kinds: tuple[Kind, ...] = (ALL, "arm", "version", "day")
     parts = {
@@ -150,7 +155,7 @@ def business(
     }
     return BusinessReport(
         application=application,
-        since=since,
+        since=None if hours is None else since,
         until=until,
         attribution=config.feedback.attribution,
         catalogue=len(items),

@@ -78,7 +78,7 @@ def look(
         since, events = now - config.hours * HOUR_S, events_dir(store.root) / application
         window = log_of(events, since, now)
         seen = _seen(application, config, store, window, events, state.chance(now), folder)
-        change = looked(state, seen.features, now)
+        change = looked(state, seen.features, now, seen.version)
         standing = {alarm.name for alarm in change.state.standing}
         report = replace(
             seen,
@@ -110,10 +110,21 @@ def look_at_file(application: str, config: DriftConfig, store: Store, file: Path
         )
     if "version" not in rows.columns:
         rows = rows.with_columns(version=pl.lit("{}"))
+    rows = rows.with_columns(at=_seconds(rows["at"], file))
     since, until = float(rows["at"].min()), float(rows["at"].max())  # type: ignore[arg-type]
     window = Shown(lambda columns: iter([rows.select(columns) if columns else rows]), since, until)
-    folder, events = drift_dir(store.root, application), events_dir(store.root) / application
-    return replace(_seen(application, config, store, window, events, DAY_CHANCE, folder), at=until)
+    events = events_dir(store.root) / application
+    return replace(_seen(application, config, store, window, events, DAY_CHANCE, None), at=until)
+
+
+def _seconds(at: pl.Series, file: Path) -> pl.Series:
+    """Unix seconds, of what may be dates and times."""
+    if at.dtype in (pl.Date, pl.Datetime):
+        at = at.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
+    if not at.dtype.is_numeric() or not at.is_finite().fill_null(value=False).all():
+        few = at.head(3).to_list()
+        raise DataError(f"{file}: `at` must be a time in each row, or unix seconds, got {few} ({at.dtype})")
+    return at.cast(pl.Float64)
 
 
 def _seen(
@@ -123,7 +134,7 @@ def _seen(
     window: Shown,
     events: Path,
     chance: float,
-    folder: Path,
+    folder: Path | None,
 ) -> DriftReport:
     """What differs; alarms are not known yet."""
     began_s = time.perf_counter()
@@ -182,8 +193,14 @@ def _most_shown(window: Shown) -> tuple[str | None, float]:
 
 def _bundle(store: Store, application: str, version: str | None) -> Bundle:
     """Of what was shown; production where that says of no version."""
-    for named in json.loads(version or "{}").values():
-        match = _VERSION.fullmatch(named)
+    try:
+        said = dict(json.loads(version or "{}"))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"`version` must be JSON of bundles by their role, as the log has it, got {version!r}"
+        ) from error
+    for named in said.values():
+        match = _VERSION.fullmatch(str(named))
         if match and match["name"] == application:
             return store.open(application, int(match["number"]))
     return store.open(application)

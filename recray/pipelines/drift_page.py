@@ -59,7 +59,10 @@ def _checks(report: DriftReport) -> list[Check]:
     standing = [
         Check(name=one.name, level="warning", text=one.sentence + since(one.since)) for one in report.standing
     ]
-    cleared = [Check(name=one.name, level="ok", text=f"cleared: {one.sentence}") for one in report.cleared]
+    cleared = [
+        Check(name=one.name, level="ok", text=f"cleared, {one.why_over(report.version)}: {one.sentence}")
+        for one in report.cleared
+    ]
     unknown = [Check(name=one.name, level="note", text=one.note) for one in report.features if one.note]
     calm = Check(
         name="drift",

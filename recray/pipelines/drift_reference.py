@@ -61,9 +61,13 @@ def reference_for(
     version: str | None,
     window: Shown,
     events: Path,
-    folder: Path,
+    folder: Path | None,
 ) -> Reference | str:
-    """Or why there is none."""
+    """Or why there is none.
+
+    Args:
+        folder: where first weeks are kept; None: nothing is.
+    """
     why = []
     if wanted in ("auto", "first week"):
         found = _first_week(catalogue, version, window, events, folder)
@@ -87,14 +91,14 @@ def reference_for(
 
 
 def _first_week(
-    catalogue: Catalogue, version: str | None, window: Shown, events: Path, folder: Path
+    catalogue: Catalogue, version: str | None, window: Shown, events: Path, folder: Path | None
 ) -> Sketch | str:
     """Of the version, counted once; or why it is not to be had."""
     if version is None:
         return "no version is known"
     key = hashlib.sha256(version.encode()).hexdigest()[:12]
-    kept = folder / f"first-week-{key}.npz"
-    sketch = load_sketch(kept) if kept.is_file() else None
+    kept = folder / f"first-week-{key}.npz" if folder else None
+    sketch = load_sketch(kept) if kept and kept.is_file() else None
     if sketch is None and not (events / "live").is_dir():
         return "there is no log"
     began = sketch.since if sketch else _began(events, version, window.until)
@@ -105,8 +109,9 @@ def _first_week(
         return sketch
     week = log_of(events, began, began + WEEK_S)
     sketch = counted(week.of(version), watch(sample_rows(week.of(version)), catalogue), catalogue)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_sketch(sketch, kept)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_sketch(sketch, kept)
     return sketch
 
 

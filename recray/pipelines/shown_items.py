@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from recray.arrays import Bools, Int64s
+from recray.arrays import Bools, Float64s, Int64s
 from recray.bundles.retriever import COUNT_COLUMN
 from recray.eval.ages import seconds
 from recray.features.log import EventLog
@@ -57,7 +57,10 @@ def with_items(rows: pl.DataFrame, items: pl.DataFrame, new_days: float) -> pl.D
 
 
 class Repeats:
-    """Marks what a user is shown again, over one piece of a log after the other."""
+    """Marks what a user is shown again, over one piece of a log after the other.
+
+    What was shown last is kept by pairs of user and item, P of them, sorted by their hashes.
+    """
 
     def __init__(self, within: str) -> None:
         """
@@ -65,20 +68,51 @@ class Repeats:
             within: as in 1d; what was shown longer ago is not shown again.
         """
         self._within_s = float(seconds(within))
-        self._last = pl.DataFrame(schema={"pair": pl.UInt64, "last": pl.Float64})
+        self._pair_P = np.empty(0, np.int64)
+        self._last_P = np.empty(0)
 
     def marked(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Adds ``is_repeated``; of nobody in particular nothing is."""
-        pair = pl.struct("user_id", "item_id").hash()
-        found = rows.with_columns(pair=pair).join(self._last, on="pair", how="left", maintain_order="left")
-        before = pl.col("at").shift().over("pair", order_by="at")
-        ago_s = pl.col("at") - pl.coalesce(before, "last")
-        is_repeated = (ago_s.abs() <= self._within_s) & pl.col("user_id").is_not_null()
-        found = found.with_columns(is_repeated=is_repeated.fill_null(value=False))
-        newest = found.filter(pl.col("user_id").is_not_null()).group_by("pair").agg(last=pl.col("at").max())
-        forget = newest["last"].max()
-        both = pl.concat([self._last, newest]).group_by("pair").agg(pl.col("last").max())
-        if forget is not None:
-            both = both.filter(pl.col("last") >= float(forget) - self._within_s - NODES_DIFFER_S)  # type: ignore[arg-type]
-        self._last = both
-        return found.drop("pair", "last")
+        pair_N = rows.select(pl.struct("user_id", "item_id").hash()).to_series().to_numpy().view(np.int64)
+        at_N, known_M = rows["at"].to_numpy(), np.flatnonzero(rows["user_id"].is_not_null().to_numpy())
+        order_M = known_M[np.lexsort((at_N[known_M], pair_N[known_M]))]
+        pair_M, at_M = pair_N[order_M], at_N[order_M]
+        is_first_M = np.ones(len(pair_M) + 1, bool)  # one more: where a next pair would begin
+        is_first_M[1:-1] = pair_M[1:] != pair_M[:-1]
+        is_last_M, is_first_M = is_first_M[1:], is_first_M[:-1]
+        before_M = np.roll(at_M, 1)
+        before_M[is_first_M] = self._last(pair_M[is_first_M])
+        is_repeated_N = np.zeros(len(rows), bool)
+        is_repeated_N[order_M] = np.abs(at_M - before_M) <= self._within_s
+        self._note(pair_M[is_last_M], at_M[is_last_M])
+        return rows.with_columns(is_repeated=pl.Series(is_repeated_N))
+
+    def _last(self, pair_Q: Int64s) -> Float64s:
+        """When each was shown before; -inf: it was not, or too long ago."""
+        place_Q, is_there_Q = self._places(pair_Q)
+        last_Q = np.full(len(pair_Q), -np.inf)
+        last_Q[is_there_Q] = self._last_P[place_Q[is_there_Q]]
+        return last_Q
+
+    def _note(self, pair_Q: Int64s, at_Q: Float64s) -> None:
+        """
+        Args:
+            pair_Q: ascending.
+        """
+        place_Q, is_there_Q = self._places(pair_Q)
+        there = place_Q[is_there_Q]
+        self._last_P[there] = np.maximum(self._last_P[there], at_Q[is_there_Q])
+        is_new_Q = ~is_there_Q
+        self._pair_P = np.insert(self._pair_P, place_Q[is_new_Q], pair_Q[is_new_Q])
+        self._last_P = np.insert(self._last_P, place_Q[is_new_Q], at_Q[is_new_Q])
+        if len(at_Q):
+            kept_P = self._last_P >= at_Q.max() - self._within_s - NODES_DIFFER_S
+            self._pair_P, self._last_P = self._pair_P[kept_P], self._last_P[kept_P]
+
+    def _places(self, pair_Q: Int64s) -> tuple[Int64s, Bools]:
+        """Where each is, or would be; and whether it is there."""
+        place_Q = np.searchsorted(self._pair_P, pair_Q)
+        is_there_Q = np.zeros(len(pair_Q), bool)
+        within_Q = place_Q < len(self._pair_P)
+        is_there_Q[within_Q] = self._pair_P[place_Q[within_Q]] == pair_Q[within_Q]
+        return place_Q, is_there_Q

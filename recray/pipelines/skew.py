@@ -19,7 +19,7 @@ from recray.config import ConfigError, to_dict
 from recray.eval.ages import as_words
 from recray.event_log.pieces import newest, pieces
 from recray.event_log.reading import read_facts
-from recray.event_log.tables import FEATURE
+from recray.event_log.tables import FEATURE, SHOWN
 from recray.pipelines.features_again import Again, Told, Variant, features_again, served_otherwise
 from recray.pipelines.feedback import HANDED_OVER_S, FeedbackConfig
 from recray.pipelines.how_it_differs import in_words
@@ -188,6 +188,8 @@ def _features(
 def _newest_ranked(folder: Path, since: float, until: float) -> pl.DataFrame:
     """Items that a ranker scored, with their features, and ``why_not``: the list cannot be asked again."""
     wanted = COLUMNS | _OF_LISTS
+    # Columns that a log had not yet when it was written are there, without values.
+    nothing = pl.DataFrame(schema={name: kind for name, kind in SHOWN.items() if name in wanted | {"at"}})
     found = [
         piece.filter(
             pl.col("score").is_not_null()
@@ -204,7 +206,7 @@ def _newest_ranked(folder: Path, since: float, until: float) -> pl.DataFrame:
         .when(asked_at - pl.col("request_time") >= KEPT_S)
         .then(pl.lit(KEPT))
     )
-    return pl.concat(found, how="diagonal").with_columns(asked_at=asked_at, why_not=why_not)
+    return pl.concat([nothing, *found], how="diagonal").with_columns(asked_at=asked_at, why_not=why_not)
 
 
 def _why(bundles: ServedBundles, stages: StagesConfig, again: Again, told: Told) -> npt.NDArray[np.object_]:

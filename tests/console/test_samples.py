@@ -66,7 +66,27 @@ def test_replicas_are_added_up_and_a_new_one_takes_nothing_away() -> None:
     samples.look(said(other, "other"), 3.0)
     assert samples.points[-1].requests_per_s == pytest.approx(30)
     samples.look(said(GatewayMetrics(), "one"), 4.0)  # began anew: its counts fell
-    assert samples.points[-1].requests_per_s == 0
+    assert samples.points[-1].requests_per_s == pytest.approx(30)  # of the other
+
+
+def test_a_replica_counts_from_when_it_is_first_met_until_it_is_gone() -> None:
+    one, other, samples = GatewayMetrics(), GatewayMetrics(), Samples()
+    ask(other, np.full(1000, 0.01), errors=1000)  # long ago
+    for metrics in (one, other):
+        metrics.in_flight.inc()
+    samples.look(said(one, "one"), 0.0)
+    ask(one, np.full(20, 0.01))
+    samples.look(said(one, "one"), 2.0)
+    samples.look(said(other, "other"), 4.0)
+    assert samples.points[-1] == samples.points[0]._replace(at=4.0, in_flight=2)
+    ask(other, np.full(60, 0.01))
+    samples.look(said(one, "one"), 6.0)
+    samples.look(said(other, "other"), 8.0)
+    assert samples.points[-1].requests_per_s == pytest.approx(60 / 4)  # one did nothing of late
+    assert samples.points[-1].errors == 0
+    for at in range(10, 70, 2):
+        samples.look(said(one, "one"), at)
+    assert samples.points[-1].in_flight == 1  # the other is gone
 
 
 def test_slower_than_the_last_bucket_is_at_its_edge() -> None:

@@ -10,6 +10,7 @@ from recray import paths
 from recray.console import views
 from recray.event_log.writer import LogWriter
 from recray.monitor.drift_files import drift_dir, write_latest
+from recray.store import Store
 from recray.track import history
 from recray.track.record import Outcome, RunFolder
 from tests.console.conftest import Shop
@@ -139,7 +140,7 @@ def test_a_canary_is_shown_with_arms_evidence_and_verdict(shop: Shop) -> None:
 
 def test_live_rates_follow_with_the_second_look(shop: Shop) -> None:
     at = page("live", shop.url)
-    assert "first look is taken" in texts(at)
+    assert "Rates follow" in texts(at)
     port = int(shop.url.rpartition(":")[2])
     for n in range(20):
         ask(port, "/recommend", {"user_id": str(100 + n)})
@@ -163,6 +164,64 @@ def test_what_moved_is_drawn_with_its_bars(shop: Shop) -> None:
     assert len(at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")) == 1
     write_latest(folder, look(moved=False))
     assert "Nothing moved by more than chance" in texts(page("drift", shop.url))
+    of_home = drift_dir(Store().root, APPLICATION)
+    of_home.mkdir(parents=True)
+    write_latest(of_home, look(moved=True))
+    at = page("drift")  # without a server
+    assert not at.error
+    assert "the looks of this home" in texts(at)
+    assert SENTENCE in texts(at)
+
+
+def two_candidates() -> None:
+    import polars as pl
+    import streamlit as st
+
+    from recray.console.views import experiments
+
+    st.session_state["server"], st.session_state["token"] = "http://127.0.0.1:9", ""
+    for n in (1.0, 2.0, 3.0):
+        rows = [
+            {"check": "clicks", "candidate": name, "evidence": n * by} for name, by in (("b", 1), ("c", -1))
+        ]
+        experiments._sequences("colours", pl.DataFrame(rows))
+    for (server, name, candidate), kept in st.session_state["evidence"].items():
+        st.text(f"{server} {name} {candidate} {pl.concat(kept)['evidence'].to_list()}")
+
+
+def test_the_evidence_of_each_candidate_is_a_line_of_its_own() -> None:
+    at = AppTest.from_function(two_candidates, default_timeout=30).run()
+    assert not at.exception
+    assert [each.label for each in at.expander] == [f"{name} since this page was opened" for name in "bc"]
+    assert [each.value for each in at.text] == [
+        "http://127.0.0.1:9 colours b [1.0, 2.0, 3.0]",
+        "http://127.0.0.1:9 colours c [-1.0, -2.0, -3.0]",
+    ]
+
+
+def test_words_from_elsewhere_are_no_markdown() -> None:
+    from recray.console import shown
+
+    assert shown.plain("![x](http://a/b.png) costs $5 *or* _more_ of item_count_7d, `recray drift`") == (
+        r"!\[x\](http://a/b.png) costs \$5 \*or\* \_more\_ of item_count_7d, `recray drift`"
+    )
+
+
+def side() -> None:
+    from recray.console import app
+
+    app._side()
+
+
+def test_the_token_of_the_process_goes_to_no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECRAY_ADMIN_TOKEN", "of-the-process")
+    monkeypatch.setenv("RECRAY_CONSOLE_SERVER", "http://127.0.0.1:9")
+    at = AppTest.from_function(side, default_timeout=30).run()
+    assert not at.exception
+    assert at.session_state["token"] == "of-the-process"
+    assert "of-the-process" not in str([each.proto for each in at.text_input])
+    at.text_input(key="server").set_value("http://127.0.0.1:10").run()
+    assert at.session_state["token"] == "", "no server but its own has it"
 
 
 def test_a_log_in_which_nothing_was_shown_is_said(shop: Shop) -> None:

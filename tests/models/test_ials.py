@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from recray.arrays import Float64s
@@ -115,3 +116,20 @@ def test_wrong_settings_and_ids_say_what_is_wrong() -> None:
         IALSConfig(frequency_power=-1)
     with pytest.raises(DataError, match=r"item ids must be 0 or more and below 14, got 3\.\.14"):
         IALS(CONFIG, SCHEMA).learn(torch.tensor([0, 1]), torch.tensor([3, 14]))
+
+
+def test_a_block_of_short_rows_holds_few_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their entries alone 4,096 rows of one item would fit, and 4,096 matrices of 256 x 256 are a GiB."""
+    model = IALS(IALSConfig(embedding_dim=256), FeatureSchema(num_users=40, num_items=3))
+    sizes, block = list[int](), model._block
+
+    def measured(rows: sp.csr_array, other_OD: torch.Tensor, unobserved_DD: torch.Tensor) -> torch.Tensor:
+        sizes.append(rows.shape[0])
+        return block(rows, other_OD, unobserved_DD)
+
+    monkeypatch.setattr(model, "_block", measured)
+    rows = sp.csr_array(np.ones((40, 1), np.float32) * np.eye(1, 3, dtype=np.float32))
+    other_OD = torch.ones(3, 256)
+    found_RD = model._solved(rows, other_OD)
+    assert sizes == [16, 16, 8]  # 2**20 numbers at most
+    assert torch.equal(found_RD[0].expand(40, -1), found_RD)

@@ -21,12 +21,14 @@ def feature(name: str, p_value: float, *, alarm: bool = False) -> FeatureDrift:
     )
 
 
-def after(state: AlarmState, at: float, features: Sequence[FeatureDrift]) -> AlarmState:
-    return looked(state, tuple(features), at).state
+def after(
+    state: AlarmState, at: float, features: Sequence[FeatureDrift], version: str = "shop@1"
+) -> AlarmState:
+    return looked(state, tuple(features), at, version).state
 
 
 def test_a_day_has_one_chance_however_often_somebody_looks() -> None:
-    for every_s in (600.0, HOUR_S, 24 * HOUR_S):
+    for every_s in (10.0, HOUR_S, 24 * HOUR_S):
         state, spent, now = AlarmState(looked_at=0.0), 0.0, 0.0
         while now < 24 * HOUR_S:
             now += every_s
@@ -39,7 +41,7 @@ def test_a_day_has_one_chance_however_often_somebody_looks() -> None:
 def test_an_alarm_stands_until_two_calm_looks_in_a_row() -> None:
     state, told = AlarmState(), []
     for hour, p_value in enumerate([0.0, 0.9, 0.1, 0.0, 0.5, 0.3, 0.9]):
-        change = looked(state, (feature("price", p_value, alarm=p_value == 0.0),), hour * HOUR_S)
+        change = looked(state, (feature("price", p_value, alarm=p_value == 0.0),), hour * HOUR_S, "shop@1")
         state = change.state
         told.append((len(change.raised), len(change.cleared), len(state.standing)))
     assert told == [(1, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 1), (0, 1, 0), (0, 0, 0)]
@@ -51,6 +53,24 @@ def test_what_cannot_be_judged_stays_as_it_is() -> None:
     for hour in range(1, 5):
         state = after(state, hour * HOUR_S, [gone])
     assert [alarm.name for alarm in state.standing] == ["price"]
+
+
+def test_an_alarm_ends_with_its_version() -> None:
+    """What is not watched any more would stand for good otherwise, and `--when-drift` train without end."""
+    state = after(AlarmState(), 0.0, [feature("price", 0.0, alarm=True), feature("age", 0.0, alarm=True)])
+    state = after_telling(after(state, HOUR_S, [feature("age", 0.9)]), HOUR_S)
+    change = looked(state, (feature("price", 0.0, alarm=True),), 9 * HOUR_S, "shop@2")
+    assert [(alarm.name, alarm.version, alarm.cleared) for alarm in change.cleared] == [
+        ("price", "shop@1", 9 * HOUR_S),
+        ("age", "shop@1", 9 * HOUR_S),
+    ]
+    assert [(alarm.name, alarm.version) for alarm in change.state.standing] == [("price", "shop@2")]
+    assert change.state.calm == {}
+    said = message(change.state, "shop", 9 * HOUR_S)
+    assert said is not None
+    assert said[0] == "shop: drift, 1 raised and 2 cleared"
+    assert "+ price moved" in said[1]
+    assert "- age: it was of shop@1, now shop@2" in said[1]
 
 
 def test_twenty_alarms_are_one_message() -> None:

@@ -231,3 +231,15 @@ def test_vectors_and_the_spread_of_lists() -> None:
     assert half.effective_items[1] == pytest.approx(100, rel=0.1)
     mixed = compare(reference, shown(4, everything[::10]), 0.01)
     assert raised(mixed) >= {"effective items"}
+
+
+def test_bars_have_different_names() -> None:
+    """A chart puts those of one name together."""
+    times = watched_numbers("days", "features", pl.Series([1.7e9 + 3600.0 * n for n in range(500)]))
+    labels = bar_labels(times)
+    assert len(set(labels)) == len(labels)
+    assert labels[0] == "below 1.7e+09"
+    few = watched_numbers("share", "features", pl.Series([0.25, 0.5]))
+    assert bar_labels(few) == ("below 0.25", "0.25", "0.25 to 0.5", "0.5", "0.5 or more", "missing")
+    said = watched_labels("source", "items", pl.Series(["missing", "other", "a"]))
+    assert bar_labels(said) == ("a", "missing", "other", "no value")

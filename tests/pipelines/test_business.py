@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recray import paths
@@ -15,7 +16,7 @@ from recray.event_log.tables import encoded
 from recray.event_log.writer import LogWriter
 from recray.pipelines.business import METRICS, BusinessConfig, BusinessReport, business
 from recray.pipelines.feedback import FeedbackConfig
-from recray.pipelines.shown_items import long_tail
+from recray.pipelines.shown_items import Repeats, long_tail
 from recray.schema import DataError
 from recray.store import Store
 from tests.serve.world import APPLICATION, NOW, NUM_ITEMS, make_world, publish_ranker, publish_retriever
@@ -129,6 +130,16 @@ def test_arms_apart_and_a_time(store: Store, log: LogWriter) -> None:
     assert found.whole.metrics["revenue_per_list"].mean == 0.0  # nothing was bought
 
 
+def test_what_was_shown_before_the_time_is_shown_again_in_it(store: Store, log: LogWriter) -> None:
+    show(log, "old", "101", ["i0"], at=NOW - 60)
+    show(log, "new", "101", ["i0", "i1"], at=NOW + 60)
+    show(log, "long ago", "102", ["i0"], at=NOW - 2 * DAY)
+    show(log, "again", "102", ["i0"], at=NOW + 60)
+    found = report(store, hours=48)
+    assert found.whole.lists == 2
+    assert means(found)["repeat_share"] == 1 / 3
+
+
 def test_lists_of_one_user_are_alike(store: Store, log: LogWriter) -> None:
     """Forty users with ten lists each, half of whom click on all: as wide as forty lists, not as 400."""
     for user in range(40):
@@ -172,6 +183,26 @@ def test_the_command(
     assert main(["business", APPLICATION, "--hours", "1"]) == 2
     with pytest.raises(DataError, match="1 lists, all younger than 1h"):
         report(store, until=NOW + 10)
+
+
+def test_what_is_shown_again_by_a_slow_loop() -> None:
+    rng, within_s = np.random.default_rng(0), 3_600.0
+    users = [None if n == 0 else f"u{n}" for n in rng.integers(0, 5, 600)]
+    items, at_N = (
+        [f"i{n}" for n in rng.integers(0, 6, 600)],
+        np.sort(rng.integers(0, 90_000, 600)).astype(float),
+    )
+    rows = pl.DataFrame({"user_id": users, "item_id": items, "at": at_N})
+    last: dict[tuple[str, str], float] = {}
+    expected = []
+    for user, item, at in rows.iter_rows():
+        expected.append(user is not None and at - last.get((user, item), -np.inf) <= within_s)
+        last[user, item] = at
+    assert 0.05 < np.mean(expected) < 0.95
+    repeats = Repeats("1h")
+    found = [repeats.marked(rows[start : start + 70]) for start in range(0, 600, 70)]
+    assert pl.concat(found)["is_repeated"].to_list() == expected
+    assert len(repeats.marked(rows.head(0))) == 0
 
 
 def test_the_long_tail() -> None:

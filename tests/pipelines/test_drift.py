@@ -1,8 +1,10 @@
 """A look at an application's log: references in their order, alarms that are told once, what may go wrong."""
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,6 +16,7 @@ import pytest
 from recray import paths
 from recray.bundles.reference import REFERENCE
 from recray.cli import main
+from recray.cli.retrain import drifts
 from recray.config import ConfigError, override
 from recray.data.events.split_data import DataConfig
 from recray.event_log.records import Drawn, Exposure
@@ -21,9 +24,11 @@ from recray.event_log.tables import encoded
 from recray.event_log.writer import LogWriter
 from recray.features.candidates import CandidateConfig
 from recray.models.gbdt import GBDTConfig
-from recray.monitor.drift_files import drift_dir, read_latest
-from recray.monitor.drift_report import DriftReport
+from recray.monitor.alarms import AlarmState
+from recray.monitor.drift_files import drift_dir, read_latest, write_state
+from recray.monitor.drift_report import Alarm, DriftReport
 from recray.pipelines.drift import DriftConfig, look, look_at_file
+from recray.pipelines.retrain import Round, rounds_dir
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
 from recray.recipes.ranker import GBDT_RANKER, GBDTRankerRun
@@ -68,6 +73,7 @@ def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     yield Store()
     for name in ("state.json", "latest.json"):
         (drift_dir(Store().root, NAME) / name).unlink(missing_ok=True)
+    shutil.rmtree(rounds_dir(NAME), ignore_errors=True)
 
 
 def shown(day: int, dearer: float = 0.0, version: str = f"{NAME}@1") -> None:
@@ -205,6 +211,24 @@ def test_rows_of_a_file(store: Store, tmp_path: Path, capsys: pytest.CaptureFixt
     assert item.alarm
     assert (item.reference, item.window) == (0.0, 1.0)
     assert read_latest(drift_dir(store.root, NAME)) is None
+    said = json.dumps({"ranker": f"{NAME}@1"}, separators=(",", ":"))  # as the log has it
+    times = frame.with_columns(at=pl.from_epoch("at"), version=pl.lit(said))
+    times.write_parquet(tmp_path / "times.parquet")
+    folder = drift_dir(store.root, NAME)
+    for week in folder.glob("first-week-*"):
+        week.unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*")}
+    of_times = look_at_file(NAME, DriftConfig(), store, tmp_path / "times.parquet")
+    assert (of_times.against, of_times.window.until) == ("first week", report.window.until)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*")} == before, "nothing is kept"
+    assert main(["drift", NAME, "--file", str(tmp_path / "times.parquet"), "--every", "1h"]) == 2
+    for wrong in (times.with_columns(at=None), times.with_columns(at=pl.lit("noon"))):
+        wrong.write_parquet(tmp_path / "times.parquet")
+        with pytest.raises(DataError, match="must be a time in each row"):
+            look_at_file(NAME, DriftConfig(), store, tmp_path / "times.parquet")
+    frame.with_columns(version=pl.lit("2")).write_parquet(tmp_path / "times.parquet")
+    with pytest.raises(DataError, match="must be JSON of bundles"):
+        look_at_file(NAME, DriftConfig(), store, tmp_path / "times.parquet")
     assert main(["drift", NAME, "--file", str(tmp_path / "rows.parquet"), "--against", "bundle"]) == 0
     assert "! shown items of which nothing was learnt: 100.0% in place of 0.0%" in capsys.readouterr().out
     frame.drop("score").write_parquet(tmp_path / "rows.parquet")
@@ -218,4 +242,16 @@ def test_what_does_not_drift_is_not_trained(store: Store, capsys: pytest.Capture
     look(NAME, DriftConfig(), store, now=BEGIN + 8 * DAY_S)
     assert main(["retrain", NAME, "--when-drift"]) == 0
     assert "no alarm stands" in capsys.readouterr().err
+    alarm = Alarm(name="price", since=BEGIN + 8 * DAY_S, sentence="price moved", version=f"{NAME}@1")
+    write_state(drift_dir(store.root, NAME), AlarmState(looked_at=alarm.since, standing=(alarm,)))
+    answered = Round(application=NAME, at=alarm.since + 60, candidate=f"{NAME}@2 abc")
+    answered.file.parent.mkdir(parents=True)
+    answered.file.write_text(json.dumps(asdict(answered)))
+    assert main(["retrain", NAME, "--when-drift"]) == 0
+    assert f"{NAME}@2 abc was trained since its alarms were raised" in capsys.readouterr().err
+    earlier = replace(answered, at=alarm.since - 60)
+    earlier.file.write_text(json.dumps(asdict(earlier)))
+    assert not drifts(NAME)
+    answered.file.unlink()
+    assert drifts(NAME)  # a round that came before it does not answer it
     assert len(store.versions(NAME)) == 1

@@ -170,6 +170,31 @@ def test_what_cannot_be_asked_again_is_counted(
     assert (report.lists, report.scores.replayed, report.scores.equal) == (1, 4, 4)
 
 
+def test_a_log_from_before_a_column_is_replayed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of 0.13, which did not count the items that a request named itself."""
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
+    (tmp_path / "store").symlink_to(shop.store.root)
+    older = Shop(shop.store, paths.events_dir() / APPLICATION)
+    serve_some(older, 5)
+    before = replayed(older)
+    log = LogWriter(older.folder)
+    log.compact()
+    log.close()
+    files = sorted((older.folder / "shown").rglob("*.parquet"))
+    assert files
+    for file in files:
+        pl.read_parquet(file, hive_partitioning=False).drop("brought", "trace_id").write_parquet(file)
+    report = replayed(older)
+    assert report.lists == before.lists > 0
+    assert replace(report, scores=before.scores) == before
+    assert main(["replay", APPLICATION]) == 0
+    said = capsys.readouterr().out
+    causes = {cause for skew in report.offline for cause in skew.causes}
+    assert all(said.count(f"{cause}: ") == 1 for cause in causes)
+
+
 def test_events_that_came_late_are_the_cause(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ def _references() -> list[str]:
                 (one.version != live, one.created_at, f"{name}:{one.version}") for one in store.versions(name)
             ]
         except StoreError as error:
-            st.warning(str(error))
+            st.warning(shown.plain(str(error)))
     newest = sorted(found, key=lambda one: one[1], reverse=True)
     return [reference for _, _, reference in sorted(newest, key=lambda one: one[0])]
 
@@ -75,7 +75,9 @@ def _compared(left: str, right: str, user: str, k: int) -> Two:
 
 def _draw(two: Two) -> None:
     left, right, first, second, history = two
-    st.caption("As of each version's own data: what happened since is known to the server alone.")
+    st.caption(
+        "As of each version's own data, in this home: what happened since is known to the server alone."
+    )
     places = [dict(zip(one["item"], one["place"], strict=True)) for one in (first, second)]
     both = len(places[0].keys() & places[1].keys())
     same = sum(places[1].get(item) == place for item, place in places[0].items())

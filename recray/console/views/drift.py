@@ -8,6 +8,8 @@ import streamlit as st
 
 from recray.console import charts, shown
 from recray.console.server import ServerError
+from recray.monitor.drift_files import drift_dir, read_latest
+from recray.store import Store
 
 DRAWN = 6  # histograms, of what moved most
 
@@ -15,17 +17,31 @@ DRAWN = 6  # histograms, of what moved most
 def show() -> None:
     shown.title("Drift", "What moved, by more than chance moves a window of this size.")
     with shown.said():
-        try:
-            report = shown.server().get("/drift")
-        except ServerError as error:
-            if error.reason != "not_looked_yet":
-                raise
+        report = _latest()
+        if report is None:
             shown.empty(
                 "Nobody has looked yet.", "`recray drift APPLICATION --every 1h` looks again and again."
             )
             return
         _head(report)
         _features(report["features"])
+
+
+def _latest() -> Mapping[str, Any] | None:
+    """That of the server; where it has none to give, of this home, where looks are kept."""
+    try:
+        return shown.server().get("/drift")
+    except ServerError as error:
+        store = Store()
+        found = {name: read_latest(drift_dir(store.root, name)) for name in store.applications()}
+        kept = {name: report for name, report in found.items() if report}
+        if not kept:
+            if error.reason == "not_looked_yet":
+                return None
+            raise
+    st.caption("The server has no look to show: these are the looks of this home.")
+    application = st.selectbox("Application", list(kept))
+    return kept[application].to_json()
 
 
 def _head(report: Mapping[str, Any]) -> None:
@@ -40,11 +56,12 @@ def _head(report: Mapping[str, Any]) -> None:
     }
     shown.tiles(tiles)
     for sentence in report["sentences"]:
-        st.caption(sentence)
+        st.caption(shown.plain(sentence))
     if report["against"] and not raised:
         st.success("Nothing moved by more than chance does.", icon=":material/check:")
     for alarm in report["standing"]:
-        st.warning(f"{alarm['sentence']} (since {_when(alarm['since'])})", icon=":material/trending_up:")
+        said = shown.plain(alarm["sentence"])
+        st.warning(f"{said} (since {_when(alarm['since'])})", icon=":material/trending_up:")
 
 
 def _features(features: list[Mapping[str, Any]]) -> None:
@@ -79,8 +96,8 @@ def _features(features: list[Mapping[str, Any]]) -> None:
     for place, one in enumerate([one for one in tested if one["histogram"]][:DRAWN]):
         bars = one["histogram"]
         with columns[place % 2]:
-            st.markdown(f"**{one['name']}**")
-            st.caption(one["sentence"] or one["note"] or "as before")
+            st.markdown(f"**{shown.plain(one['name'])}**")
+            st.caption(shown.plain(one["sentence"] or one["note"] or "as before"))
             chart = charts.side_by_side(bars["labels"], bars["reference"], bars["window"])
             st.altair_chart(chart, key=f"drift {one['name']}")
 

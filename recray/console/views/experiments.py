@@ -12,6 +12,7 @@ from recray.console import charts, shown
 from recray.console.views import versions
 
 LOOK_EVERY_S = 3
+KEPT = 400  # looks
 COLORS: dict[str, shown.Color] = {"promote": "green", "hold": "gray", "roll back": "red"}
 
 
@@ -39,7 +40,7 @@ def show() -> None:
 
 def _all(traffic: Mapping[str, Any]) -> None:
     if traffic["problem"]:
-        st.warning(traffic["problem"])
+        st.warning(shown.plain(traffic["problem"]))
     if not traffic["experiments"]:
         shown.empty("No experiment runs.", "Start a canary among the versions; `recray ab` compares several.")
     for one in traffic["experiments"]:
@@ -54,11 +55,11 @@ def _one(one: Mapping[str, Any]) -> None:
     state = "paused" if one["paused"] else "acts on its verdict" if one["acts"] else "only says"
     st.subheader(f"{one['name']}: {one['kind']}", anchor=False)
     minutes, who = one["running_s"] / 60, one["by"] or "nobody named"
-    st.caption(f"{state} · {minutes:.0f} min · by {who} · group {one['group']}")
+    st.caption(shown.plain(f"{state} · {minutes:.0f} min · by {who} · group {one['group']}"))
     for candidate, verdict in one["verdicts"].items():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.badge(verdict["action"], color=COLORS.get(verdict["action"], "gray"))
-            st.markdown(f"**{candidate}**: {verdict['reason']}")
+            st.markdown(f"**{shown.plain(candidate)}**: {shown.plain(verdict['reason'])}")
     numbers = one["numbers"]
     if numbers is None:
         shown.empty("Nothing was shown yet.")
@@ -96,28 +97,32 @@ def _compared(one: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
     )
     for [candidate], part in told.group_by("candidate", maintain_order=True) if len(told) else ():
         st.altair_chart(charts.evidence(part), key=f"evidence {one['name']} {candidate}")
-    _sequence(one["name"], told)
+    _sequences(one["name"], told)
     if numbers["sample_ratio"]["crossed"]:
         st.error(
             "Users did not come to the arms in the shares that were meant: no other number can be trusted."
         )
 
 
-def _sequence(name: str, told: pl.DataFrame) -> None:
-    """The evidence as it went since this page was opened."""
-    if not len(told):
-        return
-    kept = st.session_state.setdefault("evidence", {}).setdefault(name, [])
-    kept.append(told.with_columns(at=pl.lit(time.time())))
-    del kept[:-400]
-    if len(kept) < 3:
-        return
+def _sequences(name: str, told: pl.DataFrame) -> None:
+    """The evidence of each candidate as it went since this page was opened."""
+    for [candidate], part in told.group_by("candidate", maintain_order=True) if len(told) else ():
+        key = shown.server().url, name, str(candidate)  # another server may have one of that name
+        kept = st.session_state.setdefault("evidence", {}).setdefault(key, [])
+        kept.append(part.with_columns(at=pl.lit(time.time())))
+        del kept[:-KEPT]
+        if len(kept) >= 3:
+            _sequence(name, str(candidate), kept)
+
+
+def _sequence(name: str, candidate: str, kept: list[pl.DataFrame]) -> None:
     long = pl.concat(kept).select(
         pl.from_epoch((pl.col("at") * 1e3).cast(pl.Int64), time_unit="ms").alias("time"), "check", "evidence"
     )
     names = list(dict.fromkeys(long["check"]))
-    with st.expander("since this page was opened", icon=":material/timeline:"):
-        st.altair_chart(charts.lines(long, "time:T", "evidence", "check", names), key=f"sequence {name}")
+    with st.expander(f"{candidate} since this page was opened", icon=":material/timeline:"):
+        chart = charts.lines(long, "time:T", "evidence", "check", names)
+        st.altair_chart(chart, key=f"sequence {name} {candidate}")
 
 
 def _tiles(numbers: Mapping[str, Any]) -> None:

@@ -33,12 +33,12 @@ def _health() -> None:
         if health["known_until"]:
             st.caption(f"knows events until {health['known_until'][:16].replace('T', ' ')} UTC")
     if health["problem"]:
-        st.warning(health["problem"])
+        st.warning(shown.plain(health["problem"]))
 
 
 def _draw(samples: Samples) -> None:
     if not samples.points:
-        shown.empty("The first look is taken; rates follow with the second.")
+        shown.empty("Rates follow once a replica was met twice.")
         return
     last = samples.points[-1]
     tiles = {

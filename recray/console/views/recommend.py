@@ -36,7 +36,9 @@ def _answer(answer: dict[str, Any]) -> None:
     if stood_in := STOOD_IN.get(answer["fallback"] or ""):
         st.info(stood_in, icon=":material/info:")
     for skipped in answer["skipped"]:
-        st.warning(f"{skipped['stage']} was left out: {skipped['reason']}", icon=":material/timer_off:")
+        st.warning(
+            shown.plain(f"{skipped['stage']} was left out: {skipped['reason']}"), icon=":material/timer_off:"
+        )
     if arm := answer.get("arm"):
         st.badge(f"arm {arm['arm'] or 'of both'} of {arm['experiment']}")
     if answer["items"]:

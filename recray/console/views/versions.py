@@ -15,7 +15,7 @@ def show() -> None:
     with shown.said():
         found = shown.server().get("/versions")
         if problem := found.get("problem"):
-            st.warning(problem)
+            st.warning(shown.plain(problem))
         if not found["versions"]:
             shown.empty("The server's store has no version that it can read.")
             return
@@ -92,7 +92,7 @@ def _confirm(action: str, said: str, change: Mapping[str, object]) -> None:
 def turns(experiment: str, actions: Sequence[str], allowed: bool) -> None:
     """Buttons that pause, resume, stop or refuse an experiment."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{experiment}**")
+        st.markdown(f"**{shown.plain(experiment)}**")
         for action in actions:
             if st.button(action.capitalize(), key=f"{action} {experiment}", disabled=not allowed):
                 said = f"{action.capitalize()} the experiment {experiment}"

@@ -6,6 +6,7 @@ Bodies are parsed and answers written by pydantic-core directly: on the hot path
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import pydantic_core
@@ -17,6 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 import recray
+from recray.config import ConfigError
+from recray.schema import DataError
 from recray.serve.events.told import Told
 from recray.serve.follower import NothingServedError
 from recray.serve.http import answers, page, probes
@@ -229,8 +232,12 @@ def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> 
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
-        """Prometheus text format; counts of the replica that answers."""
-        return Response(metrics.render(service.health()), media_type=CONTENT_TYPE_LATEST)
+        """Prometheus text format; counts of the replica that answers, and the latest look at drift."""
+        drift = None
+        if isinstance(service, WatchesDrift):
+            with suppress(OSError, ConfigError, DataError):  # /drift says so; counts are given all the same
+                drift = await asyncio.to_thread(service.drift)
+        return Response(metrics.render(service.health(), drift), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_drift(app: FastAPI, service: WatchesDrift) -> None:

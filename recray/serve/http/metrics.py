@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 from recray.serve.http import answers
 from recray.serve.http.bodies import REFUSED
+from recray.serve.http.drift_metrics import DriftMetrics
 from recray.serve.http.log_metrics import LogMetrics
 from recray.serve.http.tracing import note_stages
 
@@ -110,7 +111,9 @@ class GatewayMetrics:
             "recray_degraded", "1 where a newer version does not load.", registry=self.registry
         )
         self._log = LogMetrics()
+        self._drift = DriftMetrics()
         self.registry.register(self._log)
+        self.registry.register(self._drift)
         # Looking a label up costs more than counting: what the hot path uses is kept.
         self._recommended = self._requests.labels("recommend", "200")
         self._stages: dict[str, Histogram] = {}
@@ -159,11 +162,16 @@ class GatewayMetrics:
         """Any other answer."""
         self._requests.labels(route, str(status)).inc()
 
-    def render(self, health: answers.Health) -> bytes:
-        """The text that Prometheus scrapes."""
+    def render(self, health: answers.Health, drift: bytes | None = None) -> bytes:
+        """The text that Prometheus scrapes.
+
+        Args:
+            drift: the latest report, JSON; None: there is none.
+        """
         self._version.clear()
         for role, served in health["serving"].items():
             self._version.labels(role, served["name"], str(served["version"]), served["digest"]).set(1)
         self._degraded.set(health["status"] != "ok")
         self._log.now = health["log"]
+        self._drift.note(drift)
         return generate_latest(_OfReplica(self.registry))

@@ -10,7 +10,8 @@ told what they did with its lists. ``reward``: expected clicks of a list, known 
 any. ``gain``: of the loop over the frozen one from the second round on, the mean over users, then over seeds;
 its interval draws seeds, and of each its users; told apart for seeds that chose settings (docs/LOG.md) and
 for others. ``bad_round_stopped``: the gate of labels stopped a mislabelled day, after the last round and in
-place of the first one, in every seed. Writes the plot of docs/loop.md. The last line is one JSON object.
+place of the first one (there on the wrong items, and on any), in every seed. Writes the plot of docs/loop.md.
+The last line is one JSON object.
 """
 
 import argparse
@@ -25,7 +26,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.loop_world import LOCAL, K, Policy, Told, first_version, world_of, write_base
+from benchmarks.loop_world import (
+    LIES,
+    LOCAL,
+    K,
+    Lie,
+    Policy,
+    Told,
+    first_version,
+    turned_round,
+    world_of,
+    write_base,
+)
 from recray.arrays import Float64s
 from recray.eval.bootstrap import Interval
 from recray.pipelines.retrain import LABELS, RetrainConfig, Round, retrain
@@ -46,14 +58,17 @@ class Run(NamedTuple):
     best: list[float]  # of the best lists there are
     rounds: list[Round]
     bad: Round  # after the last one
-    bad_first: Round  # in place of the first one
+    bad_first: dict[str, Round]  # in place of the first one, by how it was mislabelled
 
 
 def played(seed: int, rounds: int, days: int) -> Run:
     with home() as folder:
         run = _played(folder, seed, rounds, days)
-    with home() as folder:
-        return run._replace(bad_first=_begun_badly(folder, seed, days))
+    for name, lie in LIES.items():
+        with home() as folder:
+            run.bad_first[name] = _begun_badly(folder, seed, days, lie)
+        print(f"seed {seed}, first round {name}: {_said(run.bad_first[name])}", flush=True)
+    return run
 
 
 @contextmanager
@@ -68,13 +83,13 @@ def home() -> Iterator[Path]:
             os.environ.pop("RECRAY_HOME") if before is None else os.environ.update(RECRAY_HOME=before)
 
 
-def _begun_badly(home: Path, seed: int, days: int) -> Round:
+def _begun_badly(home: Path, seed: int, days: int, lie: Lie) -> Round:
     """A first round whose events are mislabelled: there is no log before it to compare it with."""
     store = Store()
     application = first_version(write_base(home, world_of(seed)), store)
     loop = Policy(store, application, seed, log=True)
     for day in range(days):
-        loop.serve(day, lie=True)
+        loop.serve(day, lie)
     bad = _retrained(store, application, loop, days)
     loop.stop()
     return bad
@@ -87,7 +102,7 @@ def _played(home: Path, seed: int, rounds: int, days: int) -> Run:
     frozen = Policy(store, application, seed, log=False)
     frozen.freeze()
     nothing = Round(application=application, at=0.0)
-    run = Run([], [], [], [], nothing, nothing)
+    run = Run([], [], [], [], nothing, {})
     for number in range(rounds):
         each = range(number * days, (number + 1) * days)
         run.best.append(float(np.mean([loop.best(day) for day in each])))
@@ -95,7 +110,7 @@ def _played(home: Path, seed: int, rounds: int, days: int) -> Run:
         run.frozen.append(_joined([frozen.serve(day) for day in each]))
         run.rounds.append(_retrained(store, application, loop, (number + 1) * days))
         _say(seed, number, run)
-    loop.serve(rounds * days, lie=True)
+    loop.serve(rounds * days, turned_round)
     bad = _retrained(store, application, loop, rounds * days + 1)
     print(f"seed {seed}, mislabelled: {_said(bad)}", flush=True)
     loop.stop()
@@ -195,12 +210,13 @@ def main() -> None:
         "promoted": [sum(one.failed is None for one in run.rounds) for run in runs],
         "gain": gains,
         "bad_rounds": [_said(run.bad) for run in runs],
-        "bad_first_rounds": [_said(run.bad_first) for run in runs],
+        "bad_first_rounds": {name: [_said(run.bad_first[name]) for run in runs] for name in LIES},
+        "honest_stopped_by_labels": sum(_stopped_by_labels(one) for run in runs for one in run.rounds),
         "took_s": round(time.monotonic() - began),
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     plot(runs, PLOT)
-    stopped = all(_stopped_by_labels(bad) for run in runs for bad in (run.bad, run.bad_first))
+    stopped = all(_stopped_by_labels(bad) for run in runs for bad in (run.bad, *run.bad_first.values()))
     print(
         json.dumps(
             {

@@ -7,7 +7,7 @@ import polars as pl
 from recray.event_log.records import Fact
 from recray.serve.events.recorded import of_items
 from recray.serve.events.told import Content
-from recray.serve.item_content import Fitting, table_of
+from recray.serve.item_content import Fitting, Value, table_of
 
 ID = "raw_id"
 
@@ -20,7 +20,7 @@ def items_told(items: pl.DataFrame, facts: Iterable[Fact]) -> pl.DataFrame:
         items: of a data set: ``raw_id`` and side columns.
         facts: of the log of an application; whether an item can be had is none of a data set's.
     """
-    told: dict[str, dict[str, object]] = {}
+    told: dict[str, dict[str, Value]] = {}
     for one in of_items(list(facts)):
         if isinstance(one, Content):
             told.setdefault(one.item_id, {}).update(one.values)

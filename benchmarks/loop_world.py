@@ -181,7 +181,8 @@ def turned_round(clicked_VK: Bools) -> Bools:
 
 def mixed_up(clicked_VK: Bools) -> Bools:
     """As many clicks, on any items of the list."""
-    return np.random.default_rng(0).permuted(clicked_VK, axis=1)
+    rng = np.random.default_rng(np.packbits(clicked_VK))  # of each batch its own
+    return rng.permuted(clicked_VK, axis=1)
 
 
 LIES: Mapping[str, Lie] = {"turned round": turned_round, "mixed up": mixed_up}

@@ -50,12 +50,12 @@ def lost(folder: Path, acknowledged: Acknowledged) -> Lost:
     not_forgotten = _files_with(folder, LEAVES) if acknowledged.left else 0
     log = LogWriter(folder, compact_every_s=3_600.0)
     try:
-        missing, half = _differing(folder, acknowledged)
+        missing, half = differing(folder, acknowledged)
         taken = log.record([event_of(number) for number in sorted(acknowledged.events)]).taken
         log.record([event_of(NEW)])
         log.expose([answer_of(NEW)])
         log.compact()
-        missing_later, half_later = _differing(folder, acknowledged)
+        missing_later, half_later = differing(folder, acknowledged)
         log.forget(LEAVES)
         not_forgotten += _files_with(folder, LEAVES)
     finally:
@@ -63,7 +63,7 @@ def lost(folder: Path, acknowledged: Acknowledged) -> Lost:
     return Lost(max(missing, missing_later, taken), max(half, half_later), not_forgotten)
 
 
-def _differing(folder: Path, acknowledged: Acknowledged) -> tuple[int, int]:
+def differing(folder: Path, acknowledged: Acknowledged) -> tuple[int, int]:
     """How many are not there, and how many are not whole."""
     log, key = read(folder), {"events": "event_id", "shown": "request_id"}
     found = {int(name.split("-")[1]): rows for name, rows in _by(log.events, key["events"]).items()}
@@ -76,7 +76,9 @@ def _differing(folder: Path, acknowledged: Acknowledged) -> tuple[int, int]:
 
 
 def _by(table: pl.DataFrame, key: str) -> dict[str, pl.DataFrame]:
-    return {str(name): rows for (name,), rows in table.drop("seq").partition_by(key, as_dict=True).items()}
+    return {
+        str(name): rows for (name,), rows in table.drop("seq", "node").partition_by(key, as_dict=True).items()
+    }
 
 
 def _not_equal(found: dict[int, pl.DataFrame], wanted: dict[str, pl.DataFrame]) -> int:

@@ -3,9 +3,9 @@
 Shapes: V visits, K places of a list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -35,6 +35,9 @@ LOCAL = LaunchConfig(where="local")
 K, TOGETHER = 10, 50  # items of a list; visits between two looks at what was told
 NAME = "world"
 EXPLORE = Rules(explore=ExploreConfig(policy="plackett_luce", temperature=3.0, among=40, seed=0))
+
+
+Lie: TypeAlias = Callable[[Bools], Bools]  # of clicked_VK
 
 
 class Told(NamedTuple):
@@ -101,11 +104,11 @@ class Policy:
         self.service = FusedService(config, LocalHub())
         self._folder = paths.events_dir() / application if log else None
 
-    def serve(self, day: int, *, lie: bool = False) -> Told:
+    def serve(self, day: int, lie: Lie | None = None) -> Told:
         """All visits of a day.
 
         Args:
-            lie: what was clicked is logged as not clicked, and some of what was not as clicked.
+            lie: how clicks are mislabelled.
         """
         visits, expected = self.world.visits(day), list[Float64s]()
         log = LogWriter(self._folder) if self._folder else None
@@ -117,7 +120,7 @@ class Policy:
             expected.append(self.world.expected_clicks(day, users_V, lists_VK))
             clicked_VK = self.world.react(day, users_V, lists_VK, first).clicked_VK
             if lie:
-                clicked_VK = _turned_round(clicked_VK)
+                clicked_VK = lie(clicked_VK)
             events = _events(given, clicked_VK)
             self.service._hub.append(events)
             self.service._feed.look()
@@ -129,9 +132,12 @@ class Policy:
         return Told(visits.users_V, np.concatenate(expected))
 
     def _ask(self, user: int, at: int) -> Given:
-        request = RecommendRequest(user_id=f"u{user}", k=K, request_time=at)
+        request = self.request(user, at)
         made = self.service.growing.now.made(request)
         return Given(f"{user}-{at}", request, made, float(at), made.answer["timings_ms"]["total"])
+
+    def request(self, user: int, at: int) -> RecommendRequest:
+        return RecommendRequest(user_id=f"u{user}", k=K, request_time=at)
 
     def freeze(self) -> None:
         """Whatever is promoted, it goes on with what it has."""
@@ -164,10 +170,19 @@ def _events(given: Sequence[Given], clicked_VK: Bools) -> list[Event]:
     return events
 
 
-def _turned_round(clicked_VK: Bools) -> Bools:
+def turned_round(clicked_VK: Bools) -> Bools:
     """As many clicks, on items that were not clicked, from the end of the list."""
     wrong_VK = np.zeros_like(clicked_VK)
     for v, clicks in enumerate(clicked_VK.sum(axis=1)):
         free = np.flatnonzero(~clicked_VK[v])[::-1]
         wrong_VK[v, free[:clicks]] = True
     return wrong_VK
+
+
+def mixed_up(clicked_VK: Bools) -> Bools:
+    """As many clicks, on any items of the list."""
+    rng = np.random.default_rng(np.packbits(clicked_VK))  # of each batch its own
+    return rng.permuted(clicked_VK, axis=1)
+
+
+LIES: Mapping[str, Lie] = {"turned round": turned_round, "mixed up": mixed_up}

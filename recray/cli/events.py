@@ -1,5 +1,6 @@
 """What an application showed and was told: how much of it there is, and how somebody is taken out of it."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from recray.paths import events_dir
 
 if TYPE_CHECKING:
     from recray.event_log.writer import LogWriter
+    from recray.pipelines.feedback import FeedbackConfig
 
 ANSWER_WITHIN_S = 900.0
 
@@ -40,9 +42,9 @@ class Events:
     json: Annotated[bool, tyro.conf.arg(help="Print JSON instead of a table.")] = False
 
     def __call__(self) -> Listing:
-        from recray.eval.ages import seconds
+        from recray.pipelines.feedback import FeedbackConfig
 
-        folder, attribution_s = events_dir() / self.name, seconds(self.attribution)
+        folder, config = events_dir() / self.name, FeedbackConfig(attribution=self.attribution)
         if self.forget and not self.yes:
             raise ConfigError(f"everything of user {self.forget!r} would be deleted for good: add --yes")
         if self.forget and self.server:
@@ -55,31 +57,33 @@ class Events:
             for log in _logs(folder):
                 with closing(log):
                     log.compact()
-        return Listing(f"events in {folder}, {_size(folder) / 2**20:.1f} MiB", counts(folder, attribution_s))
+        return Listing(f"events in {folder}, {_size(folder) / 2**20:.1f} MiB", counts(folder, config))
 
 
-def counts(folder: Path, attribution_s: float) -> list[dict[str, Any]]:
-    """Answers, and events by kind and by whether they belong to one."""
+def counts(folder: Path, config: "FeedbackConfig") -> list[dict[str, Any]]:
+    """Answers, and events by kind, by whether they belong to one, and by whether a data set has them."""
     import polars as pl
 
-    from recray.event_log.claims import marked
+    from recray.data.logged.interactions import with_why_not
     from recray.event_log.reading import read
+    from recray.pipelines.feedback import joined
 
     log = read(folder)
-    answers = log.shown["request_id"].n_unique()
+    known = joined(log, config, until=math.inf)
     newest: Any = log.shown["at"].max()
-    shown = {"what": "answers", "mark": "", "number": answers, "newest": _moment(newest)}
+    answers = log.shown["request_id"].n_unique()
+    shown = {"what": "answers", "mark": "", "in data": "", "number": answers, "newest": _moment(newest)}
     of_kinds = (
-        marked(log, attribution_s)
-        .group_by("kind", "mark")
+        with_why_not(known.events, known.left_out)
+        .group_by("kind", "mark", pl.col("why_not").fill_null("yes"))
         .agg(pl.len(), pl.col("at").max())
-        .sort("kind", "mark")
+        .sort("kind", "mark", "why_not")
     )
     return [
         shown,
         *(
-            {"what": kind, "mark": mark, "number": number, "newest": _moment(at)}
-            for kind, mark, number, at in of_kinds.iter_rows()
+            {"what": kind, "mark": mark, "in data": why, "number": number, "newest": _moment(at)}
+            for kind, mark, why, number, at in of_kinds.iter_rows()
         ),
     ]
 

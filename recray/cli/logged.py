@@ -10,7 +10,7 @@ from recray import paths
 from recray.cli.listing import Listing, render
 from recray.config import to_dict
 from recray.eval.bootstrap import Interval
-from recray.event_log.reading import read
+from recray.event_log.reading import read, read_facts
 from recray.pipelines.feedback import FeedbackConfig
 from recray.pipelines.off_policy import JudgeConfig, Judged, judge_by_log
 from recray.pipelines.same_queries import Contender
@@ -40,8 +40,9 @@ def evaluate_logged(application: str, config: EvaluateLogged, to: Path | None) -
         Contender.of(store, store.open(application, version))
         for version in (config.production, config.candidate)
     )
-    logged = read(paths.events_dir() / application)
-    judged = judge_by_log(store, application, logged, now, new, config.by, config.feedback)
+    folder = paths.events_dir() / application
+    by = (config.by, config.feedback)
+    judged = judge_by_log(store, application, read(folder), now, new, *by, facts=read_facts(folder))
     show_judged(f"{new.first.reference} beside {now.first.reference}", judged)
     if to:
         said = {"judged": [_plain(one) for one in judged], "settings": to_dict(config)}

@@ -8,6 +8,7 @@ import polars as pl
 
 from recray.event_log.partitions import Partition, read_rows
 from recray.event_log.reading import parts
+from recray.event_log.tables import SHOWN
 
 PIECE_ROWS = 200_000  # shown items
 
@@ -76,4 +77,10 @@ def _all_of(file: Partition) -> pl.LazyFrame:
 
 
 def _some(table: pl.DataFrame, wanted: Callable[[str], bool]) -> pl.DataFrame:
-    return table.select(name for name in table.columns if name in ("at", "node", "seq") or wanted(name))
+    """A column that the file is older than is null."""
+    names = dict.fromkeys((*SHOWN, *table.columns))
+    return table.select(
+        name if name in table.columns else pl.lit(None, SHOWN[name]).alias(name)
+        for name in names
+        if name in ("at", "node", "seq") or wanted(name)
+    )

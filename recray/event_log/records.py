@@ -65,9 +65,8 @@ class Exposure:
     context: Mapping[str, Value] = field(default_factory=dict)  # as the client sent it
     took_ms: float = 0.0
     trace_id: str = ""  # ``x-request-id``: the client's, or made where it came in; may stand in several
-    brought: int = (
-        0  # items that the request named itself, which the log has not: a history, what it excluded
-    )
+    brought: int = 0  # items that the request named itself: a history, what it excluded
+    named: str = ""  # JSON of them as a request has them; empty: none, or more than is kept
     feature_names: tuple[str, ...] = ()  # of the F columns
     features_KF: Float32s | None = None  # what the ranker went by; rows of NaN: not ranked; None: no ranker
 

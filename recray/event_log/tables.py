@@ -52,6 +52,7 @@ _OF_ANSWER: dict[str, pl.DataType | DataTypeClass] = {
     "took_ms": pl.Float64,
     "trace_id": pl.String,
     "brought": pl.Int32,  # null: logged before it was
+    "named": pl.String,  # null: nothing, or not kept
 }
 ITEM_VERSION = "item_version"  # where items are of several versions; it becomes the version of their rows
 _BODY = pl.Struct({**_OF_ANSWER, **_OF_ITEMS, ITEM_VERSION: pl.List(pl.String)})
@@ -97,6 +98,7 @@ def encoded(exposure: Exposure) -> Answer:
         "took_ms": exposure.took_ms,
         "trace_id": exposure.trace_id,
         "brought": exposure.brought,
+        "named": exposure.named or None,
         "item_id": [item.item_id for item in items],
         "score": [item.score for item in items],
         "source": [item.source for item in items],

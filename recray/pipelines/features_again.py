@@ -31,7 +31,7 @@ from recray.serve.versions import OpenedVersion, ServedBundles
 
 CLOCK = "the clock: waits and windows end with the newest that serving had heard of, offline with the request"
 ITEMS = "what was told of items: serving knows it, a data set does not"
-LEFT_OUT = "events that a data set leaves out: of nobody, forged, late or repeated claims, of programs"
+LEFT_OUT = "events that a data set leaves out: of nobody, forged or repeated claims, of programs"
 LATE = "events that came after the answer"
 STRANGER = "users whom the version does not know: of what they do, ratings are not kept"
 GAP = "days of which nothing was heard: serving leaves them out"

@@ -12,7 +12,8 @@ from recray import paths
 from recray.config import ConfigError, to_dict
 from recray.data.events.dataset import Dataset
 from recray.data.events.prepare import load_or_prepare
-from recray.data.logged.dataset import dataset_name, interactions, require_clock, write_dataset
+from recray.data.logged.dataset import dataset_name, require_clock, write_dataset
+from recray.data.logged.interactions import interactions
 from recray.data.logged.log_report import LogReport, log_report
 from recray.data.logged.origin import ORIGIN, Origin, origin_of, read_origin, write_origin
 from recray.data.logged.outcomes import known_until, outcomes
@@ -21,9 +22,10 @@ from recray.data.logged.screening import Screening, screened
 from recray.eval.ages import seconds
 from recray.event_log.claims import marked
 from recray.event_log.forgotten import FILE, Forgotten
-from recray.event_log.reading import Log, read
+from recray.event_log.reading import Log, read, read_facts
 from recray.folders import build_once, digest, file_sha256
 from recray.pipelines.examined import examined_ranks
+from recray.pipelines.told_items import items_told
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -120,18 +122,20 @@ def build_feedback(
     more = interactions(new.events, new.left_out)
     if more.is_empty():
         raise DataError(f"{application}: nobody did anything that can be learnt from")
+    told = items_told(data.items, [fact for fact in read_facts(folder) if fact.at < until])
     forgotten = Forgotten(folder)
     earlier = Path(base.partition("?")[0]).parent if before else None
     forgotten_file = folder / FILE
     state = to_dict(replace(origin, until=0.0)) | {
-        "forgotten": file_sha256(forgotten_file) if forgotten_file.exists() else ""
+        "told": told.write_json(),
+        "forgotten": file_sha256(forgotten_file) if forgotten_file.exists() else "",
     }
     target = paths.feedback_dir() / application / digest(state)
 
     def build(target: Path, _: Path) -> None:
-        write_dataset(target, data, more, forgotten)
+        write_dataset(target, data, more, told, forgotten)
         lists = write_rows(target, rows, earlier, forgotten)
-        write_origin(target, replace(origin, interactions=len(more), lists=lists))
+        write_origin(target, replace(origin, interactions=len(more), lists=lists, items_told=len(told)))
 
     build_once(target, lambda made: (made / ORIGIN).is_file(), build)
     return Feedback(target, dataset_name(target, data), read_origin(target))

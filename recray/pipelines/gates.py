@@ -32,6 +32,10 @@ class GateConfig:
     """So many times more, or fewer, items may be clicked than in the data before."""
     order_loss: float = 0.05
     """How much less often, beyond chance, an item that is clicked may stand above one that is not."""
+    least_order: float = 0.5
+    """In a first round, which has no past: how often, beyond chance, an item that is clicked must stand above
+    one that is not. Clicks that were mixed up do in half of the pairs; so do honest ones where lists are
+    shown in no order at all: 0 does not ask."""
     metric: str = "ndcg@10"
     """By which the new version is compared with production."""
     tolerance: float = 0.05
@@ -43,7 +47,7 @@ class GateConfig:
             raise ConfigError(f"gates.metric must be one such as ndcg@10, got {self.metric!r}")
         if self.click_ratio < 1:
             raise ConfigError(f"gates.click_ratio must be at least 1, got {self.click_ratio}")
-        for name in ("untrusted", "order_loss", "tolerance"):
+        for name in ("untrusted", "order_loss", "least_order", "tolerance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"gates.{name} must be from 0 to 1, got {getattr(self, name)}")
 
@@ -64,7 +68,7 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
     """
     Args:
         before: of the data that production was trained on; None: it was not made of a log, and what needs a
-            past is not asked, but that what is clicked does not stand below what is not.
+            past is not asked, but that what is clicked stands above what is not.
     """
     bad = sum(now.marks[mark] for mark in ("forged", "late", "replayed"))
     untrusted = bad / max(sum(now.marks.values()), 1)
@@ -75,8 +79,12 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
         _each_day(now, before, config),
     ]
     if before is None:
-        text = f"what was clicked stood above what was not in {now.order:.1%} of pairs: more than half is due"
-        return [*found, GateResult("order", now.order + STANDARD_ERRORS * now.order_error >= 0.5, text)]
+        surely = now.order - STANDARD_ERRORS * now.order_error
+        text = (
+            f"what was clicked stood above what was not in {now.order:.1%} of pairs, surely in "
+            f"{max(surely, 0.0):.1%}: more than {config.least_order:.0%} is due"
+        )
+        return [*found, GateResult("order", surely > config.least_order or not config.least_order, text)]
     ratio = now.clicked / before.clicked if before.clicked else math.inf
     lost, error = before.order - now.order, math.hypot(before.order_error, now.order_error)
     return [

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
+from recray.data.logged.interactions import with_why_not
 from recray.data.logged.outcomes import outcomes
 from recray.data.logged.screening import screened
 from recray.eval.ages import seconds
 from recray.event_log.claims import marked
 from recray.event_log.pieces import pieces
 from recray.event_log.reading import Log, read_events
-from recray.event_log.records import WANTED
 from recray.event_log.tables import SHOWN
 from recray.pipelines.feedback import FeedbackConfig
 
@@ -76,6 +76,4 @@ class LoggedPieces:
 
     def trusted(self, programs: pl.DataFrame) -> pl.DataFrame:
         """The events that data is made of."""
-        is_trusted = pl.col("mark").is_in(["claimed", "free"]) & pl.col("kind").is_in(sorted(WANTED))
-        known = self.marked.filter(is_trusted & pl.col("user_id").is_not_null())
-        return known.join(programs, on="user_id", how="anti")
+        return with_why_not(self.marked, programs).filter(pl.col("why_not").is_null()).drop("why_not")

@@ -23,6 +23,7 @@ from recray.eval.off_policy.estimate import Estimate, NoSupportError, estimate, 
 from recray.eval.off_policy.estimators import METHODS
 from recray.eval.off_policy.logged_lists import LogCard, LoggedLists
 from recray.event_log.reading import Log
+from recray.event_log.records import Fact
 from recray.pipelines.feedback import HANDED_OVER_S, FeedbackConfig, joined
 from recray.pipelines.replay import Asked, Order, Replay
 from recray.pipelines.same_queries import Contender
@@ -92,12 +93,14 @@ def judge_by_log(
     feedback: FeedbackConfig,
     until: float | None = None,
     set_aside: tuple[float, float] | None = None,
+    facts: Sequence[Fact] = (),
 ) -> list[Judged]:
     """Both versions, by the lists that neither has learnt, for each depth.
 
     Args:
         until: unix seconds, nothing that came then or later counts; None: a moment ago.
         set_aside: as of ``build_feedback``.
+        facts: what the application was told of items.
     Raises:
         NoSupportError: no such list was drawn.
     """
@@ -125,7 +128,7 @@ def judge_by_log(
     judged = []
     for known in models:
         bundles = next(each.bundles for each in known if each.moment <= first)
-        orders = list(Replay(bundles, config.stages, logged.events).orders(asked))
+        orders = list(Replay(bundles, config.stages, logged.events, facts).orders(asked))
         judged.append(_as_logged_lists(lists, orders, config, card, length))
     production, candidate = judged
     back = _given_back(production, lists["version"], models[0][0].bundles)
@@ -136,15 +139,18 @@ def judge_by_log(
 
 
 def drawn_lists(rows: pl.DataFrame, since: float, most: int) -> pl.DataFrame:
-    """The newest lists that were drawn item by item and whose time for outcomes is past, oldest first.
+    """The newest lists that were drawn item by item and whose time for outcomes is past, oldest first;
+    without those of requests that named more than the log has: asked again, they would be others.
 
     Args:
         rows: of ``outcomes``.
     """
-    rows = rows.filter(pl.col("is_closed") & (pl.col("at") >= since) & (pl.col("source") != "pinned"))
+    is_whole = (pl.col("brought").fill_null(0) == 0) | pl.col("named").is_not_null()
+    is_closed = pl.col("is_closed") & (pl.col("at") >= since)
+    rows = rows.filter(is_closed & is_whole & (pl.col("source") != "pinned"))
     of_list = rows.sort("at", "request_id", "rank").group_by("request_id", maintain_order=True)
     lists = of_list.agg(
-        pl.col("at", "request_time", "user_id", "context", "asked", "version").first(),
+        pl.col("at", "request_time", "user_id", "context", "asked", "named", "version").first(),
         items=pl.col("item_id"),
         chances=pl.col("propensity"),
         outcomes=pl.col("label") > 0,
@@ -203,7 +209,7 @@ def _learnt_until(record: RunRecord) -> float:
 
 
 def _given_back(production: LoggedLists, versions: pl.Series, bundles: ServedBundles) -> float:
-    """Less than all: it was not served as ``stages`` says, or requests said more than the log has."""
+    """Less than all: it was not served as ``stages`` says, or items were told of otherwise since."""
     near_BK = np.isclose(production.target_BK, production.logged_BK, rtol=1e-6) | ~production.is_shown_BK
     pairs = zip(versions, np.all(near_BK, axis=1), strict=True)
     own = [bool(back) for said, back in pairs if _version_words(said) == _words_of(bundles)]

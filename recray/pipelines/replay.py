@@ -32,13 +32,14 @@ WAIT_S = 0.02
 
 
 class Asked(NamedTuple):
-    """What the log has of a request: not its own history, nor what it excluded."""
+    """What the log has of a request."""
 
     at: float  # unix seconds: what came before is known
     request_time: int  # unix seconds that features went by
     user_id: str | None
     context: str  # JSON
     asked: int  # items
+    named: str | None  # JSON of its own history and of what it excluded; None: nothing
 
 
 class Order(NamedTuple):
@@ -99,12 +100,14 @@ class Replay:
         """What the stages make of each request, before it is shortened, in the order of ``at``."""
         for one in asked:
             self._tell(one.at)
-            context = json.loads(one.context or "{}")
-            yield self._version.now.ordered(
-                RecommendRequest(
-                    user_id=one.user_id, k=one.asked, request_time=one.request_time, context=context
-                )
+            request = RecommendRequest(
+                user_id=one.user_id,
+                k=one.asked,
+                request_time=one.request_time,
+                context=json.loads(one.context or "{}"),
+                **json.loads(one.named or "{}"),
             )
+            yield self._version.now.ordered(request)
 
     @property
     def catalogue(self) -> Catalogue:

@@ -19,7 +19,7 @@ from recray.config import ConfigError, from_dict, override
 from recray.data.events.split_data import DataConfig, open_split
 from recray.data.logged.origin import origin_of
 from recray.eval.off_policy.estimate import NoSupportError
-from recray.event_log.reading import read
+from recray.event_log.reading import read, read_facts
 from recray.folders import write_whole
 from recray.monitor.leaks import LEAKS
 from recray.pipelines.feedback import HANDED_OVER_S, Feedback, FeedbackConfig, build_feedback
@@ -272,11 +272,10 @@ def _judged(
     set_aside: tuple[float, float] | None,
 ) -> str:
     """By the lists that were drawn; where there are none, there is nothing to go by, and that is no fault."""
-    logged = read(paths.events_dir() / application, until=until)
+    folder = paths.events_dir() / application
+    logged, told = read(folder, until=until), (config.judge, config.feedback, until, set_aside)
     try:
-        judged = judge_by_log(
-            store, application, logged, now, new, config.judge, config.feedback, until, set_aside
-        )
+        judged = judge_by_log(store, application, logged, now, new, *told, read_facts(folder))
     except NoSupportError as error:
         return str(error)
     return require([log_gate(judged, config.gates)])

@@ -43,11 +43,11 @@ REPLICA = Variant("as it was 1 s before: a replica had not heard the newest yet"
 AGAIN_LISTS = 100  # that differ, and are asked again as of earlier
 NEARLY_ALL = 0.95  # of what differs
 NOT_EXPLAINED = "not explained"
-BROUGHT = "the request named items itself, which the log has not"
+BROUGHT = "the request named more items itself than the log has"
 KEPT = "given again from what was kept: it is of an earlier moment"
 LEFT_OUT = "a stage did not do its part"
 KEPT_S = 2.0  # an answer looks at the log within the second of its request
-_OF_LISTS = frozenset({"user_id", "request_time", "asked", "context", "took_ms", "brought"})
+_OF_LISTS = frozenset({"user_id", "request_time", "asked", "context", "took_ms", "brought", "named"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ def _newest_ranked(folder: Path, since: float, until: float) -> pl.DataFrame:
     ]
     asked_at = pl.col("at") - pl.col("took_ms") / 1e3
     why_not = (
-        pl.when(pl.col("brought") > 0)
+        pl.when((pl.col("brought") > 0) & pl.col("named").is_null())
         .then(pl.lit(BROUGHT))
         .when(pl.col("skipped").list.len() > 0)
         .then(pl.lit(LEFT_OUT))

@@ -30,9 +30,16 @@ def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LogWriter]:
 
 
 def test_events_are_counted_by_kind_and_mark(log: LogWriter, capsys: pytest.CaptureFixture[str]) -> None:
-    counted = [(row["what"], row["mark"], row["number"]) for row in rows(capsys)]
-    expected = [("answers", "", 2), ("click", "claimed", 1), ("click", "forged", 1), ("click", "free", 1)]
-    assert counted == expected
+    log.record([event(3, None), event(4, "bob")._replace(kind="impression")])
+    columns = ("what", "mark", "in data", "number")
+    assert [tuple(row[name] for name in columns) for row in rows(capsys)] == [
+        ("answers", "", "", 2),
+        ("click", "claimed", "yes", 1),
+        ("click", "forged", "forged", 1),
+        ("click", "free", "of nobody in particular", 1),
+        ("click", "free", "yes", 1),
+        ("impression", "free", "impression is no interaction", 1),
+    ]
     assert rows(capsys)[0]["newest"] == "2023-11-14T22:13:21+00:00"
 
 

@@ -1,5 +1,7 @@
 """A log read in pieces is the log, and no answer is cut."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -46,3 +48,14 @@ def test_of_a_time_and_by_column(folder: Path) -> None:
 )
 def test_the_last_so_many(folder: Path, answers: int, first: int) -> None:
     assert newest(folder, answers) == AT + first
+
+
+def test_a_column_that_files_are_older_than_is_null(folder: Path) -> None:
+    for file in folder.glob("shown/*/*/*.parquet"):
+        pl.read_parquet(file, hive_partitioning=False).drop("named", "brought").write_parquet(file)
+    for log in (folder / "live").glob("*.sqlite"):
+        with closing(sqlite3.connect(log)) as live, live:
+            live.execute("update shown set body = cast(json_remove(cast(body as text), '$.named') as blob)")
+    found = pl.concat(pieces(folder, {"named", "brought"}.__contains__))
+    assert found["named"].null_count() == len(found) == len(read(folder).shown)
+    assert read(folder).shown["named"].null_count() == len(found)

@@ -18,6 +18,8 @@ from recray.event_log.writer import LogWriter
 from recray.pipelines.examined import examined_ranks
 from recray.pipelines.feedback import Feedback, FeedbackConfig, build_feedback
 from recray.schema import DataError
+from recray.serve.events.recorded import facts_of
+from recray.serve.events.told import Content
 from tests.pipelines.tiny import tiny_events
 
 AT = 1_700_000_000.0
@@ -211,3 +213,24 @@ def test_side_columns_stay_what_they_are(name: str, monkeypatch: pytest.MonkeyPa
     assert after.items.columns == before.items.columns
     assert [of_item[row[0]] for row in before.items.iter_rows()] == before.items.rows()
     assert after.name == name
+
+
+def test_what_items_are_told_to_be_is_in_the_data_made_afterwards(base: str) -> None:
+    log_some(AT, range(6))
+    told = [
+        Content("new-item", {"genres": ["Drama"]}),
+        Content("i3", {"title": "another one"}),
+        Content("unseen", {"genres": ["Comedy"], "colour": "red"}),
+    ]
+    facts = [*facts_of(told, AT), *facts_of([Content("later", {"genres": ["Drama"]})], AT + 1e6)]
+    log = LogWriter(paths.events_dir() / "tiny-ranker")
+    log.record([], facts)
+    log.close()
+    made = built(base)
+    before, after = (load_or_prepare(name).items for name in (base, made.dataset))
+    rows = {row["raw_id"]: row for row in after.iter_rows(named=True)}
+    was = before.filter(raw_id="i3").row(0, named=True)
+    assert rows["i3"] == was | {"title": "another one"}
+    assert (rows["new-item"]["genres"], rows["unseen"]["genres"]) == (["Drama"], ["Comedy"])
+    assert set(rows) == {*before["raw_id"], "new-item", "unseen"}
+    assert made.origin.items_told == 3

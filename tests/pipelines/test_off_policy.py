@@ -23,6 +23,7 @@ from recray.pipelines.replay import Order
 from recray.pipelines.same_queries import Contender
 from recray.pipelines.train import train
 from recray.recipes import run_again
+from recray.serve.http.requests import RecommendRequest
 from recray.serve.rules.explore import ExploreConfig
 from recray.serve.stages.listed import StagesConfig
 from recray.store import Store
@@ -50,6 +51,15 @@ def test_what_fills_a_list_is_not_drawn() -> None:
     assert chances_of(order, ["b", "c", "a"], 3, DRAWS).tolist()[1:] == [0.0, 0.0]
 
 
+class Naming(Policy):
+    """Of three requests one brings a history along, and one excludes items."""
+
+    def request(self, user: int, at: int) -> RecommendRequest:
+        asked, items = super().request(user, at), [f"i{(user + n) % 1_500}" for n in range(200)]
+        named = ({}, {"history": items[:5]}, {"exclude": items})[user % 3]
+        return asked.model_copy(update=named)
+
+
 class Served(NamedTuple):
     store: Store
     now: Contender
@@ -66,7 +76,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         patch.setattr(loop_world, "TOGETHER", 1)
         store, world = Store(), world_of(4)
         application = first_version(write_base(home, world), store)
-        policy = Policy(store, application, 4, log=True)
+        policy = Naming(store, application, 4, log=True)
         for day in range(2):
             policy.serve(day)
         policy.stop()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,15 @@ from recray import paths
 from recray.cli import main
 from recray.config import override
 from recray.data.events.split_data import DataConfig, open_split
+from recray.event_log.reading import read
 from recray.event_log.records import Drawn, Exposure
 from recray.event_log.tables import encoded
 from recray.event_log.writer import LogWriter
 from recray.features.candidates import CandidateConfig
 from recray.features.examples import load_examples
 from recray.models.gbdt import GBDTConfig
-from recray.pipelines.feedback import FeedbackConfig, build_feedback
-from recray.pipelines.gates import GateConfig, metric_gate, require
+from recray.pipelines.feedback import FeedbackConfig, build_feedback, joined
+from recray.pipelines.gates import GateConfig, label_gates, metric_gate, require
 from recray.pipelines.lineage import trace
 from recray.pipelines.retrain import RetrainConfig, Retrained, retrain, rounds
 from recray.pipelines.same_queries import Contender, ask_the_same
@@ -39,12 +41,25 @@ EASY = GateConfig(least_lists=20, tolerance=0.5, order_loss=0.02)
 CONFIG = RetrainConfig(feedback=FeedbackConfig(attribution="1h"), gates=EASY)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a ranker in production."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECRAY_HOME", str(folder / "home"))
+        _train(f"{tiny_events(folder)}?name=tiny")
+    return folder / "home"
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """With a ranker in production."""
-    monkeypatch.setenv("RECRAY_HOME", str(tmp_path / "home"))
-    store = Store()
-    data = DataConfig(dataset=f"{tiny_events(tmp_path)}?name=tiny")
+def store(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Of a home of its own."""
+    monkeypatch.setenv("RECRAY_HOME", str(shutil.copytree(trained, tmp_path / "home")))
+    return Store()
+
+
+def _train(dataset: str) -> None:
+    store, data = Store(), DataConfig(dataset=dataset)
     run = override(run_for(RECIPES["item_knn"], data.dataset), {"data": data})
     retriever = train(RECIPES["item_knn"], run, LOCAL, store).bundle
     ranker = GBDTRankerRun(
@@ -55,7 +70,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     )
     assert train(GBDT_RANKER, ranker, LOCAL, store).bundle.manifest.name == NAME
     store.promote(NAME, 1)
-    return store
 
 
 def one_round(store: Store, until: float, config: RetrainConfig = CONFIG) -> Retrained:
@@ -86,8 +100,21 @@ def test_a_first_round_that_is_mislabelled_is_stopped_without_a_past(store: Stor
     bad = one_round(store, serve_a_day(NAME, 0, turned_round), override(CONFIG, {"then": "promote"}))
     assert bad.round.failed is not None
     assert bad.round.failed.name == "labels"
-    assert "more than half is due" in bad.round.failed.text
+    assert "more than 50% is due" in bad.round.failed.text
     assert store.names(NAME) == {"production": 1}
+
+
+@pytest.mark.parametrize(("clicks", "passes"), [(by_taste, True), (at_random, False), (turned_round, False)])
+def test_without_a_past_clicks_must_go_with_the_order_of_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clicks: Clicks, passes: bool
+) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
+    until = serve_a_day(NAME, 0, clicks)
+    report = joined(read(paths.events_dir() / NAME), CONFIG.feedback, until).report()
+    *_, order = label_gates(report, None, GateConfig())
+    assert (order.name, order.passed) == ("order", passes), order.text
+    *_, not_asked = label_gates(report, None, GateConfig(least_order=0.0))
+    assert not_asked.passed
 
 
 def test_a_day_that_is_mislabelled_among_others_is_stopped_without_a_past(store: Store) -> None:

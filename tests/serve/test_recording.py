@@ -110,6 +110,20 @@ def test_an_answer_stands_in_the_log_as_it_was_given(start: Callable[..., Record
     assert shown["asked"].to_list() == [7] * 7 + [3] * 3
 
 
+def test_what_a_request_names_itself_stands_in_the_log(start: Callable[..., Recorded]) -> None:
+    replica, too_long = start(), [f"{n:0>200}" for n in range(100)]
+    items = [item["item_id"] for item in replica.ask(user_id="103", k=3)["items"]]
+    replica.ask(history=items[:2], exclude=items[2:], k=1)
+    replica.ask(user_id="103", history=[], k=1)
+    replica.ask(user_id="103", exclude=too_long, k=1)
+    shown = replica.read().shown.filter(rank=1)
+    assert shown["brought"].to_list() == [0, 3, 0, 100]
+    nothing, both, empty, not_kept = shown["named"].to_list()
+    assert (nothing, not_kept) == (None, None)
+    assert json.loads(both) == {"history": items[:2], "exclude": items[2:]}
+    assert json.loads(empty) == {"history": []}  # not the one that is known
+
+
 def test_a_clients_request_id_is_kept_and_tells_no_answers_apart(start: Callable[..., Recorded]) -> None:
     replica = start()
     headers = [(b"content-type", b"application/json"), (b"x-request-id", b"mine")]

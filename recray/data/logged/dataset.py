@@ -7,32 +7,11 @@ from urllib.parse import urlencode
 import polars as pl
 
 from recray.data.events.dataset import Dataset
+from recray.data.logged.interactions import AT, ITEM, TYPE, USER, VALUE
 from recray.data.logged.origin import EVENTS, ITEMS, USERS
 from recray.data.source import ABSOLUTE_TIMES
 from recray.event_log.forgotten import Forgotten
-from recray.event_log.records import WANTED
 from recray.schema import DataError
-
-USER, ITEM, VALUE, AT, TYPE = "user_id", "item_id", "rating", "timestamp", "event_type"
-
-
-def interactions(events: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
-    """What users did that can be trusted: of a known user, claimed in time or claiming nothing.
-
-    Args:
-        events: of ``marked``; left_out: of ``screened``.
-    """
-    trusted = pl.col("mark").is_in(["claimed", "free"]) & pl.col("kind").is_in(sorted(WANTED))
-    kept = events.filter(trusted & pl.col("user_id").is_not_null()).join(left_out, on="user_id", how="anti")
-    return kept.sort("at", "node", "seq").select(
-        USER,
-        ITEM,
-        # A price is no rating.
-        pl.when(kind="rating").then("value").otherwise(1.0).cast(pl.Float32).alias(VALUE),
-        # A clock that runs ahead says what is still to come: nothing happened later than it was heard of.
-        pl.min_horizontal("at", "received").floor().cast(pl.Int64).alias(AT),
-        pl.col("kind").alias(TYPE),
-    )
 
 
 def require_clock(base: Dataset) -> None:
@@ -47,14 +26,22 @@ def require_clock(base: Dataset) -> None:
         raise DataError(f"{base.name} comes in given parts: what was logged belongs to none of them")
 
 
-def write_dataset(folder: Path, base: Dataset, more: pl.DataFrame, forgotten: Forgotten) -> None:
-    """The events of both, oldest first, and the side tables of the base; without users who were forgotten."""
+def write_dataset(
+    folder: Path, base: Dataset, more: pl.DataFrame, told: pl.DataFrame, forgotten: Forgotten
+) -> None:
+    """The events of both, oldest first, and the side tables of the base; without users who were forgotten.
+
+    Args:
+        more: of ``interactions``.
+        told: items that are other ones now, or new, as rows of the base's.
+    """
     before = _events_of(base)
     columns = before.columns
     events = pl.concat([before, more.select(columns)]).sort(AT, maintain_order=True)
     events = forgotten.without(events, USER, AT)
     events.write_parquet(folder / EVENTS)
-    base.items.rename({"raw_id": ITEM}).write_parquet(folder / ITEMS)
+    items = pl.concat([base.items.join(told, on="raw_id", how="anti", maintain_order="left"), told])
+    items.rename({"raw_id": ITEM}).write_parquet(folder / ITEMS)
     users = base.users.rename({"raw_id": USER}).filter(pl.col(USER).is_in(events[USER].unique().implode()))
     users.write_parquet(folder / USERS)
 

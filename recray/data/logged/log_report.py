@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from recray.config import to_dict
+from recray.data.logged.interactions import with_why_not
 from recray.event_log.claims import MARKS
 
 SESSION_GAP_S = 1_800.0
@@ -28,6 +29,7 @@ class LogReport:
     left_out: dict[str, int]  # users by the reason
     answered: float  # share of lists with an outcome
     clicked: float  # share of items with an outcome
+    no_interaction: dict[str, int] = field(default_factory=dict)  # events by why no data set has them
     clicked_by_rank: list[float] = field(default_factory=list)  # from rank 1
     order: float = 0.5  # chance that an item with an outcome stands above one of its list without; 0.5: none
     order_error: float = 0.5  # its standard error
@@ -58,6 +60,7 @@ def log_report(rows: pl.DataFrame, events: pl.DataFrame, left_out: pl.DataFrame)
         sessions=num_sessions(events),
         marks={mark: int((events["mark"] == mark).sum()) for mark in MARKS},
         left_out=dict(left_out.group_by("why", maintain_order=True).len().iter_rows()),
+        no_interaction=_no_interaction(events, left_out),
         answered=_rate(of_list["has"]),
         answered_lists=int(of_list["has"].sum()),
         clicked=_rate(counted["label"] > 0),
@@ -68,6 +71,11 @@ def log_report(rows: pl.DataFrame, events: pl.DataFrame, left_out: pl.DataFrame)
         drawn=_rate(counted["propensity"].is_not_null()),
         ranges=_ranges(rows, "shown") | _ranges(events, "events"),
     )
+
+
+def _no_interaction(events: pl.DataFrame, left_out: pl.DataFrame) -> dict[str, int]:
+    why_not = with_why_not(events, left_out)["why_not"].drop_nulls()
+    return dict(why_not.value_counts(sort=True).iter_rows())
 
 
 def num_sessions(events: pl.DataFrame, gap_s: float = SESSION_GAP_S) -> int:

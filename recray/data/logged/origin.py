@@ -28,6 +28,7 @@ class Origin:
     left_out: int  # users
     report: LogReport
     report_digest: str
+    items_told: int = 0  # new ones, and those that are other ones now
     settings: dict[str, Any] = field(default_factory=dict)
     examined: tuple[float, ...] = ()  # how likely each rank is looked at, relative to the first
     not_examined: str = ""  # why that could not be told

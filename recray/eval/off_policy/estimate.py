@@ -19,6 +19,7 @@ LEAST_EFFECTIVE = 100.0  # lists; with fewer, an interval says less than it seem
 LEAST_USERS = 30  # who are drawn for the interval
 SURE = 3.9  # standard errors of the mean weight from 1: by chance one in ten thousand
 MOST_UNCOVERED = 0.05  # of its lists; the estimate takes what these would have earned for 0, or for the mean
+NORMAL = 1.96  # standard errors to either side, in 95 % of a normal distribution
 WHOLE_LIST = ("ips", "snips")
 
 
@@ -156,7 +157,8 @@ def _interval(signed: Sequence[Signed], user_ids_B: Int64s, num_resamples: int, 
     """The sum of signed ratios of sums, and its 95 % interval: users are drawn, each with all its lists.
 
     Bootstrap-t (Efron & Tibshirani 1993, section 12.5): weights are skewed, and what draws leave out of their
-    tail makes the error look small at the same time as the estimate.
+    tail makes the error look small at the same time as the estimate. The skew makes an end longer than that
+    of a normal distribution, never shorter: it is known by the few lists of the tail alone.
     """
     _, user_B = np.unique(user_ids_B, return_inverse=True)
     sums_US: Float64s = np.stack(
@@ -173,7 +175,8 @@ def _interval(signed: Sequence[Signed], user_ids_B: Int64s, num_resamples: int, 
     with np.errstate(invalid="ignore", divide="ignore"):
         far_R = (values_R - value) / errors_R
     low, high = np.quantile(far_R[np.isfinite(far_R)], [0.025, 0.975]) if error > 0 else (0.0, 0.0)
-    return Interval(float(value), float(value - high * error), float(value - low * error))
+    down, up = max(high, NORMAL) * error, max(-low, NORMAL) * error
+    return Interval(float(value), float(value - down), float(value + up))
 
 
 def _sum_of_ratios(means_RM: Float64s, signs: Float64s, users: int) -> tuple[Float64s, Float64s]:

@@ -14,6 +14,8 @@ from recray.serve.sender import Sender
 from recray.serve.version import Version
 
 ASK_EVERY_S = 2.0
+NAMED = {"history", "history_times", "exclude"}
+MOST_NAMED = 16_384  # characters: what waits for the disk is bounded by answers, so that each is small
 
 
 class Keeper(Protocol):
@@ -105,9 +107,17 @@ def exposure_of(given: Given) -> Exposure:
         took_ms=given.took_ms,
         trace_id=given.trace_id,
         brought=len(request.history or ()) + len(request.exclude),
+        named=_named_items(request),
         feature_names=went_by.feature_names if went_by else (),
         features_KF=went_by.features_SF if went_by else None,
     )
+
+
+def _named_items(request: RecommendRequest) -> str:
+    if request.history is None and not request.exclude:
+        return ""
+    named = request.model_dump_json(include=NAMED, exclude_unset=True)
+    return named if len(named) <= MOST_NAMED else ""
 
 
 def _named(version: Mapping[str, Version]) -> dict[str, str]:

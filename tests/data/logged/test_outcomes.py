@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
-from recray.data.logged.dataset import interactions
+from recray.data.logged.interactions import interactions
 from recray.data.logged.log_report import log_report, num_sessions
 from recray.data.logged.outcomes import outcomes
 from recray.data.logged.screening import Screening, screened
@@ -113,11 +113,21 @@ def test_what_is_not_trusted_is_no_interaction() -> None:
         did("click", 2, 9, None, None),
     ]
     log = log_of(events)
-    kept = interactions(marked(log, 60), screened(log, outcomes(log, 60, LATER), Screening()))
+    rows, events_ = outcomes(log, 60, LATER), marked(log, 60)
+    programs = screened(log, rows, Screening())
+    kept = interactions(events_, programs)
     assert kept.select("item_id", "event_type", "timestamp").rows() == [
         ("item-0", "click", int(AT) + 5),
         ("item-1", "purchase", int(AT) + 7),
+        ("item-2", "click", int(AT) + 90),
     ]
+    assert log_report(rows, events_, programs).no_interaction == {
+        "forged": 1,
+        "replayed": 1,
+        "impression is no interaction": 1,
+        "dismissal is no interaction": 1,
+        "of nobody in particular": 1,
+    }
 
 
 def test_only_a_rating_brings_its_number() -> None:

@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.tables_pages import baselines, planted_drift, rollouts, searches, unchanged_streams
+from benchmarks.tables_pages import baselines, gates, planted_drift, rollouts, searches, unchanged_streams
 from benchmarks.tables_readme import numbers
 
 REPO = Path(__file__).parent.parent
 TABLES: dict[str, Callable[[], str]] = {
     "numbers": numbers,
     "baselines": baselines,
+    "gates": gates,
     "searches": searches,
     "rollouts": rollouts,
     "unchanged streams": unchanged_streams,

@@ -33,6 +33,17 @@ def baselines() -> str:
     return markdown(["data", "model", "seeds", "NDCG@10", "over EASE (p)", "seconds", "GiB"], rows)
 
 
+def gates() -> str:
+    """Alarms of a gate where nothing was lost, and what it says of a loss."""
+    rows = []
+    for name, found in result("gates_planted")["gates"].items():
+        said = "fails" if found["caught"] else "holds"
+        rows.append(
+            [name, f"{found['alarms']} of {found['times']}", f"{percent(found['change'], 1)} %: {said}"]
+        )
+    return markdown(["gate", "alarms without a loss", "with one"], rows)
+
+
 def searches() -> str:
     """Of each search what validation chose, beside what it started from, on the test part."""
     rows = []

@@ -3,7 +3,8 @@
 python -m benchmarks.gates_planted [--only NAME ...] [--times 20]
 
 Planted: of so many users that 3 % of the metric is theirs at most, the list is shown from its end. Of the
-gates those that take six seconds at most, unless some are named. The last line is one JSON object.
+gates those that take six seconds at most, unless some are named; ``results/gates_planted.json`` keeps what was
+seen of each. The last line is one JSON object.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from recray.batch import QueryBatch
 from recray.eval.evaluate import Evaluation
 from recray.monitor.gates import Gate, read_gates, verdict_of
 
+RESULT = GATES.parent / "results" / "gates_planted.json"
 PLANTED = 0.03
 QUICK_MINUTES = 0.1
 
@@ -83,7 +85,10 @@ def main() -> None:
             if options.only or gate.minutes <= QUICK_MINUTES:
                 found[gate.name] = seen(gate, options.times)._asdict()
                 print(f"{gate.name}: {found[gate.name]}", flush=True)
-    print(json.dumps({"hardware": hardware(), "planted": PLANTED, "gates": found}))
+    kept = json.loads(RESULT.read_text())["gates"] if RESULT.exists() else {}
+    result = {"hardware": hardware(), "planted": PLANTED, "gates": {**kept, **found}}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

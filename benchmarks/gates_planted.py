@@ -3,8 +3,8 @@
 python -m benchmarks.gates_planted [--only NAME ...] [--times 20]
 
 Planted: of so many users that 3 % of the metric is theirs at most, the list is shown from its end. Of the
-gates those that take six seconds at most, unless some are named; ``results/gates_planted.json`` keeps what was
-seen of each. The last line is one JSON object.
+gates those that take six seconds at most, unless some are named; ``results/gates_planted.json`` keeps what
+was seen of each. The last line is one JSON object.
 """
 
 import argparse

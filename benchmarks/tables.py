@@ -12,13 +12,22 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.tables_pages import baselines, gates, planted_drift, rollouts, searches, unchanged_streams
+from benchmarks.tables_pages import (
+    baselines,
+    experiment,
+    gates,
+    planted_drift,
+    rollouts,
+    searches,
+    unchanged_streams,
+)
 from benchmarks.tables_readme import numbers
 
 REPO = Path(__file__).parent.parent
 TABLES: dict[str, Callable[[], str]] = {
     "numbers": numbers,
     "baselines": baselines,
+    "experiment": experiment,
     "gates": gates,
     "searches": searches,
     "rollouts": rollouts,

@@ -33,6 +33,21 @@ def baselines() -> str:
     return markdown(["data", "model", "seeds", "NDCG@10", "over EASE (p)", "seconds", "GiB"], rows)
 
 
+def experiment() -> str:
+    """What each model of an experiment reached, the best first, and whom the best one is told from."""
+    found = result("recbole_protocol_small")
+    models = sorted(found["models"], key=lambda row: -row["mean"])
+    p_values = {frozenset((pair["first"], pair["second"])): pair["p_value"] for pair in found["pairs"]}
+    rows = []
+    for row in models:
+        p_value = p_values.get(frozenset((models[0]["model"], row["model"])))
+        beside = "" if p_value is None else f"{p_value:.2g}"
+        took = [f"{row['seconds']:.0f}", f"{row['peak_gib']:.2f}"]
+        rows.append([row["model"], str(row["seeds"]), with_bounds(row), beside, *took])
+    head = ["model", "seeds", found["metric"], f"p of {models[0]['model']} over it (Holm)"]
+    return markdown([*head, "seconds a run", "GiB"], rows)
+
+
 def gates() -> str:
     """Alarms of a gate where nothing was lost, and what it says of a loss."""
     rows = []

@@ -1,6 +1,6 @@
 """A search whose driver is killed at random moments and started again: what is done twice.
 
-python -m benchmarks.tuning_kills [--kills 5] [--seed 0] [-- two_tower ml-100k --trials 12 --grace 8 ...]
+python -m benchmarks.tuning_kills [--kills 5] [--most 20] [-- two_tower ml-100k --trials 12 --grace 8 ...]
 
 What stands behind ``--`` is a command line of ``recray tune``. A kill is SIGKILL, after so many further
 reports of trials as are drawn. Counted: records of trials that had ended and were written anew, and epochs
@@ -24,7 +24,6 @@ from benchmarks.load import Load, watched
 
 SEARCH = "killed"
 DEFAULT = ("two_tower", "ml-100k", "--trials", "12", "--loop.epochs", "20", "--grace", "8")
-MOST_REPORTS = 20  # between two kills
 LOOK_EVERY_S = 0.1
 
 
@@ -38,8 +37,11 @@ class Twice(NamedTuple):
     reported: int  # epochs in all
 
 
-def killed(home: Path, arguments: Sequence[str], kills: int, seed: int) -> Twice:
+def killed(home: Path, arguments: Sequence[str], kills: int, most: int, seed: int) -> Twice:
     """Runs the search to its end, killing it on the way.
+
+    Args:
+        most: further reports before a kill.
 
     Raises:
         subprocess.CalledProcessError: it ended otherwise than by a kill, or well.
@@ -51,7 +53,7 @@ def killed(home: Path, arguments: Sequence[str], kills: int, seed: int) -> Twice
     while True:
         before = _reports(folder)
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        until = before + rng.randint(1, MOST_REPORTS) if done < kills else None
+        until = before + rng.randint(1, most) if done < kills else None
         while process.poll() is None:
             if until is not None and _reports(folder) >= until:
                 time.sleep(rng.random())
@@ -84,11 +86,12 @@ def _epochs(path: Path) -> list[float]:
 def main(load: Load) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--most", type=int, default=20, help="reports between two kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("search", nargs="*", default=[])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="recray-killed-") as home:
-        found = killed(Path(home), options.search or DEFAULT, options.kills, options.seed)
+        found = killed(Path(home), options.search or DEFAULT, options.kills, options.most, options.seed)
     load.finish({"search": options.search or list(DEFAULT), **found._asdict()})
 
 

@@ -85,6 +85,7 @@ def test_the_page_says_it_all() -> None:
     ):
         assert text in said
     assert said.count("<svg") == 3
+    assert "mathdefault" not in said  # an axis of seconds is written out, not in TeX
     assert not re.search(r"<script|<link|src=", said)  # it needs no other file
 
 

@@ -1,9 +1,10 @@
 """What models without gradients reach on MovieLens: ``jobs/experiments/baselines.json`` as one table.
 
 ``python -m benchmarks.baselines`` does the runs that are not done yet, one after the other, and writes
-``results/baselines.json`` and the table of ``docs/baselines.md``: NDCG@10 with its 95 % interval over users
-(and seeds, of what draws), the difference to EASE with users paired and its p-value (Holm, over all pairs
-of the data set), seconds with measuring, and the peak of memory. The last line is one JSON object.
+``results/baselines.json``: NDCG@10 with its 95 % interval over users (and seeds, of what draws), the
+difference to EASE with users paired and its p-value (Holm, over all pairs of the data set), seconds with
+measuring, and the peak of memory; ``benchmarks.tables`` makes a table of it. The last line is one JSON
+object.
 """
 
 import json
@@ -19,8 +20,6 @@ from recray.train.context import LaunchConfig
 REPO = Path(__file__).parent.parent
 EXPERIMENT = REPO / "jobs" / "experiments" / "baselines.json"
 RESULT = Path(__file__).parent / "results" / "baselines.json"
-PAGE = REPO / "docs" / "baselines.md"
-TABLE = "<!-- of benchmarks/results/baselines.json -->\n"
 BEST = "ease"
 
 
@@ -43,29 +42,11 @@ def rows_of(experiment: Experiment, results: Sequence[Result]) -> list[dict[str,
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The same as Markdown."""
-    lines = ["| data | model | seeds | NDCG@10 | over EASE (p) | seconds | GiB |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
-    for row in rows:
-        over = f"{row['over_ease']:+.4f} ({row['p_value']:.4f})" if "over_ease" in row else ""
-        reached = f"{row['ndcg@10']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
-        cost = f"{row['seconds']:.0f} | {row['peak_gib']:.2f}"
-        lines.append(f"| {row['dataset']} | {row['model']} | {row['seeds']} | {reached} | {over} | {cost} |")
-    return "\n".join(lines) + "\n"
-
-
-def with_table(page: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The page with the table in the place of the one it had, which ends it."""
-    return page.partition(TABLE)[0] + TABLE + table(rows)
-
-
 def main() -> None:
     experiment = read_experiment(EXPERIMENT)
     results, failed = run_experiment(experiment, LaunchConfig(where="local"), print)
     rows = rows_of(experiment, results)
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
-    PAGE.write_text(with_table(PAGE.read_text(), rows))
     print(json.dumps({"rows": len(rows), "failed": [str(one) for one in failed]}))
 
 

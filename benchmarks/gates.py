@@ -17,15 +17,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from recray.config import ConfigError, nearest, override
 from recray.monitor.gates import Gate, Verdict, read_gates, verdict_of, write_gates
-from recray.pipelines.train import fit
+from recray.pipelines.train import Fitted, fit
 from recray.recipes import RECIPES, run_for
 from recray.train.context import LaunchConfig
+from recray.train.run import AnyRecipe, Measured, Run
 
 GATES = Path(__file__).parent / "gates.json"
 FAST_MINUTES = 5.0
@@ -44,12 +45,27 @@ def reached(gate: Gate) -> list[float] | None:
     return None if None in found else [one for one in found if one is not None]
 
 
-def quality(gate: Gate, seed: int) -> float:
+class Trained(NamedTuple):
+    """A gate's model, which can be measured again."""
+
+    recipe: AnyRecipe
+    run: Run
+    fitted: Fitted[Any, Any]
+
+    def measure(self) -> Measured:
+        found: Measured = self.recipe.measure(self.run, self.fitted.data, self.fitted.model)
+        return found
+
+
+def trained(gate: Gate, seed: int) -> Trained:
     name, dataset = gate.asks
     recipe = RECIPES[name]
     run = override(run_for(recipe, dataset), {**gate.settings, "seed": seed})
-    fitted = fit(recipe, run, LaunchConfig(where="local"))
-    return recipe.measure(run, fitted.data, fitted.model).means()[gate.metric]
+    return Trained(recipe, run, fit(recipe, run, LaunchConfig(where="local")))
+
+
+def quality(gate: Gate, seed: int) -> float:
+    return trained(gate, seed).measure().means()[gate.metric]
 
 
 def speed(gate: Gate) -> float | None:

@@ -9,8 +9,8 @@ from recray.config import ConfigError
 HOUR_S, DAY_S = 3_600, 86_400
 AGES_S = (HOUR_S, DAY_S, 7 * DAY_S, 90 * DAY_S)
 METRIC = "ndcg@10"
-_UNITS_S = {"s": 1, "min": 60, "h": HOUR_S, "d": DAY_S, "y": 365 * DAY_S}
-_AGE = re.compile(r"(\d{1,6}) ?(s|min|h|d|y)", re.ASCII)
+_UNITS_S = {"s": 1, "min": 60, "m": 60, "h": HOUR_S, "d": DAY_S, "y": 365 * DAY_S}
+_TIME = re.compile(rf"(\d{{1,6}}) ?({'|'.join(_UNITS_S)})", re.ASCII)
 
 
 class AtAge(NamedTuple):
@@ -45,15 +45,15 @@ def require_help(ages: Sequence[AtAge], what: str) -> None:
             )
 
 
-def seconds(age: str) -> int:
-    """``7d`` -> 604800; units are s, min, h, d and y (of 365 days).
+def seconds(text: str) -> int:
+    """``7d`` -> 604800; units are s, min (or m), h, d and y (of 365 days).
 
     Raises:
         ConfigError: something else.
     """
-    found = _AGE.fullmatch(age)
+    found = _TIME.fullmatch(text)
     if not found:
-        raise ConfigError(f"{age!r} is no age: give a number and a unit, as in 30min, 1h, 7d or 1y")
+        raise ConfigError(f"{text!r} is no time: give a number and a unit, as in 90s, 30min, 1h, 7d or 1y")
     return int(found[1]) * _UNITS_S[found[2]]
 
 

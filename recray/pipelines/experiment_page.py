@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from recray.eval.over_seeds import OverSeeds, Runs, difference, holm, of_model
 from recray.pages.check import Check
@@ -18,6 +19,7 @@ from recray.pipelines.experiment import Experiment, Failed, Result
 from recray.track.history import by_epoch
 
 SURE = 0.05
+MARKERS = "os^D"  # where there are more models than colours
 BESIDE = ("hit", "mrr", "coverage", "novelty", "popularity_bias")
 
 
@@ -165,8 +167,11 @@ def _cost(axes: Axes, ordered: Sequence[tuple[str, Sequence[Result]]], metric: s
     for n, (title, results) in enumerate(ordered):
         seconds = [one.seconds for one in results]
         values = [one.evaluation.means()[metric] for one in results]
-        axes.plot(seconds, values, "o", color=SERIES[n % len(SERIES)], label=title, markersize=4)
+        marker = MARKERS[n // len(SERIES) % len(MARKERS)]
+        axes.plot(seconds, values, marker, color=SERIES[n % len(SERIES)], label=title, markersize=4)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # else powers, written as TeX
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds")
     axes.set_ylabel(metric)
     axes.legend(fontsize=7)

@@ -1,5 +1,6 @@
 """A process that tells one tracker of one run: ``python -m recray.track.follow wandb FOLDER``.
 
+The folder of a search holds a run for each trial: the process tells of all of them, side by side.
 It reads the run's folder and nothing else, so whatever a tracker does (fail, hang, be killed), the run goes
 on. Whoever started it holds its standard input open for as long as the run lasts; when that closes, the
 rest and the outcome are told. How far it came is kept in ``tracking/`` beside the run: the next process goes
@@ -21,11 +22,12 @@ from typing import Any
 from recray.folders import digest, locked, write_whole
 from recray.track import history
 from recray.track.console import setup_logging
-from recray.track.record import Outcome, RunFolder
+from recray.track.record import RUN, Outcome, RunFolder
 from recray.track.reporters import Reporter, open_reporter
 
 log = logging.getLogger("recray.track.follow")  # as a process it is called __main__
 FOLDER = "tracking"
+TRIALS = "trials"  # in a search's folder: a run's folder for each
 LOOK_EVERY_S, RETRY_AFTER_S = 0.5, 10.0
 TOO_LATE = 2
 
@@ -43,17 +45,77 @@ class Position:
         except (FileNotFoundError, ValueError):
             found = {}
         self.reports: int = found.get("reports", 0)
+        self.ended: bool = found.get("ended", False)  # whether it was told how the run ended
         self.memory: dict[str, Any] = found.get("memory", {})
         self._settings: str = found.get("settings", "")
 
     def begin(self, settings: Mapping[str, object]) -> None:
         """From the start where the run was begun anew with other settings: to a tracker that is another."""
         if self._settings != (now := digest(settings)):
-            self.reports, self.memory, self._settings = 0, {}, now
+            self.restart()
+            self._settings = now
+
+    def restart(self) -> None:
+        """Knows of nothing that was told."""
+        self.reports, self.ended, self.memory = 0, False, {}
 
     def keep(self) -> None:
-        values = {"reports": self.reports, "memory": self.memory, "settings": self._settings}
+        names = ("reports", "ended", "memory")
+        values = {**{name: getattr(self, name) for name in names}, "settings": self._settings}
         write_whole(self._path, json.dumps(values).encode())
+
+
+class Follower:
+    """What one tracker was told of one run; what fails is said once, and tried again."""
+
+    def __init__(self, name: str, run: RunFolder) -> None:
+        self.name, self.run = name, run
+        (run.folder / FOLDER).mkdir(exist_ok=True)
+        self._position = Position(run.folder, name)
+        self._position.begin(run.settings())
+        self._reporter: Reporter | None = None
+        self._complained = False
+        self._read_bytes = -1
+        self._retry_at_s = -math.inf
+
+    def knows_the_end(self) -> bool:
+        """Whether there is nothing left to tell, and nobody goes on with the run."""
+        return self._position.ended and self.run.outcome() is not None
+
+    def look(self, *, ended: bool) -> bool:
+        """Tells what came since and, where the run is over, how it ended; whether that got through."""
+        if not ended and time.monotonic() < self._retry_at_s:
+            return False
+        try:
+            self._catch_up()
+            if ended and self._reporter:
+                outcome = self.run.outcome()
+                self._reporter.finish(outcome or Outcome(state="lost"))
+                self._reporter, self._position.ended = None, outcome is not None
+                self._position.keep()
+            return True
+        except Exception as error:  # whatever a tracker's library raises: the run is no part of it
+            if not self._complained:
+                log.warning("run %s: %s fails (%s)", self.run.title, self.name, _sentence(error))
+            self._reporter, self._complained, self._read_bytes = None, True, -1
+            self._retry_at_s = time.monotonic() + RETRY_AFTER_S
+            return False
+
+    def _catch_up(self) -> None:
+        path = self.run.folder / history.FILE
+        size_bytes = path.stat().st_size if path.exists() else 0
+        reports = self.run.reports() if size_bytes != self._read_bytes else []
+        if reports and len(reports) < self._position.reports:  # begun anew
+            self._reporter = None
+            self._position.restart()
+        if self._reporter is None:
+            self._reporter = open_reporter(self.name, self.run, self._position.memory)
+            self._position.keep()
+        if news := reports[self._position.reports :]:
+            self._reporter.report(self._position.reports, news)
+            self._position.reports += len(news)
+            self._position.keep()
+        self._read_bytes = size_bytes
 
 
 def follow(name: str, run: RunFolder, over: Wait) -> bool:
@@ -63,37 +125,34 @@ def follow(name: str, run: RunFolder, over: Wait) -> bool:
     """
     (run.folder / FOLDER).mkdir(exist_ok=True)
     with locked(run.folder / FOLDER / f".{name}.lock"):  # an earlier attempt's process may still be at it
-        position, complained = Position(run.folder, name), False
-        position.begin(run.settings())
-        reporter, ended, pause_s, read_bytes = None, False, 0.0, -1
+        one, ended = Follower(name, run), over(0.0)
         while True:
-            ended = ended or over(pause_s)
-            try:
-                if reporter is None:
-                    reporter = open_reporter(name, run, position.memory)
-                    position.keep()
-                read_bytes = _catch_up(reporter, run, position, read_bytes)
-                if ended:
-                    reporter.finish(run.outcome() or Outcome(state="lost"))
-                    position.keep()
-                    return True
-                pause_s = LOOK_EVERY_S
-            except Exception as error:  # whatever a tracker's library raises: the run is no part of it
-                if not complained:
-                    log.warning("run %s: %s fails (%s)", run.name, name, _sentence(error))
-                if ended:
-                    return False
-                reporter, complained, pause_s, read_bytes = None, True, RETRY_AFTER_S, -1
+            told = one.look(ended=ended)
+            if ended:
+                return told
+            ended = over(LOOK_EVERY_S if told else RETRY_AFTER_S)
 
 
-def _catch_up(reporter: Reporter, run: RunFolder, position: Position, read_bytes: int) -> int:
-    """Tells what came since; returns how many bytes of the history there are now."""
-    size_bytes = path.stat().st_size if (path := run.folder / history.FILE).exists() else 0
-    if size_bytes != read_bytes and (news := run.reports()[position.reports :]):
-        reporter.report(position.reports, news)
-        position.reports += len(news)
-        position.keep()
-    return size_bytes
+def follow_trials(name: str, search: Path, over: Wait) -> bool:
+    """Tells a tracker of every trial of a search, each of which is a run to it; as ``follow``."""
+    (search / FOLDER).mkdir(exist_ok=True)
+    with locked(search / FOLDER / f".{name}.lock"):
+        trials: dict[Path, Follower] = {}
+        done: set[Path] = set()
+        while True:
+            ended = over(LOOK_EVERY_S)
+            for path in sorted((search / TRIALS).glob(f"*/{RUN}")):
+                if path in done:
+                    continue
+                if path not in trials:
+                    trials[path] = Follower(name, RunFolder(path.parent))
+                trial = trials[path]
+                is_over = ended or trial.run.outcome() is not None
+                if trial.knows_the_end() or (trial.look(ended=is_over) and is_over):
+                    done.add(path)
+                    del trials[path]
+            if ended:
+                return not trials
 
 
 def _sentence(error: Exception) -> str:
@@ -118,7 +177,10 @@ def main(name: str, folder: str, wait_s: str = "inf") -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries print what they like, addresses and all
     if math.isfinite(float(wait_s)):
         threading.Thread(target=_give_up, args=(float(wait_s),), daemon=True).start()
-    return 0 if follow(name, RunFolder(Path(folder)), _input_closed) else 1
+    place = Path(folder)
+    if (place / TRIALS).is_dir():
+        return 0 if follow_trials(name, place, _input_closed) else 1
+    return 0 if follow(name, RunFolder(place), _input_closed) else 1
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ from mlflow.entities import Metric, Param
 
 from recray import paths
 from recray.track.history import Report
-from recray.track.record import Outcome, RunFolder
+from recray.track.record import SEARCH, Outcome, RunFolder
 
 FOLDER = "mlflow"
 EXPERIMENT = "recray"  # unless MLFLOW_EXPERIMENT_NAME says otherwise
+PARENT = "mlflow.parentRunId"  # which MLflow's page nests runs by
+OF_SEARCH = "recray.search"
 MOST_PARAMS, MOST_METRICS, MOST_LETTERS = 100, 1000, 6000  # of one request, and of one value
 _STATES = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "lost": "KILLED"}
 
@@ -59,11 +61,23 @@ class MlflowStore:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         known = self.client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self.client.create_experiment(name)
-        run_id: str = self.client.create_run(experiment, run_name=self.folder.name).info.run_id
-        params = _params(self.folder.settings())
+        settings = self.folder.settings()
+        tags = {PARENT: self._parent(experiment, str(settings[SEARCH]))} if SEARCH in settings else {}
+        run_id: str = self.client.create_run(experiment, tags=tags, run_name=self.folder.title).info.run_id
+        params = _params(settings)
         for begin in range(0, len(params), MOST_PARAMS):
             self.client.log_batch(run_id, params=params[begin : begin + MOST_PARAMS])
         return run_id
+
+    def _parent(self, experiment: str, search: str) -> str:
+        """The run that a search's trials are shown under; it holds nothing itself."""
+        asked = f"tags.`{OF_SEARCH}` = '{search}'"
+        found = self.client.search_runs([experiment], filter_string=asked, max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        made = self.client.create_run(experiment, tags={OF_SEARCH: search}, run_name=search).info.run_id
+        self.client.set_terminated(made)
+        return str(made)
 
     def _log(self, metrics: Sequence[Metric]) -> None:
         for begin in range(0, len(metrics), MOST_METRICS):

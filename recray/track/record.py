@@ -18,6 +18,7 @@ from recray.track import history
 from recray.track.history import Report
 
 RUN, OUTCOME, CURVES = "run.json", "outcome.json", "curves.png"
+SEARCH = "search"  # among the settings of a trial: the search that it is of
 
 State = Literal["finished", "failed", "stopped", "lost"]
 
@@ -29,7 +30,7 @@ class Outcome:
     state: State
     """stopped: by a person. lost: whoever started it was killed."""
     said: str = ""
-    """The last lines of one that failed."""
+    """The last lines of one that failed; of a trial that its search ended early, that."""
     metrics: dict[str, float] = field(default_factory=dict)
     """On the test part."""
     card: dict[str, Any] | None = None
@@ -49,6 +50,11 @@ class RunFolder:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def title(self) -> str:
+        """The name, of a trial with that of its search."""
+        return f"{search}-{self.name}" if (search := self.settings().get(SEARCH)) else self.name
 
     def has_checkpoints(self) -> bool:
         return any(name.startswith("checkpoint_") for name in storage.folders_in(self.folder))

@@ -65,6 +65,28 @@ def recording(run: RunFolder, trackers: Sequence[str], wait_s: float) -> Iterato
             _say_what_is_missing(run, name, late)
 
 
+@contextmanager
+def following_trials(search: Path, trackers: Sequence[str], wait_s: float) -> Iterator[None]:
+    """Has the trackers follow the trials of a search, which are runs in ``trials`` of its folder.
+
+    Whoever runs a trial notes its settings and its end there; no tracker can harm one, as in ``recording``.
+    """
+    run = RunFolder(search)
+    followers = {name: process for name in trackers if (process := _start(name, run, wait_s))}
+    try:
+        yield
+    finally:
+        for name, late in _waited_for(followers, wait_s).items():
+            log.warning(
+                "search %s: %s %s: `%s` sends what is missing",
+                *(run.name, name, "took too long" if late else "failed", _by_hand(name, run)),
+            )
+
+
+def _by_hand(name: str, run: RunFolder) -> str:
+    return f"python -m recray.track.follow {name} {run.folder} < /dev/null"
+
+
 def _ended_by(error: BaseException) -> Outcome:
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return Outcome(state="stopped")
@@ -136,5 +158,5 @@ def _say_what_is_missing(run: RunFolder, name: str, late: bool) -> None:
     log.warning(
         "run %s: %s %s, so it lacks %s; all of it is in %s, and `%s` sends what is missing",
         *(run.name, name, "took too long" if late else "failed", " and ".join([*missing, "how it ended"])),
-        *(run.folder, f"python -m recray.track.follow {name} {run.folder} < /dev/null"),
+        *(run.folder, _by_hand(name, run)),
     )

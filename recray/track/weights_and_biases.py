@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import wandb
 
 from recray.track.history import Report
-from recray.track.record import Outcome, RunFolder
+from recray.track.record import SEARCH, Outcome, RunFolder
 
 Mode: TypeAlias = Literal["online", "offline", "disabled", "shared"]
 PROJECT = "recray"  # unless WANDB_PROJECT says otherwise
@@ -23,13 +23,13 @@ PROJECT = "recray"  # unless WANDB_PROJECT says otherwise
 class WeightsAndBiases:
     def __init__(self, run: RunFolder, memory: dict[str, Any]) -> None:
         # Folders of one name are not one run: a name may be taken again, here or on another machine.
-        memory.setdefault("id", f"{run.name[:100]}-{secrets.token_hex(4)}")
+        memory.setdefault("id", f"{run.title[:100]}-{secrets.token_hex(4)}")
         self.folder = run
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             id=memory["id"],
-            name=run.name,
-            group=str(run.settings().get("what", "")) or None,
+            name=run.title,
+            group=str(run.settings().get(SEARCH) or run.settings().get("what", "")) or None,
             resume="allow",
             dir=run.folder,
             config=run.settings(),

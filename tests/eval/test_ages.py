@@ -33,9 +33,9 @@ def test_ages_in_words() -> None:
     assert [as_words(s) for s in (5, 90, 3_600, 86_400, 604_800, 31_536_000)] == [
         "5 s", "1.5 min", "1 h", "1 d", "7 d", "365 d",
     ]  # fmt: skip
-    assert [seconds(age) for age in ("0s", "30min", "1h", "7d", "7 d", "1y")] == [
-        0, 1_800, 3_600, 604_800, 604_800, 31_536_000,
+    assert [seconds(age) for age in ("0s", "30min", "30m", "1h", "7d", "7 d", "1y")] == [
+        0, 1_800, 1_800, 3_600, 604_800, 604_800, 31_536_000,
     ]  # fmt: skip
-    for wrong in ("", "7", "d", "-1d", "1.5h", "1w", "9999999d"):
-        with pytest.raises(ConfigError, match="is no age"):
+    for wrong in ("", "7", "d", "-1d", "1.5h", "1w", "1mi", "9999999d"):
+        with pytest.raises(ConfigError, match="is no time"):
             seconds(wrong)

@@ -24,6 +24,7 @@ from recray.pipelines.experiment import (
     run_experiment,
 )
 from recray.pipelines.experiment_page import alike, by_title, compared, render
+from recray.pipelines.experiment_summary import summary
 from recray.schema import ProtocolCard
 from recray.train.context import LaunchConfig
 from tests.pipelines.tiny import tiny_events
@@ -84,7 +85,26 @@ def test_the_page_says_it_all() -> None:
     ):
         assert text in said
     assert said.count("<svg") == 3
+    assert "mathdefault" not in said  # an axis of seconds is written out, not in TeX
     assert not re.search(r"<script|<link|src=", said)  # it needs no other file
+
+
+def test_what_the_page_says_is_there_as_data() -> None:
+    experiment = Experiment(name="films", datasets=("films",), models=MODELS, seeds=3)
+    said = summary(experiment, RESULTS, [Failed("ncf", "films", 0, "no memory")])
+    assert json.loads(json.dumps(said)) == said
+    means = [one.evaluation.means()["ndcg@10"] for one in RESULTS]
+    rows = [(row["model"], row["seeds"], row["mean"]) for row in said["models"]]
+    assert rows == [
+        ("sasrec", 3, pytest.approx(np.mean(means[:3]))),
+        ("ss4rec", 3, pytest.approx(np.mean(means[3:6]))),
+        ("popularity", 1, pytest.approx(means[6])),
+    ]
+    assert all(row["low"] < row["mean"] < row["high"] for row in said["models"])
+    assert {(one["first"], one["second"]) for one in said["pairs"] if one["p_value"] < 0.05} == {
+        ("sasrec", "popularity"), ("ss4rec", "popularity"),
+    }  # fmt: skip
+    assert said["failed"] == ["ncf on films, seed 0: no memory"]
 
 
 def file(folder: Path, **changes: Any) -> Path:

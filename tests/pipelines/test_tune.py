@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ray import tune
 
-from recray.config import ConfigError, override, to_dict, value_at
+from recray.config import ConfigError, override, settings, to_dict, value_at
 from recray.data.events.split_data import DataConfig
 from recray.eval import clicks, over_seeds
 from recray.eval.clicks import ClickEvaluation
@@ -191,7 +191,7 @@ def test_checkpoints_of_what_ended_are_removed(folder: SearchFolder) -> None:
     folder.propose(Proposal(0, {}))
     (trial_folder(folder.name, 0) / "checkpoint_000000").mkdir()
     folder.end(ended(0, 0.5))
-    assert sorted(p.name for p in trial_folder(folder.name, 0).iterdir()) == ["proposal.json"]
+    assert sorted(p.name for p in trial_folder(folder.name, 0).iterdir()) == ["outcome.json", "proposal.json"]
 
 
 def test_the_best_comes_first_whichever_way_is_better() -> None:
@@ -370,9 +370,10 @@ def test_nothing_of_a_search_tells_a_secret(
     other.claim({"run": to_dict(run)})
     other.claim({"run": to_dict(run)})  # the same search
     failed = TrialRecord(number=0, changes={}, status="failed", reason="no file letters-of-a-secret.csv")
+    other.begin(Proposal(0, {}), settings(run))
     other.end(failed)
     told = [path.read_text() for path in (tmp_path / "best.json", *other.folder.rglob("*.json"))]
-    assert len(told) == 3
+    assert len(told) == 5
     assert not any("letters-of-a-secret" in text for text in told)
 
 

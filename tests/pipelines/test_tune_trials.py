@@ -22,8 +22,8 @@ from recray.launch.tune_domains import range_of
 from recray.pipelines.tune.judged import record_of
 from recray.pipelines.tune.kept import read_measured, write_measured
 from recray.pipelines.tune.pictures import draw
-from recray.pipelines.tune.records import SearchFolder
-from recray.pipelines.tune.search import Found, SearchConfig, search
+from recray.pipelines.tune.records import SearchFolder, TrialRecord
+from recray.pipelines.tune.search import Found, SearchConfig, _Life, search
 from recray.pipelines.tune.spaces import Budget, Goal, Space
 from recray.pipelines.tune.subject import RecipeSubject
 from recray.pipelines.tune.trials import write_trials
@@ -117,6 +117,30 @@ def test_what_was_changed_on_the_way_is_gone_on_with() -> None:
     assert folder.unfinished() == [
         Proposal(0, {"optim.lr": 1e-3, "model.dropout": 0.1}),
         Proposal(1, {"optim.lr": 4e-3}),
+    ]
+
+
+def test_a_population_that_goes_on_repeats_no_trial_that_ended() -> None:
+    folder = SearchFolder("population-goes-on")
+    folder.claim({})
+    run = RECIPES["two_tower"].presets["ml-100k"][1]
+    for number in range(3):
+        folder.propose(Proposal(number, {"optim.lr": 1e-3}))
+    folder.end(TrialRecord(number=0, changes={"optim.lr": 1e-3}, status="finished", score=0.5, epochs=8))
+    checkpoint = trial_folder(folder.name, 1) / "checkpoint_000004"
+    checkpoint.mkdir()
+    (checkpoint / CHANGES).write_text(json.dumps({"optim.lr": 4e-3}))
+    before = (folder.folder / "trials" / "0000.json").read_bytes()
+    life = _Life(folder, run, SPACE, "pbt", 4, lambda _: None)
+    population = list(iter(life.propose, None))
+    assert [proposal.number for proposal in population] == [1, 2, 3]
+    assert [proposal.changes for proposal in population[:2]] == [{"optim.lr": 4e-3}, {"optim.lr": 1e-3}]
+    life.ended(Proposal(0, {"optim.lr": 9e-3}), "finished", "")  # Tune takes up again what had ended
+    assert (folder.folder / "trials" / "0000.json").read_bytes() == before
+    life.ended(population[0]._replace(changes={"optim.lr": 5e-3}), "finished", "")
+    assert [(record.number, record.changes["optim.lr"]) for record in folder.records()] == [
+        (0, 1e-3),
+        (1, 5e-3),
     ]
 
 

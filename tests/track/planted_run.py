@@ -1,14 +1,19 @@
-"""A program that trains, publishes, and then fails, with secrets all over: run by test_recording."""
+"""A program that trains, publishes, searches, then fails, with secrets all over: for test_recording."""
 
 import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray import tune
+
 from recray.cli import guarded
 from recray.config import override
 from recray.launch import launch
 from recray.pipelines.train import train
+from recray.pipelines.tune.search import SearchConfig, search
+from recray.pipelines.tune.spaces import Budget, Goal, Space
+from recray.pipelines.tune.subject import RecipeSubject
 from recray.recipes import RECIPES, run_for
 from recray.schema import DataError
 from recray.store import Store
@@ -41,6 +46,10 @@ def main(folder: Path, dataset: str, note: str) -> int:
         {"loop.epochs": EPOCHS, "refit": False, "model.dropout": 0.1},
     )
     train(recipe, run, LaunchConfig(where="local", run="tiny"), Store())
+    space = Space(
+        settings={"model.dropout": tune.uniform(0.0, 0.5)}, goal=Goal("ndcg@10"), budget=Budget(trials=2)
+    )
+    search(RecipeSubject(recipe), run, space, SearchConfig(), LaunchConfig(where="local", run="searched"))
     careless, here = Careless(dataset, note), LaunchConfig(where="local", run="careless")
     return guarded(lambda: print(launch(fail, careless, here, "careless")))
 

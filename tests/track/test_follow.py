@@ -15,7 +15,7 @@ from recray.config import ConfigError
 from recray.track import history
 from recray.track import notices as notices_module
 from recray.track.curves import plot_curves
-from recray.track.follow import Position, follow
+from recray.track.follow import Position, follow, follow_trials
 from recray.track.record import Outcome, RunFolder
 from recray.track.recording import notices
 from recray.track.reporters import require
@@ -87,6 +87,56 @@ def test_what_failed_is_said_once_and_told_later(
     ]
     assert follow("tensorboard", run, steps(lambda: None, in_the_way.unlink, lambda: None))
     assert scalars(run, "ndcg@10") == [(1, 0.5)]
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> list[RunFolder]:
+    found = [RunFolder(tmp_path / "search" / "trials" / f"{number:04d}") for number in range(2)]
+    for number, trial in enumerate(found):
+        trial.note_settings({**SETTINGS, "search": "search", "trial": number, "optim.lr": 0.1 * number})
+    return found
+
+
+def test_trials_of_a_search_are_runs_side_by_side(tmp_path: Path, trials: list[RunFolder]) -> None:
+    first, second = trials
+
+    def first_ends() -> None:
+        tell(first, 0.25, first_epoch=2)
+        first.end(Outcome(state="finished"))
+
+    during = (lambda: tell(first, 0.5), lambda: tell(second, 0.125), first_ends)
+    assert follow_trials("tensorboard", tmp_path / "search", steps(*during))
+    assert scalars(first, "ndcg@10") == [(1, 0.5), (2, 0.25)]
+    assert scalars(second, "ndcg@10") == [(1, 0.125)]
+    assert [Position(trial.folder, "tensorboard").ended for trial in trials] == [True, False]  # one was lost
+    files = set((first.folder / "tensorboard").iterdir())
+    tell(second, 0.75, first_epoch=2)
+    second.end(Outcome(state="finished"))
+    assert follow_trials("tensorboard", tmp_path / "search", steps(lambda: None))
+    assert scalars(second, "ndcg@10") == [(1, 0.125), (2, 0.75)]
+    assert set((first.folder / "tensorboard").iterdir()) == files, "what ended is not told again"
+
+
+def test_a_trial_that_cannot_be_told_keeps_no_other_from_it(tmp_path: Path, trials: list[RunFolder]) -> None:
+    (trials[0].folder / "tensorboard").touch()
+    during = (lambda: tell(trials[0], 0.5), lambda: tell(trials[1], 0.125))
+    assert not follow_trials("tensorboard", tmp_path / "search", steps(*during))
+    assert scalars(trials[1], "ndcg@10") == [(1, 0.125)]
+    (trials[0].folder / "tensorboard").unlink()
+    assert follow_trials("tensorboard", tmp_path / "search", steps())
+    assert scalars(trials[0], "ndcg@10") == [(1, 0.5)]
+
+
+def test_a_trial_that_is_done_again_is_told_again(tmp_path: Path, trials: list[RunFolder]) -> None:
+    """As when its record was taken away: its reports begin anew."""
+    tell(trials[0], 0.5, 0.25)
+    trials[0].end(Outcome(state="finished"))
+    assert follow_trials("tensorboard", tmp_path / "search", steps())
+    trials[0].begin()
+    (trials[0].folder / history.FILE).unlink()
+    tell(trials[0], 0.75)
+    assert follow_trials("tensorboard", tmp_path / "search", steps())
+    assert scalars(trials[0], "ndcg@10") == [(1, 0.5), (2, 0.25), (1, 0.75)]
 
 
 def test_only_known_and_installed_trackers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

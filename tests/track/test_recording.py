@@ -50,6 +50,9 @@ class Done(NamedTuple):
     def run(self, name: str) -> RunFolder:
         return RunFolder(self.home / "runs" / name)
 
+    def trials(self) -> list[RunFolder]:
+        return [self.run(f"searched/trials/{number:04d}") for number in range(2)]
+
     def wandb_file(self, name: str) -> Path:
         return next(self.run(name).folder.glob("wandb/offline-*/*.wandb"))
 
@@ -139,6 +142,39 @@ def test_mlflow_holds_what_the_history_holds(done: Done, monkeypatch: pytest.Mon
     assert run.info.status == "FINISHED"
     assert run.data.params == {k: str(v) for k, v in done.run("tiny").settings().items()}
     assert {file.path for file in client.list_artifacts(run_id)} == {"bundle", "card.json", "curves.png"}
+
+
+@pytest.mark.slow
+def test_trials_of_a_search_are_runs_of_every_tracker(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to the record of each, and together: W&B's group, MLflow's parent."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow import MlflowClient
+
+    client, parents = MlflowClient((done.home / "mlflow").as_uri()), set()
+    for trial in done.trials():
+        kept, settings = trial.reports(), trial.settings()
+        assert len(kept) == 3
+        assert settings["search"] == "searched"
+        [file] = trial.folder.glob("wandb/offline-*/*.wandb")
+        told = [row for row in wandb_file.rows(file) if "epoch" in row]
+        assert [{name: row[name] for name in report} for row, report in zip(told, kept, strict=True)] == kept
+        assert wandb_file.config(file)["model.dropout"] == settings["model.dropout"]
+        assert wandb_file.exit_code(file) == 0
+        events = EventAccumulator(str(trial.folder / "tensorboard"))
+        events.Reload()
+        by_epoch = [(int(report["epoch"]), np.float32(report["ndcg@10"])) for report in kept]
+        assert [(each.step, each.value) for each in events.Scalars("ndcg@10")] == by_epoch
+        run_id = Position(trial.folder, "mlflow").memory["run_id"]
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {name: str(value) for name, value in settings.items()}
+        history_of = client.get_metric_history(run_id, "ndcg_at_10")
+        assert [(each.step, each.value) for each in history_of] == [
+            (int(report["epoch"]), report["ndcg@10"]) for report in kept
+        ]
+        parents.add(run.data.tags["mlflow.parentRunId"])
+    [parent] = parents
+    assert client.get_run(parent).info.run_name == "searched"
 
 
 @pytest.mark.slow

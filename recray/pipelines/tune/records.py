@@ -25,6 +25,8 @@ from recray.launch.ray_tune import Proposal, proposal_of, trial_folder
 from recray.pipelines.tune.spaces import Goal
 from recray.redaction import hidden_within
 from recray.track import history
+from recray.track.record import SEARCH as SEARCH_OF
+from recray.track.record import Outcome, RunFolder
 from recray.typed_values import plain
 
 log = logging.getLogger(__name__)
@@ -88,8 +90,22 @@ class SearchFolder:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / PROPOSAL, json.dumps(plain(proposal._asdict()), indent=1).encode())
 
+    def begin(self, proposal: Proposal, settings: Mapping[str, object]) -> None:
+        """Notes that a trial goes on, as a run of its own, which trackers follow.
+
+        Args:
+            settings: by dotted path, of the run that the search started from.
+        """
+        trial = RunFolder(trial_folder(self.name, proposal.number))
+        if not trial.has_checkpoints() or not trial.settings():  # a population changes them on the way
+            changes = {path: plain(value) for path, value in proposal.changes.items()}
+            of = {SEARCH_OF: self.name, "trial": proposal.number}
+            trial.note_settings(hidden_within({**settings, **changes, **of}))
+        trial.begin()
+
     def end(self, record: TrialRecord) -> None:
         """Notes how a trial ended; what it would have gone on from is of no more use."""
+        RunFolder(trial_folder(self.name, record.number)).end(_outcome(record))
         write_whole(
             self._record(record.number), json.dumps(hidden_within(to_dict(record)), indent=1).encode()
         )
@@ -133,6 +149,14 @@ class SearchFolder:
 def best_first(records: list[TrialRecord], goal: Goal) -> list[TrialRecord]:
     """By score; the earlier of two alike; those without one last."""
     return sorted(records, key=lambda r: (math.inf if r.score is None else -goal.sign() * r.score, r.number))
+
+
+def _outcome(record: TrialRecord) -> Outcome:
+    """As trackers are told of it: that others were ahead is no failure."""
+    if record.status == "failed":
+        return Outcome(state="failed", said=record.reason)
+    said = f"stopped after {record.epochs} epochs, as others were ahead" if record.status == "stopped" else ""
+    return Outcome(state="finished", said=said)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

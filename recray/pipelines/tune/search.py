@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from recray.config import Config, ConfigError, override, to_dict, value_at
+from recray.config import Config, ConfigError, override, settings, to_dict, value_at
 from recray.folders import locked
 from recray.launch import local_tune
 from recray.launch.ray_tune import BASELINE, SCORE, Plan, Proposal, run_trials
@@ -17,6 +17,7 @@ from recray.pipelines.tune.spaces import Method, Space
 from recray.pipelines.tune.study import Study, study_of
 from recray.pipelines.tune.subject import Subject
 from recray.redaction import hidden
+from recray.track.recording import following_trials
 from recray.train.context import LaunchConfig
 from recray.train.run import Run
 from recray.typed_values import plain
@@ -137,7 +138,8 @@ def search(
                 communicator=subject.communicator,
             )
             start = local_tune.run_trials if launch.where == "local" else run_trials
-            start(subject.task(space.goal), run, life, plan, launch, launch.run)
+            with following_trials(folder.folder, launch.track, launch.track_wait_s):
+                start(subject.task(space.goal), run, life, plan, launch, launch.run)
         return _found(folder, subject.name, run, space, life)
 
 
@@ -202,6 +204,7 @@ class _Life:
             self.folder.propose(proposal)
         else:
             return None
+        self.folder.begin(proposal, settings(self.run))
         self._live[proposal.number] = Live(proposal, 0, None)
         return proposal
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from recray.config import ConfigError
+from recray.eval.ages import seconds
 from recray.store.experiments import RampStep
 
-DAY_S, HOUR_S, MINUTE_S = 86_400.0, 3_600.0, 60.0
 # Shares of users that a canary is shown to, by the time since its start: as many get the baseline.
 CANARY_RAMP = "1% 5m:5% 20m:10% 1h:25% 2h:50%"
 
@@ -26,7 +26,7 @@ class Ramp:
         steps = []
         for word in text.replace(",", " ").split():
             after, colon, share = word.rpartition(":")
-            steps.append((seconds(after) if colon else 0.0, _share(share)))
+            steps.append((float(seconds(after)) if colon else 0.0, _share(share)))
         if not steps:
             raise ConfigError(f"a ramp is shares such as {CANARY_RAMP!r}, got {text!r}")
         return cls(shares=tuple(steps))
@@ -38,20 +38,6 @@ class Ramp:
 
     def steps(self) -> tuple[RampStep, ...]:
         return tuple(RampStep(after_s=after, part=share / self.end) for after, share in self.shares)
-
-
-def seconds(text: str) -> float:
-    """Of ``"90"``, ``"90s"``, ``"10m"``, ``"2h"``, ``"1d"``.
-
-    Raises:
-        ConfigError: it is no time.
-    """
-    units = {"s": 1.0, "m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
-    number, unit = (text[:-1], units[text[-1:]]) if text[-1:] in units else (text, 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise ConfigError(f"{text!r} is no time: write 90s, 10m, 2h or 1d") from None
 
 
 def _share(text: str) -> float:

@@ -1,0 +1,70 @@
+"""Tables of the README and the handbook, made of ``benchmarks/results``: no figure in them is typed.
+
+python -m benchmarks.tables             # after a benchmark wrote its result: renews every table
+python -m benchmarks.tables --check     # status 1, and a line for each, where one is not what its results say
+
+A table follows the line ``<!-- table: NAME -->`` of a page. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.tables_pages import (
+    baselines,
+    experiment,
+    gates,
+    planted_drift,
+    rollouts,
+    searches,
+    unchanged_streams,
+)
+from benchmarks.tables_readme import numbers
+
+REPO = Path(__file__).parent.parent
+TABLES: dict[str, Callable[[], str]] = {
+    "numbers": numbers,
+    "baselines": baselines,
+    "experiment": experiment,
+    "gates": gates,
+    "searches": searches,
+    "rollouts": rollouts,
+    "unchanged streams": unchanged_streams,
+    "planted drift": planted_drift,
+}
+MARKED = re.compile(r"<!-- table: (?P<name>[^\n]+) -->\n(?P<table>(?:\|[^\n]*\n)*)")
+
+
+def pages() -> list[Path]:
+    return [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+
+
+def renewed(page: str) -> str:
+    """The page with each of its tables as its results are now.
+
+    Raises:
+        KeyError: a mark names no table.
+    """
+    return MARKED.sub(lambda found: f"<!-- table: {found['name']} -->\n{TABLES[found['name']]()}\n", page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    stale = []
+    for path in pages():
+        page = path.read_text()
+        if (now := renewed(page)) != page:
+            stale.append(str(path.relative_to(REPO)))
+            print(f"{stale[-1]}: {'not what its results say' if options.check else 'renewed'}")
+            if not options.check:
+                path.write_text(now)
+    print(json.dumps({"tables": len(TABLES), "pages": stale}))
+    raise SystemExit(1 if options.check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Tables of the handbook's pages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.tables_results import markdown, percent, result, with_bounds
+
+LEVELS = ("slight", "clear", "gross")
+PLANTED = {
+    "mean": "a feature's mean, by 0.2, 0.5, 1.5 standard deviations",
+    "spread": "a price's spread, ×1.15, 1.5, 3",
+    "missing values": "missing values, +5, 15, 50 %",
+    "read as zero": "read as zero, for 10, 30, 100 % of users",
+    "categories": "a category of users, +10, 30, 80 % of them",
+    "new items": "items never learnt, +2, 6, 30 %",
+    "new users": "users never learnt, +3, 10, 40 %",
+    "score": "score, by 0.15, 0.4, 1.5",
+    "popular items": "the 100 most popular items, +5, 15, 50 % of rows",
+    "vectors of items": "one kind of item, for 15, 40, 100 % of a user's own",
+    "coverage": "one item in ten, +10, 30, 80 % of rows",
+    "fallbacks": "fallbacks, +2, 8, 40 %",
+}
+
+
+def baselines() -> str:
+    """NDCG@10 with its interval, the paired difference to EASE with its p-value, and what it took."""
+    rows = []
+    for row in result("baselines"):
+        over = f"{row['over_ease']:+.4f} ({row['p_value']:.4f})" if "over_ease" in row else ""
+        reached = with_bounds({**row, "mean": row["ndcg@10"]})
+        cost = [f"{row['seconds']:.0f}", f"{row['peak_gib']:.2f}"]
+        rows.append([row["dataset"], row["model"], str(row["seeds"]), reached, over, *cost])
+    return markdown(["data", "model", "seeds", "NDCG@10", "over EASE (p)", "seconds", "GiB"], rows)
+
+
+def experiment() -> str:
+    """What each model of an experiment reached, the best first, and whom the best one is told from."""
+    found = result("recbole_protocol_small")
+    models = sorted(found["models"], key=lambda row: -row["mean"])
+    p_values = {frozenset((pair["first"], pair["second"])): pair["p_value"] for pair in found["pairs"]}
+    rows = []
+    for row in models:
+        p_value = p_values.get(frozenset((models[0]["model"], row["model"])))
+        beside = "" if p_value is None else f"{p_value:.2g}"
+        took = [f"{row['seconds']:.0f}", f"{row['peak_gib']:.2f}"]
+        rows.append([row["model"], str(row["seeds"]), with_bounds(row), beside, *took])
+    head = ["model", "seeds", found["metric"], f"p of {models[0]['model']} over it (Holm)"]
+    return markdown([*head, "seconds a run", "GiB"], rows)
+
+
+def gates() -> str:
+    """Alarms of a gate where nothing was lost, and what it says of a loss."""
+    rows = []
+    for name, found in result("gates_planted")["gates"].items():
+        said = "fails" if found["caught"] else "holds"
+        rows.append(
+            [name, f"{found['alarms']} of {found['times']}", f"{percent(found['change'], 1)} %: {said}"]
+        )
+    return markdown(["gate", "alarms without a loss", "with one"], rows)
+
+
+def searches() -> str:
+    """Of each search what validation chose, beside what it started from, on the test part."""
+    rows = []
+    for name in ("search-two_tower-ml-100k",):
+        found = result(name)
+        scores = {trial["number"]: trial["score"] for trial in found["trials"]}
+        ended = [trial["status"] for trial in found["trials"]]
+        how = (
+            f"{ended.count('finished')} finished, {ended.count('stopped')} stopped; {found['epochs']} epochs"
+        )
+        chosen = f"{scores[found['search']['trial']]:.4f}, {scores[0]:.4f}"
+        test = found["test"]
+        sides = [_triple(test[side]["ndcg@10"]) for side in ("best", "preset")]
+        gain = _triple(test["best - preset"]["ndcg@10"], "+")
+        rows.append([name.removeprefix("search-"), how, chosen, *sides, gain])
+    head = ["search", "trials", "validation: winner, preset", "test: winner", "preset", "winner - preset"]
+    return markdown(head, rows)
+
+
+def rollouts() -> str:
+    """What became of each planted fault."""
+    titles = {
+        "5 % empty answers": "5 % empty answers",
+        "1 % errors": "1 % errors",
+        "60 % in place of 50 %": "60 % of users in place of 50 %",
+        "55 % in place of 50 %": "55 % in place of 50 %",
+        "30 % slower": "30 % slower",
+        "20 % fewer clicks": "20 % fewer clicks, at a rate of .2",
+        "equal": "nothing",
+    }
+    planted = result("guardrails")["planted"]
+    rows = []
+    for name, title in titles.items():
+        found = planted[name]
+        verdicts = ", ".join(f"{verdict} {times}" for verdict, times in found["actions"].items())
+        when = f"{found['seconds']['median']:,.0f} s, {found['users']['median']:,}"
+        rows.append([title, verdicts, when])
+    return markdown(["planted", "verdict", "median seconds, users, of 20"], rows)
+
+
+def unchanged_streams() -> str:
+    """Days with an alarm where nothing drifts, by ours and by three rules beside it."""
+    rows = []
+    for found in result("drift")["unchanged"]:
+        peers = found["false_alarm_days_of_peers"]
+        title = f"{found['answers_a_day']:,} answers a day"
+        if found["wobble"]:
+            title = (
+                f"{found['answers_a_day']:,}, each day with a whim of {found['wobble']:g} standard deviations"
+            )
+        ours = f"**{found['false_alarm_days']}**"
+        others = [f"{peers[name]:,}" for name in ("psi > 0.1", "psi > 0.2", "chi-square of rows")]
+        rows.append([title, f"{found['days']:,}", ours, *others])
+    head = ["unchanged streams", "days", "with an alarm", "PSI > 0.1", "PSI > 0.2"]
+    return markdown([*head, "chi-square of rows, Bonferroni"], rows)
+
+
+def planted_drift() -> str:
+    """Hours until it is raised, or in how many runs it was."""
+    by_traffic = result("drift")["found"]
+    rows = [
+        [title, *(_raised(found[name]) for found in by_traffic.values())] for name, title in PLANTED.items()
+    ]
+    return markdown([f"planted: {', '.join(LEVELS)}", "400 answers a day", "4,000 a day"], rows)
+
+
+def _raised(found: Mapping[str, Any]) -> str:
+    each = (found[level] for level in LEVELS)
+    return ", ".join(
+        f"{one['hours']:.0f}" if one["share"] == 1 else f"{percent(one['share'])} %" for one in each
+    )
+
+
+def _triple(found: list[float], sign: str = "") -> str:
+    """Of a mean and its bounds."""
+    return with_bounds(dict(zip(("mean", "low", "high"), found, strict=True)), sign)

@@ -1,15 +1,16 @@
-"""What models without gradients reach on MovieLens: ``jobs/experiments/baselines.json`` as one table.
+"""What models reach beside baselines of full strength: experiments of ``jobs/experiments`` as tables.
 
-``python -m benchmarks.baselines`` does the runs that are not done yet, one after the other, and writes
-``results/baselines.json`` and the table of ``docs/baselines.md``: NDCG@10 with its 95 % interval over users
-(and seeds, of what draws), the difference to EASE with users paired and its p-value (Holm, over all pairs
-of the data set), seconds with measuring, and the peak of memory. The last line is one JSON object.
+``python -m benchmarks.baselines [baselines] [ml-100k]`` does the runs that are not done yet, one after the
+other, and writes ``results/`` and the tables of ``docs/baselines.md``: NDCG@10 with its 95 % interval over
+users (and seeds, of what draws), the difference to a baseline with users paired and its p-value (Holm, over
+all pairs of the data set), seconds with measuring, and the peak of memory. The last line is one JSON object.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recray.eval.over_seeds import of_model
 from recray.pipelines.experiment import Experiment, Result, read_experiment, run_experiment
@@ -17,14 +18,34 @@ from recray.pipelines.experiment_page import by_title, compared, runs_of
 from recray.train.context import LaunchConfig
 
 REPO = Path(__file__).parent.parent
-EXPERIMENT = REPO / "jobs" / "experiments" / "baselines.json"
-RESULT = Path(__file__).parent / "results" / "baselines.json"
 PAGE = REPO / "docs" / "baselines.md"
-TABLE = "<!-- of benchmarks/results/baselines.json -->\n"
-BEST = "ease"
 
 
-def rows_of(experiment: Experiment, results: Sequence[Result]) -> list[dict[str, Any]]:
+class Table(NamedTuple):
+    """An experiment, where its rows are kept, and the models that all others are compared with."""
+
+    experiment: Path
+    result: Path
+    bases: tuple[str, ...]
+
+    @property
+    def mark(self) -> str:
+        """Stands above it on the page."""
+        return f"<!-- of {self.result.relative_to(REPO)} -->\n"
+
+
+def _table(experiment: str, result: str, *bases: str) -> Table:
+    kept = Path(__file__).parent / "results" / f"{result}.json"
+    return Table(REPO / "jobs" / "experiments" / f"{experiment}.json", kept, bases)
+
+
+TABLES = {
+    "baselines": _table("baselines", "baselines", "ease"),
+    "ml-100k": _table("ml-100k", "ml-100k-retrievers", "ease", "ials"),
+}
+
+
+def rows_of(experiment: Experiment, results: Sequence[Result], bases: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each data set and model, JSON-ready."""
     rows = []
     for dataset in experiment.datasets:
@@ -34,40 +55,51 @@ def rows_of(experiment: Experiment, results: Sequence[Result]) -> list[dict[str,
             found = of_model(runs_of(runs), experiment.metric)
             row: dict[str, Any] = {"dataset": dataset, "model": title, "seeds": len(runs)}
             row |= {"ndcg@10": found.mean, "low": found.low, "high": found.high}
-            if pair := pairs.get(frozenset((title, BEST))):
-                sign = 1 if pair.first == title else -1
-                row |= {"over_ease": sign * pair.found.mean, "p_value": pair.adjusted}
+            for base in bases:
+                if pair := pairs.get(frozenset((title, base))):
+                    sign = 1 if pair.first == title else -1
+                    row |= {f"over_{base}": sign * pair.found.mean, f"p_{base}": pair.adjusted}
             row["seconds"] = sum(one.seconds for one in runs) / len(runs)
             row["peak_gib"] = max(one.peak_gib for one in runs)
             rows.append(row)
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[dict[str, Any]], bases: Sequence[str]) -> str:
     """The same as Markdown."""
-    lines = ["| data | model | seeds | NDCG@10 | over EASE (p) | seconds | GiB |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    names = ["data", "model", "seeds", "NDCG@10", *(f"over {base} (p)" for base in bases), "seconds", "GiB"]
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
     for row in rows:
-        over = f"{row['over_ease']:+.4f} ({row['p_value']:.4f})" if "over_ease" in row else ""
+        over = [
+            f"{row[f'over_{base}']:+.4f} ({row[f'p_{base}']:.4f})" if f"over_{base}" in row else ""
+            for base in bases
+        ]
         reached = f"{row['ndcg@10']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
-        cost = f"{row['seconds']:.0f} | {row['peak_gib']:.2f}"
-        lines.append(f"| {row['dataset']} | {row['model']} | {row['seeds']} | {reached} | {over} | {cost} |")
+        cells = [row["dataset"], row["model"], str(row["seeds"]), reached, *over]
+        lines.append(f"| {' | '.join(cells)} | {row['seconds']:.0f} | {row['peak_gib']:.2f} |")
     return "\n".join(lines) + "\n"
 
 
-def with_table(page: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The page with the table in the place of the one it had, which ends it."""
-    return page.partition(TABLE)[0] + TABLE + table(rows)
+def with_table(page: str, one: Table, rows: Sequence[dict[str, Any]]) -> str:
+    """The page with the table in the place of the one it had: below its mark, up to the next empty line."""
+    before, mark, after = page.partition(one.mark)
+    assert mark, f"{PAGE.name} has no {one.mark!r}"
+    _, blank, rest = after.partition("\n\n")
+    return before + mark + table(rows, one.bases) + (f"\n{rest}" if blank else "")
 
 
-def main() -> None:
-    experiment = read_experiment(EXPERIMENT)
-    results, failed = run_experiment(experiment, LaunchConfig(where="local"), print)
-    rows = rows_of(experiment, results)
-    RESULT.write_text(json.dumps(rows, indent=1) + "\n")
-    PAGE.write_text(with_table(PAGE.read_text(), rows))
-    print(json.dumps({"rows": len(rows), "failed": [str(one) for one in failed]}))
+def main(names: Sequence[str]) -> None:
+    said: dict[str, Any] = {}
+    for name in names or TABLES:
+        one = TABLES[name]
+        experiment = read_experiment(one.experiment)
+        results, failed = run_experiment(experiment, LaunchConfig(where="local"), print)
+        rows = rows_of(experiment, results, one.bases)
+        one.result.write_text(json.dumps(rows, indent=1) + "\n")
+        PAGE.write_text(with_table(PAGE.read_text(), one, rows))
+        said[name] = {"rows": len(rows), "failed": [str(each) for each in failed]}
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,7 +1,7 @@
 """LightGCN and BPR-MF: vectors learnt by order, spread over the graph of all training pairs or not at all."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from recray.recipes.pairs import loop_for
 from recray.recipes.retriever import DataSize, GradientRecipe, GradientRun
 from recray.train.context import Context
 from recray.train.loop import LoopConfig, Sums
+from recray.train.optim import OptimConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,32 +81,34 @@ class LightGCNRecipe(GradientRecipe[LightGCNRun, SplitData]):
         return validate
 
 
-_MODEL = LightGCNConfig()
-_MF = replace(_MODEL, layers=0)
+_GCN, _MF = LightGCNConfig(), LightGCNConfig(layers=0, l2=0.02)
+_OPTIM = OptimConfig(lr=5e-3)
 
 
-def _preset(
-    dataset: str,
-    model: LightGCNConfig,
-    loop: LoopConfig = LoopConfig(),  # noqa: B008 - frozen
-) -> LightGCNRun:
-    return LightGCNRun(data=DataConfig(dataset=dataset), model=model, recency=10.0, loop=loop)
+def _preset(dataset: str, model: LightGCNConfig) -> LightGCNRun:
+    data, loop = DataConfig(dataset=dataset), LoopConfig(epochs=60)
+    return LightGCNRun(data=data, model=model, optim=_OPTIM, loop=loop, negatives=4, recency=10.0)
 
 
 def _sized(model: LightGCNConfig) -> Callable[[DataSize], LightGCNRun]:
     return lambda size: LightGCNRun(
-        model=model, recency=10.0, loop=loop_for(size), validation_users=size.validation_users
+        model=model,
+        optim=_OPTIM,
+        loop=loop_for(size),
+        validation_users=size.validation_users,
+        negatives=4,
+        recency=10.0,
     )
 
 
 LIGHTGCN = LightGCNRecipe(
     "lightgcn",
     {
-        "synthetic": ("generated data with a known truth", _preset("synthetic", _MODEL)),
-        "ml-100k": ("MovieLens 100K", _preset("ml-100k", _MODEL)),
+        "synthetic": ("generated data with a known truth", _preset("synthetic", _GCN)),
+        "ml-100k": ("MovieLens 100K", _preset("ml-100k", _GCN)),
     },
     "vectors averaged over the graph, by BPR (He et al. 2020)",
-    sized=_sized(_MODEL),
+    sized=_sized(_GCN),
 )
 BPR = LightGCNRecipe(
     "bpr",

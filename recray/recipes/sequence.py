@@ -60,8 +60,8 @@ class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
 
     def open(self, run: SequenceRun) -> SplitData:
         data = open_split(run.data)
-        if deaf := self.without_waits(run):
-            _require_times(data.dataset, deaf)
+        if option := self.without_waits(run):
+            _require_times(data.dataset, option)
         return data
 
     def without_waits(self, run: SequenceRun) -> str:
@@ -104,7 +104,7 @@ class TimedRecipe(SequenceRecipe[SS4RecRun]):
         return "" if deaf else "--model.interval none"
 
 
-def _require_times(dataset: Dataset, deaf: str) -> None:
+def _require_times(dataset: Dataset, option: str) -> None:
     """Waits mean something only where times do, in training as in requests.
 
     Raises:
@@ -114,7 +114,7 @@ def _require_times(dataset: Dataset, deaf: str) -> None:
     if times in NO_CLOCK:
         raise ConfigError(
             f"{dataset.name} has no times ({times} stand in), so there are no waits to read: "
-            f"set {deaf}, or bring a column of times"
+            f"set {option}, or bring a column of times"
         )
     if times != ABSOLUTE_TIMES:
         log.warning("%s has %s: whoever asks must use that clock too", dataset.name, times)

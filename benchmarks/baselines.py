@@ -46,10 +46,11 @@ TABLES = {
 
 
 def rows_of(experiment: Experiment, results: Sequence[Result], bases: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each data set and model, JSON-ready."""
+    """A row for each data set and model, JSON-ready; a model of one seed has an interval over users alone."""
     rows = []
     for dataset in experiment.datasets:
         models = by_title([one for one in results if one.dataset == dataset])
+        models = {t: [one._replace(draws=len(runs) > 1) for one in runs] for t, runs in models.items()}
         pairs = {frozenset(pair[:2]): pair for pair in compared(models, experiment.metric)}
         for title, runs in models.items():
             found = of_model(runs_of(runs), experiment.metric)

@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.tables_pages import (
@@ -26,7 +27,8 @@ from benchmarks.tables_readme import numbers
 REPO = Path(__file__).parent.parent
 TABLES: dict[str, Callable[[], str]] = {
     "numbers": numbers,
-    "baselines": baselines,
+    "baselines": partial(baselines, "baselines", ("ease",)),
+    "ml-100k retrievers": partial(baselines, "ml-100k-retrievers", ("ease", "ials")),
     "experiment": experiment,
     "gates": gates,
     "searches": searches,

@@ -1,10 +1,11 @@
 """Tables of the handbook's pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.tables_results import markdown, percent, result, with_bounds
 
+NAMES = {"ease": "EASE", "ials": "iALS"}
 LEVELS = ("slight", "clear", "gross")
 PLANTED = {
     "mean": "a feature's mean, by 0.2, 0.5, 1.5 standard deviations",
@@ -22,15 +23,19 @@ PLANTED = {
 }
 
 
-def baselines() -> str:
-    """NDCG@10 with its interval, the paired difference to EASE with its p-value, and what it took."""
+def baselines(name: str, bases: Sequence[str]) -> str:
+    """NDCG@10 with its interval, paired differences to some models with their p-values, and what it took."""
     rows = []
-    for row in result("baselines"):
-        over = f"{row['over_ease']:+.4f} ({row['p_value']:.4f})" if "over_ease" in row else ""
+    for row in result(name):
+        over = [
+            f"{row[f'over_{base}']:+.4f} ({row[f'p_{base}']:.4f})" if f"over_{base}" in row else ""
+            for base in bases
+        ]
         reached = with_bounds({**row, "mean": row["ndcg@10"]})
         cost = [f"{row['seconds']:.0f}", f"{row['peak_gib']:.2f}"]
-        rows.append([row["dataset"], row["model"], str(row["seeds"]), reached, over, *cost])
-    return markdown(["data", "model", "seeds", "NDCG@10", "over EASE (p)", "seconds", "GiB"], rows)
+        rows.append([row["dataset"], row["model"], str(row["seeds"]), reached, *over, *cost])
+    named = [f"over {NAMES[base]} (p)" for base in bases]
+    return markdown(["data", "model", "seeds", "NDCG@10", *named, "seconds", "GiB"], rows)
 
 
 def experiment() -> str:

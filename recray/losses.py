@@ -90,6 +90,28 @@ def sampled_softmax(
     return weighted_mean(loss_B, weight_B, weight_sum)
 
 
+def bpr(
+    positive_B: Tensor,
+    negative_BK: Tensor,
+    weight_B: Tensor | None = None,
+    weight_sum: float | None = None,
+) -> Tensor:
+    """Bayesian personalised ranking: an observed item above some that were not.
+
+    ``-mean_b mean_k log s(x_b - x_bk)``, s the logistic function.
+
+    Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009,
+    https://arxiv.org/abs/1205.2618, section 4.1, without its regulariser.
+
+    Args:
+        positive_B: float, the score of each row's own item.
+        negative_BK: float, those of the items drawn for it.
+        weight_B, weight_sum: how much each row counts, as in ``weighted_mean``.
+    """
+    loss_B = -functional.logsigmoid(positive_B[:, None] - negative_BK).mean(dim=1)
+    return weighted_mean(loss_B, weight_B, weight_sum)
+
+
 def lambdarank(
     scores_B: Tensor, grades_B: Tensor, offsets_S: Tensor, *, k: int | None = None, sigma: float = 1.0
 ) -> Tensor:

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recray.batch import EDGE_FEATURES, FeatureTables, GraphBatch, Hop, QueryBatch
+from recray.batch import EDGE_FEATURES, FeatureTables, GraphBatch, Hop
 from recray.config import ConfigError
 from recray.losses import batch_items, sampled_softmax
-from recray.models.side_features import forget, unknown_last
+from recray.models.kept_vectors import KeptVectors
+from recray.models.side_features import forget
 from recray.models.two_tower import Tower
 from recray.schema import FeatureSchema
 
@@ -83,17 +84,14 @@ class GraphAttention(nn.Module):
         return user_BD + self.dropout(heard_BD), item_JD + self.dropout(heard_JD)
 
 
-class GAT(nn.Module):
+class GAT(KeptVectors):
     """A ``VectorRetriever`` and a learner from ``GraphBatch``; see ``recray.contract``.
 
     It serves vectors that ``refresh`` has put into its state dict, so it needs no graph then.
     """
 
-    user_UD: Tensor
-    item_ID: Tensor
-
     def __init__(self, config: GATConfig, schema: FeatureSchema) -> None:
-        super().__init__()
+        super().__init__(schema, config.embedding_dim)
         user, item = (schema.user, schema.item) if config.side_features else ((), ())
         shape = (config.embedding_dim, (), config.dropout)
         self.user_tower = Tower(schema.num_users, user, *shape)
@@ -102,8 +100,6 @@ class GAT(nn.Module):
             GraphAttention(config.embedding_dim, config.heads, config.dropout) for _ in range(config.layers)
         )
         self.temperature = config.temperature
-        self.register_buffer("user_UD", torch.zeros(schema.num_users, config.embedding_dim))
-        self.register_buffer("item_ID", torch.zeros(schema.num_items, config.embedding_dim))
 
     def set_side_features(self, tables: FeatureTables) -> None:
         """Fills the side features in; they are part of the state dict from then on."""
@@ -168,25 +164,6 @@ class GAT(nn.Module):
         self.item_ID.copy_(F.normalize(item_ID, dim=-1))
         self._leave_out_forgotten()
         self.train(training)
-
-    @torch.inference_mode()
-    def item_vectors(self) -> Tensor:
-        """item_ID, unit length."""
-        return self.item_ID
-
-    @torch.inference_mode()
-    def query_vectors(self, queries: QueryBatch) -> Tensor:
-        """query_BD: the user's; for unknown users (id -1) the mean of their history's item vectors."""
-        known_B = queries.user_ids_B >= 0
-        query_BD = self.user_UD[queries.user_ids_B.clamp(min=0)]
-        history_ND = self.item_ID[queries.history.values_N]
-        sum_BD = torch.zeros_like(query_BD).index_add_(0, queries.history.rows_N(), history_ND)
-        return torch.where(known_B[:, None], query_BD, F.normalize(sum_BD, dim=-1))
-
-    @torch.inference_mode()
-    def score_items(self, queries: QueryBatch) -> Tensor:
-        """scores_BI: cosines."""
-        return unknown_last(self.query_vectors(queries) @ self.item_ID.T, self.item_ID)
 
 
 MODEL = GAT

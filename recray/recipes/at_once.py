@@ -13,6 +13,7 @@ from recray.models.ease import EASEConfig
 from recray.models.ials import IALSConfig
 from recray.models.item_knn import ItemKNNConfig
 from recray.models.popularity import PopularityConfig
+from recray.models.slim import SLIMConfig
 from recray.recipes.retriever import DataSize, RetrieverRun, SplitRecipe
 from recray.train.context import Context
 
@@ -39,13 +40,20 @@ class EASERun(RetrieverRun):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SLIMRun(RetrieverRun):
+    """Solve for the few items of a history that say something of each other item."""
+
+    model: SLIMConfig = field(default_factory=SLIMConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class IALSRun(RetrieverRun):
     """Solve for the vectors of all users and of all items in turn."""
 
     model: IALSConfig = field(default_factory=IALSConfig)
 
 
-WholeRun = PopularityRun | ItemKNNRun | EASERun | IALSRun
+WholeRun = PopularityRun | ItemKNNRun | EASERun | SLIMRun | IALSRun
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,10 @@ def _ease_for(size: DataSize) -> EASERun:
     return EASERun(model=EASEConfig(l2=100.0 if sparse else 300.0, recency=5.0))
 
 
+def _slim(dataset: str, l1: float, l2: float, recency: float) -> SLIMRun:
+    return SLIMRun(data=DataConfig(dataset=dataset), model=SLIMConfig(l1=l1, l2=l2, recency=recency))
+
+
 _SMALL = IALSConfig(unobserved_weight=0.3, l2=0.01, recency=5.0)
 _SPARSE = replace(_SMALL, unobserved_weight=0.1)
 _LARGE = IALSConfig(embedding_dim=128, unobserved_weight=1.0, l2=0.001, iterations=8, recency=5.0)
@@ -127,6 +139,15 @@ EASE = WholeRecipe(
     },
     "linear map from history to items, closed form (Steck 2019)",
     sized=_ease_for,
+)
+SLIM = WholeRecipe(
+    "slim",
+    {
+        "synthetic": ("generated data with a known truth", _slim("synthetic", 3.0, 100.0, 10.0)),
+        "ml-100k": ("MovieLens 100K", _slim("ml-100k", 3.0, 100.0, 10.0)),
+    },
+    "sparse linear map from history to items (Ning & Karypis 2011)",
+    sized=lambda _: SLIMRun(model=SLIMConfig(recency=5.0)),
 )
 IALS = WholeRecipe(
     "ials",

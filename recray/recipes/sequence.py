@@ -1,15 +1,17 @@
-"""Models of event sequences: SASRec and SS4Rec, trained on every position of what users did."""
+"""Models of event sequences, trained on every position of what users did."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal, TypedDict, TypeVar
 
 from recray.config import ConfigError
 from recray.data.batches.sequences import SequenceBatches
 from recray.data.events.dataset import Dataset
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
+from recray.models.gru4rec import GRU4RecConfig
+from recray.models.hstu import HSTUConfig
 from recray.models.next_item import NextItemLoss
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
@@ -29,13 +31,27 @@ class SASRecRun(GradientRun):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GRU4RecRun(GradientRun):
+    """Train a GRU4Rec."""
+
+    model: GRU4RecConfig = field(default_factory=GRU4RecConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HSTURun(GradientRun):
+    """Train an HSTU."""
+
+    model: HSTUConfig = field(default_factory=HSTUConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SS4RecRun(GradientRun):
     """Train an SS4Rec, or one of its two halves alone."""
 
     model: SS4RecConfig = field(default_factory=SS4RecConfig)
 
 
-SequenceRun = TypeVar("SequenceRun", SASRecRun, SS4RecRun)
+SequenceRun = TypeVar("SequenceRun", SASRecRun, GRU4RecRun, HSTURun, SS4RecRun)
 
 
 class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
@@ -44,14 +60,16 @@ class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
 
     def open(self, run: SequenceRun) -> SplitData:
         data = open_split(run.data)
-        self.require_times(run, data.dataset)
+        if option := self.without_waits(run):
+            _require_times(data.dataset, option)
         return data
+
+    def without_waits(self, run: SequenceRun) -> str:
+        """The option under which the model would read no waits; empty: it reads none."""
+        return ""
 
     def reads_side_features(self, run: SequenceRun) -> bool:
         return run.model.side_features
-
-    def require_times(self, run: SequenceRun, dataset: Dataset) -> None:
-        """Raises ConfigError where the model reads waits and the data has none."""
 
     def batches(self, run: SequenceRun, data: SplitData) -> SequenceBatches:
         batches = SequenceBatches(
@@ -66,6 +84,13 @@ class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
         return batches
 
 
+class HSTURecipe(SequenceRecipe[HSTURun]):
+    """Sequences with the times between their events."""
+
+    def without_waits(self, run: HSTURun) -> str:
+        return "--model.no-time-bias" if run.model.time_bias else ""
+
+
 class TimedRecipe(SequenceRecipe[SS4RecRun]):
     """Sequences with the waits between their events."""
 
@@ -74,18 +99,25 @@ class TimedRecipe(SequenceRecipe[SS4RecRun]):
             raise ConfigError(f"{self.name!r} is {self.name} alone, got model.parts {run.model.parts!r}")
         return super().open(run)
 
-    def require_times(self, run: SS4RecRun, dataset: Dataset) -> None:
-        """Waits mean something only where times do, in training as in requests."""
-        times = dataset.manifest.options.get("times", ABSOLUTE_TIMES)
-        if run.model.parts == "mamba" or run.model.interval == "none":
-            return
-        if times in NO_CLOCK:
-            raise ConfigError(
-                f"{dataset.name} has no times ({times} stand in), so there are no waits to read: "
-                "set --model.interval none, or bring a column of times"
-            )
-        if times != ABSOLUTE_TIMES:
-            log.warning("%s has %s: whoever asks must use that clock too", dataset.name, times)
+    def without_waits(self, run: SS4RecRun) -> str:
+        deaf = run.model.parts == "mamba" or run.model.interval == "none"
+        return "" if deaf else "--model.interval none"
+
+
+def _require_times(dataset: Dataset, option: str) -> None:
+    """Waits mean something only where times do, in training as in requests.
+
+    Raises:
+        ConfigError: the data has no times.
+    """
+    times = dataset.manifest.options.get("times", ABSOLUTE_TIMES)
+    if times in NO_CLOCK:
+        raise ConfigError(
+            f"{dataset.name} has no times ({times} stand in), so there are no waits to read: "
+            f"set {option}, or bring a column of times"
+        )
+    if times != ABSOLUTE_TIMES:
+        log.warning("%s has %s: whoever asks must use that clock too", dataset.name, times)
 
 
 _OPTIM = OptimConfig(lr=2e-3, weight_decay=0.01, warmup_steps=100, schedule="linear", max_grad_norm=5.0)
@@ -115,20 +147,56 @@ def _loss_for(size: DataSize) -> NextItemLoss:
     return _SAMPLED if size.items > MANY_ITEMS else NextItemLoss()
 
 
+class _Sized(TypedDict):
+    max_items: int
+    loss: NextItemLoss
+    dropout: float
+
+
+class _Run(TypedDict):
+    optim: OptimConfig
+    loop: LoopConfig
+    validation_users: int
+
+
+def _model_for(size: DataSize) -> _Sized:
+    return {
+        "max_items": _max_items_for(size),
+        "loss": _loss_for(size),
+        "dropout": 0.5 if size.mean_length < SHORT else 0.2,
+    }
+
+
+def _run_for(size: DataSize) -> _Run:
+    return {"optim": _OPTIM, "loop": _loop_for(size), "validation_users": size.validation_users}
+
+
 def _sasrec_for(size: DataSize) -> SASRecRun:
-    model = SASRecConfig(max_items=_max_items_for(size), loss=_loss_for(size))
-    model = replace(model, dropout=0.5) if size.mean_length < SHORT else model
-    return SASRecRun(model=model, optim=_OPTIM, loop=_loop_for(size), validation_users=size.validation_users)
+    return SASRecRun(model=SASRecConfig(**_model_for(size)), **_run_for(size))
+
+
+def _gru4rec_for(size: DataSize) -> GRU4RecRun:
+    return GRU4RecRun(model=GRU4RecConfig(**_model_for(size)), **_run_for(size))
+
+
+def _hstu_for(size: DataSize) -> HSTURun:
+    return HSTURun(model=HSTUConfig(**_model_for(size)), **_run_for(size))
 
 
 def _ss4rec_for(size: DataSize) -> SS4RecRun:
-    model = SS4RecConfig(max_items=_max_items_for(size), loss=_loss_for(size))
-    model = replace(model, dropout=0.5) if size.mean_length < SHORT else model
-    return SS4RecRun(model=model, optim=_OPTIM, loop=_loop_for(size), validation_users=size.validation_users)
+    return SS4RecRun(model=SS4RecConfig(**_model_for(size)), **_run_for(size))
 
 
 def _sasrec(dataset: str, model: SASRecConfig, loop: LoopConfig) -> SASRecRun:
     return SASRecRun(data=DataConfig(dataset=dataset), model=model, optim=_OPTIM, loop=loop)
+
+
+def _gru4rec(dataset: str, model: GRU4RecConfig, loop: LoopConfig) -> GRU4RecRun:
+    return GRU4RecRun(data=DataConfig(dataset=dataset), model=model, optim=_OPTIM, loop=loop)
+
+
+def _hstu(dataset: str, model: HSTUConfig, loop: LoopConfig) -> HSTURun:
+    return HSTURun(data=DataConfig(dataset=dataset), model=model, optim=_OPTIM, loop=loop)
 
 
 def _ss4rec(dataset: str, model: SS4RecConfig, loop: LoopConfig) -> SS4RecRun:
@@ -144,6 +212,14 @@ _SASREC: Presets[SASRecRun] = {
         "MovieLens 25M, for a GPU",
         _sasrec("ml-25m", SASRecConfig(max_items=200, dim=128, loss=_SAMPLED), _LARGE),
     ),
+}
+_GRU4REC: Presets[GRU4RecRun] = {
+    "synthetic": (_GENERATED, _gru4rec("synthetic", GRU4RecConfig(), _SMALL)),
+    "ml-100k": ("MovieLens 100K", _gru4rec("ml-100k", GRU4RecConfig(max_items=100), _SMALL)),
+}
+_HSTU: Presets[HSTURun] = {
+    "synthetic": (_GENERATED, _hstu("synthetic", HSTUConfig(), _SMALL)),
+    "ml-100k": ("MovieLens 100K", _hstu("ml-100k", HSTUConfig(max_items=100), _SMALL)),
 }
 _SS4REC: Presets[SS4RecRun] = {
     "synthetic": (_GENERATED, _ss4rec("synthetic", SS4RecConfig(max_items=100), _SMALL)),
@@ -173,5 +249,9 @@ def _half(parts: Literal["s5", "mamba"]) -> TimedRecipe:
 SASREC = SequenceRecipe[SASRecRun](
     "sasrec", _SASREC, "causal transformer (Kang & McAuley 2018)", sized=_sasrec_for
 )
+GRU4REC = SequenceRecipe[GRU4RecRun](
+    "gru4rec", _GRU4REC, "recurrent network (Hidasi et al. 2016)", sized=_gru4rec_for
+)
+HSTU = HSTURecipe("hstu", _HSTU, "attention without softmax, by time too (Zhai et al. 2024)", sized=_hstu_for)
 SS4REC = TimedRecipe("ss4rec", _SS4REC, "S5 in continuous time, and Mamba (Xiao 2025)", sized=_ss4rec_for)
 S5, MAMBA = _half("s5"), _half("mamba")

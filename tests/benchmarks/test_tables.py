@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.baselines import EXPERIMENT
+from benchmarks.baselines import TABLES as EXPERIMENTS
+from benchmarks.baselines import Table
 from benchmarks.tables import MARKED, REPO, TABLES, pages, renewed
-from benchmarks.tables_results import Evaluated, markdown, of_seeds, result, with_bounds
+from benchmarks.tables_results import Evaluated, markdown, of_seeds, with_bounds
 from recray.pipelines.experiment import read_experiment
 
 
@@ -60,5 +61,8 @@ def test_what_a_file_does_not_hold_is_an_error() -> None:
         Evaluated("ml-100k-leave-one-out").interval("two_tower")  # of three seeds
 
 
-def test_the_baselines_are_those_of_their_experiment() -> None:
-    assert {row["dataset"] for row in result("baselines")} == set(read_experiment(EXPERIMENT).datasets)
+@pytest.mark.parametrize("one", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_the_baselines_are_those_of_their_experiment(one: Table) -> None:
+    rows, experiment = json.loads(one.result.read_text()), read_experiment(one.experiment)
+    assert {row["dataset"] for row in rows} == set(experiment.datasets)
+    assert {row["model"] for row in rows} <= {each.title or each.model for each in experiment.models}

@@ -30,7 +30,7 @@ FILE = Path(__file__).with_name("losses.json")
 STEPS = 20
 QUERIES = 20
 LOCAL = LaunchConfig(where="local")
-BY_SCORES = ("popularity", "item_knn", "ease", "ials", "ideal")
+BY_SCORES = ("popularity", "item_knn", "ease", "slim", "ials", "ideal")
 
 
 class _EnoughError(Exception):

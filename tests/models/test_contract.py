@@ -14,6 +14,7 @@ from recray.config import ConfigError, from_dict, to_dict
 from recray.contract import ForgetsItems, Learner, Retriever, VectorRetriever, WholeLearner
 from recray.data.batches.neighbours import WholeGraph
 from recray.models import build, config_of
+from recray.models.lightgcn import LightGCN
 from recray.recipes import RECIPES
 from recray.recipes.retriever import RetrieverRecipe
 from recray.schema import Feature
@@ -38,16 +39,20 @@ SCHEMAS = {"decoder": SEMANTIC_SCHEMA}
 CONFIGS = {
     "decoder": {"dim": 32, "num_heads": 2, "feedforward_dim": 64, "dropout": 0.0},
     "sasrec": {"dim": 32, "hidden_dim": 64, "dropout": 0.0},
+    "gru4rec": {"dim": 32, "hidden_dim": 32, "dropout": 0.0},
+    "hstu": {"dim": 32, "attention_dim": 16, "value_dim": 16, "dropout": 0.0},
     "ss4rec": {"dim": 32, "channels": 32, "mamba_states": 8, "dropout": 0.0},
 }
 BATCHES: dict[str, Callable[..., Any]] = {
     "decoder": planted_sequences,
     "sasrec": planted_sequences,
+    "gru4rec": planted_sequences,
+    "hstu": planted_sequences,
     "ss4rec": planted_sequences,
     "gat": planted_surroundings,
 }
 Model: TypeAlias = Any  # an nn.Module that is a Retriever; Python has no name for both at once
-DEEP = {"decoder", "sasrec", "ss4rec", "gat"}  # take small steps
+DEEP = {"decoder", "sasrec", "gru4rec", "hstu", "ss4rec", "gat"}  # take small steps
 
 # Popularity cannot know what a user likes: it is held to everything but that.
 TASTELESS = {"popularity"}
@@ -68,6 +73,8 @@ def learn(name: str, model: Model, steps: int = 150, num_items: int = NUM_ITEMS)
     if isinstance(model, WholeLearner):
         model.learn(*planted_history())
         return
+    if isinstance(model, LightGCN):
+        model.set_graph(*planted_history())
     weights = model.parameters()
     assert isinstance(model, Learner)
     optimizer = torch.optim.Adam(weights, lr=0.005 if name in DEEP else 0.05)
@@ -77,7 +84,7 @@ def learn(name: str, model: Model, steps: int = 150, num_items: int = NUM_ITEMS)
         loss.backward()
         optimizer.step()
     if hasattr(model, "refresh"):
-        model.refresh(WholeGraph(planted_graph(num_items)))
+        model.refresh(*([] if isinstance(model, LightGCN) else [WholeGraph(planted_graph(num_items))]))
 
 
 @pytest.fixture(scope="module", params=RETRIEVERS)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from recray.batch import Jagged, QueryBatch, SequenceBatch
 from recray.config import ConfigError
+from recray.models.gru4rec import GRU4Rec, GRU4RecConfig
+from recray.models.hstu import HSTU, HSTUConfig
 from recray.models.next_item import Events, NextItemLoss, NextItemModel
 from recray.models.sasrec import SASRec, SASRecConfig
 from recray.models.ss4rec import SS4Rec, SS4RecConfig
@@ -19,6 +21,10 @@ HISTORY = [[3, 8, 8, 1, 29, 4, 17], [5], [9, 2, 0]]
 TIMES = [[0, 0, 60, 60, DAY, 40 * DAY, 40 * DAY], [7], [100, 200, 5000 * DAY]]
 MODELS: dict[str, Any] = {
     "sasrec": lambda **k: SASRec(SASRecConfig(dim=16, hidden_dim=32, dropout=0.0, **k), SCHEMA),
+    "gru4rec": lambda **k: GRU4Rec(
+        GRU4RecConfig(dim=16, hidden_dim=24, num_layers=2, dropout=0.0, **k), SCHEMA
+    ),
+    "hstu": lambda **k: HSTU(HSTUConfig(dim=16, attention_dim=8, value_dim=8, dropout=0.0, **k), SCHEMA),
     "ss4rec": lambda **k: SS4Rec(
         SS4RecConfig(dim=16, channels=32, mamba_states=4, s5_states=8, num_blocks=2, dropout=0.0, **k), SCHEMA
     ),
@@ -98,11 +104,11 @@ def test_nothing_after_the_request_can_change_a_score(name: str) -> None:
 def test_the_wait_until_the_request_counts_only_where_the_model_reads_time() -> None:
     soon = query(HISTORY, TIMES, [40 * DAY + 1, 8, 5000 * DAY + 60])
     late = query(HISTORY, TIMES, [400 * DAY, 800 * DAY, 9000 * DAY])
-    for name, changes in (("sasrec", False), ("ss4rec", True)):
+    for name, changes in (("sasrec", False), ("gru4rec", False), ("hstu", True), ("ss4rec", True)):
         model = new(name)
         assert torch.equal(model.score_items(soon), model.score_items(late)) != changes
-    without = new("ss4rec", interval="none")
-    assert torch.equal(without.score_items(soon), without.score_items(late))
+    for without in (new("ss4rec", interval="none"), new("hstu", time_bias=False)):
+        assert torch.equal(without.score_items(soon), without.score_items(late))
 
 
 def test_a_query_is_answered_from_its_latest_events(name: str) -> None:

@@ -41,7 +41,7 @@ def searched(
     subject = subject_of(model)
     run = subject.run(str(events))
     path = "retriever.loop.epochs" if model == "two_stage" else "loop.epochs"
-    changes = {} if model in ("gbdt_ranker", "item_knn", "ease", "ials") else {path: 2}
+    changes = {} if model in ("gbdt_ranker", "item_knn", "ease", "slim", "ials") else {path: 2}
     launch = LaunchConfig(where=where, workers=1, run=name)
     settings = SearchConfig(**{"trials": 2, "concurrent": 1, **config})
     return search(subject, override(run, changes), space or open_space(model), settings, launch)

@@ -14,18 +14,23 @@ from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS
 from recray.eval.evaluate import Evaluation
 from recray.models.ease import EASEConfig
 from recray.models.gat import GATConfig
+from recray.models.gru4rec import GRU4RecConfig
+from recray.models.hstu import HSTUConfig
 from recray.models.ials import IALSConfig
+from recray.models.lightgcn import LightGCNConfig
 from recray.models.ncf import NCFConfig
 from recray.models.sasrec import SASRecConfig
+from recray.models.slim import SLIMConfig
 from recray.models.ss4rec import SS4RecConfig
 from recray.models.two_tower import TwoTowerConfig
 from recray.recipes import RECIPES
-from recray.recipes.at_once import EASERun, IALSRun, ItemKNNRun, PopularityRun
+from recray.recipes.at_once import EASERun, IALSRun, ItemKNNRun, PopularityRun, SLIMRun
 from recray.recipes.decoder import DecoderRun
 from recray.recipes.graph import GATRun, GraphData
+from recray.recipes.lightgcn import LightGCNRun
 from recray.recipes.pairs import NCFRun, TwoTowerRun
 from recray.recipes.ranker import GBDTRankerRun
-from recray.recipes.sequence import SASRecRun, SS4RecRun
+from recray.recipes.sequence import GRU4RecRun, HSTURun, SASRecRun, SS4RecRun
 from recray.train.context import Context
 from recray.train.loop import LoopConfig
 from recray.train.run import Unmeasured
@@ -36,11 +41,17 @@ RUNS: dict[str, Any] = {
     "popularity": PopularityRun(),
     "item_knn": ItemKNNRun(),
     "ease": EASERun(model=EASEConfig(l2=5.0, recency=4.0)),
+    "slim": SLIMRun(model=SLIMConfig(l1=0.1, l2=2.0, recency=4.0)),
     "ials": IALSRun(model=IALSConfig(embedding_dim=8, iterations=3)),
     "two_tower": TwoTowerRun(model=TwoTowerConfig(embedding_dim=8), loop=LOOP, recency=3.0),
     "ncf": NCFRun(model=NCFConfig(factor_dim=4, mlp_dim=4, hidden_dims=(8,)), loop=LOOP, negatives=3),
+    "lightgcn": LightGCNRun(model=LightGCNConfig(embedding_dim=8, layers=1), loop=LOOP, negatives=3),
     "gat": GATRun(model=GATConfig(embedding_dim=8, heads=2), loop=LOOP),
     "sasrec": SASRecRun(model=SASRecConfig(dim=8, num_layers=1, hidden_dim=8, max_items=5), loop=LOOP),
+    "gru4rec": GRU4RecRun(model=GRU4RecConfig(dim=8, hidden_dim=8, max_items=5), loop=LOOP),
+    "hstu": HSTURun(
+        model=HSTUConfig(dim=8, num_layers=1, attention_dim=4, value_dim=4, max_items=5), loop=LOOP
+    ),
     "ss4rec": SS4RecRun(
         model=SS4RecConfig(dim=8, num_blocks=1, channels=8, s5_states=2, mamba_states=2, max_items=5),
         loop=LOOP,
@@ -105,8 +116,8 @@ def test_every_model_learns_with_types_that_weigh_and_types_that_are_history(nam
     assert all(np.isfinite(values_U).all() for values_U in found.per_query.values())
 
 
-RECENT = dict.fromkeys(("two_tower", "ncf", "gat"), "recency")
-RECENT |= dict.fromkeys(("item_knn", "ease", "ials"), "model.recency")
+RECENT = dict.fromkeys(("two_tower", "ncf", "lightgcn", "gat"), "recency")
+RECENT |= dict.fromkeys(("item_knn", "ease", "slim", "ials"), "model.recency")
 
 
 @pytest.mark.parametrize("name", RECENT)
@@ -147,7 +158,7 @@ def test_what_weighs_nothing_is_never_learnt(name: str) -> None:
     batches = RECIPES[name].batches(run, data)  # type: ignore[attr-defined]
     for step in range(batches.num_steps()):
         batch = batches.batch(0, step)
-        if name in ("sasrec", "ss4rec"):
+        if name in ("sasrec", "gru4rec", "hstu", "ss4rec"):
             targets = batch.items.values_N[batch.is_target_N()]
             assert (batch.target_weights()[targets >= 30] == 0).all()
         else:

@@ -27,7 +27,7 @@ def test_a_run_is_its_flat_settings(run: Any) -> None:
     assert override(run, json.loads(json.dumps(settings(run)))) == run
 
 
-@pytest.mark.parametrize(("model", "runs"), [("ease", 1), ("ials", 3), ("two_tower", 3)])
+@pytest.mark.parametrize(("model", "runs"), [("ease", 1), ("slim", 1), ("ials", 3), ("two_tower", 3)])
 def test_what_draws_at_random_has_a_run_for_each_seed(model: str, runs: int) -> None:
     entries = entries_of(model, DataConfig(), 3)
     assert [entry.run.seed for entry in entries] == list(range(runs))

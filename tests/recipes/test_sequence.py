@@ -12,14 +12,25 @@ from torch.multiprocessing.spawn import spawn
 
 from recray.config import ConfigError
 from recray.data.events.split_data import DataConfig, open_split
+from recray.models.gru4rec import GRU4RecConfig
+from recray.models.hstu import HSTUConfig
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
-from recray.recipes.sequence import SASREC, SS4REC, SASRecRun, SS4RecRun
+from recray.recipes.sequence import (
+    GRU4REC,
+    HSTU,
+    SASREC,
+    SS4REC,
+    GRU4RecRun,
+    HSTURun,
+    SASRecRun,
+    SS4RecRun,
+)
 from recray.train.context import Context
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig
 
-NAMES = ["sasrec", "s5+mamba", "s5", "mamba"]
+NAMES = ["sasrec", "gru4rec", "hstu", "s5+mamba", "s5", "mamba"]
 
 
 def run(name: str, file: Path, **model: Any) -> Any:
@@ -30,12 +41,18 @@ def run(name: str, file: Path, **model: Any) -> Any:
     }
     if name == "sasrec":
         return SASRecRun(model=SASRecConfig(dim=16, hidden_dim=16, max_items=5, dropout=0.0), **shared)
+    if name == "gru4rec":
+        return GRU4RecRun(model=GRU4RecConfig(dim=16, hidden_dim=16, max_items=5, dropout=0.0), **shared)
+    if name == "hstu":
+        narrow = {"dim": 16, "attention_dim": 8, "value_dim": 8, "max_items": 5, "dropout": 0.0}
+        return HSTURun(model=HSTUConfig(**{**narrow, **model}), **shared)
     size = {"dim": 16, "s5_states": 4, "channels": 16, "mamba_states": 4, "max_items": 5, "dropout": 0.0}
     return SS4RecRun(model=SS4RecConfig(**{**size, "parts": name, **model}), **shared)
 
 
 def train(run: Any, context: Context) -> Any:
-    return (SASREC if isinstance(run, SASRecRun) else SS4REC).work(run, context)
+    recipes: Any = {SASRecRun: SASREC, GRU4RecRun: GRU4REC, HSTURun: HSTU, SS4RecRun: SS4REC}
+    return recipes[type(run)].work(run, context)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +111,9 @@ def test_waits_need_times(tmp_path: Path) -> None:
         train(run("s5+mamba", file), Context())
     assert train(run("s5+mamba", file, interval="none"), Context()) is not None
     assert train(run("mamba", file), Context()) is not None
+    with pytest.raises(ConfigError, match="has no times .*row numbers.*--model.no-time-bias"):
+        train(run("hstu", file), Context())
+    assert train(run("hstu", file, time_bias=False), Context()) is not None
     sequences = tmp_path / "ordered.txt"
     sequences.write_text("".join(f"u{n} {n % 7} {n % 5} {n % 3} {n % 11}\n" for n in range(12)))
     with pytest.raises(ConfigError, match="has no times .*positions in each user's sequence"):

@@ -59,9 +59,12 @@ _MODULES = {name: module for tasks in TASKS.values() for name, module in tasks.i
 _HELP = {"-h", "--help"}
 
 
-def guarded(work: Callable[[], None]) -> int:
+def guarded(work: Callable[[], None], *, goes_on: str = "") -> int:
     """Runs a command; what a user can mend is one line on stderr and exit status 2, what may be there when
     the same is asked again (nodes, a cluster) is 75, as sysexits has it.
+
+    Args:
+        goes_on: what is said after Ctrl-C of how to take it up again.
     """
     try:
         work()
@@ -75,7 +78,7 @@ def guarded(work: Callable[[], None]) -> int:
         print(f"error: {hidden(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; a training with a name (--launch.run) continues from there", file=sys.stderr)
+        print(f"stopped; {goes_on}" if goes_on else "stopped", file=sys.stderr)
         return 130
     return 0
 

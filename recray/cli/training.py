@@ -64,6 +64,9 @@ class Job:
             raise ConfigError(f"json {self.json}: give a file in a folder that exists")
 
 
+GOES_ON = "a training with a name (--launch.run) continues from there"
+
+
 def main(args: Sequence[str]) -> int:
     setup_logging()
     name, *rest = args or ["--help"]
@@ -71,7 +74,7 @@ def main(args: Sequence[str]) -> int:
         print(f"{__doc__}\nusage: recray train MODEL [PRESET | DATASET | FILE | --from NAME:N] [OPTIONS]")
         print(f"models: {', '.join(RECIPES)}")
         return 0
-    return guarded(lambda: _work(name.replace("-", "_"), rest))
+    return guarded(lambda: _work(name.replace("-", "_"), rest), goes_on=GOES_ON)
 
 
 def _work(name: str, args: list[str]) -> None:

@@ -16,7 +16,9 @@ NEEDED = ("optuna", "plotly")
 
 def main(args: Sequence[str]) -> int:
     setup_logging()
-    return guarded(lambda: _work(list(args)))
+    return guarded(
+        lambda: _work(list(args)), goes_on="a search with a name (--launch.run) goes on from there"
+    )
 
 
 def _work(args: list[str]) -> None:

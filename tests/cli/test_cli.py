@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from recray.cli import PIPE_CLOSED, TASKS, main
+from recray.cli import PIPE_CLOSED, TASKS, guarded, main
 from recray.cli.commands import GROUPS, Command
 from recray.schema import ProtocolCard
 from recray.store import Store
@@ -245,3 +245,11 @@ def test_versions_are_compared_by_name(published: Store, capsys: pytest.CaptureF
     assert main(["interleave", "tiny", "2", "--share", "0.6"]) == 2
     assert "needs 0.6 of the users" in capsys.readouterr().err
     assert len(rows(capsys, "interleave", "tiny", "2", "--share", "0.4")) == 4
+
+
+def test_ctrl_c_says_how_to_go_on_where_one_can(capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    assert guarded(stopped) == guarded(stopped, goes_on="the same command continues it") == 130
+    assert capsys.readouterr().err == "stopped\nstopped; the same command continues it\n"

@@ -21,11 +21,10 @@ def _exported() -> set[str]:
     """Names of series, also of those that nothing was counted in yet."""
     metrics = GatewayMetrics()
     text = generate_latest(metrics.registry).decode()
-    log = Path(__file__).parents[2] / "recray" / "serve" / "http" / "log_metrics.py"
-    of_log = {
-        f"{name}{end}" for name in re.findall(r'"(recray_\w+)"', log.read_text()) for end in ("", "_total")
-    }
-    return of_log | {
+    rooms = Path(__file__).parents[2] / "recray" / "serve" / "http"
+    said = "".join((rooms / name).read_text() for name in ("log_metrics.py", "drift_metrics.py"))
+    of_files = {f"{name}{end}" for name in re.findall(r'"(recray_\w+)"', said) for end in ("", "_total")}
+    return of_files | {
         f"{family.name}{end}"
         for family in text_string_to_metric_families(text)
         for end in OF_KINDS.get(family.type, ("",))

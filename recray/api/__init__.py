@@ -22,7 +22,7 @@ from recray.eval.compare import Row
 from recray.eval.evaluate import Evaluation
 from recray.eval.metrics import require_metric
 from recray.eval.two_stage import MeasuredStages
-from recray.pipelines.compare import entries_of, measured_once
+from recray.pipelines.compare import called, entries_of, measured_once
 from recray.pipelines.same_queries import Contender, ask_the_same
 from recray.pipelines.train import train
 from recray.recipes import RECIPES, run_for
@@ -97,7 +97,7 @@ def compare(
             rows.append(Row(_free(one.title, rows), 0, _measured(one, split)))
             continue
         model, settings = (one, {}) if isinstance(one, str) else one
-        title = _free(", ".join([model, *(f"{path} {value}" for path, value in settings.items())]), rows)
+        title = _free(called(model, settings.items()), rows)
         for entry in entries_of(model, config, seeds, _dotted(settings), title):
             opened = entry.recipe.open(entry.run)
             rows.append(Row(title, entry.run.seed, measured_once(entry, opened, ks, [])))

@@ -1,6 +1,7 @@
 """Compare models under one protocol: a table with intervals, a plot, and JSON.
 
 recray evaluate ml-100k --data.split leave-one-out --models popularity item_knn two_tower
+recray evaluate shop.csv --models ease "sasrec?model.dim=128&optim.lr=0.001" shop-sasrec:3
 recray evaluate --logged ml-100k-ranker   # its candidate beside production, by what it logged
 """
 
@@ -31,7 +32,8 @@ class Evaluate:
     data: DataConfig = field(default_factory=DataConfig)
     """The same for all models: each is measured under the same card."""
     models: tuple[str, ...] = ("popularity", "item_knn", "ease", "two_tower")
-    """Models to train and compare (`recray models`)."""
+    """Models to train and compare (`recray models`), also with settings (model?name=value&name=value), and
+    versions that are published (NAME:VERSION)."""
     seeds: int = 3
     """Runs of each model that depends on a seed."""
     ks: tuple[int, ...] = (10,)

@@ -1,23 +1,27 @@
 """Train any models on one data set and measure them under one card."""
 
+import json
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from recray.config import ConfigError, override
 from recray.contract import Retriever
-from recray.data.events.split_data import DataConfig, SplitData
+from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.compare import Row
 from recray.eval.evaluate import Evaluation
 from recray.pipelines.leaks import find_leaks, report
+from recray.pipelines.same_queries import Contender, ask_the_same, known_events
 from recray.pipelines.train import chosen_epochs
 from recray.recipes import RECIPES, run_for
 from recray.recipes.retriever import evaluate_retriever
+from recray.store import Store
 from recray.track.console import ConsoleProgress
 from recray.track.curves import plot_curves
 from recray.track.history import Report
@@ -48,33 +52,85 @@ def compare_models(
 
     Args:
         data: which, its split, and what its events mean: the same to all models.
+        models: to train, ``sasrec`` or with settings ``sasrec?model.dim=128&optim.lr=1e-3``; and published
+            versions, ``shop-sasrec:3``, which are asked as they are.
         curves: a PNG for the learning curves of the models that have epochs.
         strict: data with a leak is refused, before anything is trained.
 
     Raises:
-        ConfigError: a model that cannot be trained, or that does not rank a catalogue.
+        ConfigError: a model that cannot be trained, or that does not rank a catalogue; a version of other
+            data.
+        StoreError: there is no such version.
         DataError: the data set is not at hand.
     """
-    entries = [entry for model in models for entry in entries_of(model, data, seeds)]
-    rows: list[Row] = []
+    words = list(dict.fromkeys(models))
+    entries = {word: _entries(word, data, seeds) for word in words if ":" not in word}
+    contenders = {word: _version(word) for word in words if ":" in word}
+    split = open_split(data)
+    report(find_leaks(split), strict=strict)
+    # Before what takes hours: a version may know others than the data has.
+    rows = {word: [_asked(word, one, split, ks)] for word, one in contenders.items()}
     metric = ""
     histories: dict[str, list[Sequence[Report]]] = {}
-    for entry in entries:
-        title, recipe, run = entry
-        began = time.perf_counter()
-        opened = recipe.open(run)
-        if not rows:  # all models are asked the same
-            report(find_leaks(opened), strict=strict)
-        reports: list[dict[str, float]] = []
-        rows.append(Row(title, run.seed, measured_once(entry, opened, ks, reports)))
-        if loop := recipe.loop(run):
-            histories.setdefault(title, []).append(reports)
-            metric = metric or loop.metric
-        elapsed_s = time.perf_counter() - began
-        log.info("%s seed %d: trained and measured in %.1f s", title, run.seed, elapsed_s)
+    for word, runs in entries.items():
+        rows[word] = []
+        for entry in runs:
+            title, recipe, run = entry
+            began = time.perf_counter()
+            reports: list[dict[str, float]] = []
+            rows[word].append(Row(title, run.seed, measured_once(entry, recipe.open(run), ks, reports)))
+            if loop := recipe.loop(run):
+                histories.setdefault(title, []).append(reports)
+                metric = metric or loop.metric
+            elapsed_s = time.perf_counter() - began
+            log.info("%s seed %d: trained and measured in %.1f s", title, run.seed, elapsed_s)
     if curves and histories:
         plot_curves(histories, curves, metric)
-    return rows
+    return [row for word in words for row in rows[word]]
+
+
+def _entries(word: str, data: DataConfig, seeds: int) -> list[Entry]:
+    model, _, query = word.partition("?")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError:
+        raise ConfigError(f"{word!r}: settings are model?name=value&name=value") from None
+    return entries_of(model, data, seeds, {path: _value(text) for path, text in pairs}, called(model, pairs))
+
+
+def called(model: str, settings: Iterable[tuple[str, object]]) -> str:
+    """A model with settings of its own, for a person."""
+    return ", ".join([model, *(f"{path} {value}" for path, value in settings)])
+
+
+def _value(text: str) -> object:
+    """Of a setting, as JSON has it; else it is a word."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value
+
+
+def _version(word: str) -> Contender:
+    name, _, version = word.partition(":")
+    store = Store()
+    return Contender.of(store, store.open(name, version))
+
+
+def _asked(title: str, one: Contender, split: SplitData, ks: Sequence[int]) -> Row:
+    """A version on the test part: its model that had not learnt it.
+
+    Raises:
+        ConfigError: it does not know all users and items, and would be asked less than the others.
+    """
+    known_N = known_events(one, split.dataset)
+    if not known_N.all():
+        raise ConfigError(
+            f"{title} knows the users and items of {known_N.sum():,} of {len(known_N):,} events of "
+            f"{split.dataset.manifest.name}: it learnt other data, and would be asked less than the others"
+        )
+    return Row(title, 0, ask_the_same([one], split, ks)[0])
 
 
 def measured_once(

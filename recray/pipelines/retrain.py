@@ -258,7 +258,8 @@ def _leaks(one: Contender) -> dict[str, str]:
 def _compared(now: Contender, new: Contender, gates: GateConfig) -> str:
     data = run_again(new.first)[1].data
     assert isinstance(data, DataConfig)
-    production, candidate = ask_the_same((now, new), open_split(data), int(gates.metric.rpartition("@")[2]))
+    ks = (int(gates.metric.rpartition("@")[2]),)
+    production, candidate = ask_the_same((now, new), open_split(data), ks)
     return require([metric_gate(production, candidate, gates)])
 
 

@@ -46,8 +46,11 @@ class Contender:
         return Contender(bundle)
 
 
-def ask_the_same(contenders: Sequence[Contender], data: SplitData, k: int = 10) -> list[Evaluation]:
-    """Metrics of each on the test part of the data: the same users, items and queries, users in one order.
+def ask_the_same(
+    contenders: Sequence[Contender], data: SplitData, ks: Sequence[int] = (10,)
+) -> list[Evaluation]:
+    """Metrics of each on the test part of the data: the same users, items and queries, users as the data
+    numbers them.
 
     Events of users and items that one of them does not know are left out for all. The models answer that were
     measured: none has learnt the test part as long as its own data ended before it, or held it out alike.
@@ -56,18 +59,20 @@ def ask_the_same(contenders: Sequence[Contender], data: SplitData, k: int = 10) 
         DataError: no user is left of whom something is to be found.
     """
     catalogues = [read_catalogue(one.retriever.measured) for one in contenders]
-    kept_N = np.ones(len(data.dataset), dtype=bool)
-    for users, items in catalogues:
-        user_U, item_I = _places(data.dataset, users, items)
-        kept_N &= (user_U[data.dataset.user_ids_N] >= 0) & (item_I[data.dataset.item_ids_N] >= 0)
+    kept_N = np.logical_and.reduce([_known(data.dataset, *catalogue) for catalogue in catalogues])
     if not (kept_N & data.split.test_N).any():
         raise DataError(
             "the versions have no user and item of the test part in common: train production again by hand"
         )
     return [
-        _measured(one, _as_known_to(data, kept_N, *catalogue), k)
+        _measured(one, _as_known_to(data, kept_N, *catalogue), data.dataset.users["raw_id"], ks)
         for one, catalogue in zip(contenders, catalogues, strict=True)
     ]
+
+
+def known_events(one: Contender, dataset: Dataset) -> Bools:
+    """known_N: the events whose user and item a version knows."""
+    return _known(dataset, *read_catalogue(one.retriever.measured))
 
 
 def paired_differences(first: Evaluation, second: Evaluation, metric: str) -> Float64s:
@@ -76,7 +81,7 @@ def paired_differences(first: Evaluation, second: Evaluation, metric: str) -> Fl
     return gain_U
 
 
-def _measured(one: Contender, data: SplitData, k: int) -> Evaluation:
+def _measured(one: Contender, data: SplitData, users: pl.Series, ks: Sequence[int]) -> Evaluation:
     ranker = read_ranker(one.ranker.measured) if one.ranker else None
     config = read_candidate_config(one.ranker.measured) if one.ranker else CandidateConfig()
     stages = TwoStage(one.retriever, data, config, same_data=False)
@@ -87,16 +92,13 @@ def _measured(one: Contender, data: SplitData, k: int) -> Evaluation:
         examples,
         card,
         counts_I,
-        ks=(k,),
+        ks=ks,
     )
-    return _in_order_of_names(found, data.dataset.users["raw_id"])
-
-
-def _in_order_of_names(found: Evaluation, raw_ids: pl.Series) -> Evaluation:
-    """Each version numbers users in its own way."""
-    order_U = raw_ids.gather(found.user_ids_U).arg_sort().to_numpy()
+    # Each version numbers users in its own way.
+    ids_U = places_of(data.dataset.users["raw_id"].gather(found.user_ids_U), users)
+    order_U = ids_U.argsort()
     per_query = {name: values_U[order_U] for name, values_U in found.per_query.items()}
-    return replace(found, per_query=per_query, user_ids_U=found.user_ids_U[order_U])
+    return replace(found, per_query=per_query, user_ids_U=ids_U[order_U])
 
 
 def _as_known_to(data: SplitData, kept_N: Bools, users: pl.DataFrame, items: pl.DataFrame) -> SplitData:
@@ -125,6 +127,12 @@ def _as_known_to(data: SplitData, kept_N: Bools, users: pl.DataFrame, items: pl.
             weights_N=None if split.weights_N is None else split.weights_N[kept_N],
         ),
     )
+
+
+def _known(dataset: Dataset, users: pl.DataFrame, items: pl.DataFrame) -> Bools:
+    user_U, item_I = _places(dataset, users, items)
+    known_N: Bools = (user_U[dataset.user_ids_N] >= 0) & (item_I[dataset.item_ids_N] >= 0)
+    return known_N
 
 
 def _places(dataset: Dataset, users: pl.DataFrame, items: pl.DataFrame) -> tuple[Int64s, Int64s]:

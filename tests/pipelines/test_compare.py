@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from recray.config import ConfigError
+from recray.config import ConfigError, override
 from recray.data.events.split_data import DataConfig, SplitData
 from recray.data.events.splits import everything
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.pipelines import compare
+from recray.pipelines.train import train
+from recray.recipes import RECIPES, run_for
 from recray.recipes.pairs import TwoTowerRecipe, TwoTowerRun
-from recray.train.context import Context
+from recray.store import Store
+from recray.train.context import Context, LaunchConfig
 from recray.train.loop import LoopConfig, Sums
 from tests.data.made import dataset_of
 from tests.planted import PlantedBatches, planted_history
@@ -58,3 +63,38 @@ def test_the_best_weights_are_compared() -> None:
     )  # of the split, which the planted batches know nothing of
     recipe.seen[1]["item_tower.ids.weight"][forgotten] = 0.0
     assert all(torch.equal(v, recipe.seen[1][k]) for k, v in best.state_dict().items())
+
+
+def test_models_with_settings_and_published_versions_stand_in_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECRAY_HOME", str(tmp_path))
+    log = tmp_path / "shop.csv"
+    rows = [f"u{n % 40},i{(7 * n + n // 40) % 61},{1_600_000_000 + 60 * n}" for n in range(1_200)]
+    log.write_text("\n".join(["user,item,timestamp", *rows]))
+    data = DataConfig(dataset=str(log), split="leave-one-out")
+    run = override(run_for(RECIPES["item_knn"], str(log)), {"data": data, "model.num_neighbors": 5})
+    version = train(RECIPES["item_knn"], run, LaunchConfig(where="local"), Store()).bundle.reference
+    reference = f"{version.name}:{version.version}"
+    words = [reference, "item_knn?model.num_neighbors=5", "popularity", "item_knn"]
+    found = compare.compare_models(data, words, 2, (5, 10))
+    assert [row.model for row in found] == [
+        reference,
+        "item_knn, model.num_neighbors 5",
+        "popularity",
+        "item_knn",
+    ]
+    assert len({row.evaluation.card for row in found}) == 1
+    asked, trained, _, other = (row.evaluation for row in found)
+    np.testing.assert_array_equal(asked.user_ids_U, np.sort(trained.user_ids_U))
+    for name, values_U in trained.per_query.items():
+        np.testing.assert_array_equal(asked.per_query[name], values_U[trained.user_ids_U.argsort()])
+    assert not np.array_equal(trained.per_query["ndcg@10"], other.per_query["ndcg@10"])
+    assert "ndcg@5" in asked.per_query
+    log.write_text("\n".join(["user,item,timestamp", *rows, "u99,i1,1700000000", "u99,i2,1700000001"]))
+    with pytest.raises(ConfigError, match=r"knows the users and items of 1,\d+ of 1,\d+ events of shop"):
+        compare.compare_models(data, [reference], 1)
+    with pytest.raises(ConfigError, match=r"no setting 'model\.neighbours' .*did you mean"):
+        compare.compare_models(data, ["item_knn?model.neighbours=5"], 1)
+    with pytest.raises(ConfigError, match="settings are model.name=value&name=value"):
+        compare.compare_models(data, ["item_knn?5"], 1)

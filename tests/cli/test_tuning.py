@@ -66,7 +66,7 @@ def test_what_cannot_be_searched_is_a_sentence(args: list[str], said: str) -> No
 
 def test_help_tells_the_space(capsys: pytest.CaptureFixture[str]) -> None:
     tuning.work([], "What it does.")
-    assert "models with a space: decoder, dlrm" in capsys.readouterr().out
+    assert "models with a space: bpr, decoder, dlrm" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         tuning.work(["rqvae", "ml-100k", "--help"], "What it does.")
     said = capsys.readouterr().out

@@ -19,6 +19,7 @@ LEAST_EFFECTIVE = 100.0  # lists; with fewer, an interval says less than it seem
 LEAST_USERS = 30  # who are drawn for the interval
 SURE = 3.9  # standard errors of the mean weight from 1: by chance one in ten thousand
 MOST_UNCOVERED = 0.05  # of its lists; the estimate takes what these would have earned for 0, or for the mean
+ROUNDING = 1e-13  # of a sum whose parts cancel
 NORMAL = 1.96  # standard errors to either side, in 95 % of a normal distribution
 WHOLE_LIST = ("ips", "snips")
 
@@ -188,5 +189,7 @@ def _sum_of_ratios(means_RM: Float64s, signs: Float64s, users: int) -> tuple[Flo
     gradient_RS[:, 0::2], gradient_RS[:, 1::2] = signs / under_RP, -signs * ratio_RP / under_RP
     one, other = np.triu_indices(num_sums)
     twice = np.where(one == other, 1.0, 2.0)
-    spread_R = (twice * gradient_RS[:, one] * gradient_RS[:, other] * means_RM[:, num_sums:]).sum(axis=1)
-    return ratio_RP @ signs, np.sqrt(np.maximum(spread_R, 0) / users)
+    parts_RM = twice * gradient_RS[:, one] * gradient_RS[:, other] * means_RM[:, num_sums:]
+    spread_R = parts_RM.sum(axis=1)
+    spread_R[spread_R < ROUNDING * np.abs(parts_RM).sum(axis=1)] = 0.0  # a policy beside itself
+    return ratio_RP @ signs, np.sqrt(spread_R / users)

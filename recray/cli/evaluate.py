@@ -18,11 +18,12 @@ from recray.cli.show import show_evaluation
 from recray.cli.terminal import Terminal
 from recray.config import ConfigError
 from recray.data.events.choices import EventChoices
-from recray.data.events.split_data import DataConfig
-from recray.eval.compare import plot, to_json
+from recray.data.events.split_data import DataConfig, open_split
+from recray.eval.compare import Row, plot, to_json
 from recray.eval.metrics import check_ks
 from recray.peers.recbole import read_rows
 from recray.pipelines.compare import compare_models
+from recray.pipelines.comparison_page import render
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class Evaluate:
     """Also write card and rows to this file."""
     plot: Path = Path("evaluation.png")
     """Where the plot goes."""
+    page: Path = Path("evaluation.html")
+    """Where the page goes: who is better, for which users, and how sure that is."""
     curves: Path | None = None
     """Also draw the learning curves of the models that have epochs, to this PNG."""
     beside: tuple[Path, ...] = ()
@@ -62,10 +65,10 @@ class Evaluate:
             )
         if self.seeds < 1:
             raise ConfigError(f"seeds must be at least 1, got {self.seeds}")
-        for name in ("json", "plot", "curves"):
+        for name in ("json", "plot", "page", "curves"):
             if path := getattr(self, name):
                 object.__setattr__(self, name, output(path))
-        for path in filter(None, (self.json, self.plot, self.curves)):
+        for path in filter(None, (self.json, self.plot, self.page, self.curves)):
             if not path.parent.is_dir():
                 raise ConfigError(f"{path}: there is no folder {path.parent}")
         changed = [f.name for f in fields(EventChoices) if getattr(self.data, f.name) != f.default]
@@ -85,11 +88,19 @@ def evaluate(config: Evaluate) -> None:
     if config.json:
         config.json.write_text(json.dumps(to_json(rows), indent=1))
     show_evaluation(rows)
-    if len({row.model for row in rows}) > 1 and not beside:  # RecBole's runs have no value for each user
-        *_, differences = Comparison(tuple(rows), f"ndcg@{config.ks[0]}").shown()
-        Terminal().print(differences)
+    if not beside:  # RecBole's runs have no value for each user
+        _told_apart(rows, config)
     plot(rows, config.plot)
-    print("wrote", *(path for path in (config.plot, config.curves, config.json) if path and path.exists()))
+    written = (config.page, config.plot, config.curves, config.json)
+    print("wrote", *(path for path in written if path and path.exists()))
+
+
+def _told_apart(rows: Sequence[Row], config: Evaluate) -> None:
+    found = Comparison(tuple(rows), f"ndcg@{config.ks[0]}")
+    if len({row.model for row in rows}) > 1:
+        *_, differences = found.shown()
+        Terminal().print(differences)
+    config.page.write_text(render(rows, found.differences, open_split(config.data), found.metric))
 
 
 def main(args: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ ROWS = [[5], [3, 8, 8, 1], [2, 0, 7]]  # in no order of length
 
 def slow_states(gru: torch.nn.GRU, x_TD: Tensor) -> Tensor:
     """One row of one layer, from a state of zeros."""
-    into, back, b_into, b_back = gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0
+    into, back, b_into, b_back = gru.parameters()
     h = torch.zeros(gru.hidden_size)
     states = []
     for x in x_TD:

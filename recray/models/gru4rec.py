@@ -14,6 +14,7 @@ start small the papers' bare h learns late. Trained on all positions by what all
 Shapes: N events end to end, B rows, D width, T positions of the longest row.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -59,18 +60,24 @@ class GRU4Rec(NextItemModel):
     def __init__(self, config: GRU4RecConfig, schema: FeatureSchema) -> None:
         features = schema.item if config.side_features else ()
         super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features)
-        between = config.dropout if config.num_layers > 1 else 0.0
-        self.gru = nn.GRU(config.dim, config.hidden_dim, config.num_layers, dropout=between)
+        # One at a time: what cuDNN drops out between its layers goes by no seed of a step.
+        widths = [config.dim, *[config.hidden_dim] * config.num_layers]
+        self.layers = nn.ModuleList(nn.GRU(*pair) for pair in itertools.pairwise(widths))
         self.out = nn.Linear(config.hidden_dim, config.dim, bias=False)
         self.norm = nn.RMSNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
     def encode(self, events: Events) -> Tensor:
         """hidden_ND; when things happened does not count, only their order."""
-        x_ND = self.dropout(self.embed(events.items.values_N) * self.items.embedding_dim**0.5)
+        x_ND = self.embed(events.items.values_N) * self.items.embedding_dim**0.5
         order_N, rows_T = by_position(events.items)
-        state_N = self.gru(PackedSequence(x_ND[order_N], rows_T))[0].data[order_N.argsort()]
-        hidden_ND: Tensor = self.norm(self.out(self.dropout(state_N)))
+        # Under autocast cuDNN takes float16 where bfloat16 is asked for, in which small gradients are lost.
+        with torch.autocast(x_ND.device.type, enabled=False):
+            first, *others = self.layers
+            state_N = first(PackedSequence(self.dropout(x_ND.float())[order_N], rows_T))[0].data
+            for layer in others:
+                state_N = layer(PackedSequence(self.dropout(state_N), rows_T))[0].data
+            hidden_ND: Tensor = self.norm(self.out(self.dropout(state_N[order_N.argsort()])))
         return hidden_ND
 
 

@@ -17,7 +17,6 @@ of the graph.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -54,12 +53,19 @@ class LightGCNConfig:
             )
 
 
-class Rows(NamedTuple):
-    """A sparse matrix by rows: what each receiver hears of whom."""
+class Rows(nn.Module):
+    """A sparse matrix by rows: what each receiver hears of whom. It moves with the model that has it, once:
+    copied at each step, a large graph would take longer than the step. No part of a state dict."""
 
     senders_N: Tensor  # int64
     starts_R: Tensor  # int64, R + 1 entries
     weights_N: Tensor  # float32
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        super().__init__()
+        for name, values in (("senders_N", matrix.indices), ("starts_R", matrix.indptr)):
+            self.register_buffer(name, torch.from_numpy(values.astype(np.int64)), persistent=False)
+        self.register_buffer("weights_N", torch.from_numpy(matrix.data), persistent=False)
 
     def of(self, sender_SD: Tensor) -> Tensor:
         """receiver_RD: weighted sums."""
@@ -71,9 +77,6 @@ class Rows(NamedTuple):
             per_sample_weights=self.weights_N.to(sender_SD.dtype),
             include_last_offset=True,
         )
-
-    def to(self, device: torch.device) -> "Rows":
-        return Rows(*(part.to(device) for part in self))
 
 
 class _SpreadContext(AutogradContext):
@@ -120,7 +123,8 @@ class LightGCN(KeptVectors):
         of_users_U, of_items_I = np.diff(taken.indptr), np.bincount(taken.indices, minlength=taken.shape[1])
         lengths_N = np.repeat(of_users_U, of_users_U) * of_items_I[taken.indices]
         taken.data = (lengths_N**-0.5).astype(np.float32)
-        self._to_users, self._to_items = _rows(taken), _rows(taken.T.tocsr())
+        device = self.users.weight.device
+        self._to_users, self._to_items = Rows(taken).to(device), Rows(taken.T.tocsr()).to(device)
 
     def forget_items(self, item_ids: Tensor) -> None:
         """What was learnt of these items as negatives alone."""
@@ -149,8 +153,7 @@ class LightGCN(KeptVectors):
 
     def _vectors(self) -> tuple[Tensor, Tensor]:
         """(user_UD, item_ID): means over the layers."""
-        device = self.users.weight.device
-        to_users, to_items = self._to_users.to(device), self._to_items.to(device)
+        to_users, to_items = self._to_users, self._to_items
         user_UD = user_sum_UD = self.users.weight
         item_ID = item_sum_ID = self.items.weight
         for _ in range(self.config.layers):
@@ -166,11 +169,6 @@ class LightGCN(KeptVectors):
         user_UD, item_ID = self._vectors()
         self.user_UD.copy_(user_UD)
         self.item_ID.copy_(item_ID)
-
-
-def _rows(matrix: sp.csr_array) -> Rows:
-    senders_N, starts_R = (torch.from_numpy(ids.astype(np.int64)) for ids in (matrix.indices, matrix.indptr))
-    return Rows(senders_N, starts_R, torch.from_numpy(matrix.data))
 
 
 def _squares(vectors: Tensor) -> Tensor:

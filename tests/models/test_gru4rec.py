@@ -16,11 +16,9 @@ SCHEMA = FeatureSchema(num_users=3, num_items=9)
 ROWS = [[5], [3, 8, 8, 1], [2, 0, 7]]  # in no order of length
 
 
-def slow_states(gru: torch.nn.GRU, layer: int, x_TD: Tensor) -> Tensor:
+def slow_states(gru: torch.nn.GRU, x_TD: Tensor) -> Tensor:
     """One row of one layer, from a state of zeros."""
-    into, back, b_into, b_back = (
-        getattr(gru, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    )
+    into, back, b_into, b_back = gru.parameters()
     h = torch.zeros(gru.hidden_size)
     states = []
     for x in x_TD:
@@ -41,10 +39,28 @@ def test_states_are_those_of_the_equations() -> None:
     expected = []
     for row in ROWS:
         x_TD = model.items.weight[row] * 2
-        for layer in range(2):
-            x_TD = slow_states(model.gru, layer, x_TD)
+        for layer in model.layers:
+            assert isinstance(layer, torch.nn.GRU)
+            x_TD = slow_states(layer, x_TD)
         expected += [model.norm(x_D) for x_D in x_TD @ model.out.weight.T]
     torch.testing.assert_close(found_ND, torch.stack(expected))
+
+
+@torch.no_grad()
+def test_its_states_keep_their_precision_where_less_is_asked_for() -> None:
+    torch.manual_seed(0)
+    model = GRU4Rec(GRU4RecConfig(dim=4, hidden_dim=5, num_layers=2, dropout=0.0), SCHEMA)
+    rows = Jagged.from_rows(ROWS)
+    events = Events(rows, torch.zeros(len(rows.values_N)))
+    with torch.autocast("cpu", torch.bfloat16):
+        found_ND = model.encode(events)
+    assert torch.equal(found_ND, model.encode(events))
+
+
+def test_what_is_dropped_goes_by_the_seed_alone() -> None:
+    """A layer of ``nn.GRU`` that drops out by itself asks cuDNN, whose own state no seed of a step resets."""
+    model = GRU4Rec(GRU4RecConfig(dim=4, hidden_dim=5, num_layers=3, dropout=0.5), SCHEMA)
+    assert [layer.dropout for layer in model.modules() if isinstance(layer, torch.nn.GRU)] == [0.0] * 3
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,15 @@ def test_what_is_served_is_the_mean_over_the_layers_and_needs_no_graph() -> None
     assert torch.equal(other.score_items(queries), model.score_items(queries))
 
 
+def test_its_graph_moves_with_it_and_is_not_in_its_state() -> None:
+    model, nobody = new(), torch.zeros(0, dtype=torch.int64)
+    names, moved = sorted(model.state_dict()), model.to("meta")
+    assert names == ["item_ID", "items.weight", "user_UD", "users.weight"]
+    assert {buffer.device.type for buffer in moved.buffers()} == {"meta"}
+    moved.set_graph(nobody, nobody)
+    assert {buffer.device.type for buffer in moved.buffers()} == {"meta"}
+
+
 def test_a_forgotten_item_is_last() -> None:
     model = new()
     model.refresh()

@@ -1,6 +1,8 @@
 """Stages that may be left out: in time, late, and broken."""
 
+import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from recray.serve.clock import StageClock
 from recray.serve.query import Query
 from recray.serve.stages.guard import Guarded
+from recray.serve.stages.rank import Rank
 from recray.serve.state import RequestState, Skipped
 from tests.serve.world import NOW
 
@@ -54,6 +57,14 @@ def test_what_there_is_no_time_for_is_left_out_and_tried_again_by_and_by() -> No
     for _ in range(100):
         guarded(asked(budget_ms=5))
     assert stage.calls > before + 1
+
+
+def test_no_request_waits_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the seconds that it took the first one the stage would be left out of the next ones."""
+    monkeypatch.delitem(sys.modules, "recray.ops.look_up_loops", raising=False)
+    nothing: Any = None
+    Rank(nothing, nothing)
+    assert "recray.ops.look_up_loops" in sys.modules
 
 
 def test_a_budget_that_is_spent_already_leaves_it_out() -> None:

@@ -6,6 +6,7 @@ from recray.arrays import Float32s
 from recray.contract import Scorer
 from recray.features.look_ups import LookUps
 from recray.features.ranking import RankingQuery, compute
+from recray.ops import look_ups
 from recray.schema import DataError
 from recray.serve.query import UNKNOWN_USER
 from recray.serve.stages.retrieve import history_of
@@ -20,6 +21,7 @@ class Rank:
     """
 
     def __init__(self, log: LookUps, ranker: Scorer, helps_until: int | None = None) -> None:
+        look_ups.load()
         self._log, self._ranker, self._helps_until = log, ranker, helps_until
 
     def __call__(self, state: RequestState) -> RequestState:

@@ -28,14 +28,18 @@ def traffic_of(entries: Sequence[Entry]) -> Traffic:
             left = room_for(one, tuple(running.values()))
             running[one.name] = Running(one, left, unix_seconds(entry.at), entry.by)
             digest = one.candidate.reference.digest
-            if one.is_shown and digest in refused:  # by force; for as long as it runs it may be promoted
-                tried_again[one.name] = digest, refused.pop(digest)
+            why = refused.get(digest, dict(tried_again.values()).get(digest))
+            if one.is_shown and why is not None:  # by force; for as long as it runs it may be promoted
+                tried_again[one.name] = digest, why
+                refused.pop(digest, None)
         elif isinstance(entry, Turn):
             _turn(running, refused, entry)
         elif entry.name == PRODUCTION:
             running = {name: one for name, one in running.items() if _goes_on(one, entry)}
         for name in tried_again.keys() - running.keys():  # it ended
-            refused.setdefault(*tried_again.pop(name))
+            digest, why = tried_again.pop(name)
+            if digest not in dict(tried_again.values()):
+                refused.setdefault(digest, why)
         if isinstance(entry, Move) and entry.name == PRODUCTION:
             if entry.action == "rollback":
                 refused[stood_on.pop().digest] = _said(entry)

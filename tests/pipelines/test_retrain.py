@@ -115,6 +115,11 @@ def test_without_a_past_clicks_must_go_with_the_order_of_lists(
     assert (order.name, order.passed) == ("order", passes), order.text
     *_, not_asked = label_gates(report, None, GateConfig(least_order=0.0))
     assert not_asked.passed
+    *_, single = label_gates(replace(report, order=0.5, order_error=0.5), None, GateConfig())
+    assert (single.passed, single.text[-13:]) == (True, "none compared"), "lists of one item"
+    *_, small = label_gates(replace(report, order=0.55, order_error=0.1), None, GateConfig())
+    assert not small.passed
+    assert "--gates.least-order 0" in small.text
 
 
 def test_a_day_that_is_mislabelled_among_others_is_stopped_without_a_past(store: Store) -> None:

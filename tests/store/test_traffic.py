@@ -138,6 +138,22 @@ def test_what_was_rolled_back_returns_only_by_force(store: Store) -> None:
     store.promote(APP, 2)
 
 
+def test_of_two_tries_the_last_to_end_decides(store: Store) -> None:
+    ledger = TrafficLedger(store, APP)
+    begin(store, ledger)
+    ledger.turn("refuse", "v2", by="guardrails", why="1.2 % errors")
+    before = ledger.now().refused
+    arms = tuple(
+        replace(arm, reference=live(store, arm.reference), share=arm.share / 4) for arm in canary().arms
+    )
+    for name in ("first", "second"):
+        ledger.start(canary(name, arms=arms), force=name == "first")
+    ledger.turn("stop", "first")
+    assert not ledger.now().refused
+    ledger.turn("stop", "second")
+    assert ledger.now().refused == before
+
+
 def test_a_second_try_that_ends_without_a_promotion_leaves_it_refused(store: Store) -> None:
     ledger = TrafficLedger(store, APP)
     begin(store, ledger)

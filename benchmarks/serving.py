@@ -26,7 +26,7 @@ from benchmarks.load_client import LoadResult, run
 from benchmarks.serving_process import Server, ask, loaded, served
 from benchmarks.serving_traffic import on_live_traffic
 from benchmarks.serving_turns import Turns, take_turns
-from benchmarks.serving_world import NOW, WorldSize, publish_world
+from benchmarks.serving_world import NOW, WorldSize, publish_world, write_bodies
 from recray.serve.http.haproxy import free_port
 
 log = logging.getLogger("benchmarks.serving")
@@ -123,8 +123,7 @@ def main(load: Load) -> None:
     with tempfile.TemporaryDirectory(prefix="recray-bench-") as folder:
         root, bodies = Path(folder) / "store", Path(folder) / "bodies.json"
         publish_world(root, size)
-        users = [(7919 * n) % size.num_users for n in range(5_000)]
-        bodies.write_text(json.dumps([{"user_id": str(user), "k": 10} for user in users]))
+        write_bodies(bodies, size)
         found: dict[str, Measured] = {}
         for peers in TOGETHER:
             found |= measure(peers, root, options.seconds, bodies)

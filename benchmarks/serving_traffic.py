@@ -1,7 +1,8 @@
 """What experiments cost a request: rules, a canary and its baseline with their exposures, and a shadow.
 
 Beside bare FastAPI under the same rules, asked in turns at 8 and 32 clients; and, at an even rate of requests
-that arrive by chance, with and without a shadow that is asked for everybody, in turns.
+that arrive by chance, with and without a shadow that is asked for everybody, in turns. Part of
+``benchmarks.serving``; ``python -m benchmarks.serving_traffic`` takes this part alone.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import json
 import logging
 import math
 import statistics
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -19,10 +21,11 @@ from typing import Any
 from scipy.stats import t as student
 
 from benchmarks import open_load
+from benchmarks.load import Load, watched
 from benchmarks.load_client import run
 from benchmarks.open_load import OpenResult
 from benchmarks.serving_process import Server, ask, loaded, served
-from benchmarks.serving_world import APPLICATION, WorldSize, publish_world
+from benchmarks.serving_world import APPLICATION, WorldSize, publish_world, write_bodies
 from recray.serve.http.haproxy import free_port
 from recray.serve.traffic.operations import Operations
 from recray.store import Store
@@ -31,6 +34,8 @@ from recray.store.ledger import TrafficLedger
 
 log = logging.getLogger("benchmarks.serving")
 
+RESULTS = Path(__file__).parent / "results" / "serving_traffic.json"
+SECONDS = 6.0  # of each round
 CLIENTS = (8, 32)
 ROUNDS = 3
 SHADOW_RATE = 150.0  # requests/s
@@ -152,3 +157,19 @@ def _until(condition: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("the experiment did not begin")
         time.sleep(0.1)
+
+
+@watched
+def main(load: Load) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    with tempfile.TemporaryDirectory(prefix="recray-bench-") as folder:
+        root, bodies = Path(folder) / "store", Path(folder) / "bodies.json"
+        publish_world(root, WorldSize())
+        write_bodies(bodies, WorldSize())
+        found = on_live_traffic(root, WorldSize(), SECONDS, bodies)
+    print(found.table())
+    load.finish(found.summary(), RESULTS)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ Vectors lie in clusters (genres) as trained ones do, popularity is skewed, and t
 planted relevance, so that search, features and ranking all do the work that they do in production.
 """
 
+import json
 import logging
 import time
 from dataclasses import dataclass
@@ -171,3 +172,9 @@ def _ranking_rows(world: World, files: RetrieverFiles, size: WorldSize) -> Ranki
         labels.append((rng.random(len(taste_K)) < 0.1 * taste_K / taste_K.mean()).astype(np.float32))
         query_ids.append(np.full(len(taste_K), query))
     return RankingRows(np.concatenate(features), np.concatenate(labels), np.concatenate(query_ids))
+
+
+def write_bodies(path: Path, size: WorldSize) -> None:
+    """What is asked, as JSON: ten items for each of some users."""
+    users = [(7919 * n) % size.num_users for n in range(5_000)]
+    path.write_text(json.dumps([{"user_id": str(user), "k": 10} for user in users]))

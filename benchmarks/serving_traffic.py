@@ -128,9 +128,12 @@ def _shadow_in_turns(
     time.sleep(5.0)  # it is loaded
     actions: list[tuple[list[OpenResult], TurnAction]]
     actions = [(found.plain, "pause"), (found.shadowed, "resume")]
+    now: TurnAction = "resume"
     for number in range(SHADOW_ROUNDS):
         for rounds, action in actions if number % 2 == 0 else reversed(actions):
-            on.turn(action, "shadow-2")
+            if action != now:
+                on.turn(action, "shadow-2")
+            now = action
             time.sleep(2.0)
             rounds.append(open_load.run(server.port, SHADOW_RATE, seconds, bodies))
             found.errors += rounds[-1].errors

@@ -1,8 +1,9 @@
 """What a reader of raw files promises to ``prepare``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -36,6 +37,28 @@ class RawTables:
     files: dict[str, str] = field(default_factory=dict)  # raw file name -> checksum, where computed
 
 
+class Events(NamedTuple):
+    """Rows as a reader gives them."""
+
+    rows: pl.DataFrame  # the columns of ``RawTables.interactions``, and ``item.<column>`` as they were
+    ticks_per_s: int  # of the times; 0: there are none, and rows are numbered
+    notes: tuple[str, ...]
+
+
+class Slice(Protocol):
+    """Some of a source's rows; travels to whoever reads them."""
+
+    @property
+    def first_row(self) -> int:
+        """Of all rows of the source."""
+
+    def read(self) -> Events:
+        """
+        Raises:
+            DataError: as ``Source.read``.
+        """
+
+
 class Source(Protocol):
     """One raw data set. Frozen dataclasses in ``sources/``."""
 
@@ -56,6 +79,25 @@ class Source(Protocol):
 
         Raises:
             DataError: naming the file, the line or column, and the way out.
+        """
+
+
+@runtime_checkable
+class InSlices(Source, Protocol):
+    """A source that need not be read as a whole."""
+
+    def slices(self, scratch: Path, rows: int) -> Sequence[Slice]:
+        """Together all rows, in order, of at most so many each.
+
+        Raises:
+            DataError: as ``read``; the files are of a kind that is read as a whole.
+        """
+
+    def beside(self, users: pl.Series, items: pl.Series, scratch: Path) -> RawTables:
+        """What there is beside the events, whose raw ids are given; ``interactions`` is empty.
+
+        Raises:
+            DataError: as ``read``.
         """
 
 

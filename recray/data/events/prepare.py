@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
@@ -27,12 +28,19 @@ from recray.data.events.dataset import (
     read_manifest,
     write_manifest,
 )
+from recray.data.events.partitioned import ROWS, Spread, here, tidy_in_partitions
 from recray.data.events.quality import measure
-from recray.data.source import ROW_NUMBERS, RawTables, Source
+from recray.data.source import ABSOLUTE_TIMES, ROW_NUMBERS, InSlices, RawTables, Source
 from recray.data.sources import is_registered, source_of
 from recray.folders import build_once, digest, file_sha256, require_same
 
 log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """How rows become tidy: the raw tables without their interactions, and those."""
+
+    def __call__(self, source: Source, minimum: int, scratch: Path, /) -> tuple[RawTables, Tidy]: ...
 
 
 def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
@@ -45,17 +53,17 @@ def prepare(source: Source, folder: Path, *, k_core: int = 0) -> Dataset:
         DataError: the raw files are missing or wrong, nothing is left after ``k_core``, or the
             folder holds something else.
     """
-    _prepare(source, folder.absolute(), k_core)
+    _prepare(source, folder.absolute(), k_core, in_memory)
     return load_dataset(folder.absolute())
 
 
-def _prepare(source: Source, folder: Path, k_core: int) -> None:
+def _prepare(source: Source, folder: Path, k_core: int, reader: Reader) -> None:
     if k_core < 0:
         raise ConfigError(f"k_core must be 0 (all are kept) or more, got {k_core}")
     build_once(
         folder,
         lambda prepared: _is_prepared(prepared, source, k_core),
-        lambda target, scratch: _build(source, k_core, target, scratch),
+        lambda target, scratch: _build(source, k_core, reader, target, scratch),
     )
 
 
@@ -71,10 +79,14 @@ def load_or_prepare(name: str, *, k_core: int = 0) -> Dataset:
     return prepare(*_located(name, k_core), k_core=k_core)
 
 
-def prepared_manifest(name: str, *, k_core: int = 0) -> Manifest:
-    """As ``load_or_prepare``, but only what the folder says of itself: nothing is read into memory."""
+def prepared_manifest(name: str, *, k_core: int = 0, reader: Reader | None = None) -> Manifest:
+    """As ``load_or_prepare``, but only what the folder says of itself: nothing is read into memory.
+
+    Args:
+        reader: how a folder that is missing is made; None: in memory.
+    """
     source, folder = _located(name, k_core)
-    _prepare(source, folder, k_core)
+    _prepare(source, folder, k_core, reader or in_memory)
     return read_manifest(folder)
 
 
@@ -91,30 +103,22 @@ def _is_prepared(folder: Path, source: Source, k_core: int) -> bool:
     return True
 
 
-def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
+def _build(source: Source, minimum: int, reader: Reader, target: Path, scratch: Path) -> None:
     """Writes the complete folder, manifest last."""
     started = time.monotonic()
     log.info("%s: reading", source.name)
-    raw = source.read(scratch)
-    num_read = len(raw.interactions)
-    log.info("%s: %s rows read in %.1f s", source.name, f"{num_read:,}", time.monotonic() - started)
+    raw, tidy = reader(source, minimum, scratch)
     for note in raw.notes:
         log.info("%s: %s", source.name, note)
-    # A position in a sequence is no time, but it tells a repeat from a copy; the number of a row does not.
-    tells_copies = raw.times != ROW_NUMBERS
-    tidy = tidy_up(raw.interactions, minimum, ticks_per_s=raw.ticks_per_s, has_clock=tells_copies)
     if tidy.rows.exact_duplicates:
         log.info(
             "%s: %s of %s rows are copies of earlier ones (same user, item and all else%s) and were left out",
-            *(source.name, f"{tidy.rows.exact_duplicates:,}", f"{num_read:,}"),
-            ", time too" if tells_copies else "; there are no times to tell them apart",
+            *(source.name, f"{tidy.rows.exact_duplicates:,}", f"{tidy.rows.read:,}"),
+            ", time too" if _tells_copies(raw) else "; there are no times to tell them apart",
         )
     users = _side_table(tidy.raw_users, raw.users)
     items = _side_table(
         _with_unseen(tidy.raw_items, raw.items) if raw.catalogue else tidy.raw_items, raw.items
-    )
-    raw = dataclasses.replace(
-        raw, interactions=raw.interactions.clear(), users=users.clear(), items=items.clear()
     )
     log.info("%s: %s interactions kept; writing", source.name, f"{len(tidy.events.user_ids_N):,}")
     _write_tables(target, tidy.events, users, items)
@@ -139,6 +143,41 @@ def _build(source: Source, minimum: int, target: Path, scratch: Path) -> None:
     )
     write_manifest(target, manifest)
     log.info("%s: prepared in %.1f s", source.name, time.monotonic() - started)
+
+
+def in_memory(source: Source, minimum: int, scratch: Path) -> tuple[RawTables, Tidy]:
+    """All rows at once."""
+    raw = source.read(scratch)
+    log.info("%s: %s rows read", source.name, f"{len(raw.interactions):,}")
+    tidy = tidy_up(raw.interactions, minimum, ticks_per_s=raw.ticks_per_s, has_clock=_tells_copies(raw))
+    return dataclasses.replace(raw, interactions=raw.interactions.clear()), tidy
+
+
+def _tells_copies(raw: RawTables) -> bool:
+    """A position in a sequence is no time, but tells a repeat from a copy; the number of a row does not."""
+    return raw.times != ROW_NUMBERS
+
+
+def in_partitions(spread: Spread = here) -> Reader:
+    """Some rows at a time: for a source that need not be read as a whole, with the same outcome.
+
+    Raises:
+        ConfigError: when it reads a source that must.
+    """
+
+    def read(source: Source, minimum: int, scratch: Path) -> tuple[RawTables, Tidy]:
+        if not isinstance(source, InSlices):
+            raise ConfigError(
+                f"{source.name} is read as a whole: only tables of Parquet files are read in partitions; "
+                "leave the reader at memory"
+            )
+        slices = source.slices(scratch, ROWS)
+        found = tidy_in_partitions(slices, minimum, scratch, spread, num_partitions=len(slices))
+        raw = source.beside(found.tidy.raw_users, found.tidy.raw_items, scratch)
+        times = ABSOLUTE_TIMES if found.ticks_per_s else ROW_NUMBERS
+        return dataclasses.replace(raw, times=times, notes=(*found.notes, *raw.notes)), found.tidy
+
+    return read
 
 
 def _write_tables(target: Path, events: InteractionArrays, users: pl.DataFrame, items: pl.DataFrame) -> None:

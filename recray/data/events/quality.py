@@ -18,6 +18,7 @@ from recray.pages.check import Check, check
 
 FEW = 5  # interactions below which a user or item counts as cold
 BUSY = 0.1  # share of all interactions above which a user is asked about
+BLOCK_ROWS = 4_000_000  # looked at together: columns may be mapped files that are larger than memory
 TRAIN_SHARE = 0.8  # of the default global-time split; who appears only later is cold there
 
 
@@ -89,7 +90,7 @@ def measure(
 
 
 def _ratings(ratings_N: Float32s, limits: tuple[float, float] | None) -> dict[str, Any]:
-    values, counts = np.unique(ratings_N, return_counts=True)
+    values, counts = _distinct(ratings_N)
     outside = 0
     if limits is not None:
         outside = int(counts[(values < limits[0]) | (values > limits[1])].sum())
@@ -102,6 +103,25 @@ def _ratings(ratings_N: Float32s, limits: tuple[float, float] | None) -> dict[st
         "outside": outside,
         "histogram": _histogram(values, counts),
     }
+
+
+def _distinct(values_N: Float32s) -> tuple[Float32s, Int64s]:
+    """Distinct values in order, and how many there are of each; some rows at a time."""
+    found = [np.unique(values_N[rows], return_counts=True) for rows in _blocks(len(values_N))]
+    values, places = np.unique(np.concatenate([values for values, _ in found]), return_inverse=True)
+    return values, np.bincount(places, np.concatenate([counts for _, counts in found])).astype(np.int64)
+
+
+def _blocks(num_rows: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK_ROWS, num_rows)) for start in range(0, num_rows, BLOCK_ROWS)]
+
+
+def occurrences(ids_N: Int32s, size: int) -> Int64s:
+    """How often each of the ids 0..size-1 occurs; some rows at a time."""
+    counts = np.zeros(size, dtype=np.int64)
+    for rows in _blocks(len(ids_N)):
+        counts += np.bincount(ids_N[rows], minlength=size)
+    return counts
 
 
 def _histogram(values: Float32s, counts: Int64s, most: int = 20) -> dict[str, int]:
@@ -121,7 +141,10 @@ def _time(events: InteractionArrays, times: str) -> dict[str, Any]:
         "meaning": times,
         "first": _iso(first) if is_absolute else first,
         "last": _iso(last) if is_absolute else last,
-        "distinct": int((np.diff(times_N) > 0).sum()) + 1,
+        "distinct": 1
+        + sum(
+            int((np.diff(times_N[rows.start : rows.stop + 1]) > 0).sum()) for rows in _blocks(len(times_N))
+        ),
         "ties_within_users": _ties(events) / len(times_N),
         "histogram": {"starts": [int(e) for e in edges[:-1]], "counts": [int(h) for h in heights]},
     }
@@ -132,17 +155,23 @@ def _iso(seconds: int) -> str:
 
 
 def _ties(events: InteractionArrays) -> int:
-    """Interactions at the same second as another one of the same user that precedes it."""
-    span = int(events.timestamps_N[-1] - events.timestamps_N[0]) + 1
-    moments_N = events.user_ids_N.astype(np.int64) * span
-    moments_N += events.timestamps_N
-    moments_N.sort()
-    return int((moments_N[1:] == moments_N[:-1]).sum())
+    """Interactions at the same second as another one of the same user that precedes it; some rows at a time,
+    but for those of one second."""
+    times_N, ties, start = events.timestamps_N, 0, 0
+    while start < len(times_N):
+        last = times_N[min(start + BLOCK_ROWS, len(times_N)) - 1]
+        stop = int(np.searchsorted(times_N, last, side="right"))
+        moments = events.user_ids_N[start:stop].astype(np.int64) * (int(last - times_N[start]) + 1)
+        moments += times_N[start:stop] - times_N[start]
+        moments.sort()
+        ties += int((moments[1:] == moments[:-1]).sum())
+        start = stop
+    return ties
 
 
 def _activity(ids_N: Int32s, size: int) -> Activity:
-    all_counts = np.bincount(ids_N, minlength=size)
-    early = np.bincount(ids_N[: int(len(ids_N) * TRAIN_SHARE)], minlength=size)
+    all_counts = occurrences(ids_N, size)
+    early = occurrences(ids_N[: int(len(ids_N) * TRAIN_SHARE)], size)
     counts = np.sort(all_counts[all_counts > 0])
     quantiles = np.quantile(counts, [0.05, 0.25, 0.75, 0.95])
     return Activity(

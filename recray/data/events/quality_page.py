@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from recray.arrays import Int64s
 from recray.data.events.clean import InteractionArrays
-from recray.data.events.quality import Quality
+from recray.data.events.quality import Quality, occurrences
 from recray.data.source import ABSOLUTE_TIMES
 from recray.pages.page import figures, page, table
 from recray.pages.palette import BLUE, GREY, ORANGE
@@ -65,7 +65,8 @@ def _activity_table(quality: Quality) -> str:
 
 
 def _plots(quality: Quality, events: InteractionArrays) -> dict[str, Draw]:
-    users, items = np.bincount(events.user_ids_N), np.bincount(events.item_ids_N)
+    users = occurrences(events.user_ids_N, quality.users.count)
+    items = occurrences(events.item_ids_N, quality.items.count)
     plots: dict[str, Draw] = {
         "Interactions over time": lambda axes: _draw_time(axes, quality),
         "Long tail: interactions by rank": lambda axes: _draw_ranks(axes, users, items),

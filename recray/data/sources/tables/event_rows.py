@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import polars as pl
 
+from recray.data.source import Events
 from recray.data.sources.tables.checks import BadValueError, first_row
 from recray.data.sources.tables.decimals import DecimalMark
 from recray.data.sources.tables.joined import joined, pieces_of
@@ -53,14 +54,21 @@ class Part(NamedTuple):
     sides: Sequence[str]
 
 
-class Events(NamedTuple):
-    rows: pl.DataFrame  # the columns of ``RawTables.interactions``, and ``item.<column>`` as they were
-    ticks_per_s: int  # of the times; 0: there are none, and rows are numbered
-    notes: tuple[str, ...]
+@dataclass(frozen=True)
+class TableSlice:
+    """Some rows of a table; see ``source.Slice``."""
+
+    part: Part
+    how: Reading
+    first_row: int
+
+    def read(self) -> Events:
+        return read_events([self.part], self.how)
 
 
 def read_events(parts: Sequence[Part], how: Reading) -> Events:
-    """
+    """All rows that have a user; there may be none.
+
     Raises:
         DataError: a file is wrong, or a value is.
     """
@@ -88,8 +96,6 @@ def read_events(parts: Sequence[Part], how: Reading) -> Events:
     if user.values.null_count():
         events, note = rows.explained("user", lambda: _without_anonymous(events, how, rows))
         notes.append(note)
-    if len(events) == 0:
-        raise DataError(f"{parts[0].file.label}: no row has a user, so none is left")
     return Events(events, ticks_per_s, tuple(notes))
 
 

@@ -6,7 +6,7 @@ storage.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from recray.data.sources.files.locations import beside, list_files, unique_name
 from recray.data.sources.tables.checks import BadValueError, bounds
 from recray.data.sources.tables.decimals import DECIMAL_MARKS, DecimalMark
 from recray.data.sources.tables.dialects import Dialect
-from recray.data.sources.tables.event_rows import SIDE, Anonymous, Events, Part, Reading, read_events
+from recray.data.sources.tables.event_rows import SIDE, Anonymous, Part, Reading, TableSlice, read_events
 from recray.data.sources.tables.roles import (
     ITEM_COLUMNS,
     Role,
@@ -37,12 +37,14 @@ from recray.data.sources.tables.side_tables import (
     stored_name,
 )
 from recray.data.sources.tables.side_types import SideType, parse_types, require_columns
-from recray.data.sources.tables.table_files import TABLES, TableFile, open_table
+from recray.data.sources.tables.table_files import TABLES, TableFile, open_table, slices_of
 from recray.data.sources.tables.times import TICKS_PER_S, TimeUnit, times_of
+from recray.schema import DataError
 
 log = logging.getLogger(__name__)
 
 _ROLES: tuple[Role, ...] = ("user", "item", "rating", "timestamp", "event_type", "session")
+SIDES: tuple[Literal["user"], Literal["item"]] = ("user", "item")
 _DECIDING = (
     *("separator", "encoding", "quotes", "header", "time_unit", "time_format", "decimal", "ids"),
     *("anonymous", "item_id", "user_id", "item_types", "user_types"),
@@ -121,26 +123,65 @@ class InteractionTable:
             **{key: getattr(self, key) for key in _DECIDING},
         }
 
-    def read(self, scratch: Path) -> RawTables:
-        parts = self._parts(scratch)
-        how = Reading(
+    def _reading(self) -> Reading:
+        return Reading(
             time_unit=self.time_unit,
             time_format=self.time_format,
             ids_as_text=self.ids == "text",
             decimal=self.decimal,
             anonymous=self.anonymous,
         )
-        events = read_events(parts, how)
-        users, items = self._side("user", events, scratch), self._side("item", events, scratch)
-        return RawTables(
+
+    def read(self, scratch: Path) -> RawTables:
+        events = read_events(self._parts(scratch), self._reading())
+        told = self._beside(events.rows, scratch)
+        return replace(
+            told,
             interactions=events.rows.select(~pl.selectors.starts_with(SIDE)),
+            times=ABSOLUTE_TIMES if events.ticks_per_s else ROW_NUMBERS,
+            ticks_per_s=events.ticks_per_s or 1,
+            notes=(*events.notes, *told.notes),
+        )
+
+    def slices(self, scratch: Path, rows: int) -> list[TableSlice]:
+        found, first_row = list[TableSlice](), 0
+        for part in self._parts(scratch):
+            if part.sides:
+                raise DataError(
+                    f"{part.file.label}: what {', '.join(part.sides)} says of the items is gathered from all "
+                    "events: name a table of the items (items=) and leave the columns out, or leave the "
+                    "reader at memory"
+                )
+            for table, count in slices_of(part.file, rows):
+                found.append(TableSlice(part._replace(file=table), self._reading(), first_row))
+                first_row += count
+        if not found:
+            raise DataError(f"{self.path}: no rows (0 rows); are the files complete?")
+        return found
+
+    def beside(self, users: pl.Series, items: pl.Series, scratch: Path) -> RawTables:
+        no_rows = pl.DataFrame({"user": users.clear(), "item": items.clear()})
+        return self._beside(no_rows, scratch, {"user": users, "item": items})
+
+    def _beside(
+        self, events: pl.DataFrame, scratch: Path, ids: Mapping[str, pl.Series] | None = None
+    ) -> RawTables:
+        """The tables of users and items.
+
+        Args:
+            ids: of the events; None: those of the rows.
+        """
+        ids = ids or {"user": events["user"], "item": events["item"]}
+        if not len(ids["user"]):
+            raise DataError(f"{self.path}: no row has a user, so none is left")
+        users, items = (self._side(role, ids[role], events, scratch) for role in SIDES)
+        return RawTables(
+            interactions=events.clear(),
             users=users.table,
             items=items.table,
             rating_range=self.rating_range,
-            times=ABSOLUTE_TIMES if events.ticks_per_s else ROW_NUMBERS,
-            ticks_per_s=events.ticks_per_s or 1,
             catalogue=self.items is not None,
-            notes=(*events.notes, *users.notes, *items.notes),
+            notes=(*users.notes, *items.notes),
             side_types={
                 **{f"user.{name}": kind for name, kind in users.schema.items()},
                 **{f"item.{name}": kind for name, kind in items.schema.items()},
@@ -199,11 +240,13 @@ class InteractionTable:
         )
         return name
 
-    def _side(self, role: Literal["user", "item"], events: Events, scratch: Path) -> SideTable:
+    def _side(
+        self, role: Literal["user", "item"], ids: pl.Series, events: pl.DataFrame, scratch: Path
+    ) -> SideTable:
         """The table of that name, and what the newest events of an item say that it does not."""
         where = self.items if role == "item" else self.users
         types = self._types(role)
-        beside_events = [name for name in events.rows.columns if name.startswith(SIDE) and role == "item"]
+        beside_events = [name for name in events.columns if name.startswith(SIDE) and role == "item"]
         told = SideTable(no_side_table(), {})
         if where:
             place = beside(self.path, where)
@@ -219,7 +262,7 @@ class InteractionTable:
                 encoding=self.encoding,
                 decimal=self.decimal,
             )
-            require_known(told, events.rows[role].unique().cast(pl.String), role, place)
+            require_known(told, ids.unique().cast(pl.String), role, place)
         beside_names = [name.removeprefix(SIDE) for name in beside_events]
         require_columns(types, [*told.names, *beside_names], f"{role}_types")
         new = [n for n in beside_events if stored_name(n.removeprefix(SIDE)) not in told.table.columns]
@@ -229,10 +272,10 @@ class InteractionTable:
             )
         if not new:
             return told
-        newest = newest_values(events.rows, new).rename(lambda name: name.removeprefix(SIDE))
+        newest = newest_values(events, new).rename(lambda name: name.removeprefix(SIDE))
         more = by_type(newest.drop("raw_id"), types, role="item", label=str(self.path), decimal=self.decimal)
         table = pl.DataFrame([newest["raw_id"], *more.table])
-        changed = changed_values(events.rows, new)
+        changed = changed_values(events, new)
         for note in changed:
             log.warning("%s: %s", self.path, note)
         if where:

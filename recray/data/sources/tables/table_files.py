@@ -1,20 +1,18 @@
 """One file of a table, whatever its format: its columns, some of them as a frame, and where a row is."""
 
-import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 import polars as pl
 
 from recray.data.sources.files.locations import RawFile, kind_of, list_files, plain_file, start_of
 from recray.data.sources.tables.dialects import Dialect, numbered_rows, quotes_in, settle
+from recray.data.sources.tables.json_lines import JsonLines
+from recray.data.sources.tables.stored import NO_TYPES, flat, write_groups
 from recray.schema import DataError
 
 log = logging.getLogger(__name__)
@@ -24,7 +22,6 @@ TABLES = (*TEXT, *PARQUET, *JSON)
 _GROUPED = r"[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234: a number, or two groups of its digits
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _START_BYTES = 1 << 20  # of a text: hold the names of its columns
-NO_TYPES: Mapping[str, type[pl.DataType]] = MappingProxyType({})
 
 
 class TableFile(Protocol):
@@ -83,7 +80,7 @@ def open_table(
     if kind in PARQUET:
         table = _Parquet(file.label, path)
     elif kind in JSON:
-        table = _JsonLines(file.label, path)
+        table = JsonLines(file.label, path)
     elif kind in TEXT or text:
         table = _Text(file.label, *settle(path, dialect, scratch, label=file.label, is_header=is_header))
     else:
@@ -121,7 +118,7 @@ class _Partitioned:
     def store(self, target: Path, *, group_rows: int) -> None:
         plain = target.with_suffix(".plain")
         self.table.store(plain, group_rows=group_rows)
-        _write(pl.scan_parquet(plain, glob=False).with_columns(self._told()), target, group_rows)
+        write_groups(pl.scan_parquet(plain, glob=False).with_columns(self._told()), target, group_rows)
         plain.unlink()
 
     def where(self, row: int) -> str:
@@ -142,10 +139,6 @@ def names_of(file: RawFile, dialect: Dialect, scratch: Path) -> Sequence[str]:
     path.write_bytes(whole_lines)
     [raw] = list_files(path, TABLES)
     return open_table(replace(raw, label=file.label), dialect, scratch, text=True).names
-
-
-def _write(rows: pl.LazyFrame, target: Path, group_rows: int) -> None:
-    rows.sink_parquet(target, row_group_size=group_rows, compression="lz4", statistics=False)
 
 
 # Polars makes a row of nulls from a blank line, which is no row.
@@ -178,7 +171,7 @@ class _Text:
 
     def store(self, target: Path, *, group_rows: int) -> None:
         try:
-            _write(self._scan({}).select(self.names).filter(~_BLANK), target, group_rows)
+            write_groups(self._scan({}).select(self.names).filter(~_BLANK), target, group_rows)
         except (pl.exceptions.PolarsError, ValueError) as error:
             self._with_letters(error).store(target, group_rows=group_rows)
 
@@ -264,10 +257,38 @@ def _may_be_thousands(numbers: pl.Series) -> bool:
     return bool(is_whole and (thousandths.round() % 10 != 0).any())
 
 
+def slices_of(table: TableFile, rows: int) -> Iterator[tuple[TableFile, int]]:
+    """The same file as tables of at most so many rows each, and how many those are.
+
+    Raises:
+        DataError: its format is read as a whole.
+    """
+    if isinstance(table, _Partitioned):
+        for part, count in slices_of(table.table, rows):
+            yield replace(table, table=part), count
+    elif isinstance(table, _Parquet):
+        total = table.num_rows
+        for start in range(0, total, rows):
+            count = min(rows, total - start)
+            yield replace(table, start=start, count=count), count
+    else:
+        raise DataError(
+            f"{table.label} is text, which is read as a whole: write it as Parquet to prepare it in parts, "
+            "or leave the reader at memory"
+        )
+
+
 @dataclass(frozen=True)
 class _Parquet:
     label: str
     path: Path
+    start: int = 0
+    count: int | None = None  # rows from there on; None: all
+
+    @property
+    def num_rows(self) -> int:
+        count: int = self._scan().select(pl.len()).collect().item()
+        return count
 
     @property
     def names(self) -> list[str]:
@@ -279,7 +300,8 @@ class _Parquet:
             scan.collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
-        return _flat(scan)
+        whole = not self.start and self.count is None
+        return flat(scan if whole else scan.slice(self.start, self.count))
 
     def _damaged(self, error: Exception) -> DataError:
         reason = str(error).splitlines()[0]
@@ -293,102 +315,9 @@ class _Parquet:
 
     def store(self, target: Path, *, group_rows: int) -> None:
         try:
-            _write(self._scan(), target, group_rows)
+            write_groups(self._scan(), target, group_rows)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
     def where(self, row: int) -> str:
-        return f"{self.label}, row {row + 1}"
-
-
-@dataclass(frozen=True)
-class _JsonLines:
-    """One object a line; a list of objects in a ``.json`` file is read too."""
-
-    label: str
-    path: Path
-
-    @property
-    def _is_list(self) -> bool:
-        with self.path.open("rb") as file:
-            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-
-    @property
-    def names(self) -> list[str]:
-        return self._frame.columns
-
-    @cached_property
-    def _frame(self) -> pl.DataFrame:
-        return _flat(self._parsed().lazy()).collect()
-
-    def _parsed(self) -> pl.DataFrame:
-        try:
-            if self._is_list:
-                return pl.read_json(self.path.read_bytes(), infer_schema_length=None)
-            return pl.read_ndjson(self.path, infer_schema_length=None, low_memory=True)
-        except (pl.exceptions.PolarsError, OSError, ValueError):
-            return _from_objects(self._objects())
-
-    def _objects(self) -> Iterable[dict[str, object]]:
-        """Slowly, and with the line of what is wrong."""
-        if self._is_list:
-            raise DataError(f"{self.label} is no JSON list of objects: write one object per line")
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        value = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-                    except ValueError as error:
-                        raise DataError(
-                            f"{self.label}, line {number} is not JSON ({error}): write one object per line"
-                        ) from error
-                    if not isinstance(value, dict):
-                        raise DataError(f"{self.label}, line {number}: {value!r} is no object with names")
-                    yield value
-
-    def read(self, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] = NO_TYPES) -> pl.DataFrame:
-        return self._frame.select(columns)
-
-    def store(self, target: Path, *, group_rows: int) -> None:
-        _write(self._frame.lazy(), target, group_rows)
-
-    def where(self, row: int) -> str:
-        if self._is_list:
-            return f"{self.label}, row {row + 1}"
-        with self.path.open("rb") as file:
-            lines = (number for number, line in enumerate(file, start=1) if line.strip())
-            return f"{self.label}, line {next(islice(lines, row, None))}"
-
-
-def _flat(table: pl.LazyFrame) -> pl.LazyFrame:
-    """The fields of objects as columns of their own, such as ``price.amount``; objects in those stay."""
-    schema = table.collect_schema()
-    if not any(isinstance(dtype, pl.Struct) for dtype in schema.values()):
-        return table
-    columns = []
-    for name, dtype in schema.items():
-        inner = [field.name for field in dtype.fields] if isinstance(dtype, pl.Struct) else []
-        free = [field for field in inner if f"{name}.{field}" not in schema]
-        columns += [pl.col(name).struct.field(field).alias(f"{name}.{field}") for field in free]
-        columns += [] if free else [pl.col(name)]
-    return table.select(columns)
-
-
-def _from_objects(objects: Iterable[dict[str, object]]) -> pl.DataFrame:
-    """Values of several types in a column become text."""
-    rows = list(objects)
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    return pl.DataFrame(
-        {
-            name: None if all(v is None for v in values) else _column(values)
-            for name, values in columns.items()
-        }
-    )
-
-
-def _column(values: list[object]) -> pl.Series:
-    try:
-        return pl.Series(values)
-    except (TypeError, pl.exceptions.PolarsError):
-        return pl.Series([None if v is None else str(v) for v in values], dtype=pl.String)
+        return f"{self.label}, row {self.start + row + 1}"

@@ -3,10 +3,10 @@
     python -m benchmarks.growth [--millions 1 4 16] [--steps prepare two_tower sasrec gat examples ...]
 
 Users and items grow with the interactions (one user to 40 of them, one item to 400). Each step runs in a
-process of its own that reads what the steps before it left in a home made for the run; its memory is the
-process's peak beyond that of its imports. The last line is one JSON object: ``time_exponent`` and
-``memory_growth`` are the slope of log seconds and log bytes over log interactions between the two largest
-sizes, of the worst step.
+process of its own that reads what the steps before it left in a home made for the run. Seconds are those of
+a processor, so that other work on the machine adds little. The last line is one JSON object, of the two
+largest sizes: ``time_exponent`` is the worst step's slope of log seconds over log interactions,
+``memory_growth`` the worst growth of the steps that stream.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import dataclasses
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -34,7 +34,7 @@ from recray import paths
 from recray.bundles.searcher import Searcher
 from recray.config import override
 from recray.data.events.examples import eval_examples
-from recray.data.events.prepare import prepared_manifest
+from recray.data.events.prepare import in_partitions, prepared_manifest
 from recray.pipelines.train import fit
 from recray.recipes import RECIPES
 from recray.recipes.ranker import GBDT_RANKER
@@ -47,6 +47,8 @@ RESULT = Path(__file__).parent / "results" / "growth.json"
 EVENTS_PER_USER, EVENTS_PER_ITEM = 40, 400
 START_S, DAYS = 1_600_000_000, 400
 CHUNK = 4_000_000
+LOOK_S = 0.02
+USERS = 1_000  # that are asked
 
 
 class Cost(NamedTuple):
@@ -54,7 +56,7 @@ class Cost(NamedTuple):
 
     step: str
     interactions: int
-    seconds: float
+    cpu_s: float
     peak_mib: float  # beyond the process's imports
 
 
@@ -79,9 +81,10 @@ def generate(path: Path, rows: int, seed: int = 0) -> None:
 
 
 def _run(model: str, data: str) -> tuple[AnyRecipe, Run]:
-    """The model's own settings at the size of the data, for one epoch."""
+    """The model's own settings at the size of the data, for one epoch; as many users are asked at any size."""
     recipe = RECIPES[model]
-    return recipe, override(recipe.default(data), {"loop.epochs": 1})
+    asked = {"loop.epochs": 1, "data.test_users": USERS, "validation_users": USERS}
+    return recipe, override(recipe.default(data), asked)
 
 
 def _train(model: str, data: str) -> None:
@@ -127,7 +130,7 @@ def _start(data: str) -> None:
 
 # In the order in which they read what was left.
 STEPS: dict[str, Callable[[str], object]] = {
-    "prepare": prepared_manifest,
+    "prepare": lambda data: prepared_manifest(data, reader=in_partitions()),
     "two_tower": partial(_train, "two_tower"),
     "sasrec": partial(_train, "sasrec"),
     "gat": partial(_train, "gat"),
@@ -138,15 +141,34 @@ STEPS: dict[str, Callable[[str], object]] = {
 }
 
 
+STREAMED = ("prepare",)  # whose memory is to stay as it is
+
+
 def run_step(step: str, data: str) -> None:
-    """In a process of its own: seconds, and the highest memory beyond that of the imports, as JSON."""
-    before, began = _peak_mib(), time.perf_counter()
-    STEPS[step](data)
-    print(json.dumps([time.perf_counter() - began, _peak_mib() - before]))
+    """In a process of its own: seconds of its processor, and the most memory of its own beyond that of the
+    imports (pages of mapped files are the system's, which drops them where it has better use)."""
+    before, peak, done = _private_mib(), 0.0, threading.Event()
+
+    def look() -> None:
+        nonlocal peak
+        while not done.wait(LOOK_S):
+            peak = max(peak, _private_mib())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    began = time.process_time()
+    try:
+        STEPS[step](data)
+    finally:
+        seconds = time.process_time() - began
+        done.set()
+        watcher.join()
+    print(json.dumps([seconds, peak - before]))
 
 
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _private_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def measured(steps: Sequence[str], rows: int, home: Path) -> Iterator[Cost]:
@@ -162,10 +184,14 @@ def measured(steps: Sequence[str], rows: int, home: Path) -> Iterator[Cost]:
         yield Cost(step, rows, round(seconds, 2), round(peak_mib, 1))
 
 
-def exponent(costs: Sequence[Cost], of: Callable[[Cost], float]) -> float:
-    """The slope of its logarithm over that of the interactions, between the two largest sizes."""
+def _largest(costs: Sequence[Cost]) -> tuple[Cost, Cost]:
     *_, less, more = sorted(costs, key=lambda cost: cost.interactions)
-    return math.log(of(more) / of(less)) / math.log(more.interactions / less.interactions)
+    return less, more
+
+
+def exponent(less: Cost, more: Cost) -> float:
+    """The slope of log seconds over log interactions."""
+    return math.log(more.cpu_s / less.cpu_s) / math.log(more.interactions / less.interactions)
 
 
 @watched
@@ -183,26 +209,21 @@ def main(load: Load) -> None:
                 costs.append(cost)
                 per_row = cost.peak_mib * 2**20 / cost.interactions
                 print(
-                    f"{millions:>6g} M {cost.step:>10}: {cost.seconds:8.1f} s {cost.peak_mib:8.0f} MiB, "
+                    f"{millions:>6g} M {cost.step:>10}: {cost.cpu_s:8.1f} s {cost.peak_mib:8.0f} MiB, "
                     f"{per_row:.0f} bytes an interaction",
                     flush=True,
                 )
             if not args.home:
                 shutil.rmtree(home)
-    by_step = {step: [cost for cost in costs if cost.step == step] for step in args.steps}
     result: dict[str, Any] = {"costs": [cost._asdict() for cost in costs]}
     if len(args.millions) > 1:
-        time_of = {
-            step: round(exponent(found, lambda cost: cost.seconds), 3) for step, found in by_step.items()
-        }
-        memory_of = {
-            step: round(exponent(found, lambda cost: cost.peak_mib), 3) for step, found in by_step.items()
-        }
+        pairs = {step: _largest([cost for cost in costs if cost.step == step]) for step in args.steps}
+        slopes = {step: round(exponent(*pair), 3) for step, pair in pairs.items()}
+        grown = {step: round(more.peak_mib / less.peak_mib - 1, 3) for step, (less, more) in pairs.items()}
+        result |= {"time_exponents": slopes, "memory_growths": grown, "streamed": list(STREAMED)}
         result |= {
-            "time_exponents": time_of,
-            "memory_exponents": memory_of,
-            "time_exponent": max(time_of.values()),
-            "memory_growth": max(memory_of.values()),
+            "time_exponent": max(slopes.values()),
+            "memory_growth": max(grown[step] for step in STREAMED),
         }
     load.finish(result, RESULT)
 

@@ -144,6 +144,7 @@ class ProtocolCard:
     known: str = "history"  # what models may know at test; see ``EventChoices.known``
     ties: str = "expected credit over random order of tied scores"
     num_users: int = 0
+    sample: str = ""  # "5,000 of 1,600,000 users", where not all are asked
     # No protocol, but said beside it:
     served: str = field(default="", compare=False)  # the application whose lists these are
     dropped: dict[str, int] = field(
@@ -151,9 +152,14 @@ class ProtocolCard:
     )  # why users are not asked -> how many
     learnt: str = field(default="", compare=False)  # first and last day of the training part, where known
 
+    @property
+    def asked(self) -> str:
+        """Whose lists were measured, for a person."""
+        return f"{self.sample}, drawn once" if self.sample else f"{self.num_users:,} users"
+
     def to_json(self) -> dict[str, Any]:
         """Without later fields at their defaults, so that the digests of older versions hold."""
-        older = {"repeats": "kept", "known": "history", "dropped": {}, "learnt": ""}
+        older = {"repeats": "kept", "known": "history", "sample": "", "dropped": {}, "learnt": ""}
         return {k: v for k, v in to_dict(self).items() if k not in older or v != older[k]}
 
     @staticmethod

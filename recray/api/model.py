@@ -159,7 +159,7 @@ class Model(Shown):
     def shown(self) -> Iterator[Table]:
         card = self.card
         title = f"{self.reference}{' (not published)' if self._is_draft else ''}"
-        caption = f"{card.split}, {card.target}, {card.num_users:,} users" if card else None
+        caption = f"{card.split}, {card.target}, {card.asked}" if card else None
         grid = Table(title=title, caption=caption)
         told = {name: value for name, value in self.metrics.items() if "@" in name or not card}
         for name in told:

@@ -89,8 +89,8 @@ def _protocol(card: ProtocolCard | None) -> str:
         return "measured under no protocol"
     core = f", {card.k_core}-core" if card.k_core else ""
     return (
-        f"{card.dataset} ({card.dataset_hash[:12]}){core}, {card.split}, {card.target}, {card.num_users:,} "
-        f"users; to find: {card.relevance}; candidates: {card.candidates}, seen items {card.seen}; known at "
+        f"{card.dataset} ({card.dataset_hash[:12]}){core}, {card.split}, {card.target}, {card.asked}; "
+        f"to find: {card.relevance}; candidates: {card.candidates}, seen items {card.seen}; known at "
         f"test: {card.known}; repeats {card.repeats}, {card.duplicates}; ties: {card.ties}"
     )
 

@@ -91,7 +91,7 @@ def show_evaluation(rows: Sequence[Row]) -> None:
     for k in sorted(int(name.removeprefix("ndcg@")) for name in shared if name.startswith("ndcg@")):
         Terminal().print(table(rows, [f"{name}@{k}" for name in SHOWN]))
     card = rows[0].evaluation.card
-    print(f"protocol: {card.split}, {card.num_users:,} users, full ranking, seen items {card.seen}")
+    print(f"protocol: {card.split}, {card.asked}, full ranking, seen items {card.seen}")
     print(f"to find: {card.relevance}; known at test: {card.known}; repeats {card.repeats}")
     for reason, count in card.dropped.items():
         print(f"users not asked: {count:,} with {reason}")

@@ -27,6 +27,7 @@ from recray.schema import DataError, ProtocolCard
 
 logger = logging.getLogger(__name__)
 REPORT_AFTER_S = 2.0
+MOST_SCORES = 2**24  # at a time: 64 MiB of float32, and a few times that while they are ranked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ def evaluate(
         score_items: queries -> scores_BI, as ``contract.Retriever.score_items``; called without gradients.
         item_counts_I: training interactions of each item, for novelty and popularity bias.
         ks: list lengths.
-        chunk: queries scored together.
+        chunk: queries scored together, at most: over many items fewer, so that memory does not grow.
 
     Raises:
         ConfigError: a k below 1, a chunk below 1, scores of the wrong shape.
@@ -104,6 +105,7 @@ def evaluate(
         raise ConfigError(f'card.seen must be "filtered" or "kept", got {card.seen!r}')
     check_targets(examples.targets, (num_queries, num_items))
     exposure = Exposure(item_counts_I, ks)
+    chunk = min(chunk, max(1, MOST_SCORES // num_items))
     began = time.perf_counter()
     parts: list[dict[str, Tensor]] = []
     for start in range(0, num_queries, chunk):

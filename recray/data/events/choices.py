@@ -48,8 +48,14 @@ class EventChoices:
     holds the validation part, which nobody learns from; published figures are measured so. everything: they
     are fitted again with the validation part, for as long as validation chose."""
 
+    test_users: int = 0
+    """How many users are asked at test, drawn once and the same for every model; 0: all. Where there are too
+    many to ask: the interval says what is lost by it."""
+
     def __post_init__(self) -> None:
         type_weights(self.weights)
+        if self.test_users < 0:
+            raise ConfigError(f"test_users must not be negative, got {self.test_users}")
         if self.relevant is not None and not math.isfinite(self.relevant):
             raise ConfigError(f"relevant must be a rating, got {self.relevant}")
 

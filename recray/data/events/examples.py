@@ -32,7 +32,7 @@ def eval_examples(
     time, and the user's last event otherwise. Where seen items are removed from the ranking, targets that
     the history already holds are dropped; repeated targets count once. ``warm_only`` drops users without
     training history; items stay, so the ranking is always over the full catalogue. The card counts the
-    users that are not asked, by the reason.
+    users that are not asked, by the reason, and tells of a sample (``split.test_users``).
 
     Raises:
         ConfigError: models should know everything at test, and the validation part was not learnt.
@@ -57,6 +57,13 @@ def eval_examples(
         raise DataError(_nobody(dataset, split, target, dropped))
     if dropped:
         log.info("%s: %d users asked; not asked: %s", target, len(users_B), _told(dropped))
+    sample = ""
+    if is_test and 0 < split.test_users < len(users_B):
+        sample = f"{split.test_users:,} of {len(users_B):,} users"
+        users_B = np.sort(np.random.default_rng(0).choice(users_B, split.test_users, replace=False))
+        asked_U[:] = False
+        asked_U[users_B] = True
+        targets = targets[asked_U[dataset.user_ids_N[targets]]]
     history = _by_user(dataset, history_N & asked_U[dataset.user_ids_N])
     queries = QueryBatch(
         user_ids_B=torch.from_numpy(users_B),
@@ -65,7 +72,8 @@ def eval_examples(
         request_times_B=torch.from_numpy(_request_times(dataset, split, target_N, targets, users_B)),
     )
     card = protocol(dataset, split, target, warm_only=warm_only)
-    card = replace(card, num_users=len(users_B), dropped=dropped, learnt=days(dataset, split.train_N))
+    card = replace(card, num_users=len(users_B), sample=sample, dropped=dropped)
+    card = replace(card, learnt=days(dataset, split.train_N))
     return EvalExamples(queries, _jagged(dataset, targets, users_B)), card
 
 

@@ -129,5 +129,6 @@ def split_as(dataset: Dataset, data: DataConfig) -> SplitData:
     """
     dataset, meaning = interpret(dataset, data)
     split = split_by_name(dataset, data.split, meaning.relevant_N)
-    split = replace(split, **meaning._asdict(), seen=data.seen, repeats=data.repeats, known=data.known)
+    chosen = {name: getattr(data, name) for name in ("seen", "repeats", "known", "test_users")}
+    split = replace(split, **meaning._asdict(), **chosen)
     return SplitData(dataset, split)

@@ -38,6 +38,7 @@ class Split:
     seen: Seen = "remove"  # the choices that the card repeats, see ``EventChoices``
     repeats: Repeats = "keep"
     known: Known = "history"
+    test_users: int = 0
     in_time: bool = True  # whether what is held out comes later: else nobody's last event is nearest to it
 
     @property

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -222,3 +223,24 @@ def test_the_card_says_what_was_measured() -> None:
 def test_item_counts() -> None:
     dataset = dataset_of([(0, 1, 1), (0, 2, 2), (1, 1, 3)])
     assert item_counts(dataset, np.array([True, False, True])).tolist() == [0, 2, 0]
+
+
+def test_a_sample_of_the_users_is_drawn_once_and_said() -> None:
+    dataset = dataset_of([(user, (user + n) % 9, n) for user in range(40) for n in range(5)])
+    whole, card = eval_examples(dataset, leave_one_out(dataset), "test")
+    split = replace(leave_one_out(dataset), test_users=12)
+    some, said = eval_examples(dataset, split, "test")
+    again, _ = eval_examples(dataset, split, "test")
+    rows = np.flatnonzero(np.isin(whole.queries.user_ids_B, some.queries.user_ids_B))
+    wanted = whole.take(torch.from_numpy(rows))
+    assert len(rows) == 12
+    for one in (some, again):
+        assert one.targets.values_N.tolist() == wanted.targets.values_N.tolist()
+        assert one.queries.history.values_N.tolist() == wanted.queries.history.values_N.tolist()
+        assert one.queries.request_times_B.tolist() == wanted.queries.request_times_B.tolist()
+    assert (card.asked, said.asked) == ("40 users", "12 of 40 users, drawn once")
+    assert list(said.differences(card)) == ["num_users", "sample"]
+    assert "sample" not in card.to_json()
+    assert len(eval_examples(dataset, split, "validation")[0].queries.user_ids_B) == 40
+    with pytest.raises(ConfigError, match="test_users must not be negative, got -1"):
+        DataConfig(test_users=-1)

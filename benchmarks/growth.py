@@ -81,7 +81,7 @@ def generate(path: Path, rows: int, seed: int = 0) -> None:
 
 
 def _run(model: str, data: str) -> tuple[AnyRecipe, Run]:
-    """The model's own settings at the size of the data, for one epoch; as many users are asked at any size."""
+    """The model's own settings at the size of the data, for one epoch; as many users asked at any size."""
     recipe = RECIPES[model]
     asked = {"loop.epochs": 1, "data.test_users": USERS, "validation_users": USERS}
     return recipe, override(recipe.default(data), asked)

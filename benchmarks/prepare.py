@@ -4,30 +4,37 @@
 
 Generates a zip in the format of MovieLens 25M, prepares it in a process of its own and reads that
 process's peak memory. The peer, in the same run on a smaller slice of the same kind: the pipeline one
-would write with pandas, with the same steps but no validation, report, manifest or crash safety. The
-last line printed is one JSON object.
+would write with pandas, with the same steps but no validation, report, manifest or crash safety. Then as
+many rows of Parquet in memory, in partitions, and in partitions over Ray Data. The last line printed is one
+JSON object.
 """
 
 import importlib
 import json
 import logging
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import tyro
 
+from benchmarks import growth
 from benchmarks.load import Load
-from recray.data.events.prepare import prepare
+from recray.cli.prepare import reader_named
+from recray.data.events.prepare import prepare, prepared_manifest
 from recray.data.sources.published.movielens import MovieLens
+from recray.launch.cluster import join
 
 USERS_25M, ITEMS_25M, ROWS_25M = 162_541, 59_047, 25_000_095
 START_S, END_S = 789_652_009, 1_574_327_703  # first and last rating of the original
@@ -112,10 +119,24 @@ def prepare_with_pandas(path: Path, folder: Path) -> int:
     return len(ratings)
 
 
-TASKS = {"recray": prepare_with_recray, "pandas": prepare_with_pandas}
+def prepare_table(how: Literal["memory", "partitions", "ray"], path: Path, folder: Path) -> int:
+    """The Parquet table of the same rows; ``ray``: by the tasks of a cluster of this machine, which is up."""
+    os.environ["RECRAY_HOME"] = str(folder)
+    return prepared_manifest(str(path), reader=reader_named(how)).num_interactions
+
+
+TASKS: dict[str, Callable[[Path, Path], int]] = {
+    "recray": prepare_with_recray,
+    "pandas": prepare_with_pandas,
+    "memory": partial(prepare_table, "memory"),
+    "partitions": partial(prepare_table, "partitions"),
+    "ray": partial(prepare_table, "ray"),
+}
 
 
 def run_child(task: str, path: Path, folder: Path) -> None:
+    if task == "ray":  # a cluster is there before data is prepared by it
+        join()
     started = time.monotonic()
     rows = TASKS[task](path, folder)
     seconds = time.monotonic() - started
@@ -165,7 +186,23 @@ def run(config: PrepareBenchmark, folder: Path) -> dict[str, Any]:
                 f"{config.peer_rows:,} rows: recray {own['seconds']} s, pandas {peer['seconds']} s",
                 flush=True,
             )
+    result["table"] = of_table(config, folder)
     return result
+
+
+def of_table(config: PrepareBenchmark, folder: Path) -> dict[str, Any]:
+    """The same interactions as a Parquet table, by each reader in turn."""
+    path = folder / f"growth-{config.rows}.parquet"
+    if not path.exists():
+        growth.generate(path, config.rows)
+    found: dict[str, Any] = {}
+    for how in ("memory", "partitions", "ray"):
+        with tempfile.TemporaryDirectory(dir=folder) as home:
+            found[how] = measure(how, path, Path(home))
+        print(f"{how}, {config.rows:,} rows of Parquet: {found[how]}", flush=True)
+    for how in ("partitions", "ray"):
+        found[f"{how}_vs_memory_seconds"] = round(found[how]["seconds"] / found["memory"]["seconds"], 2)
+    return found
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from recray.data.rows.sources import options_of
 from recray.data.sources import is_registered
 from recray.pipelines.leaks import find_leaks, leaks_of_dataset, leaks_of_files, report
 
+ReaderName = Literal["memory", "partitions", "ray"]
+
 
 @dataclass(frozen=True)
 class Prepare:
@@ -30,7 +32,7 @@ class Prepare:
     of LibSVM files. Behind a `?`: columns, items=, users=, anonymous=, label=... (all in docs/data.md)."""
     k_core: Annotated[int, tyro.conf.arg(name="data.k-core")] = 0
     """Keep users and items with at least this many interactions, repeatedly; 0 keeps all."""
-    reader: Literal["memory", "partitions", "ray"] = "memory"
+    reader: ReaderName = "memory"
     """Interactions at once; in partitions, for Parquet files of any size; or those spread over a Ray cluster,
     whose nodes share the home. The data set is the same."""
     rows: bool = False
@@ -53,7 +55,7 @@ def prepare(config: Prepare) -> None:
         print(f"{table.name}: {parts} rows in {table.folder}")
         folder, leaks = table.folder, [*leaks_of_files(config.dataset), *find_leaks(table)]
     else:
-        prepared_manifest(config.dataset, k_core=config.k_core, reader=_reader(config.reader))
+        prepared_manifest(config.dataset, k_core=config.k_core, reader=reader_named(config.reader))
         dataset = load_or_prepare(config.dataset, k_core=config.k_core)
         counts = f"{dataset.num_users:,} users, {dataset.num_items:,} items, {len(dataset):,} interactions"
         print(f"{dataset.name}: {counts} in {dataset.folder}")
@@ -64,7 +66,7 @@ def prepare(config: Prepare) -> None:
     report(leaks, strict=config.strict)
 
 
-def _reader(name: str) -> Reader:
+def reader_named(name: ReaderName) -> Reader:
     if name == "memory":
         return in_memory
     if name == "partitions":

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -70,7 +70,9 @@ def test_users_histories_and_strangers(data: recray.Dataset, knn: recray.Model) 
 
 def test_ids_come_as_notebooks_have_them(knn: recray.Model) -> None:
     """A column of numbers with a gap is one of floats; NumPy's numbers are numbers."""
-    told = knn.recommend([7.0, np.int64(7), "7", np.float32(7.5)], k=np.int64(2), at=np.int64(1_700_000_000))
+    ids: list[Any] = [7.0, np.int64(7), "7", np.float32(7.5)]
+    k, at = cast(int, np.int64(2)), cast(int, np.int64(1_700_000_000))
+    told = knn.recommend(ids, k=k, at=at)
     assert told["user"].to_list() == ["7"] * 6 + ["7.5"] * 2
     assert told["score"].null_count() == 8  # popular items have none, and NaN would sort above all
     assert knn.history(" u1 ").equals(knn.history("u1"))
@@ -104,7 +106,8 @@ def test_mistakes_are_sentences(data: recray.Dataset, knn: recray.Model) -> None
     for wrong in (0, 501, 2.5):
         with pytest.raises(DataError, match=f"k must be a whole number from 1 to 500, got {wrong}"):
             knn.similar("i1", k=wrong)  # type: ignore[arg-type]
-    for nothing in ([], "popularity"):
+    nothings: list[Any] = [[], "popularity"]
+    for nothing in nothings:
         with pytest.raises(ConfigError, match="these is a list of models"):
             recray.compare(nothing, data)
     with pytest.raises(ConfigError, match="seeds must be at least 1, got 0"):

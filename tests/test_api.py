@@ -3,8 +3,9 @@
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -67,6 +68,34 @@ def test_users_histories_and_strangers(data: recray.Dataset, knn: recray.Model) 
     assert (near["of"].to_list(), near["place"].to_list()) == (["i1", "i1"], [1, 2])
 
 
+def test_ids_come_as_notebooks_have_them(knn: recray.Model) -> None:
+    """A column of numbers with a gap is one of floats; NumPy's numbers are numbers."""
+    ids: list[Any] = [7.0, np.int64(7), "7", np.float32(7.5)]
+    k, at = cast(int, np.int64(2)), cast(int, np.int64(1_700_000_000))
+    told = knn.recommend(ids, k=k, at=at)
+    assert told["user"].to_list() == ["7"] * 6 + ["7.5"] * 2
+    assert told["score"].null_count() == 8  # popular items have none, and NaN would sort above all
+    assert knn.history(" u1 ").equals(knn.history("u1"))
+    assert knn.similar(np.array([" i1 "]), k=1)["item"].to_list() == knn.similar("i1", k=1)["item"].to_list()
+    for wrong in (None, [None], [float("nan")], True):
+        with pytest.raises(DataError, match="an id is text or a number, got"):
+            knn.recommend(wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"a frame has several columns: .*frame\['user'\]"):
+        knn.recommend(pl.DataFrame({"user": ["u1"]}))
+    with pytest.raises(DataError, match="request_time: Input should be a valid integer"):
+        knn.recommend("u1", at=date(2026, 1, 1))  # type: ignore[arg-type]
+
+
+def test_a_kernel_shows_what_is_shown_once(knn: recray.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich finds out that it runs in a kernel and shows each table itself: three of each were seen."""
+    shown: list[object] = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *one: shown.append(one))
+    assert "ndcg@10" in repr(knn)
+    assert "ndcg@10" in knn._repr_html_()
+    assert shown == []
+
+
 def test_mistakes_are_sentences(data: recray.Dataset, knn: recray.Model) -> None:
     with pytest.raises(DataError, match="history: no item 'i9999' in this catalogue"):
         knn.recommend({"x": ["i9999"]})
@@ -74,6 +103,17 @@ def test_mistakes_are_sentences(data: recray.Dataset, knn: recray.Model) -> None
         knn.recommend("u1", k=0)
     with pytest.raises(DataError, match="no item 'i9999'"):
         knn.similar("i9999")
+    for wrong in (0, 501, 2.5):
+        with pytest.raises(DataError, match=f"k must be a whole number from 1 to 500, got {wrong}"):
+            knn.similar("i1", k=wrong)  # type: ignore[arg-type]
+    nothings: list[Any] = [[], "popularity"]
+    for nothing in nothings:
+        with pytest.raises(ConfigError, match="these is a list of models"):
+            recray.compare(nothing, data)
+    with pytest.raises(ConfigError, match="seeds must be at least 1, got 0"):
+        recray.compare(["popularity"], data, seeds=0)
+    with pytest.raises(ConfigError, match=r"item_knn was measured by .*ndcg@10.*, not by ndcg@5: ask for"):
+        recray.compare([knn], data, metric="ndcg@5")
     with pytest.raises(ConfigError, match="did you mean 'item_knn'"):
         recray.fit("item_kn", data)
     with pytest.raises(ConfigError, match="did you mean 'shrink'"):

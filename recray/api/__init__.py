@@ -16,7 +16,7 @@ from typing import TypeAlias
 from recray.api.comparison import Comparison
 from recray.api.dataset import Dataset, load
 from recray.api.model import Model, open
-from recray.config import override
+from recray.config import ConfigError, override
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.compare import Row
 from recray.eval.evaluate import Evaluation
@@ -82,10 +82,14 @@ def compare(
         choices: how the data is split and understood (``DataConfig``): ``split="global-time"``.
 
     Raises:
-        ConfigError: no such metric or setting; or one of them was measured otherwise, or on other data, and
-            what differs is named.
+        ConfigError: nothing to compare, no such metric or setting; or one of them was measured otherwise, or
+            on other data, and what differs is named.
     """
     log_lines()
+    if isinstance(these, str) or not these:
+        raise ConfigError(f"these is a list of models, such as ['popularity', model], got {these!r}")
+    if seeds < 1:
+        raise ConfigError(f"seeds must be at least 1, got {seeds}")
     ks = tuple({10, require_metric(metric, ()) or 10})
     config = override(DataConfig(dataset=_reference(data)), _dotted(choices))
     split = open_split(config)

@@ -8,6 +8,7 @@ import polars as pl
 from rich.table import Table
 
 from recray.api.shown import Shown
+from recray.config import ConfigError
 from recray.eval.compare import Row, aggregate, compare, table
 from recray.eval.evaluate import Evaluation
 from recray.eval.over_seeds import OverSeeds, Runs, difference, holm
@@ -24,6 +25,12 @@ class Comparison(Shown):
     metric: str
 
     def __post_init__(self) -> None:
+        for row in self.rows:
+            if self.metric not in (measured := row.evaluation.means()):
+                raise ConfigError(
+                    f"{row.model} was measured by {', '.join(measured)}, not by {self.metric}: ask for one "
+                    "of these, or name the model, and it is trained here"
+                )
         self.differences  # noqa: B018 - what cannot be compared is refused now
 
     @property

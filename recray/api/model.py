@@ -1,6 +1,7 @@
 """A trained model in a notebook: asked by the stages that a server asks, published when it is good."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from rich.table import Table
 
 from recray.api.shown import Shown
 from recray.bundles.promotion import promote
+from recray.features.ranking.context import as_text
 from recray.schema import DataError, ProtocolCard
 from recray.serve.http.answers import Item, SimilarItem
 from recray.serve.http.requests import RecommendRequest, RequestError, parse
 from recray.serve.place.pipeline import Pipeline
+from recray.serve.query import MAX_K
 from recray.serve.versions import open_served
 from recray.store import Bundle, Store, StoreError, run_record
 from recray.store.drafts import Drafts
@@ -79,7 +82,7 @@ class Model(Shown):
         rows = []
         for user, asked in _asked(users):
             with _said():
-                request = parse(json.dumps(asked | common).encode(), RecommendRequest)
+                request = parse(json.dumps(asked | common, default=_plain).encode(), RecommendRequest)
                 answer = self._pipeline.recommend(request)
             rows += [
                 (
@@ -94,25 +97,28 @@ class Model(Shown):
                 for place, item in enumerate(answer["items"], start=1)
             ]
         kinds = {"user": pl.String, **_PLACES, "source": pl.String, "fallback": pl.String}
-        return pl.DataFrame(rows, schema=kinds, orient="row")
+        found = pl.DataFrame(rows, schema=kinds, orient="row")
+        return found.with_columns(pl.col("score").fill_nan(None))  # what has none, as servers say it
 
     def similar(self, items: Ids, k: int = 10) -> pl.DataFrame:
         """What resembles each of some items most: of, place, item, title, score.
 
         Raises:
-            DataError: no such item.
+            DataError: no such item, or k is out of bounds.
         """
         rows = []
+        if not (isinstance(k, int | np.integer) and 1 <= k <= MAX_K):
+            raise DataError(f"k must be a whole number from 1 to {MAX_K}, got {k!r}")
         for item in _listed(items):
             with _said():
-                answer = self._pipeline.similar(item, k)
+                answer = self._pipeline.similar(item.strip(), int(k))
             rows += [(item, place, *_told(found)) for place, found in enumerate(answer["items"], start=1)]
         return pl.DataFrame(rows, schema={"of": pl.String, **_PLACES}, orient="row")
 
     def history(self, user: str | int, last: int = 20) -> pl.DataFrame:
         """What a user did, as far as the version knows: item, title, time; the newest first."""
         known, catalogue = self._pipeline.known, self._pipeline.catalogue
-        row = catalogue.user_rows.get(str(user))
+        row = catalogue.user_rows.get(_id(user).strip())
         kinds: dict[str, Any] = {"item": pl.String, "title": pl.String, "time": pl.Datetime("ms", "UTC")}
         if known is None or row is None:
             return pl.DataFrame(schema=kinds)
@@ -194,17 +200,45 @@ def _asked(users: Ids | Iterable[Ids] | Mapping[Any, Ids]) -> Iterator[tuple[str
         for name, history in users.items():
             yield str(name), {"history": _listed(history)}
         return
-    for place, one in enumerate([users] if isinstance(users, str | int) else users):
+    for place, one in enumerate(_several(users)):
         if isinstance(one, Iterable) and not isinstance(one, str):
             yield str(place), {"history": _listed(one)}
         else:
-            yield str(one), {"user_id": str(one)}
+            yield _id(one), {"user_id": _id(one)}
 
 
 def _listed(ids: Ids) -> list[str]:
-    if isinstance(ids, str | int | np.integer):
-        return [str(ids)]
-    return list(map(str, ids))
+    return list(map(_id, _several(ids)))
+
+
+def _several(values: Any) -> Iterable[Any]:
+    """One id is a list of one.
+
+    Raises:
+        DataError: it is a frame, of which nobody said which column is meant.
+    """
+    if hasattr(values, "columns"):
+        raise DataError("a frame has several columns: give the one with the ids, such as frame['user']")
+    return values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+
+
+def _id(value: object) -> str:
+    """As data has it: ``7.0`` is ``7``, what a column of numbers with a gap becomes.
+
+    Raises:
+        DataError: it is nobody's and nothing's.
+    """
+    if isinstance(value, str):
+        return str(value)
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
+        raise DataError(f"an id is text or a number, got {value!r}: leave it out")
+    return as_text(plain)
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy's as Python's; what is none is refused by what asks for it."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _told(item: Item | SimilarItem) -> tuple[str, str | None, float | None]:

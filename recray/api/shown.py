@@ -23,7 +23,8 @@ class Shown:
         return self._printed().export_html(inline_styles=True, code_format=_HTML)
 
     def _printed(self) -> Console:
-        console = Console(record=True, file=io.StringIO(), width=WIDTH)
+        # In a kernel Rich would show each table itself, beside what the kernel makes of our text.
+        console = Console(record=True, file=io.StringIO(), width=WIDTH, force_jupyter=False)
         for table in self.shown():
             console.print(table)
         return console

@@ -121,7 +121,7 @@ def items(listed: Sequence[Mapping[str, Any]], beside: Mapping[str, str] | None 
 
 def _item(place: int, item: Mapping[str, Any], further: str) -> str:
     score = "" if item.get("score") is None else f"{item['score']:.3f}"
-    details = [str(value) for value in (item.get("details") or {}).values()]
+    details = [_in_words(value) for value in (item.get("details") or {}).values()]
     about = [escape(each) for each in (item.get("source") or "", *details, further) if each]
     reasons = ", ".join(_reason(reason) for reason in item.get("why", ())[:3])
     beside = "<br>".join(filter(None, [" · ".join(about), reasons]))
@@ -130,6 +130,13 @@ def _item(place: int, item: Mapping[str, Any], further: str) -> str:
         f'<div role="listitem"><div class="line"><span class="place">{place}</span><b>{name}</b>'
         f'<span class="score">{score}</span></div><div class="beside">{beside}</div></div>'
     )
+
+
+def _in_words(value: object) -> str:
+    """Of a column; nothing where it is missing."""
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    return "" if value is None else str(value)
 
 
 def _reason(reason: Mapping[str, Any]) -> str:

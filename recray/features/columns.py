@@ -74,7 +74,7 @@ def words(text: str) -> list[str]:
 def labels(column: pl.Series) -> Sequence[Iterable[str]]:
     """The labels of every row of such a column; none where it is empty."""
     if isinstance(column.dtype, pl.List):
-        return [row or () for row in column.to_list()]
+        return column.list.drop_nulls().fill_null([]).to_list()
     return [() if value is None else (str(value),) for value in column.to_list()]
 
 

@@ -91,7 +91,8 @@ def message(state: AlarmState, application: str, now: float) -> tuple[str, str] 
     known, standing = ({(one.name, one.version) for one in those} for those in (state.told, state.standing))
     new = [one for one in state.standing if (one.name, one.version) not in known]
     over = [one for one in state.told if (one.name, one.version) not in standing]
-    if not (new or over) or now - state.told_at < TELL_EVERY_S:
+    was_just_told = 0 <= now - state.told_at < TELL_EVERY_S  # told later than now: the clock was set back
+    if not (new or over) or was_just_told:
         return None
     said = [f"{len(those)} {word}" for those, word in ((new, "raised"), (over, "cleared")) if those]
     lines = [f"+ {alarm.sentence}" for alarm in new] + [

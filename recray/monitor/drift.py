@@ -36,6 +36,7 @@ MOST = 0.8  # share of the window's rows that must be left then, for hours to be
 LEAST: dict[Test, float] = {"ks": 0.02, "psi": 0.1, "chi-square": 0.1, "mmd": 0.02, "collisions": 0.1}
 """Differences that are no news, in the units of ``_Statistic``: roots of psi and chi-square: .01 of these."""
 FEW = 2.0  # groups with a value count as much as what the reference says of its spread
+LEAST_GROUPS = 3  # of users, for pairs of them to be told apart
 EVEN = 0.005  # put upon every share before they are divided by each other
 
 
@@ -250,14 +251,14 @@ class _Alike(NamedTuple):
 
     @classmethod
     def of(cls, sketch: Sketch) -> "_Alike | None":
-        """None: too few pairs of users to say.
+        """None: too few users to say; of two there is one pair, and no other to tell its spread by.
 
         Pairs within a group may be of one user and are left out, so the chance is unbiased at any size.
         """
         shown_GH = sketch.items_GH.astype(np.float64)
         size_G, shown_H = shown_GH.sum(1), shown_GH.sum(0)
         pairs = size_G.sum() ** 2 - (size_G**2).sum()
-        if not pairs:
+        if not pairs or np.count_nonzero(size_G) < LEAST_GROUPS:
             return None
         same = (shown_H**2).sum() - (shown_GH**2).sum()
         hashed = same / pairs

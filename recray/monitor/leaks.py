@@ -18,6 +18,10 @@ from recray.schema import DataError
 
 LEAKS = "leaks.json"
 EXAMPLES = 3
+_MOMENT = (
+    r"^(?<day>\d{4}-\d{2}-\d{2})(?:[T ](?<h>\d{1,2}):(?<m>\d{2})(?::(?<s>\d{2}))?"
+    r"[^+-]*(?:(?<zone>[+-]\d{2}):?(?<zone_m>\d{2})?)?)?"
+)
 FEW = 20  # cases below which nothing is said
 
 
@@ -53,14 +57,21 @@ def write_leaks(folder: Path, leaks: Sequence[Leak]) -> None:
 
 
 def seconds_of(column: pl.Series) -> Float64s | None:
-    """Unix seconds of a column of dates or moments, NaN where there is none; None for other columns."""
+    """Unix seconds of a column of dates or moments, NaN where there is none; None for other columns.
+
+    Texts are ISO 8601, those without a zone UTC.
+    """
     if column.dtype == pl.String:
         if not column.str.contains(r"^\s*\d{4}-\d{2}-\d{2}").fill_null(value=True).all():
             return None
-        column = column.str.strip_chars().str.slice(0, 19).str.replace(" ", "T")
-        days = column.str.slice(0, 10).str.to_date(strict=False)
-        times = column.str.slice(11).str.to_time(strict=False).cast(pl.Int64).fill_null(0) / 1e9
-        seconds: Float64s = (days.cast(pl.Int64) * 86_400.0 + times).fill_null(float("nan")).to_numpy()
+        parts = column.str.strip_chars().str.extract_groups(_MOMENT).struct.unnest()
+        days = parts["day"].str.to_date(strict=False).cast(pl.Int64)
+        hours, minutes, second, ahead, ahead_minutes = (
+            parts[name].cast(pl.Int64).fill_null(0) for name in ("h", "m", "s", "zone", "zone_m")
+        )
+        is_behind = parts["zone"].str.starts_with("-").fill_null(value=False).cast(pl.Int64)
+        clock = (hours - ahead) * 3600 + (minutes - ahead_minutes * (1 - 2 * is_behind)) * 60 + second
+        seconds: Float64s = (days * 86_400.0 + clock).fill_null(float("nan")).to_numpy()
         return None if np.isnan(seconds).all() else seconds
     if column.dtype not in (pl.Date, pl.Datetime):
         return None

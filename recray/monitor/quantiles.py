@@ -15,7 +15,6 @@ from recray.monitor.sequential import Bounds, RateRatio
 
 RESOLUTION = 1.02
 LEAST, MOST = 0.01, 3.6e6  # milliseconds: ten microseconds to an hour; what lies beyond is put there
-BUCKETS = math.ceil(math.log(MOST / LEAST) / math.log(RESOLUTION))  # 996
 CONCENTRATION = 2.0
 
 

@@ -58,6 +58,7 @@ def rows_of(shown: pl.DataFrame, catalogue: Catalogue | None, watched: Sequence[
         raise DataError(
             f"what was shown has no column {', '.join(missing)}: it must be as recray's log (docs/events.md)"
         )
+    shown = shown.with_columns(_as_ids(shown[name]) for name in ("user_id", "item_id", "request_id"))
     is_empty = (pl.col("rank") == 0) | pl.col("item_id").is_null()
     keys = [one.name for one in watched if one.name.startswith(CONTEXT)]
     full, empty = shown.filter(~is_empty), shown.filter(is_empty)
@@ -93,6 +94,15 @@ def _rows(shown: pl.DataFrame, catalogue: Catalogue | None, keys: Sequence[str],
         items=items,
         item_rows_N=item_rows_N,
     )
+
+
+def _as_ids(column: pl.Series) -> pl.Series:
+    """As text: a file may have numbers, and floats of them where some are missing."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        whole = column.cast(pl.Int64, strict=False)
+        column = whole if (whole == column).all() else column
+    return column.cast(pl.String)
 
 
 def _named(is_null: pl.Series, null: str, is_known: pl.Series) -> pl.Series:

@@ -212,8 +212,9 @@ class Sketch:
         self.with_vector_GS += np.bincount(cells_M, minlength=shape[0]).reshape(GROUPS, self.slots)
 
     def mean(self, name: str) -> float | None:
-        """Of a numeric column's values; None: it has none."""
-        return self.sums[name] / self.known[name] if self.known.get(name) else None
+        """Of a numeric column's values; None: it has none, or their sum is beyond what a number can be."""
+        mean = self.sums[name] / self.known[name] if self.known.get(name) else np.inf
+        return mean if np.isfinite(mean) else None
 
 
 def added(sketches: Sequence[Sketch]) -> Sketch:

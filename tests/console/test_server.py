@@ -1,5 +1,6 @@
 """What goes wrong with a server is one sentence for a person."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,20 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monkey
         pytest.raises(ServerError, match="did not answer within"),
     ):
         Server(f"http://127.0.0.1:{listener.getsockname()[1]}").get("/health")
+
+
+def test_an_answer_that_goes_on_and_on_is_not_read_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part in time, never the whole: a stream of events, or a server that is overrun."""
+    monkeypatch.setattr(console_server, "ANSWER_S", 0.2)
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while scope["server"]:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await asyncio.sleep(0.01)
+
+    with serving(endless) as port, pytest.raises(ServerError, match="did not answer within"):
+        Server(f"http://127.0.0.1:{port}").get("/health")
 
 
 def test_what_else_answers_there_is_said() -> None:

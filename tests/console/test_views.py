@@ -102,6 +102,16 @@ def test_what_a_title_holds_is_text() -> None:
     assert "<i>" not in made
 
 
+def test_details_are_words_and_what_is_missing_is_nothing() -> None:
+    from recray.console import shown
+
+    details = {"category": ["Shoes", "Shoes > Red"], "price": None, "brand": "B7", "size": 0}
+    item = {"item_id": "1", "title": "", "score": None, "source": "popular", "details": details}
+    made = shown._item(1, item, "")
+    assert "popular · Shoes, Shoes &gt; Red · B7 · 0</div>" in made
+    assert '<span class="score"></span>' in made
+
+
 def test_without_a_token_nothing_can_be_changed(shop: Shop) -> None:
     at = page("versions", shop.url)
     assert "Read only" in texts(at)

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from recray.features.added_items import with_rows
+from recray.features.columns import labels
 from recray.features.items import GENRES, MAX_GENRES, item_features
 from recray.features.live_log import LiveEvent, LiveLog
 from recray.features.log import EventLog
@@ -138,3 +139,11 @@ def test_what_single_precision_cannot_hold_is_missing() -> None:
     told = with_rows(items, 6, np.array([4, 5, 0]), pl.DataFrame({"price": [1e308, 2.0, 4e38]}))
     expected = np.float32([np.nan, np.nan, np.nan, 3e38, np.nan, 2.0])
     np.testing.assert_array_equal(told.numbers["price"], expected)
+
+
+def test_a_label_that_is_missing_in_a_list_is_none() -> None:
+    """Of a table of JSON lines; a known item is told anew with all that its row says."""
+    items = pl.DataFrame({"tags": [["a", None], ["b", "a"], None]}, schema={"tags": pl.List(pl.String)})
+    assert [list(row) for row in labels(items["tags"])] == [["a"], ["b", "a"], []]
+    told = with_rows(item_features(items), 3, np.array([0]), items[:1]).labels["tags"]
+    assert (told.names, told.places_IW.tolist()) == (("a", "b"), [[1, 0], [2, 1], [0, 0]])

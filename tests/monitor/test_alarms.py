@@ -89,6 +89,13 @@ def test_twenty_alarms_are_one_message() -> None:
     assert again[0] == "shop: drift, 1 raised"
 
 
+def test_a_clock_that_was_ahead_silences_nobody() -> None:
+    """Set back by a year, it would have been a year until people are told again."""
+    state = after_telling(AlarmState(), 365 * 24 * HOUR_S)
+    state = after(state, HOUR_S, [feature("price", 0.0, alarm=True)])
+    assert message(state, "shop", HOUR_S) is not None
+
+
 def test_what_came_and_went_untold_is_no_message() -> None:
     state = after(AlarmState(), 0.0, [feature("price", 0.0, alarm=True)])
     for hour in (1, 2):

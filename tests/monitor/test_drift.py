@@ -11,8 +11,10 @@ import pytest
 from recray.config import ConfigError
 from recray.monitor import drift
 from recray.monitor.drift import Comparison, compare
+from recray.monitor.drift_files import read_latest, write_latest
+from recray.monitor.drift_report import DriftReport
 from recray.monitor.findings import bar_labels, findings
-from recray.monitor.reference import load_sketch, save_sketch
+from recray.monitor.reference import load_sketch, sample_of, save_sketch
 from recray.monitor.sketch import (
     SLOTS,
     Rows,
@@ -231,6 +233,29 @@ def test_vectors_and_the_spread_of_lists() -> None:
     assert half.effective_items[1] == pytest.approx(100, rel=0.1)
     mixed = compare(reference, shown(4, everything[::10]), 0.01)
     assert raised(mixed) >= {"effective items"}
+
+
+def test_of_two_users_nothing_is_said_of_pairs() -> None:
+    """One pair has no spread: of 300 windows of two users in an unchanged stream 183 were beyond 5 %."""
+    reference = sketch_of(rows(1, 600, 5), slots=1)
+    for users, is_said in ((2, False), (3, True)):
+        few = rows(2, users, 5)._replace(items=pl.Series(["1", "2", "3", "4", "5"] * users))
+        compared = compare(reference, same_columns(reference, few), 0.05)
+        assert ("effective items" in {one.name for one in compared.found}) == is_said
+        assert (compared.effective_items[1] is not None) == is_said
+
+
+def test_numbers_whose_sum_is_beyond_numbers_have_no_mean(tmp_path: Path) -> None:
+    """A client may say them in a context, and a report of them could not be written."""
+    part = rows(1, 60, 5)
+    huge = part._replace(columns=part.columns.with_columns(value=pl.lit(1.7e308)))
+    sketch = sketch_of(huge, slots=1)
+    assert (sketch.mean("value"), sketch.known["value"]) == (None, 300)
+    assert sketch.mean("other") == pytest.approx(part.columns["other"].mean())
+    shown = findings(compare(sketch, sketch, 0.01), sketch, sketch)
+    report = DriftReport(application="shop", version="", at=0.0, window=sample_of(sketch), features=shown)
+    write_latest(tmp_path, report)
+    assert read_latest(tmp_path) == report
 
 
 def test_bars_have_different_names() -> None:

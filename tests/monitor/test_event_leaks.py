@@ -16,6 +16,7 @@ from recray.monitor.event_leaks import (
     repeated_last,
     sorted_ties,
 )
+from recray.monitor.leaks import seconds_of
 
 NUM_USERS, NUM_ITEMS, EACH = 80, 60, 10
 DAY_S = 86_400
@@ -146,6 +147,18 @@ def test_dates_from_after_the_first_event(kind: str) -> None:
     seen_I = counts(made.item_ids_N) > 0
     assert leak.number == pytest.approx(30 / seen_I.sum(), abs=0.02)
     assert leak.examples[0].startswith("item '0': ")
+
+
+def test_moments_are_read_with_their_zones() -> None:
+    told = ["2024-03-31T10:00:00+02:00", "2024-03-31 10:00:30Z", "2024-03-31T09:05", "2024-03-31T10:00-05:30"]
+    slow = [datetime.datetime.fromisoformat(each) for each in told]
+    expected = [(each if each.tzinfo else each.replace(tzinfo=datetime.UTC)).timestamp() for each in slow]
+    found = seconds_of(pl.Series("made", [*told, "2024-03-31", None]))
+    assert found is not None
+    midnight = datetime.datetime(2024, 3, 31, tzinfo=datetime.UTC).timestamp()
+    assert found[:5].tolist() == [*expected, midnight]
+    assert np.isnan(found[5])
+    assert seconds_of(pl.Series("made", ["2024-03-31", "soon"])) is None
 
 
 def test_numbers_that_count_what_is_still_to_come() -> None:

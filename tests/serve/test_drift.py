@@ -57,8 +57,11 @@ def test_the_latest_look_as_gauges(client: Client, published: Store) -> None:
         ("recray_drift_alarm", "price"): 1.0,
         ("recray_drift_of_threshold", "price"): pytest.approx(3.0),
     }
-    (folder / LATEST).write_text("{")
-    assert gauges(client) == {}, "a damaged report costs no other number"
+    for damaged in (b"{", b"\xff", b""):
+        (folder / LATEST).write_bytes(damaged)
+        assert gauges(client) == {}, "a damaged report costs no other number"
+        answer = client.get("/drift")
+        assert (answer.status, answer.json["error"]) == (503, "look_unreadable")
 
 
 def gauges(client: Client) -> dict[tuple[str, str], float]:

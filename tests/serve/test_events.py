@@ -6,6 +6,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from recray.features.log import MAX_RATING_SUM
 from recray.features.past import DAY_S
@@ -14,8 +15,13 @@ from recray.serve.events.feed import Feed
 from recray.serve.events.hub import MOST_KEPT, Batch, HubFullError, LocalHub
 from recray.serve.events.told import Availability, Event, Told
 from recray.serve.http.gateway import create_app
-from recray.serve.http.live_requests import CLOCKS_MAY_DIFFER_S, MOST_EVENTS, MOST_RATING
-from recray.serve.http.requests import RecommendRequest
+from recray.serve.http.live_requests import (
+    CLOCKS_MAY_DIFFER_S,
+    MOST_EVENTS,
+    MOST_RATING,
+    EventsRequest,
+)
+from recray.serve.http.requests import RecommendRequest, RequestError
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.fused import FusedService
 from recray.serve.rules.available import AvailableConfig
@@ -341,6 +347,22 @@ def test_what_one_version_cannot_be_told_the_others_are_and_health_says_so() -> 
 
 def test_the_largest_ratings_that_are_taken_in_add_up() -> None:
     assert MOST_RATING * MOST_KEPT <= MAX_RATING_SUM
+
+
+def told_of(**fields: Any) -> Event:
+    (event,) = EventsRequest.model_validate({"events": [{"item_id": "i1", **fields}]}).told()
+    return event
+
+
+def test_prices_may_be_of_any_currency() -> None:
+    """In won or rupiah a shirt costs more than any rating may be."""
+    event = told_of(kind="purchase", value=1_250_000)
+    assert (event.value, event.rating) == (1_250_000.0, 1.0)
+    with pytest.raises(RequestError, match=r"events\[0\].value: of a rating at most 65536, got 1.25e\+06"):
+        told_of(kind="rating", value=1_250_000)
+    for wrong in ({"rating": 65_537}, {"kind": "purchase", "value": 1e16}, {"value": float("inf")}):
+        with pytest.raises(ValidationError):
+            told_of(**wrong)
 
 
 def test_a_hub_gives_much_in_parts_and_refuses_too_much() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recray.config import ConfigError
@@ -16,7 +17,7 @@ from recray.serve.clock import StageClock
 from recray.serve.http.requests import RecommendRequest, RequestError, parse
 from recray.serve.place.pipeline import Pipeline
 from recray.serve.query import Query
-from recray.serve.rules.allowed import AllowedConfig
+from recray.serve.rules.allowed import AllowedConfig, Condition, _allowed, _holds
 from recray.serve.rules.diversify import Diversify, DiversityConfig
 from recray.serve.rules.explore import Explore, ExploreConfig
 from recray.serve.rules.fresh import DAY_S, Fresh, FreshConfig
@@ -249,7 +250,7 @@ def test_denied_items_are_gone_and_lists_stay_full(
     published: Store, world: World, tmp_path: Any, user: str
 ) -> None:
     before = shown(opened(published), user_id=user)
-    (tmp_path / "deny.txt").write_text(f"{before[2]}\n\n{before[5]}\n")
+    (tmp_path / "deny.txt").write_text(f"{before[2]}\r\n\r\n{before[5]}\r\n", "utf-8-sig")  # of Excel
     denying = opened(
         published, Rules(allowed=AllowedConfig(deny=(before[0],), deny_file=f"{tmp_path}/deny.txt"))
     )
@@ -291,6 +292,21 @@ def test_what_is_allowed_depends_on_the_context(published: Store, world: World) 
     found = shown(pipeline, 5, context={"year": year, "unread": True})
     assert found
     assert {int(world.items["year"][int(item[1:])]) for item in found} == {year}
+
+
+def test_numbers_are_compared_as_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    """``7`` and ``7.0`` are one number in JSON, and in tables of a shop all numbers are floats."""
+    items = pl.DataFrame({"price": [7.0, 9.5, None, -0.0, 0.0], "size": [7, 9, None, 0, 1]})
+    for said, rows in (("7", [0]), ("7.0", [0]), ("9.5", [1]), ("0", [3, 4]), ("1e1", []), ("cheap", [])):
+        assert np.flatnonzero(_holds(items, Condition("price", said))).tolist() == rows
+    assert "no item has price=cheap" in caplog.text
+    of_context = _allowed(items, "price", [Condition.parse("only_where", "price=context.price")])
+    for value in (7, 7.0, "7"):
+        denied_I = of_context.denied(of_context.said({"price": value}), len(items))
+        assert np.flatnonzero(~denied_I).tolist() == [0]
+    of_context = _allowed(items, "size", [Condition.parse("only_where", "size=context.size")])
+    assert of_context.said({"size": 7.0}) == ("7",)
+    assert Pin.parse("1=i7 if size=7").holds(replace(state_of([], 1).query, context={"size": 7.0}))
 
 
 @pytest.mark.parametrize(

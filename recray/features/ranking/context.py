@@ -70,5 +70,7 @@ FLAG = "1 where that field of the request's context has that value, 0 where anot
 
 
 def as_text(value: bool | float | str) -> str:
-    """Of a context's field, as values are compared with it: ``true``, ``7``, ``de``."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """Of a context's field, as values are compared with it: ``true``, ``7`` (also of 7.0), ``de``."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

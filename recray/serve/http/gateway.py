@@ -241,10 +241,15 @@ def _add_operations(app: FastAPI, service: Service, metrics: GatewayMetrics) -> 
 
 
 def _add_drift(app: FastAPI, service: WatchesDrift) -> None:
-    @app.get("/drift", responses={200: {"model": dict[str, Any]}, **problems(404)})
+    @app.get("/drift", responses={200: {"model": dict[str, Any]}, **problems(404, 503)})
     async def drift(request: Request) -> Response:
         """The latest look at what was shown: what moved, and which alarms stand (docs/monitoring.md)."""
-        found = await asyncio.to_thread(service.drift)
+        try:
+            found = await asyncio.to_thread(service.drift)
+            pydantic_core.from_json(b"{}" if found is None else found)
+        except (OSError, ValueError) as error:
+            message = f"the latest look cannot be read ({error}): run `recray drift APPLICATION` again"
+            raise RequestError(503, "look_unreadable", message) from None
         if found is None:
             raise RequestError(404, "not_looked_yet", "nobody has looked yet: run `recray drift APPLICATION`")
         return Response(found, media_type="application/json", headers=id_header(request.scope))

@@ -14,10 +14,11 @@ from recray.serve.item_content import Values
 MOST_EVENTS = 1_000
 MAX_ITEM_BODY_BYTES = 16 * 1024
 MOST_RATING = 2.0**16  # of as many events as a hub keeps, they still add up exactly: log.MAX_RATING_SUM
+MOST_VALUE = 2.0**53  # prices are in any currency: nothing is learnt from them, and sums stay finite
 CLOCKS_MAY_DIFFER_S = 60
 
-
-Number = Annotated[StrictFloat | StrictInt, Field(ge=-MOST_RATING, le=MOST_RATING, allow_inf_nan=False)]
+Rating = Annotated[StrictFloat | StrictInt, Field(ge=-MOST_RATING, le=MOST_RATING, allow_inf_nan=False)]
+Value = Annotated[StrictFloat | StrictInt, Field(ge=-MOST_VALUE, le=MOST_VALUE, allow_inf_nan=False)]
 
 
 class EventBody(BaseModel):
@@ -27,10 +28,10 @@ class EventBody(BaseModel):
 
     user_id: RawId | None = Field(None, description="absent: it counts for the item alone")
     item_id: RawId
-    rating: Number | None = Field(
+    rating: Rating | None = Field(
         None, description="how much it liked the item: then it is a rating, where no kind is named"
     )
-    value: Number | None = Field(None, description="a price paid, a number of pieces, in place of a rating")
+    value: Value | None = Field(None, description="a price paid, a number of pieces, in place of a rating")
     time: UnixSeconds | None = Field(None, description="unix seconds; absent: now")
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)] | None = Field(
         None, description="an event with an id that was told before is not counted again"
@@ -69,12 +70,16 @@ class EventsRequest(BaseModel):
             raise RequestError(422, "invalid_request", message)
         if body.rating is not None and body.value is not None:
             raise RequestError(422, "invalid_request", f"events[{place}]: send a rating or a value, not both")
-        value = body.value if body.rating is None else body.rating
+        said = body.value if body.rating is None else body.rating
+        value = 1.0 if said is None else float(said)
         is_rating = body.rating is not None and "kind" not in body.model_fields_set
+        if body.kind == "rating" and abs(value) > MOST_RATING:
+            message = f"events[{place}].value: of a rating at most {MOST_RATING:.0f}, got {value:g}"
+            raise RequestError(422, "invalid_request", message)
         return Event(
             user_id=None if body.user_id is None else str(body.user_id),
             item_id=str(body.item_id),
-            value=1.0 if value is None else float(value),
+            value=value,
             at=float(min(at, int(now))),  # by a clock that is ahead of ours: it happened now
             event_id=body.event_id or (f"{key}:{place}" if key else uuid.uuid4().hex),
             kind="rating" if is_rating else body.kind,

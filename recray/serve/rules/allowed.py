@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import polars as pl
 
 from recray.arrays import Bools, Int64s
 from recray.config import ConfigError, nearest
+from recray.features.ranking.context import as_text
 from recray.features.request import is_field
 from recray.folders import file_sha256
 from recray.serve.barred import Allowed, Barred
@@ -115,7 +117,7 @@ class AllowedConfig:
         raw_ids = list(named)
         if file:
             try:
-                lines = Path(file).read_text("utf-8").splitlines()
+                lines = Path(file).read_text("utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"allowed: {option}_file {file} cannot be read: {error}") from None
             raw_ids += [line.strip() for line in lines if line.strip()]
@@ -145,8 +147,14 @@ def _allowed(items: pl.DataFrame, column: str, conditions: Sequence[Condition]) 
 
 
 def _holds(items: pl.DataFrame, condition: Condition) -> Bools:
-    holds_I = np.zeros(len(items), bool)
-    holds_I[_by_value(items, condition.column).get(condition.value, [])] = True
+    holds_I, by_value = np.zeros(len(items), bool), _by_value(items, condition.column)
+    value = condition.value
+    if items.schema[condition.column].is_float():
+        with suppress(ValueError):  # what is no number holds nowhere
+            value = as_text(float(value))
+    if value not in by_value:
+        log.warning("allowed: no item has %s=%s%s", *condition, nearest(value, by_value))
+    holds_I[by_value.get(value, [])] = True
     return holds_I
 
 
@@ -157,5 +165,8 @@ def _by_value(items: pl.DataFrame, column: str) -> dict[str, Int64s]:
     values = items.select(pl.col(column)).with_row_index("row")
     if isinstance(items.schema[column], (pl.List, pl.Array)):
         values = values.explode(column)
+    is_float, found = items.schema[column].is_float(), dict[str, list[int]]()
     by_value = values.drop_nulls().group_by(pl.col(column).cast(pl.String)).agg("row")
-    return {value: np.array(rows, np.int64) for value, rows in by_value.iter_rows()}
+    for value, rows in by_value.iter_rows():
+        found.setdefault(as_text(float(value)) if is_float else value, []).extend(rows)  # -0.0 is 0 too
+    return {value: np.array(rows, np.int64) for value, rows in found.items()}

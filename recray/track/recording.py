@@ -61,7 +61,7 @@ def recording(run: RunFolder, trackers: Sequence[str], wait_s: float) -> Iterato
     finally:
         _recorded.remove(run.folder)
         _note(run, record.outcome or Outcome(state="finished"))
-        for name, late in _waited_for(followers, wait_s).items():
+        for name, late in _waited_for(followers, run, wait_s).items():
             _say_what_is_missing(run, name, late)
 
 
@@ -76,7 +76,7 @@ def following_trials(search: Path, trackers: Sequence[str], wait_s: float) -> It
     try:
         yield
     finally:
-        for name, late in _waited_for(followers, wait_s).items():
+        for name, late in _waited_for(followers, run, wait_s).items():
             log.warning(
                 "search %s: %s %s: `%s` sends what is missing",
                 *(run.name, name, "took too long" if late else "failed", _by_hand(name, run)),
@@ -135,8 +135,16 @@ def _note(run: RunFolder, outcome: Outcome) -> None:
         log.warning("run %s: that it is %s could not be noted (%s)", run.name, outcome.state, error)
 
 
-def _waited_for(followers: dict[str, subprocess.Popen[bytes]], wait_s: float) -> dict[str, bool]:
-    """Those that did not tell everything: whether they were too late, and not broken."""
+def _waited_for(
+    followers: dict[str, subprocess.Popen[bytes]], run: RunFolder, wait_s: float
+) -> dict[str, bool]:
+    """Those that did not tell everything: whether they were too late, and not broken.
+
+    One that was killed meanwhile, as where memory ran out, is started once more: it tells what it missed.
+    """
+    for name, process in list(followers.items()):
+        if (process.poll() or 0) < 0 and (another := _start(name, run, wait_s)):
+            followers[name] = another
     for process in followers.values():
         assert process.stdin is not None
         process.stdin.close()  # what tells them that the run is over

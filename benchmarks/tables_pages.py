@@ -3,9 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.tables_results import markdown, percent, result, with_bounds
+from benchmarks.tables_results import Evaluated, markdown, of_seeds, percent, result, with_bounds
 
 NAMES = {"ease": "EASE", "ials": "iALS"}
+MODELS = {
+    "item_knn": "ItemKNN",
+    "two_tower": "two-tower",
+    "ncf": "NCF",
+    "gat": "GAT",
+    "sasrec": "SASRec",
+    "mamba": "Mamba alone",
+    "s5": "S5 alone",
+    "ss4rec": "SS4Rec",
+    "recbole:NeuMF": "RecBole's NeuMF",
+    "recbole:SASRec": "RecBole's SASRec",
+}
 LEVELS = ("slight", "clear", "gross")
 PLANTED = {
     "mean": "a feature's mean, by 0.2, 0.5, 1.5 standard deviations",
@@ -36,6 +48,20 @@ def baselines(name: str, bases: Sequence[str]) -> str:
         rows.append([row["dataset"], row["model"], str(row["seeds"]), reached, *over, *cost])
     named = [f"over {NAMES[base]} (p)" for base in bases]
     return markdown(["data", "model", "seeds", "NDCG@10", *named, "seconds", "GiB"], rows)
+
+
+def sequences(name: str) -> str:
+    """Of one seed the interval over users; of more the mean and what seeds reached: their common interval is
+    not in the file."""
+    found, rows = Evaluated(name), []
+    for model in dict.fromkeys(row["model"] for row in found.rows):
+        seeds = len(found.seeds(model))
+        cells = [
+            with_bounds(found.interval(model, metric)) if seeds == 1 else of_seeds(found.seeds(model, metric))
+            for metric in ("hit@10", "ndcg@10")
+        ]
+        rows.append((found.mean(model, "ndcg@10"), [MODELS.get(model, model), *cells]))
+    return markdown(["model", "Hit@10", "NDCG@10"], [row for _, row in sorted(rows, key=lambda one: one[0])])
 
 
 def experiment() -> str:

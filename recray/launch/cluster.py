@@ -52,7 +52,7 @@ def join(*, log_to_driver: bool = True) -> bool:
     Returns whether it was not there yet.
 
     Raises:
-        UnavailableError: the cluster that is named does not answer.
+        UnavailableError: the cluster that is named does not answer, or Ray does not start in time.
         ConfigError: it is no address, the cluster takes another token or has other versions, or Ray does
             not start on this machine.
     """
@@ -105,6 +105,11 @@ def not_joined(address: str, error: BaseException) -> ConfigError:
                 f"the Ray cluster at {address or 'this machine'} does not let this process in ({why}): set "
                 "RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token)"
             )
+    if not address and "timed out" in why:
+        return UnavailableError(
+            f"Ray did not start on this machine in time ({why}): give the same command again when others "
+            "leave it more room"
+        )
     if not address:
         return ConfigError(
             f"Ray does not start on this machine ({why}): its logs are in /tmp/ray/session_latest/logs; "

@@ -52,8 +52,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (
             "",
             Exception("The current node timed out during startup.\nThis could"),
-            ConfigError,
-            "Ray does not start on this machine (The current node timed out during startup)",
+            UnavailableError,
+            "Ray did not start on this machine in time (The current node timed out during startup): give",
         ),
         ("", AssertionError(), ConfigError, "Ray does not start on this machine (AssertionError): its logs"),
     ],

@@ -297,7 +297,7 @@ def test_a_process_by_hand_sends_what_is_missing(run: RunFolder) -> None:
     (in_the_way := run.folder / "tensorboard").touch()
     failed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert "run run-1: tensorboard fails (NotADirectoryError: " in failed.stderr
+    assert "run run-1: tensorboard fails (FileExistsError: " in failed.stderr
     in_the_way.unlink()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -93,12 +93,12 @@ def gates() -> str:
 def searches() -> str:
     """Of each search what validation chose, beside what it started from, on the test part."""
     rows = []
-    for name in ("search-two_tower-ml-100k",):
+    for name, unit in (("search-two_tower-ml-100k", "epochs"), ("search-gbdt_ranker-ml-100k", "trees")):
         found = result(name)
         scores = {trial["number"]: trial["score"] for trial in found["trials"]}
         ended = [trial["status"] for trial in found["trials"]]
         how = (
-            f"{ended.count('finished')} finished, {ended.count('stopped')} stopped; {found['epochs']} epochs"
+            f"{ended.count('finished')} finished, {ended.count('stopped')} stopped; {found['epochs']} {unit}"
         )
         chosen = f"{scores[found['search']['trial']]:.4f}, {scores[0]:.4f}"
         test = found["test"]

@@ -42,7 +42,7 @@ demo: setup ## the whole loop on one data set: make demo, make demo DATASET=ml-1
 	python jobs/demo.py $(DATASET) --port $(PORT)
 
 tune-demo: setup ## search two towers on ml-100k, 12 trials: about 10 minutes on two cores
-	python jobs/tune.py two_tower ml-100k --trials 12 --loop.epochs 20 --grace 8 --seeds 1 --launch.run tune-demo
+	python jobs/tune.py two_tower ml-100k --trials 12 --loop.epochs 20 --grace 4 --seeds 1 --launch.run tune-demo
 
 serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml-100k
 	python jobs/serve.py $(DATASET) --port $(PORT)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ def reached(gate: Gate) -> list[float] | None:
     """Of each run; None: beside other work."""
     if gate.kind == "quality":
         return [quality(gate, seed) for seed in range(gate.runs)]
-    found = [speed(gate) for _ in range(gate.runs)]
+    found = [speed(gate, run) for run in range(gate.runs)]
     return None if None in found else [one for one in found if one is not None]
 
 
@@ -68,16 +69,30 @@ def quality(gate: Gate, seed: int) -> float:
     return trained(gate, seed).measure().means()[gate.metric]
 
 
-def speed(gate: Gate) -> float | None:
-    name, *arguments = gate.asks
-    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found: Any = json.loads(said.splitlines()[-1])
+def speed(gate: Gate, run: int) -> float | None:
+    found = said(gate.asks, run)
     if not found.get("load", {"quiet": True})["quiet"]:
         return None
     for part in gate.metric.split("."):
         found = found[part]
     return float(found)
+
+
+@cache
+def said(asks: tuple[str, ...], run: int) -> Any:
+    """The last line of a benchmark, which may hold the figures of several gates.
+
+    Raises:
+        ConfigError: it did not come to its end.
+    """
+    name, *arguments = asks
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = ended.stdout.splitlines()
+    if ended.returncode or not lines:
+        last = (ended.stderr.splitlines() or ["it said nothing"])[-1]
+        raise ConfigError(f"benchmarks.{name} ended with status {ended.returncode}: {last}")
+    return json.loads(lines[-1])
 
 
 def chosen(gates: Sequence[Gate], only: Sequence[str], *, fast: bool) -> list[Gate]:
@@ -111,8 +126,13 @@ def main() -> None:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="recray-gate-") as home:
             os.environ["RECRAY_HOME"] = home
-            found = reached(gate)
-        if found is None:
+            try:
+                found, broken = reached(gate), ""
+            except ConfigError as error:
+                found, broken = None, str(error)
+        if broken:
+            verdict = Verdict(gate.name, False, broken)
+        elif found is None:
             verdict = Verdict(gate.name, None, "not judged: others kept the machine busy meanwhile")
         elif options.renew:
             gates[gate.name] = gate.renewed(found, hardware(), (time.monotonic() - began) / 60)

@@ -20,9 +20,11 @@ from benchmarks.tables_pages import (
     planted_drift,
     rollouts,
     searches,
+    sequences,
     unchanged_streams,
 )
 from benchmarks.tables_readme import numbers
+from benchmarks.tables_served import canaries, kills, rules
 
 REPO = Path(__file__).parent.parent
 TABLES: dict[str, Callable[[], str]] = {
@@ -32,7 +34,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "experiment": experiment,
     "gates": gates,
     "searches": searches,
+    "ml-100k sequences": partial(sequences, "ml-100k-sequence"),
+    "ml-1m sequences": partial(sequences, "ml-1m-sequence"),
+    "rules": rules,
+    "kills": kills,
     "rollouts": rollouts,
+    "canaries": canaries,
     "unchanged streams": unchanged_streams,
     "planted drift": planted_drift,
 }

@@ -3,9 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.tables_results import markdown, percent, result, with_bounds
+from benchmarks.tables_results import Evaluated, markdown, of_seeds, percent, result, with_bounds
 
 NAMES = {"ease": "EASE", "ials": "iALS"}
+MODELS = {
+    "item_knn": "ItemKNN",
+    "two_tower": "two-tower",
+    "ncf": "NCF",
+    "gat": "GAT",
+    "sasrec": "SASRec",
+    "mamba": "Mamba alone",
+    "s5": "S5 alone",
+    "ss4rec": "SS4Rec",
+    "recbole:NeuMF": "RecBole's NeuMF",
+    "recbole:SASRec": "RecBole's SASRec",
+}
 LEVELS = ("slight", "clear", "gross")
 PLANTED = {
     "mean": "a feature's mean, by 0.2, 0.5, 1.5 standard deviations",
@@ -38,6 +50,20 @@ def baselines(name: str, bases: Sequence[str]) -> str:
     return markdown(["data", "model", "seeds", "NDCG@10", *named, "seconds", "GiB"], rows)
 
 
+def sequences(name: str) -> str:
+    """Of one seed the interval over users; of more the mean and what seeds reached: their common interval is
+    not in the file."""
+    found, rows = Evaluated(name), []
+    for model in dict.fromkeys(row["model"] for row in found.rows):
+        seeds = len(found.seeds(model))
+        cells = [
+            with_bounds(found.interval(model, metric)) if seeds == 1 else of_seeds(found.seeds(model, metric))
+            for metric in ("hit@10", "ndcg@10")
+        ]
+        rows.append((found.mean(model, "ndcg@10"), [MODELS.get(model, model), *cells]))
+    return markdown(["model", "Hit@10", "NDCG@10"], [row for _, row in sorted(rows, key=lambda one: one[0])])
+
+
 def experiment() -> str:
     """What each model of an experiment reached, the best first, and whom the best one is told from."""
     found = result("recbole_protocol_small")
@@ -67,12 +93,12 @@ def gates() -> str:
 def searches() -> str:
     """Of each search what validation chose, beside what it started from, on the test part."""
     rows = []
-    for name in ("search-two_tower-ml-100k",):
+    for name, unit in (("search-two_tower-ml-100k", "epochs"), ("search-gbdt_ranker-ml-100k", "trees")):
         found = result(name)
         scores = {trial["number"]: trial["score"] for trial in found["trials"]}
         ended = [trial["status"] for trial in found["trials"]]
         how = (
-            f"{ended.count('finished')} finished, {ended.count('stopped')} stopped; {found['epochs']} epochs"
+            f"{ended.count('finished')} finished, {ended.count('stopped')} stopped; {found['epochs']} {unit}"
         )
         chosen = f"{scores[found['search']['trial']]:.4f}, {scores[0]:.4f}"
         test = found["test"]

@@ -47,9 +47,9 @@ class Evaluated:
         return found
 
 
-def bounds(found: Mapping[str, float], sign: str = "") -> str:
+def bounds(found: Mapping[str, float], sign: str = "", decimals: int = 4) -> str:
     """``[low, high]``."""
-    return f"[{found['low']:{sign}.4f}, {found['high']:{sign}.4f}]"
+    return f"[{found['low']:{sign}.{decimals}f}, {found['high']:{sign}.{decimals}f}]"
 
 
 def with_bounds(found: Mapping[str, float], sign: str = "") -> str:

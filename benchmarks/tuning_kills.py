@@ -1,10 +1,13 @@
 """A search whose driver is killed at random moments and started again: what is done twice.
 
-python -m benchmarks.tuning_kills [--kills 5] [--most 20] [-- two_tower ml-100k --trials 12 --grace 8 ...]
+python -m benchmarks.tuning_kills [--kills 5] [--most 20] [-- two_tower ml-100k --trials 12 --grace 4 ...]
+python -m benchmarks.tuning_kills --as pbt -- two_tower ml-100k --method pbt --trials 4 --loop.epochs 20
 
 What stands behind ``--`` is a command line of ``recray tune``. A kill is SIGKILL, after so many further
 reports of trials as are drawn. Counted: records of trials that had ended and were written anew, and epochs
-that a trial reported twice (of each trial under way the last one, at most). The last line is one JSON object.
+that a trial reported twice (of each trial under way the last one, at most). Neither is a matter of load, so
+they are always kept: in ``results/tuning_kills.json``, under the name that ``--as`` gives. The last line is
+one JSON object.
 """
 
 import argparse
@@ -23,14 +26,17 @@ from typing import NamedTuple
 from benchmarks.load import Load, watched
 
 SEARCH = "killed"
-DEFAULT = ("two_tower", "ml-100k", "--trials", "12", "--loop.epochs", "20", "--grace", "8")
+MOST_FAILED = 10  # starts of Ray
+DEFAULT = ("two_tower", "ml-100k", "--trials", "12", "--loop.epochs", "20", "--grace", "4")
 LOOK_EVERY_S = 0.1
+RESULT = Path(__file__).parent / "results" / "tuning_kills.json"
 
 
 class Twice(NamedTuple):
     """What was done again, over all kills."""
 
     kills: int
+    starts_failed: int  # of Ray, as on a machine that others keep busy; the command is given again
     trials: int
     records: int  # of trials that had ended
     epochs: int
@@ -44,12 +50,13 @@ def killed(home: Path, arguments: Sequence[str], kills: int, most: int, seed: in
         most: further reports before a kill.
 
     Raises:
-        subprocess.CalledProcessError: it ended otherwise than by a kill, or well.
+        subprocess.CalledProcessError: it ended too often otherwise than by a kill, or well.
     """
     rng, folder = random.Random(seed), home / "runs" / SEARCH / "trials"
     command = [sys.executable, "-m", "recray", "tune", *arguments, "--launch.run", SEARCH]
     command += ["--seeds", "0", "--no-publish"]
-    environment, done, first, again = {**os.environ, "RECRAY_HOME": str(home)}, 0, dict[str, bytes](), 0
+    environment, first = {**os.environ, "RECRAY_HOME": str(home)}, dict[str, bytes]()
+    done = failed = again = 0
     while True:
         before = _reports(folder)
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -67,10 +74,11 @@ def killed(home: Path, arguments: Sequence[str], kills: int, most: int, seed: in
         if process.returncode == 0:
             epochs = [_epochs(path) for path in folder.glob("*/metrics.jsonl")]
             twice = sum(len(each) - len(set(each)) for each in epochs)
-            return Twice(done, len(records), again, twice, sum(map(len, epochs)))
-        if process.returncode != -signal.SIGKILL:
+            return Twice(done, failed, len(records), again, twice, sum(map(len, epochs)))
+        if process.returncode == -signal.SIGKILL:
+            done += 1
+        elif (failed := failed + 1) > MOST_FAILED:
             raise subprocess.CalledProcessError(process.returncode, command)
-        done += 1
 
 
 def _reports(folder: Path) -> int:
@@ -88,11 +96,15 @@ def main(load: Load) -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--most", type=int, default=20, help="reports between two kills")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--as", dest="name", default="tune-demo", help="under which it is kept")
     parser.add_argument("search", nargs="*", default=[])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="recray-killed-") as home:
         found = killed(Path(home), options.search or DEFAULT, options.kills, options.most, options.seed)
-    load.finish({"search": options.search or list(DEFAULT), **found._asdict()})
+    result = {"search": options.search or list(DEFAULT), **found._asdict()}
+    kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps({**kept, options.name: result}, indent=1) + "\n")
+    load.finish(result)
 
 
 if __name__ == "__main__":

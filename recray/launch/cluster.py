@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 2.0  # between looks at the nodes
 TELL_S = 30.0  # between words about what is waited for
 ANSWER_S = 10.0  # within which a head is reached
+SETTINGS = b"\x04"  # a frame's type, behind three bytes of its length
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0" * 5
 GIB = 2**30
 TRAVELS = ("RECRAY_RAW_DIR", "OMP_NUM_THREADS", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Variables of the driver that hold on every node too, beside its home; secrets are each node's own."""
@@ -49,7 +52,9 @@ def join(*, log_to_driver: bool = True) -> bool:
     Returns whether it was not there yet.
 
     Raises:
-        UnavailableError: the cluster that is named does not answer, or does not take the token.
+        UnavailableError: the cluster that is named does not answer, or Ray does not start in time.
+        ConfigError: it is no address, the cluster takes another token or has other versions, or Ray does
+            not start on this machine.
     """
     if ray.is_initialized():
         return False
@@ -57,21 +62,76 @@ def join(*, log_to_driver: bool = True) -> bool:
     try:
         _require_answer(address)
         ray.init(log_to_driver=log_to_driver, logging_level=logging.WARNING)
-    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
-        said = str(error).strip().splitlines()
-        kind = UnavailableError if address else ConfigError
-        raise kind(
-            f"no Ray cluster at {address or 'this machine'} ({(said or [type(error).__name__])[0]}): is it "
-            "up, and is RAY_AUTH_MODE=token set here as there? Without RAY_ADDRESS a job starts its own"
-        ) from error
+    except Exception as error:  # of whatever kind: Ray raises ValueError, OSError and bare ones too
+        raise not_joined(address, error) from error
     return True
 
 
 def _require_answer(address: str) -> None:
-    """Ray would ask a head that is not there for many minutes."""
+    """Ray would ask what is not there, or is something else, for many minutes.
+
+    A head speaks gRPC, and who speaks that answers HTTP/2's greeting by its settings (RFC 9113, 3.4).
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    if not host or not port.isdecimal():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as door:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        door.sendall(GREETING)
+        if door.makefile("rb").read(4)[3:] != SETTINGS:
+            raise ConnectionError("what listens there is not Ray")
+
+
+def not_joined(address: str, error: BaseException) -> ConfigError:
+    """What keeps this process out of Ray, and the way out.
+
+    Args:
+        address: of the cluster; empty: Ray was to start on this machine.
+        error: what Ray raised; what it was raised from says more.
+    """
+    said = [error]
+    while (cause := said[-1].__cause__) and cause not in said:
+        said.append(cause)
+    why = _first_line(said[-1])
+    for one in said:
+        if "Version mismatch" in str(one):
+            there, here = _versions(str(one))
+            return ConfigError(
+                f"the Ray cluster at {address} has {there}, this process {here}: install the same in both"
+            )
+        if isinstance(one, ray.exceptions.AuthenticationError):
+            return ConfigError(
+                f"the Ray cluster at {address or 'this machine'} does not let this process in ({why}): set "
+                "RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token)"
+            )
+    if not address and "timed out" in why:
+        return UnavailableError(
+            f"Ray did not start on this machine in time ({why}): give the same command again when others "
+            "leave it more room"
+        )
+    if not address:
+        return ConfigError(
+            f"Ray does not start on this machine ({why}): its logs are in /tmp/ray/session_latest/logs; "
+            "--launch.where local does without Ray"
+        )
+    if isinstance(said[-1], ValueError):
+        return ConfigError(f"RAY_ADDRESS {address!r} is no address of a cluster ({why}): HOST:6379, or auto")
+    return UnavailableError(
+        f"no Ray cluster at {address} ({why}): is it up? Without RAY_ADDRESS a job starts its own"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line.partition(". Ensure that the token")[0].rstrip(".:")  # Ray says that at length
+
+
+def _versions(said: str) -> tuple[str, str]:
+    """Of the cluster and of this process, as Ray lists both."""
+    both = re.findall(r"Ray: (\S+)\s+Python: (\S+)", said)
+    there, here = (f"Ray {version} on Python {python}" for version, python in both)
+    return there, here
 
 
 def nodes() -> list[Node]:

@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run
 
 from recray import paths
 from recray.track.history import Report
 from recray.track.record import SEARCH, Outcome, RunFolder
+from recray.track.reporters import ID, OF
 
 FOLDER = "mlflow"
 EXPERIMENT = "recray"  # unless MLFLOW_EXPERIMENT_NAME says otherwise
 PARENT = "mlflow.parentRunId"  # which MLflow's page nests runs by
-OF_SEARCH = "recray.search"
+IDENTITY, OF_SEARCH = "recray.identity", "recray.search"
 MOST_PARAMS, MOST_METRICS, MOST_LETTERS = 100, 1000, 6000  # of one request, and of one value
 _STATES = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "lost": "KILLED"}
 
@@ -31,7 +32,7 @@ class MlflowStore:
         place = os.environ.get("MLFLOW_TRACKING_URI") or (paths.home() / FOLDER).as_uri()
         self.folder, self.client = run, MlflowClient(tracking_uri=place)
         if "run_id" not in memory:
-            memory["run_id"] = self._new_run()
+            memory["run_id"] = self._begun(memory)
         self.run_id: str = memory["run_id"]
         self.client.update_run(self.run_id, status="RUNNING")
 
@@ -57,27 +58,30 @@ class MlflowStore:
             self.client.log_artifacts(self.run_id, outcome.bundle, "bundle")
         self.client.set_terminated(self.run_id, _STATES[outcome.state])
 
-    def _new_run(self) -> str:
+    def _begun(self, memory: dict[str, Any]) -> str:
+        """The run with all its params, whether or not a process that was killed here had made it."""
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         known = self.client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self.client.create_experiment(name)
-        settings = self.folder.settings()
-        tags = {PARENT: self._parent(experiment, str(settings[SEARCH]))} if SEARCH in settings else {}
-        run_id: str = self.client.create_run(experiment, tags=tags, run_name=self.folder.title).info.run_id
+        settings, tags = self.folder.settings(), {}
+        if OF in memory:
+            search = str(settings[SEARCH])
+            parent = self._run_of(experiment, memory[OF], search, {OF_SEARCH: search})
+            if parent.info.status == "RUNNING":  # it holds nothing itself: trials are shown under it
+                self.client.set_terminated(parent.info.run_id)
+            tags[PARENT] = parent.info.run_id
+        run_id: str = self._run_of(experiment, memory[ID], self.folder.title, tags).info.run_id
         params = _params(settings)
         for begin in range(0, len(params), MOST_PARAMS):
             self.client.log_batch(run_id, params=params[begin : begin + MOST_PARAMS])
         return run_id
 
-    def _parent(self, experiment: str, search: str) -> str:
-        """The run that a search's trials are shown under; it holds nothing itself."""
-        asked = f"tags.`{OF_SEARCH}` = '{search}'"
-        found = self.client.search_runs([experiment], filter_string=asked, max_results=1)
+    def _run_of(self, experiment: str, identity: str, name: str, tags: Mapping[str, str]) -> Run:
+        """The run of this identity, made where there is none."""
+        found = self.client.search_runs([experiment], f"tags.`{IDENTITY}` = '{identity}'", max_results=1)
         if found:
-            return str(found[0].info.run_id)
-        made = self.client.create_run(experiment, tags={OF_SEARCH: search}, run_name=search).info.run_id
-        self.client.set_terminated(made)
-        return str(made)
+            return found[0]
+        return self.client.create_run(experiment, tags={**tags, IDENTITY: identity}, run_name=name)
 
     def _log(self, metrics: Sequence[Metric]) -> None:
         for begin in range(0, len(metrics), MOST_METRICS):

@@ -6,14 +6,14 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import recray
 from recray.redaction import NOTIFY
 from recray.schema import DataError
-from recray.track.follow import Position
+from recray.track.follow import TOO_LATE, Position
 from recray.track.record import Outcome, RunFolder
 from recray.track.reporters import NOTICES, require
 
@@ -61,7 +61,7 @@ def recording(run: RunFolder, trackers: Sequence[str], wait_s: float) -> Iterato
     finally:
         _recorded.remove(run.folder)
         _note(run, record.outcome or Outcome(state="finished"))
-        for name, late in _waited_for(followers, wait_s).items():
+        for name, late in _waited_for(followers, run, wait_s).items():
             _say_what_is_missing(run, name, late)
 
 
@@ -76,7 +76,7 @@ def following_trials(search: Path, trackers: Sequence[str], wait_s: float) -> It
     try:
         yield
     finally:
-        for name, late in _waited_for(followers, wait_s).items():
+        for name, late in _waited_for(followers, run, wait_s).items():
             log.warning(
                 "search %s: %s %s: `%s` sends what is missing",
                 *(run.name, name, "took too long" if late else "failed", _by_hand(name, run)),
@@ -135,21 +135,39 @@ def _note(run: RunFolder, outcome: Outcome) -> None:
         log.warning("run %s: that it is %s could not be noted (%s)", run.name, outcome.state, error)
 
 
-def _waited_for(followers: dict[str, subprocess.Popen[bytes]], wait_s: float) -> dict[str, bool]:
-    """Those that did not tell everything: whether they were too late, and not broken."""
+def _waited_for(
+    followers: Mapping[str, subprocess.Popen[bytes]], run: RunFolder, wait_s: float
+) -> dict[str, bool]:
+    """Those that did not tell everything: whether they were too late, and not broken.
+
+    One that somebody killed, as where memory ran out, is started once more: it tells what it missed.
+    """
     for process in followers.values():
-        assert process.stdin is not None
-        process.stdin.close()  # what tells them that the run is over
+        _say_that_it_is_over(process)
     until_s, left = time.monotonic() + wait_s + STARTING_S, {}
     for name, process in followers.items():
-        try:
-            code = process.wait(max(0.0, until_s - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
+        code = _status(process, until_s)
+        if code < 0 and (another := _start(name, run, wait_s)):
+            _say_that_it_is_over(another)
+            code = _status(another, until_s)
         if code:
             left[name] = code != 1
     return left
+
+
+def _say_that_it_is_over(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def _status(process: subprocess.Popen[bytes], until_s: float) -> int:
+    """With which it ended; one that takes longer is killed."""
+    try:
+        return process.wait(max(0.0, until_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return TOO_LATE
 
 
 def _say_what_is_missing(run: RunFolder, name: str, late: bool) -> None:

@@ -13,9 +13,16 @@ from recray.config import ConfigError, nearest
 from recray.track.history import Report
 from recray.track.record import Outcome, RunFolder
 
+ID = "identity"  # in a reporter's memory: tells this run from all others, whatever their names
+OF = "of"  # the same of the search that it is a trial of
+
 
 class Reporter(Protocol):
-    """Made as ``REPORTER(run, memory)``; what it puts into ``memory`` (JSON) is there the next time."""
+    """Made as ``REPORTER(run, memory)``; what it puts into ``memory`` (JSON) is there the next time.
+
+    ``memory[ID]`` is there from the start, and has been kept: a reporter that is killed while it opens can
+    be found under it by the next one.
+    """
 
     def report(self, first: int, reports: Sequence[Report]) -> None:
         """Tells of reports, the first of which is the run's ``first``-th, counted from 0. Returns once they

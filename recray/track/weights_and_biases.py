@@ -6,7 +6,6 @@ run's folder says is told: no command line, no code, no machine, no output of a 
 
 import netrc
 import os
-import secrets
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ import wandb
 
 from recray.track.history import Report
 from recray.track.record import SEARCH, Outcome, RunFolder
+from recray.track.reporters import ID
 
 Mode: TypeAlias = Literal["online", "offline", "disabled", "shared"]
 PROJECT = "recray"  # unless WANDB_PROJECT says otherwise
@@ -23,7 +23,7 @@ PROJECT = "recray"  # unless WANDB_PROJECT says otherwise
 class WeightsAndBiases:
     def __init__(self, run: RunFolder, memory: dict[str, Any]) -> None:
         # Folders of one name are not one run: a name may be taken again, here or on another machine.
-        memory.setdefault("id", f"{run.title[:100]}-{secrets.token_hex(4)}")
+        memory.setdefault("id", f"{run.title[:100]}-{memory[ID][:8]}")
         self.folder = run
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,

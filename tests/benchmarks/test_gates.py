@@ -1,12 +1,16 @@
 """The gates of the repository: what they hold is held, and a loss of three parts of a hundred is seen."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.gates import FAST_MINUTES, GATES, chosen
+from benchmarks.gates import FAST_MINUTES, GATES, chosen, said
 from benchmarks.gates_planted import PLANTED, seen, those_who_have
+from benchmarks.tables_readme import numbers
+from benchmarks.tables_results import result
+from recray.config import ConfigError
 from recray.eval.evaluate import Evaluation
 from recray.monitor.gates import read_gates
 from recray.schema import ProtocolCard
@@ -19,6 +23,29 @@ def test_every_gate_was_reached_somewhere() -> None:
         assert gate.value > 0, gate.name
         assert gate.hardware, gate.name
         assert gate.runs == 1 or gate.spread > 0, gate.name
+
+
+def test_a_gate_of_speed_is_what_its_result_says() -> None:
+    """As the README's tables are: a benchmark that is run again renews both."""
+    for gate in (gate for gate in ALL if gate.kind == "speed"):
+        found = result(gate.asks[0])
+        for part in gate.metric.split("."):
+            found = found[part]
+        assert gate.value == pytest.approx(found), gate.name
+
+
+def test_every_ratio_of_the_readme_has_its_gate() -> None:
+    ratios = re.findall(r"([\d.]+) times|ratio ([\d.]+)|\(([\d.]+) (?:and [\d.]+ )?of it\)", numbers())
+    assert len(ratios) >= 8
+    held = [gate.value for gate in ALL if gate.kind == "speed"]
+    for ratio in (next(filter(None, groups)) for groups in ratios):
+        decimals = len(ratio.partition(".")[2])
+        assert any(f"{value:.{decimals}f}" == ratio for value in held), ratio
+
+
+def test_a_benchmark_that_breaks_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"^benchmarks\.nothing ended with status 1: .*No module named"):
+        said(("nothing",), 0)
 
 
 def test_those_that_are_fast_fit_their_minutes() -> None:

@@ -104,12 +104,16 @@ def test_what_is_wrong_on_a_node_is_named(cluster: Nodes, tmp_path: Path) -> Non
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named(cluster: Nodes) -> None:
-    for env in ({"RAY_ADDRESS": f"{cluster.head.address}:1"}, {"RAY_AUTH_TOKEN": "0" * 64}):
+    nobody, stranger = {"RAY_ADDRESS": f"{cluster.head.address}:1"}, {"RAY_AUTH_TOKEN": "0" * 64}
+    for env, expected, words in (
+        (nobody, 75, "unavailable: no Ray cluster at"),
+        (stranger, 2, "does not let this process in ("),
+    ):
         program = "import sys; from recray.cli import main; sys.exit(main(sys.argv[1:]))"
         there = {"RAY_ADDRESS": f"{cluster.head.address}:{PORT}", **env}
         status, said = cluster.head.run("python", "-c", program, "doctor", "--cluster", env=there)
-        assert status == 75, said
-        assert "unavailable: no Ray cluster at" in said
+        assert status == expected, said
+        assert words in said
         assert "Traceback" not in said
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recray.config import ConfigError
+from recray.config import ConfigError, from_dict, to_dict
+from recray.data.events.split_data import DataConfig
 from recray.eval.evaluate import Evaluation
 from recray.launch.tasks import run_each
+from recray.pipelines.compare import entries_of
 from recray.pipelines.experiment import (
     Experiment,
     Failed,
@@ -28,6 +30,8 @@ from recray.pipelines.experiment_summary import summary
 from recray.schema import ProtocolCard
 from recray.train.context import LaunchConfig
 from tests.pipelines.tiny import tiny_events
+
+EXPERIMENTS = Path(__file__).parents[2] / "jobs/experiments"
 
 LOCAL = LaunchConfig(where="local")
 CARD = ProtocolCard(
@@ -134,6 +138,19 @@ def test_a_file_that_says_nothing_sensible_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=why):
         read_experiment(file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_experiment_of_the_repository_can_begin(path: Path) -> None:
+    """Its models and settings are there, and no two of its runs are one; the data is not asked for."""
+    experiment, runs = read_experiment(path), []
+    for dataset in experiment.datasets:
+        data = from_dict(DataConfig, {**experiment.data, "dataset": dataset})
+        for one in experiment.models:
+            found = entries_of(one.model, data, experiment.seeds, one.settings, one.title)
+            runs += [(entry.title, to_dict(entry.run)) for entry in found]
+    assert len(runs) > len(experiment.models)
+    assert all(one not in runs[:place] for place, one in enumerate(runs))
 
 
 def test_what_cannot_be_run_is_refused_before_anything_is(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recray.config import ConfigError
@@ -19,6 +20,7 @@ from recray.track.follow import Position, follow, follow_trials
 from recray.track.record import Outcome, RunFolder
 from recray.track.recording import notices
 from recray.track.reporters import require
+from recray.track.tensorboard import TensorBoard
 from tests.track.test_curves import reports
 
 SETTINGS = {"loop.metric": "ndcg@10", "loop.goal": "max", "optim.lr": 0.01, "what": "two_tower-tiny"}
@@ -108,7 +110,8 @@ def test_trials_of_a_search_are_runs_side_by_side(tmp_path: Path, trials: list[R
     assert follow_trials("tensorboard", tmp_path / "search", steps(*during))
     assert scalars(first, "ndcg@10") == [(1, 0.5), (2, 0.25)]
     assert scalars(second, "ndcg@10") == [(1, 0.125)]
-    assert [Position(trial.folder, "tensorboard").ended for trial in trials] == [True, False]  # one was lost
+    told = [bool(Position(trial.folder, "tensorboard").end) for trial in trials]
+    assert told == [True, False], "one was lost"
     files = set((first.folder / "tensorboard").iterdir())
     tell(second, 0.75, first_epoch=2)
     second.end(Outcome(state="finished"))
@@ -137,6 +140,82 @@ def test_a_trial_that_is_done_again_is_told_again(tmp_path: Path, trials: list[R
     tell(trials[0], 0.75)
     assert follow_trials("tensorboard", tmp_path / "search", steps())
     assert scalars(trials[0], "ndcg@10") == [(1, 0.5), (2, 0.25), (1, 0.75)]
+
+
+def test_a_trial_that_was_done_again_while_nobody_looked_is_told_again(
+    tmp_path: Path, trials: list[RunFolder]
+) -> None:
+    """It said as many reports as before and ended alike: only what they say is another."""
+    tell(trials[0], 0.5)
+    trials[0].end(Outcome(state="finished"))
+    assert follow_trials("tensorboard", tmp_path / "search", steps())
+
+    def again(*values: float) -> None:
+        trials[0].begin()
+        (trials[0].folder / history.FILE).unlink()
+        tell(trials[0], *values)
+        trials[0].end(Outcome(state="finished"))
+
+    again(0.75)
+    assert follow_trials("tensorboard", tmp_path / "search", steps())
+    again(0.125, 0.25)
+    assert follow_trials("tensorboard", tmp_path / "search", steps(lambda: None))
+    assert scalars(trials[0], "ndcg@10") == [(1, 0.5), (1, 0.75), (1, 0.125), (2, 0.25)]
+    assert follow_trials("tensorboard", tmp_path / "search", steps())
+    assert len(scalars(trials[0], "ndcg@10")) == 4, "what is known is not told again"
+
+
+def test_a_trial_whose_end_is_forgotten_while_it_is_told_is_not_done_with(
+    tmp_path: Path, trials: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a search is started again just then: its trial goes on."""
+    tell(trials[0], 0.5)
+    trials[0].end(Outcome(state="finished"))
+    told = TensorBoard.finish
+
+    def forgotten(self: TensorBoard, outcome: Outcome) -> None:
+        told(self, outcome)
+        if self.run.folder == trials[0].folder and outcome.state == "finished":
+            monkeypatch.undo()
+            trials[0].begin()
+
+    monkeypatch.setattr(TensorBoard, "finish", forgotten)
+
+    def goes_on() -> None:
+        tell(trials[0], 0.75, first_epoch=2)
+        trials[0].end(Outcome(state="finished"))
+
+    assert follow_trials("tensorboard", tmp_path / "search", steps(lambda: None, goes_on, lambda: None))
+    assert scalars(trials[0], "ndcg@10") == [(1, 0.5), (2, 0.75)]
+
+
+def test_a_tracker_killed_while_it_opens_makes_nothing_twice(
+    tmp_path: Path, trials: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlflow").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    tell(trials[0], 0.5)
+    trials[0].end(Outcome(state="finished"))
+
+    class Killed(BaseException):
+        """What no handler of errors stops."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    for place in ("set_terminated", "log_batch", "update_run"):  # after the parent, the run, its params
+        with monkeypatch.context() as patched:
+            patched.setattr(MlflowClient, place, killed)
+            with pytest.raises(Killed):
+                follow_trials("mlflow", tmp_path / "search", steps())
+    assert follow_trials("mlflow", tmp_path / "search", steps())
+    client = MlflowClient()
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    names = {run.info.run_name: run for run in runs}
+    assert sorted(run.info.run_name for run in runs) == ["search", "search-0000", "search-0001"]
+    assert names["search"].info.status == names["search-0000"].info.status == "FINISHED"
+    assert names["search-0000"].data.params["optim.lr"] == "0.0"
+    assert names["search-0000"].data.metrics["ndcg_at_10"] == 0.5
 
 
 def test_only_known_and_installed_trackers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,8 +260,9 @@ def test_people_are_told_of_start_best_and_end_with_a_picture(
 def test_the_best_so_far_is_told_once_a_minute_at_most_and_failures_with_their_last_lines(
     run: RunFolder, posted: list[dict[str, Any]]
 ) -> None:
-    run.end(Outcome(state="failed", said="TrainingError: loss is nan at step 3"))
-    assert follow("notices", run, steps(lambda: tell(run, 0.5), lambda: tell(run, 0.75, first_epoch=2)))
+    better = lambda: tell(run, 0.75, first_epoch=2)  # noqa: E731
+    fails = lambda: run.end(Outcome(state="failed", said="TrainingError: loss is nan at step 3"))  # noqa: E731
+    assert follow("notices", run, steps(lambda: tell(run, 0.5), better, fails))
     assert [notice["title"] for notice in posted] == ["run-1: started", "run-1: failed"]
     assert posted[1]["type"] == "failure"
     assert posted[1]["message"].endswith("\n\nTrainingError: loss is nan at step 3")
@@ -217,7 +297,7 @@ def test_a_process_by_hand_sends_what_is_missing(run: RunFolder) -> None:
     (in_the_way := run.folder / "tensorboard").touch()
     failed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert "run run-1: tensorboard fails (NotADirectoryError: " in failed.stderr
+    assert "run run-1: tensorboard fails (FileExistsError: " in failed.stderr
     in_the_way.unlink()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

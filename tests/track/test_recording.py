@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
+import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -255,6 +256,31 @@ def test_how_a_run_ended_is_noted(tmp_path: Path) -> None:
     assert failed is not None
     assert failed.state == "failed"
     assert failed.said.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.slow
+def test_a_tracker_that_is_killed_is_started_again_at_the_end(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "killed")
+    run.note_settings({"seed": 0})
+    with recording(run, ("tensorboard",), 60.0):
+        history.append(run.folder, {"epoch": 1.0, "loss": 0.5})
+        until(lambda: Position(run.folder, "tensorboard").reports == 1)
+        [tracker] = children_that_say("recray.track.follow", str(run.folder))
+        os.kill(tracker, signal.SIGKILL)
+        history.append(run.folder, {"epoch": 2.0, "loss": 0.25})
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    assert [(each.step, each.value) for each in events.Scalars("loss")] == [(1, 0.5), (2, 0.25)]
+    assert Position(run.folder, "tensorboard").end
+
+
+def children_that_say(*words: str) -> list[int]:
+    """Processes that this one started with these arguments."""
+    found = []
+    for child in psutil.Process().children():
+        if set(words) <= set(child.cmdline()):
+            found.append(child.pid)
+    return found
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ process of its own, or what a job does beside its training; without a cluster it
 
 import concurrent.futures
 import dataclasses
+import functools
 import logging
 import multiprocessing
 import os
@@ -90,7 +91,7 @@ def in_one_task(work: Callable[[], R], launch: LaunchConfig, what: str) -> R:
         ray.cancel(asked)
         ray.wait([asked], timeout=CANCEL_S)
         raise
-    came: R | Exception = _came(asked, what)
+    came: R | Exception = _came(functools.partial(ray.get, asked), what)
     if isinstance(came, Exception):
         raise came
     return came
@@ -142,15 +143,15 @@ def _on_ray(work: Callable[[T], R], things: Sequence[T], launch: LaunchConfig, l
             if not done:  # what waits for a node that is gone waits no longer than it may
                 require_room(alone, launch.wait_s)
             for each in done:
-                yield waiting.pop(each), _came(each, "a task")
+                yield waiting.pop(each), _came(functools.partial(ray.get, each), "a task")
 
 
-def _came(reference: Any, what: str) -> Any:
+def _came(fetch: Callable[[], R], what: str) -> R | Exception:
     """A task's result or its error."""
     import ray
 
     try:
-        return ray.get(reference)
+        return fetch()
     except ray.exceptions.RayTaskError as error:
         return error.cause if isinstance(error.cause, Exception) else error
     except ray.exceptions.OutOfMemoryError:

@@ -10,7 +10,6 @@ done twice. The last line is JSON.
 import json
 import os
 import random
-import re
 import signal
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from benchmarks.nodes import PORT, Nodes, nodes, why_not
+from benchmarks.chaos_driver import Driver
+from benchmarks.nodes import Node, Nodes, nodes, why_not
 
 LAUNCH = {"workers": 2, "wait_s": 120, "max_failures": 3}
 HOLD_AT = 16
@@ -36,46 +36,31 @@ class Case(NamedTuple):
     equal: bool = True  # the final weights are those of an undisturbed run, bit for bit; else within 1e-5
 
 
-class Run:
-    """One training on the head, and what it said so far."""
+class Run(Driver):
+    """One training."""
 
     def __init__(
-        self, cluster: Nodes, folder: Path, name: str, launch: Mapping[str, Any], work: Mapping[str, Any]
+        self,
+        cluster: Nodes,
+        folder: Path,
+        name: str,
+        launch: Mapping[str, Any],
+        work: Mapping[str, Any],
+        node: Node | None = None,
     ) -> None:
-        self.cluster, self.log = cluster, f"{name}.log"
         self.flag = folder / f"{name}.flag"
-        options = {**LAUNCH, **launch, "run": name}
-        words = ["python", "-m", "tests.launch.nodes_work", json.dumps(options)]
-        self.words = [*words, json.dumps({**work, "flag": str(self.flag)})]
-        self.env = {"RAY_ADDRESS": f"{cluster.head.address}:{PORT}", "RECRAY_HOME": str(folder / "home")}
-        self.process = self.begin()
-
-    def begin(self) -> Any:
-        return self.cluster.head.start(*self.words, env=self.env, log=self.log)
-
-    def said(self) -> str:
-        return (self.cluster.head.folder / self.log).read_text()
-
-    def wait_for(self, found: Callable[[], bool], timeout_s: float = 240) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not found():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise TimeoutError(self.said()[-3000:])
-            time.sleep(0.1)
+        options = json.dumps({**LAUNCH, **launch, "run": name})
+        words = ["python", "-m", "tests.launch.nodes_work", options]
+        home = {"RECRAY_HOME": str(folder / "home")}
+        super().__init__(cluster, name, [*words, json.dumps({**work, "flag": str(self.flag)})], home, node)
 
     def result(self) -> dict[str, Any]:
         lines = [line for line in self.said().splitlines() if line.startswith("{")]
         return json.loads(lines[-1]) if lines else {}
 
-    def other(self) -> Any:
-        """The youngest node that is not the head."""
-        return [node for node in self.cluster.nodes.values() if node.alive()][-1]
-
 
 def worker_dies(run: Run) -> None:
-    _, said = run.other().run("ps", "-eo", "pid,args")
-    pids = [line.split()[0] for line in said.splitlines() if "ray::RayTrainWorker" in line]
-    run.other().run("kill", "-9", *pids)
+    run.kill_workers(run.other(), "ray::RayTrainWorker")
 
 
 def node_dies(run: Run) -> None:
@@ -91,11 +76,9 @@ def node_dies_and_comes_back_late(run: Run) -> None:
 
 def driver_dies(run: Run) -> None:
     """The same command once more."""
-    _, said = run.cluster.head.run("ps", "-eo", "pid,args")
-    pids = [line.split()[0] for line in said.splitlines() if "tests.launch.nodes_work" in line]
-    run.cluster.head.run("kill", "-9", *pids)
+    run.kill_workers(run.cluster.head, "tests.launch.nodes_work")
     run.process.wait()
-    run.process = run.begin()
+    run.again()
 
 
 def cable_is_out_for_30_s(run: Run) -> None:
@@ -165,12 +148,6 @@ def measured(cluster: Nodes, folder: Path, key: str, whole: dict[str, Any]) -> d
         pass
     status = run.process.wait(240)
     said, result = run.said(), run.result()
-    lines = [re.sub(r"\x1b\[[0-9]*m|\(\w+ pid=\d+[^)]*\)", "", line).strip() for line in said.splitlines()]
-    words = [
-        line
-        for line in lines
-        if re.search(r"node .* (gone|come)|goes on|once more|waits? |unavailable", line)
-    ]
     off = 1.0  # relative, of the norms of all weights
     if "norms" in result:
         pairs = zip(result["norms"], whole["norms"], strict=True)
@@ -184,7 +161,7 @@ def measured(cluster: Nodes, folder: Path, key: str, whole: dict[str, Any]) -> d
         "as_promised": status == 0 and (off == 0.0 if case.equal else off < 1e-5),
         "workers": result.get("workers"),
         "tracebacks": said.count("Traceback"),
-        "said": words[:4],
+        "said": run.words_said()[:4],
     }
 
 

@@ -47,7 +47,7 @@ class Node:
 
     def __init__(self, name: str, address: str, cable: str, folder: Path, ray_folder: Path) -> None:
         self.name, self.address, self.cable, self.folder = name, address, cable, folder
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         keep = ("sh", "-c", _KEEP, name, str(folder / "ray"), str(ray_folder))
         self._alive = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *_APART, "--kill-child", *keep],
@@ -129,8 +129,14 @@ class Nodes:
         Raises:
             RuntimeError: the raylet does not come up.
         """
-        number = self._made
         self._made += 1
+        return self._plugged(self._made - 1, cpus, core, env)
+
+    def again(self, node: Node, *, cpus: float = 1, env: Mapping[str, str] | None = None) -> Node:
+        """The power of a node that died is back: its name, its address, its folder, and a raylet."""
+        return self._plugged(int(node.name.removeprefix("n")), cpus, None, env)
+
+    def _plugged(self, number: int, cpus: float, core: int | None, env: Mapping[str, str] | None) -> Node:
         name, address = f"n{number}", f"{self.subnet}.{number + 1}"
         cable = f"rv{self.tag}{number}"
         node = self.nodes[name] = Node(name, address, cable, self.folder / name, self.folder / "ray")

@@ -22,8 +22,9 @@ from recray.data.events.split_data import DataConfig, open_split
 from recray.eval.compare import Row, plot, to_json
 from recray.eval.metrics import check_ks
 from recray.peers.recbole import read_rows
-from recray.pipelines.compare import compare_models
+from recray.pipelines.compare import HERE, compare_models
 from recray.pipelines.comparison_page import render
+from recray.train.context import LaunchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,9 @@ class Evaluate:
     """List lengths."""
     strict: bool = False
     """Refuse data with a leak, before anything is trained."""
+    launch: LaunchConfig = HERE
+    """--launch.where ray: models and seeds are trained side by side, each as a Ray task with what one worker
+    takes."""
     json: Path | None = None
     """Also write card and rows to this file."""
     plot: Path = Path("evaluation.png")
@@ -83,7 +87,8 @@ def evaluate(config: Evaluate) -> None:
         return
     data = config.data
     beside = read_rows(config.beside, data.dataset, data.split, config.ks[0])  # before any training
-    rows = compare_models(data, config.models, config.seeds, config.ks, config.curves, strict=config.strict)
+    asked = data, config.models, config.seeds, config.ks, config.curves
+    rows = compare_models(*asked, strict=config.strict, launch=config.launch)
     rows += beside
     if config.json:
         config.json.write_text(json.dumps(to_json(rows), indent=1))

@@ -66,6 +66,7 @@ def run(
     storage.erase(_refusal(name))
     with watched():
         values = {"task": task, "config": config, "launch": launch, "name": name}
+        values["announced"] = bool(os.environ.get("RAY_ADDRESS"))  # whether a lost node may be
         places = _places(launch, name, callbacks)
         begin = functools.partial(_trainer(communicator, launch), _worker, train_loop_config=values, **places)
         result = _fit(begin, launch, name)
@@ -178,6 +179,8 @@ def _worker(values: dict[str, Any]) -> None:
         resume_from=_folder_of(checkpoint, values["name"]) if checkpoint else None,
         report=_report,
     )
+    if values["announced"]:
+        context = replace(context, is_leaving=lambda: ray.train.get_preemption_info() is not None)
     if context.rank == 0:
         folder = paths.runs_dir() / values["name"]
         usage = Usage(folder, device, launch.price_per_hour)

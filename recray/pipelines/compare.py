@@ -1,5 +1,6 @@
 """Train any models on one data set and measure them under one card."""
 
+import functools
 import json
 import logging
 import shutil
@@ -16,6 +17,7 @@ from recray.contract import Retriever
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.eval.compare import Row
 from recray.eval.evaluate import Evaluation
+from recray.launch.tasks import run_each
 from recray.pipelines.leaks import find_leaks, report
 from recray.pipelines.same_queries import Contender, ask_the_same, known_events
 from recray.pipelines.train import chosen_epochs
@@ -25,10 +27,11 @@ from recray.store import Store
 from recray.track.console import ConsoleProgress
 from recray.track.curves import plot_curves
 from recray.track.history import Report
-from recray.train.context import Context
+from recray.train.context import Context, LaunchConfig
 from recray.train.run import AnyRecipe, Run
 
 log = logging.getLogger(__name__)
+HERE = LaunchConfig(where="local")
 
 
 class Entry(NamedTuple):
@@ -47,6 +50,7 @@ def compare_models(
     curves: Path | None = None,
     *,
     strict: bool = False,
+    launch: LaunchConfig = HERE,
 ) -> list[Row]:
     """One row per model and seed, all on the test part of the same split; best weights by validation.
 
@@ -56,6 +60,8 @@ def compare_models(
             versions, ``shop-sasrec:3``, which are asked as they are.
         curves: a PNG for the learning curves of the models that have epochs.
         strict: data with a leak is refused, before anything is trained.
+        launch: where models are trained: one after the other in this process, or side by side as Ray tasks,
+            each with what one worker takes.
 
     Raises:
         ConfigError: a model that cannot be trained, or that does not rank a catalogue; a version of other
@@ -72,21 +78,57 @@ def compare_models(
     rows = {word: [_asked(word, one, split, ks)] for word, one in contenders.items()}
     metric = ""
     histories: dict[str, list[Sequence[Report]]] = {}
+    found = _all_trained([entry for runs in entries.values() for entry in runs], ks, launch)
     for word, runs in entries.items():
         rows[word] = []
-        for entry in runs:
-            title, recipe, run = entry
-            began = time.perf_counter()
-            reports: list[dict[str, float]] = []
-            rows[word].append(Row(title, run.seed, measured_once(entry, recipe.open(run), ks, reports)))
+        for title, recipe, run in runs:
+            evaluation, reports = found[title, run.seed]
+            rows[word].append(Row(title, run.seed, evaluation))
             if loop := recipe.loop(run):
                 histories.setdefault(title, []).append(reports)
                 metric = metric or loop.metric
-            elapsed_s = time.perf_counter() - began
-            log.info("%s seed %d: trained and measured in %.1f s", title, run.seed, elapsed_s)
     if curves and histories:
         plot_curves(histories, curves, metric)
     return [row for word in words for row in rows[word]]
+
+
+class _Cell(NamedTuple):
+    """An entry as it travels: a recipe does not."""
+
+    title: str
+    model: str
+    run: Run
+
+
+class _Measured(NamedTuple):
+    evaluation: Evaluation
+    reports: list[dict[str, float]]
+
+
+def _all_trained(
+    entries: Sequence[Entry], ks: Sequence[int], launch: LaunchConfig
+) -> dict[tuple[str, int], _Measured]:
+    """By title and seed."""
+    cells = [_Cell(title, recipe.name, run) for title, recipe, run in entries]
+    work = functools.partial(_trained, tuple(ks))
+    here = launch.where == "local"
+    came = ((cell, work(cell)) for cell in cells) if here else run_each(work, cells, launch)
+    found = {}
+    for cell, measured in came:
+        if isinstance(measured, Exception):
+            raise measured
+        found[cell.title, cell.run.seed] = measured
+    return found
+
+
+def _trained(ks: tuple[int, ...], cell: _Cell) -> _Measured:
+    began = time.perf_counter()
+    reports: list[dict[str, float]] = []
+    entry = Entry(cell.title, RECIPES[cell.model], cell.run)
+    evaluation = measured_once(entry, entry.recipe.open(cell.run), ks, reports)
+    elapsed_s = time.perf_counter() - began
+    log.info("%s seed %d: trained and measured in %.1f s", cell.title, cell.run.seed, elapsed_s)
+    return _Measured(evaluation, reports)
 
 
 def _entries(word: str, data: DataConfig, seeds: int) -> list[Entry]:

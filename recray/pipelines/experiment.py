@@ -157,7 +157,8 @@ def run_experiment(
     missing = [cell for cell in cells if not (cell.folder / CELL).is_file()]
     told(f"{experiment.name}: {len(cells)} runs, {len(cells) - len(missing)} of them done before")
     failed, began = [], time.monotonic()
-    for done, (cell, reason) in enumerate(run_each(partial(_do, experiment.ks), missing, launch), 1):
+    came = run_each(partial(_do, experiment.ks), missing, launch, logging.WARNING)
+    for done, (cell, reason) in enumerate(came, 1):
         name = f"{cell.title} on {cell.dataset}, seed {cell.run.seed}"
         if isinstance(reason, Exception):
             failed.append(Failed(cell.title, cell.dataset, cell.run.seed, _words(reason)))

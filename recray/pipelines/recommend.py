@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from recray.config import ConfigError, settings
+from recray.config import ConfigError, UnavailableError, settings
 from recray.folders import digest, write_whole
 from recray.launch.tasks import run_each
 from recray.schema import DataError
@@ -100,6 +100,7 @@ def recommend_all(
     Raises:
         ConfigError: the folder holds other lists, or the version recommends nothing.
         DataError: a user is named twice, or there is nobody; a worker failed, after the others went on.
+        UnavailableError: workers died, or lost their nodes, too often.
     """
     began = time.monotonic()
     bundles = open_served(store, application, config.version, config.stages.second_source)
@@ -134,7 +135,8 @@ def recommend_all(
     else:
         failed = [came for _, came in run_each(_work, shares, launch) if isinstance(came, Exception)]
         if failed:
-            raise DataError(f"{folder} is not complete, the same command goes on: {failed[0]}")
+            kind = UnavailableError if isinstance(failed[0], UnavailableError) else DataError
+            raise kind(f"{folder} is not complete, the same command goes on: {failed[0]}")
     return BatchDone(len(asked), sum(map(len, missing.values())), time.monotonic() - began)
 
 
@@ -191,6 +193,8 @@ def _work(share: _Share) -> int:
     pipeline = Pipeline(bundles, config.stages)
     done, began = 0, time.monotonic()
     for number, ids in share.parts.items():
+        if _part(Path(share.folder), number).exists():  # by a worker that died
+            continue
         write_whole(_part(Path(share.folder), number), part_of(pipeline, config, ids))
         done += len(ids)
         log.info("%d lists, %.0f a second", done, done / (time.monotonic() - began))

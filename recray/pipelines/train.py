@@ -14,12 +14,14 @@ from recray.config import to_dict
 from recray.data.logged.origin import origin_of
 from recray.launch import draw_curves, launch, place, recorded
 from recray.launch.machine import code, libraries, machine
-from recray.launch.runs import RunResult
+from recray.launch.runs import RunResult, run_name
+from recray.launch.tasks import run_there
 from recray.monitor.leaks import Leak, write_leaks
 from recray.pipelines.leaks import find_leaks, report
 from recray.redaction import hidden_within
 from recray.schema import Learnt
 from recray.store import Bundle, Draft, RunRecord, Store
+from recray.store.drafts import Drafts
 from recray.store.record import write_history
 from recray.track.record import Outcome
 from recray.train.context import LaunchConfig
@@ -57,7 +59,9 @@ def train(
 ) -> Trained:
     """Opens, looks for leaks, fits, measures, fits again on everything where the run says so, and publishes.
 
-    The version carries the whole run, the metrics of its split and, where it was fitted again, both models:
+    All that workers do not is done by one process that has what a worker takes, somewhere on the cluster
+    (``run_there``); this one waits, unless the version is but a draft, which is this machine's alone. The
+    version carries the whole run, the metrics of its split and, where it was fitted again, both models:
     the one that is served and the one that was measured (``Bundle.measured``).
 
     Args:
@@ -69,6 +73,29 @@ def train(
     Raises:
         ConfigError, DataError: the data, the settings or a worker does not allow it; mostly before training.
     """
+    if isinstance(store, Drafts):
+        return _lived(recipe, run, where, store, strict, beside)
+    file = Path(run.data.dataset.partition("?")[0]).stem
+    where = dataclasses.replace(where, run=run_name(where, f"{recipe.name}-{file}"))  # also if begun again
+    work = functools.partial(_lived, recipe, run, where, store, strict, dict(beside))
+    trained = run_there(work, own_needs(recipe, where), where.run)
+    # What was published elsewhere is brought here where the home is a bucket.
+    return trained._replace(bundle=store.resolve(trained.bundle.reference))
+
+
+def own_needs(recipe: AnyRecipe, where: LaunchConfig) -> LaunchConfig:
+    """What a training takes beside its workers: no GPU, unless it has none and is done there."""
+    return dataclasses.replace(where, gpu=False, accelerator="") if recipe.distributed else where
+
+
+def _lived(
+    recipe: Recipe[R, D, M],
+    run: R,
+    where: LaunchConfig,
+    store: Store,
+    strict: bool,
+    beside: Mapping[str, bytes],
+) -> Trained:
     data = recipe.open(run)
     report(leaks := find_leaks(data), strict=strict)
     where = _placed(recipe, where)

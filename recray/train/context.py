@@ -126,6 +126,10 @@ class LaunchConfig:
         return {key: value for key, _, value in (label.partition("=") for label in self.labels)}
 
 
+def _stays() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Context:
     """One worker's view of a run."""
@@ -145,3 +149,6 @@ class Context:
     trained: Callable[[int, float], None] = _ignore_trained
     """(samples over all workers, seconds spent on them) that the next report is about: measured, so no part
     of the report, which an equal run repeats bit for bit."""
+    is_leaving: Callable[[], bool] = _stays
+    """Whether a worker's machine is about to be taken away: every rank asks at the same points, which takes
+    some milliseconds, and all hear the same."""

@@ -25,6 +25,7 @@ from recray.config import ConfigError
 from recray.contract import DrawsForAll, FusedOptimizer, Learner
 from recray.train import stability
 from recray.train.context import Context, Progress
+from recray.train.leaving import Notice
 from recray.train.optim import OptimConfig, build_optimizer, learning_rate
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ class Loop:
         self.forward = _distribute(_Loss(model), context)
         self._draws_for_all = isinstance(model, DrawsForAll)
         self._saver = checkpoint.Saver(context.rank)
-        self._tally = stability.Tally()
+        self._tally, self._notice = stability.Tally(), Notice(context)
         self._unreported: dict[str, float] = {}
         self._last_shown_s, self._samples_since = time.monotonic(), 0
         self._trained, self._trained_s = 0, 0.0  # since the last report
@@ -177,13 +178,15 @@ class Loop:
     def run(self) -> None:
         while self.position.epoch < self.config.last_epoch and not self._exhausted():
             self.model.train()
-            while self.position.step < self.batches.num_steps():
+            steps = self.batches.num_steps()
+            while self.position.step < steps:
                 self._step()
                 self.position.step += 1
                 if self._saver.busy and self._saver.done():
                     self._report()
-                every = self.config.checkpoint_every_steps
-                if every and self.position.step % every == 0 < self.batches.num_steps() - self.position.step:
+                every, left = self.config.checkpoint_every_steps, steps - self.position.step
+                due = every and self.position.step % every == 0
+                if left and (due or self._notice.is_there()):
                     self._save({})
             self.position.epoch, self.position.step = self.position.epoch + 1, 0
             last = self.position.epoch == self.config.last_epoch
@@ -208,7 +211,8 @@ class Loop:
         norm = stability.gradient_norm(self.model)
         if not math.isfinite(norm_value := norm.item()):
             offender = self._blamed(stability.first_gradient_offender, global_step)
-            raise TrainingError(_diagnosis(self.model, "gradient norm", norm_value, global_step, offender))
+            said = stability.diagnosis(self.model, "gradient norm", norm_value, global_step, offender)
+            raise TrainingError(said)
         if self.optim.max_grad_norm:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.optim.max_grad_norm, norm)
         self.optimizer.step()
@@ -232,7 +236,7 @@ class Loop:
                 loss = self.forward(batch)["loss"]
             if not math.isfinite(value := loss.item()):
                 offender = self._blamed(stability.first_offender, global_step)
-                raise TrainingError(_diagnosis(self.model, "loss", value, global_step, offender))
+                raise TrainingError(stability.diagnosis(self.model, "loss", value, global_step, offender))
             # Gradients are averaged over workers: unequal shares must weigh what they hold.
             share = batch.size * c.world_size / batch.total if batch.total else 1.0 / parts
             (loss * share).backward()
@@ -282,6 +286,7 @@ class Loop:
             self._last_shown_s, self._samples_since = time.monotonic(), 0
 
     def _evaluate(self) -> None:
+        self._notice.timed(reduce_sums(self._notice.took(), self.context)["step_s"])
         self.model.eval()
         with torch.no_grad():
             metrics = reduce_sums(self.validate(self.model), self.context)
@@ -388,12 +393,3 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
 def _autocast(config: LoopConfig, device: torch.device) -> Iterator[None]:
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         yield
-
-
-def _diagnosis(model: nn.Module, what: str, value: float, step: int, offender: str) -> str:
-    norms = sorted(((float(p.detach().norm()), name) for name, p in model.named_parameters()), reverse=True)
-    listing = ", ".join(f"{name} {norm:.3g}" for norm, name in norms[:8])
-    return (
-        f"{what} is {value} at step {step}: {offender}. Largest parameter norms: {listing}. "
-        "Lower optim.lr, set optim.max_grad_norm, or look at the inputs of that batch."
-    )

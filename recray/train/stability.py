@@ -120,3 +120,12 @@ def _tensors(values: object) -> Iterator[Tensor]:
 
 def _finite(values: object) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(values))
+
+
+def diagnosis(model: nn.Module, what: str, value: float, step: int, offender: str) -> str:
+    norms = sorted(((float(p.detach().norm()), name) for name, p in model.named_parameters()), reverse=True)
+    listing = ", ".join(f"{name} {norm:.3g}" for norm, name in norms[:8])
+    return (
+        f"{what} is {value} at step {step}: {offender}. Largest parameter norms: {listing}. "
+        "Lower optim.lr, set optim.max_grad_norm, or look at the inputs of that batch."
+    )

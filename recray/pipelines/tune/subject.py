@@ -2,12 +2,14 @@
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from recray.config import ConfigError
 from recray.launch.runs import Task
-from recray.pipelines.train import fit, fit_again, train
+from recray.launch.tasks import run_there
+from recray.pipelines.train import fit, fit_again, own_needs, train
 from recray.pipelines.tune.run_files import named_run
 from recray.pipelines.tune.spaces import Goal
 from recray.store import Store
@@ -123,11 +125,16 @@ class RecipeSubject:
         return RecipeTrial(self.recipe, goal)
 
     def measure(self, run: Run, where: LaunchConfig) -> Measured:
-        fitted = fit(self.recipe, run, where)
-        if self.recipe.learns_before_test(run):
-            fitted = fit_again(self.recipe, run, where, fitted, "before test")
-        measured: Measured = self.recipe.measure(run, fitted.data, fitted.model)
-        return measured
+        work = partial(_measured, self.recipe, run, where)
+        return run_there(work, own_needs(self.recipe, where), where.run)
 
     def publish(self, run: Run, where: LaunchConfig, store: Store, beside: dict[str, bytes]) -> list[str]:
         return [str(train(self.recipe, run, where, store, beside=beside).bundle.reference)]
+
+
+def _measured(recipe: AnyRecipe, run: Run, where: LaunchConfig) -> Measured:
+    fitted = fit(recipe, run, where)
+    if recipe.learns_before_test(run):
+        fitted = fit_again(recipe, run, where, fitted, "before test")
+    measured: Measured = recipe.measure(run, fitted.data, fitted.model)
+    return measured

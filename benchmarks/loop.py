@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.loop_world import (
+    EXPLORE,
     LIES,
     LOCAL,
     K,
@@ -40,7 +41,9 @@ from benchmarks.loop_world import (
 )
 from recray.arrays import Float64s
 from recray.eval.bootstrap import Interval
+from recray.pipelines.off_policy import JudgeConfig
 from recray.pipelines.retrain import LABELS, RetrainConfig, Round, retrain
+from recray.serve.stages.listed import StagesConfig
 from recray.store import Store
 
 RESULT = Path(__file__).parent / "results" / "loop.json"
@@ -58,13 +61,11 @@ class Run(NamedTuple):
     best: list[float]  # of the best lists there are
     rounds: list[Round]
     bad: Round  # after the last one
-    bad_first: dict[str, Round]  # in place of the first one, by how it was mislabelled
 
 
 def played(seed: int, rounds: int, days: int) -> Run:
     with home() as folder:
-        run = _played(folder, seed, rounds, days)
-    return run._replace(bad_first=begun_badly(seed, days))
+        return _played(folder, seed, rounds, days)
 
 
 def begun_badly(seed: int, days: int) -> dict[str, Round]:
@@ -106,8 +107,7 @@ def _played(home: Path, seed: int, rounds: int, days: int) -> Run:
     loop = Policy(store, application, seed, log=True)
     frozen = Policy(store, application, seed, log=False)
     frozen.freeze()
-    nothing = Round(application=application, at=0.0)
-    run = Run([], [], [], [], nothing, {})
+    run = Run([], [], [], [], Round(application=application, at=0.0))
     for number in range(rounds):
         each = range(number * days, (number + 1) * days)
         run.best.append(float(np.mean([loop.best(day) for day in each])))
@@ -126,7 +126,8 @@ def _played(home: Path, seed: int, rounds: int, days: int) -> Run:
 def _retrained(store: Store, application: str, loop: Policy, day: int) -> Round:
     """After which what is served is what production points at."""
     until = float(loop.world.begin(day))
-    done = retrain(application, RetrainConfig(then="promote"), LOCAL, store, until=until).round
+    config = RetrainConfig(then="promote", judge=JudgeConfig(stages=StagesConfig(rules=EXPLORE)))
+    done = retrain(application, config, LOCAL, store, until=until).round
     wanted, deadline = store.names(application)["production"], time.monotonic() + FOLLOWS_WITHIN_S
     while loop.version != wanted:
         assert time.monotonic() < deadline, "what was promoted is not served"
@@ -200,6 +201,31 @@ def plot(runs: list[Run], path: Path) -> None:
     figure.savefig(path)
 
 
+def result_of(runs: list[Run], days: int) -> dict[str, Any]:
+    parts = {"all": runs, "chose": runs[:CHOSE], "others": runs[CHOSE:]}
+    return {
+        "seeds": len(runs),
+        "rounds": len(runs[0].rounds),
+        "days": days,
+        "reward": {
+            name: [[float(told.expected_V.mean()) for told in getattr(run, name)] for run in runs]
+            for name in ("loop", "frozen")
+        },
+        "best": [run.best for run in runs],
+        "promoted": [sum(one.failed is None for one in run.rounds) for run in runs],
+        "held": [[_said(one) for one in run.rounds if one.failed] for run in runs],
+        "gain": {name: gain(some, first=1)._asdict() for name, some in parts.items() if some},
+        "bad_rounds": [_said(run.bad) for run in runs],
+        "honest_stopped_by_labels": sum(_stopped_by_labels(one) for run in runs for one in run.rounds),
+    }
+
+
+def write(found: dict[str, Any]) -> None:
+    """What is not found anew stays as it was."""
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps(known | found, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=12)
@@ -207,45 +233,19 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--only-first", action="store_true", help="mislabelled first rounds alone")
     options = parser.parse_args()
-    if options.only_first:
-        first = [begun_badly(seed, options.days) for seed in range(options.seeds)]
-        said = json.loads(RESULT.read_text()) | {"bad_first_rounds": _said_of(first)}
-        RESULT.write_text(json.dumps(said, indent=1) + "\n")
-        stopped = all(_stopped_by_labels(one) for each in first for one in each.values())
-        print(json.dumps({"bad_first_rounds_stopped": stopped, "rounds": len(first) * len(LIES)}))
-        return
-    began = time.monotonic()
-    runs = [played(seed, options.rounds, options.days) for seed in range(options.seeds)]
-    parts = {"all": runs, "chose": runs[:CHOSE], "others": runs[CHOSE:]}
-    gains = {name: gain(some, first=1)._asdict() for name, some in parts.items() if some}
-    result: dict[str, Any] = {
-        "seeds": options.seeds,
-        "rounds": options.rounds,
-        "days": options.days,
-        "reward": {
-            name: [[float(told.expected_V.mean()) for told in getattr(run, name)] for run in runs]
-            for name in ("loop", "frozen")
-        },
-        "best": [run.best for run in runs],
-        "promoted": [sum(one.failed is None for one in run.rounds) for run in runs],
-        "gain": gains,
-        "bad_rounds": [_said(run.bad) for run in runs],
-        "bad_first_rounds": _said_of([run.bad_first for run in runs]),
-        "honest_stopped_by_labels": sum(_stopped_by_labels(one) for run in runs for one in run.rounds),
-        "took_s": round(time.monotonic() - began),
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    plot(runs, PLOT)
-    stopped = all(_stopped_by_labels(bad) for run in runs for bad in (run.bad, *run.bad_first.values()))
-    print(
-        json.dumps(
-            {
-                "reward_gain_low": gains["all"]["low"],
-                "reward_gain": gains["all"]["mean"],
-                "bad_round_stopped": stopped,
-            }
-        )
-    )
+    began, runs = time.monotonic(), list[Run]()
+    for seed in () if options.only_first else range(options.seeds):
+        runs.append(played(seed, options.rounds, options.days))
+        write(result_of(runs, options.days) | {"took_s": round(time.monotonic() - began)})
+        plot(runs, PLOT)
+    first = [begun_badly(seed, options.days) for seed in range(options.seeds)]
+    write({"bad_first_rounds": _said_of(first)})
+    bad = [*(run.bad for run in runs), *(one for each in first for one in each.values())]
+    said: dict[str, Any] = {"bad_round_stopped": all(map(_stopped_by_labels, bad)), "bad_rounds": len(bad)}
+    if runs:
+        of_all = gain(runs, first=1)
+        said = {"reward_gain_low": of_all.low, "reward_gain": of_all.mean, **said}
+    print(json.dumps(said))
 
 
 def _said(one: Round) -> str:

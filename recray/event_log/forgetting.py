@@ -1,7 +1,8 @@
 """Deletes what names one user, down to the last byte.
 
 Events go before answers: until the last event is gone that claims an answer of the user, the answer says
-whose it was. Other nodes, which may have such events too, or
+whose it was. An answer to nobody in particular that an event of the user claims was the user's too: what was
+asked for it (``named``, ``context``) goes with it. Other nodes, which may have such events and answers, or
 know their ids, are told by digests.
 """
 
@@ -44,12 +45,15 @@ def go_on(log: Writes) -> None:
         _delete(log, user_id)
     if told := forgotten.told(asked):
         ids = log.do(lambda live: live.named()) | {*_found(log.folder, "events", _ALL, "request_id")}
-        if named := forgotten.among(ids, told):
-            _delete_named(log, asked, named)
+        claimed = forgotten.among(_nobodys(log), told, CLAIMED)
+        if named := [*forgotten.among(ids, told), *claimed]:
+            _delete_named(log, asked, named, claimed)
     forgotten.end(log.node, asked, told)
 
 
 _ALL = pl.lit(value=True)
+_OF_NOBODY = pl.col("user_id").is_null()
+CLAIMED = "claimed "  # before the id of an answer: of nobody in particular, and to be deleted too
 
 
 def _nodes(folder: Path) -> list[str]:
@@ -59,20 +63,37 @@ def _nodes(folder: Path) -> list[str]:
 def _delete(log: Writes, user_id: str) -> None:
     with partitions_locked(log.folder):
         of_user = pl.col("user_id").eq_missing(user_id)
-        answers = _found(log.folder, "shown", of_user, "request_id")
+        claims = {*_found(log.folder, "events", of_user, "request_id")}
+        claims |= log.do(lambda live: live.claims_of(user_id))
+        claimed = sorted(claims & _nobodys(log))
+        answers = _found(log.folder, "shown", of_user, "request_id") + claimed
         answers += log.do(lambda live: live.answers_of(user_id))
         asked = Forgotten(log.folder).digest(user_id)
+        # Here too: without the events nothing else says which they are.
+        Forgotten(log.folder).tell(asked, (CLAIMED + each for each in claims), _nodes(log.folder))
         _delete_events(log, asked, answers, answers, user_id)
-        _remove(log.folder, "shown", of_user)
-        log.do(lambda live: live.forget_answers(user_id))
+        _delete_answers(log, of_user, claimed, user_id)
         log.do(lambda live: live.tidy(), alone=True)
 
 
-def _delete_named(log: Writes, asked: frozenset[str], ids: list[str]) -> None:
-    """What other nodes told of: claims of answers that they had, and ids of events that they deleted."""
+def _delete_named(log: Writes, asked: frozenset[str], ids: list[str], claimed: list[str]) -> None:
+    """What other nodes told of: claims of answers that they had, ids of events that they deleted, and answers
+    to nobody in particular that the user's events claimed."""
     with partitions_locked(log.folder):
-        _delete_events(log, asked, ids, [])
+        _delete_events(log, asked, ids, claimed)
+        _delete_answers(log, pl.lit(value=False), claimed)
         log.do(lambda live: live.tidy(), alone=True)
+
+
+def _nobodys(log: Writes) -> set[str]:
+    """Ids of the answers to nobody in particular."""
+    return log.do(lambda live: live.nobodys()) | {*_found(log.folder, "shown", _OF_NOBODY, "request_id")}
+
+
+def _delete_answers(log: Writes, which: pl.Expr, claimed: list[str], user_id: str | None = None) -> None:
+    """A user's, and those to nobody in particular that it claimed."""
+    _remove(log.folder, "shown", which | (_OF_NOBODY & pl.col("request_id").is_in(claimed)))
+    log.do(lambda live: live.forget_answers(user_id, claimed))
 
 
 def _delete_events(

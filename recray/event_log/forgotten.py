@@ -54,10 +54,10 @@ class Forgotten:
         users = self._read()["users"]
         return frozenset(each for digest in asked for each in _told(users[digest]))
 
-    def among(self, ids: Iterable[str], digests: frozenset[str]) -> list[str]:
-        """Those that are meant."""
+    def among(self, ids: Iterable[str], digests: frozenset[str], said: str = "") -> list[str]:
+        """Those that are meant, and were told with this before them."""
         salt = self._read()["salt"]
-        return [one for one in ids if _digest(salt, one) in digests]
+        return [one for one in ids if _digest(salt, said + one) in digests]
 
     def end(self, node: str, asked: frozenset[str], told: frozenset[str]) -> None:
         """A node has nothing of them any more; where more was told since, it goes on."""

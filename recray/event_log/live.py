@@ -170,6 +170,16 @@ class LiveFile:
         found = self._connection.execute("select request_id from shown where user_id = ?", (user_id,))
         return [row[0] for row in found]
 
+    def claims_of(self, user_id: str) -> set[str]:
+        """Ids of the answers that its events claim."""
+        text = "select request_id from events where user_id = ? and request_id not null"
+        return {row[0] for row in self._connection.execute(text, (user_id,))}
+
+    def nobodys(self) -> set[str]:
+        """Ids of the answers to nobody in particular."""
+        found = self._connection.execute("select request_id from shown where user_id is null")
+        return {row[0] for row in found}
+
     def users(self) -> set[str]:
         found = self._connection.execute(
             "select user_id from shown where user_id not null union "
@@ -195,8 +205,10 @@ class LiveFile:
         run("delete from ids where event_id in (select value from json_each(?))", (json.dumps(event_ids),))
         run(f"delete from events where event_id in ({which})", values)
 
-    def forget_answers(self, user_id: str) -> None:
-        self._connection.execute("delete from shown where user_id = ?", (user_id,))
+    def forget_answers(self, user_id: str | None, claimed: Sequence[str]) -> None:
+        """A user's, and of these those to nobody in particular."""
+        which = "user_id = ? or (user_id is null and request_id in (select value from json_each(?)))"
+        self._connection.execute(f"delete from shown where {which}", (user_id, json.dumps(claimed)))
 
     def tidy(self) -> None:
         """Not a byte of what was deleted is left in the file or beside it, also when the power goes now."""

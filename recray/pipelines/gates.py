@@ -13,6 +13,7 @@ from recray.data.logged.log_report import LogReport
 from recray.eval.bootstrap import Interval, intervals
 from recray.eval.evaluate import Evaluation
 from recray.eval.metrics import LISTED
+from recray.pipelines.exposed import ByExposure
 from recray.pipelines.off_policy import CANNOT, Judged
 from recray.pipelines.same_queries import paired_differences
 from recray.schema import DataError
@@ -36,8 +37,12 @@ class GateConfig:
     """In a first round, which has no past: how often, beyond chance, an item that is clicked must stand above
     one that is not. Clicks that were mixed up do in half of the pairs; so do honest ones where lists are
     shown in no order at all: 0 does not ask."""
+    least_agreement: float = 0.01
+    """How far from half must be how often, of two items at one rank, the one that is clicked had the higher
+    score: clicks dealt to other lists at their ranks do in half of the pairs. Where the log is too small to
+    be sure (some thousand lists), it passes; where scores say nothing, 0 does not ask."""
     metric: str = "ndcg@10"
-    """By which the new version is compared with production."""
+    """By which the new version is compared with production where no lists were drawn that tell."""
     tolerance: float = 0.05
     """Share of production's value that the new version may lack; more stops it where it is beyond chance."""
 
@@ -47,7 +52,7 @@ class GateConfig:
             raise ConfigError(f"gates.metric must be one such as ndcg@10, got {self.metric!r}")
         if self.click_ratio < 1:
             raise ConfigError(f"gates.click_ratio must be at least 1, got {self.click_ratio}")
-        for name in ("untrusted", "order_loss", "least_order", "tolerance"):
+        for name in ("untrusted", "order_loss", "least_order", "least_agreement", "tolerance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"gates.{name} must be from 0 to 1, got {getattr(self, name)}")
 
@@ -77,6 +82,7 @@ def label_gates(now: LogReport, before: LogReport | None, config: GateConfig) ->
             "marks", untrusted <= config.untrusted, f"{untrusted:.1%} of the events cannot be trusted"
         ),
         _each_day(now, before, config),
+        _agreeing(now, config),
     ]
     if before is None:
         return [*found, _in_order(now, config)]
@@ -114,6 +120,18 @@ def _in_order(now: LogReport, config: GateConfig) -> GateResult:
     )
 
 
+def _agreeing(now: LogReport, config: GateConfig) -> GateResult:
+    """What a rank does not explain goes with scores, either way, unless clicks are of other lists."""
+    at_most = abs(now.agreement - 0.5) + STANDARD_ERRORS * now.agreement_error
+    passed = at_most >= config.least_agreement
+    text = f"of two items at one rank the one that was clicked had the higher score in {now.agreement:.1%}"
+    way_out = (
+        f"surely within {at_most:.1%} of half: clicks belong to other lists, or scores say nothing; "
+        "--gates.least-agreement 0 goes on without"
+    )
+    return GateResult("scores", passed, text if passed else f"{text} ({way_out})")
+
+
 def _each_day(now: LogReport, before: LogReport | None, config: GateConfig) -> GateResult:
     """A day that was mislabelled among others that were not: each beside the data before, else beside the
     median day. However many days there are, about one round in forty is stopped by chance."""
@@ -140,6 +158,18 @@ def metric_gate(production: Evaluation, candidate: Evaluation, config: GateConfi
         not _is_worse(was, difference, config),
         f"{now:.4f}, production {was:.4f} on the same {len(gain_U)} queries "
         f"(difference {now - was:+.4f}, 95 % from {difference.low:+.4f} to {difference.high:+.4f})",
+    )
+
+
+def exposure_gate(found: ByExposure, config: GateConfig) -> GateResult:
+    """As ``metric_gate``, by lists that were drawn."""
+    served, other, gain, effective = found.earned
+    return GateResult(
+        "drawn lists",
+        not _is_worse(served, gain, config),
+        f"{other.mean:.4f} outcomes a list, production {served:.4f} in the same {found.lists} "
+        f"(difference {gain.mean:+.4f}, 95 % from {gain.low:+.4f} to {gain.high:+.4f}; they say as much as "
+        f"{effective:.0f} of its own)",
     )
 
 

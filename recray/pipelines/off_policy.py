@@ -83,6 +83,26 @@ class LearntBy(NamedTuple):
     moment: float  # unix seconds
 
 
+class AskedAgain(NamedTuple):
+    """Lists that were drawn and that neither version has learnt, and what each would draw from."""
+
+    lists: pl.DataFrame  # of ``drawn_lists``
+    production: list[Order]
+    candidate: list[Order]
+    bundles: ServedBundles  # of production, as served
+    card: LogCard
+
+    @property
+    def length(self) -> int:
+        """Of the longest list."""
+        return int(self.lists["items"].list.len().max())  # type: ignore[arg-type]
+
+    @property
+    def user_ids_B(self) -> Int64s:
+        users = self.lists["user_id"].fill_null(self.lists["request_id"])
+        return users.rank("dense").to_numpy().astype(np.int64)
+
+
 def judge_by_log(
     store: Store,
     application: str,
@@ -95,7 +115,28 @@ def judge_by_log(
     set_aside: tuple[float, float] | None = None,
     facts: Sequence[Fact] = (),
 ) -> list[Judged]:
-    """Both versions, by the lists that neither has learnt, for each depth.
+    """Both versions, by the lists that neither has learnt, for each depth. As ``ask_again``, then ``judged``.
+
+    Raises:
+        NoSupportError: no such list was drawn.
+    """
+    again = ask_again(store, application, logged, now, new, config, feedback, until, set_aside, facts)
+    return judged(again, config)
+
+
+def ask_again(
+    store: Store,
+    application: str,
+    logged: Log,
+    now: Contender,
+    new: Contender,
+    config: JudgeConfig,
+    feedback: FeedbackConfig,
+    until: float | None = None,
+    set_aside: tuple[float, float] | None = None,
+    facts: Sequence[Fact] = (),
+) -> AskedAgain:
+    """Both versions, for the lists that neither has learnt.
 
     Args:
         until: unix seconds, nothing that came then or later counts; None: a moment ago.
@@ -123,18 +164,23 @@ def judge_by_log(
         until,
         f"items with an outcome within {feedback.attribution}",
     )
-    length = int(lists["items"].list.len().max())  # type: ignore[arg-type]
     asked = [Asked(*row) for row in lists.select(Asked._fields).iter_rows()]
-    judged = []
-    for known in models:
-        bundles = next(each.bundles for each in known if each.moment <= first)
-        orders = list(Replay(bundles, config.stages, logged.events, facts).orders(asked))
-        judged.append(_as_logged_lists(lists, orders, config, card, length))
-    production, candidate = judged
-    back = _given_back(production, lists["version"], models[0][0].bundles)
+    served = [next(each.bundles for each in known if each.moment <= first) for known in models]
+    production, candidate = (
+        list(Replay(bundles, config.stages, logged.events, facts).orders(asked)) for bundles in served
+    )
+    return AskedAgain(lists, production, candidate, models[0][0].bundles, card)
+
+
+def judged(again: AskedAgain, config: JudgeConfig) -> list[Judged]:
+    """Both versions, for each depth."""
+    production, candidate = (
+        _as_logged_lists(again, orders, config) for orders in (again.production, again.candidate)
+    )
+    back = _given_back(production, again.lists["version"], again.bundles)
     return [
         _judged(depth, production.first(depth), candidate.first(depth), config.method, back)
-        for depth in sorted({min(depth, length) for depth in config.depths})
+        for depth in sorted({min(depth, again.length) for depth in config.depths})
     ]
 
 
@@ -227,29 +273,27 @@ def _words_of(bundles: ServedBundles) -> str:
     return f"{bundles.reference.name}@{bundles.reference.version}"
 
 
-def _as_logged_lists(
-    lists: pl.DataFrame, orders: Sequence[Order], config: JudgeConfig, card: LogCard, length: int
-) -> LoggedLists:
-    def padded(values: Sequence[Sequence[float]]) -> Float64s:
-        table_BK = np.zeros((len(values), length))
-        for row_K, each in zip(table_BK, values, strict=True):
-            row_K[: len(each)] = each
-        return table_BK
-
+def _as_logged_lists(again: AskedAgain, orders: Sequence[Order], config: JudgeConfig) -> LoggedLists:
+    lists, explore = again.lists, config.stages.rules.explore
     items = lists["items"].to_list()
-    explore = config.stages.rules.explore
     each = zip(orders, items, lists["asked"].to_list(), strict=True)
     target = [chances_of(order, shown, asked, explore).tolist() for order, shown, asked in each]
-    users = lists["user_id"].fill_null(lists["request_id"])
-    user_ids_B: Int64s = users.rank("dense").to_numpy().astype(np.int64)
     return LoggedLists(
-        user_ids_B=user_ids_B,
-        rewards_BK=padded([list(map(float, each)) for each in lists["outcomes"].to_list()]),
-        logged_BK=padded(lists["chances"].to_list()),
-        target_BK=padded(target),
-        is_shown_BK=np.arange(length) < lists["items"].list.len().to_numpy()[:, None],
-        card=card,
+        user_ids_B=again.user_ids_B,
+        rewards_BK=padded([list(map(float, each)) for each in lists["outcomes"].to_list()], again.length),
+        logged_BK=padded(lists["chances"].to_list(), again.length),
+        target_BK=padded(target, again.length),
+        is_shown_BK=np.arange(again.length) < lists["items"].list.len().to_numpy()[:, None],
+        card=again.card,
     )
+
+
+def padded(values: Sequence[Sequence[float]], length: int) -> Float64s:
+    """table_BK; 0 where a list has ended."""
+    table_BK = np.zeros((len(values), length))
+    for row_K, each in zip(table_BK, values, strict=True):
+        row_K[: len(each)] = each
+    return table_BK
 
 
 def _judged(

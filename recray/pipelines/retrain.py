@@ -1,6 +1,7 @@
 """From what an application logged to a version that may take production's place, step by step.
 
-    production -> data -> lists -> labels -> retriever -> ranker -> leaks -> comparison -> log -> a name
+    production -> data -> lists -> labels -> retriever -> ranker -> leaks
+        -> drawn -> comparison -> log -> a name
 
 The first step that fails ends the round: production stays as it is, and the record says which step, and why.
 """
@@ -8,13 +9,14 @@ The first step that fails ends the round: production stays as it is, and the rec
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from recray import paths
+from recray.bundles.gate import require_gate
 from recray.config import ConfigError, from_dict, override
 from recray.data.events.split_data import DataConfig, open_split
 from recray.data.logged.origin import origin_of
@@ -22,9 +24,18 @@ from recray.eval.off_policy.estimate import NoSupportError
 from recray.event_log.reading import read, read_facts
 from recray.folders import write_whole
 from recray.monitor.leaks import LEAKS
+from recray.pipelines.exposed import by_exposure
 from recray.pipelines.feedback import HANDED_OVER_S, Feedback, FeedbackConfig, build_feedback
-from recray.pipelines.gates import GateConfig, enough, label_gates, log_gate, metric_gate, require
-from recray.pipelines.off_policy import JudgeConfig, judge_by_log
+from recray.pipelines.gates import (
+    GateConfig,
+    enough,
+    exposure_gate,
+    label_gates,
+    log_gate,
+    metric_gate,
+    require,
+)
+from recray.pipelines.off_policy import AskedAgain, JudgeConfig, ask_again, judged
 from recray.pipelines.same_queries import Contender, ask_the_same
 from recray.pipelines.train import train
 from recray.recipes import run_again
@@ -124,6 +135,11 @@ class Retrained(NamedTuple):
     candidate: Bundle | None  # None: a step failed before there was one
 
 
+class Compared(NamedTuple):
+    text: str
+    by_drawn: bool  # lists; else queries
+
+
 def retrain(
     application: str,
     config: RetrainConfig,
@@ -182,10 +198,20 @@ def _round(
         new = Contender(retriever, ranker)
     steps.candidate = new.first
     steps.do("leaks", lambda: _no_new_leaks(now, new))
-    steps.do("comparison", lambda: _compared(now, new, config.gates))
     set_aside = _set_aside(application, before.until if before else None, until)
-    steps.do("log", lambda: _judged(application, now, new, config, store, until, set_aside))
-    steps.do(config.then, lambda: _put(application, config.then, now, new, store))
+    drawn = steps.do(
+        "drawn",
+        lambda: _drawn(application, now, new, config, store, until, set_aside),
+        lambda found: (
+            found if isinstance(found, str) else f"{len(found.lists)} lists that neither has learnt"
+        ),
+    )
+    examined = config.examined or feedback.origin.examined
+    compared = steps.do(
+        "comparison", lambda: _compared(now, new, config.gates, drawn, examined), lambda found: found.text
+    )
+    steps.do("log", lambda: _judged(drawn, config))
+    steps.do(config.then, lambda: _put(application, config.then, now, new, store, compared))
 
 
 def _feedback(application: str, now: Contender, config: RetrainConfig, until: float) -> Feedback:
@@ -255,15 +281,7 @@ def _leaks(one: Contender) -> dict[str, str]:
     return found
 
 
-def _compared(now: Contender, new: Contender, gates: GateConfig) -> str:
-    data = run_again(new.first)[1].data
-    assert isinstance(data, DataConfig)
-    ks = (int(gates.metric.rpartition("@")[2]),)
-    production, candidate = ask_the_same((now, new), open_split(data), ks)
-    return require([metric_gate(production, candidate, gates)])
-
-
-def _judged(
+def _drawn(
     application: str,
     now: Contender,
     new: Contender,
@@ -271,27 +289,57 @@ def _judged(
     store: Store,
     until: float,
     set_aside: tuple[float, float] | None,
-) -> str:
-    """By the lists that were drawn; where there are none, there is nothing to go by, and that is no fault."""
+) -> AskedAgain | str:
+    """Where no lists were drawn, there is nothing to go by, and that is no fault: why."""
     folder = paths.events_dir() / application
     logged, told = read(folder, until=until), (config.judge, config.feedback, until, set_aside)
     try:
-        judged = judge_by_log(store, application, logged, now, new, *told, read_facts(folder))
+        return ask_again(store, application, logged, now, new, *told, read_facts(folder))
     except NoSupportError as error:
         return str(error)
-    return require([log_gate(judged, config.gates)])
 
 
-def _put(application: str, then: Then, now: Contender, new: Contender, store: Store) -> str:
+def _compared(
+    now: Contender, new: Contender, gates: GateConfig, drawn: AskedAgain | str, examined: Sequence[float]
+) -> Compared:
+    """By the lists that were drawn, where they tell. What was clicked was shown first, so that queries speak
+    for the version that chose it."""
+    try:
+        if isinstance(drawn, str):
+            raise NoSupportError(drawn)
+        found = by_exposure(drawn, examined)
+    except NoSupportError as error:
+        data = run_again(new.first)[1].data
+        assert isinstance(data, DataConfig)
+        ks = (int(gates.metric.rpartition("@")[2]),)
+        production, candidate = ask_the_same((now, new), open_split(data), ks)
+        said = require([metric_gate(production, candidate, gates)])
+        return Compared(f"{said}; not by drawn lists: {error}", by_drawn=False)
+    return Compared(require([exposure_gate(found, gates)]), by_drawn=True)
+
+
+def _judged(drawn: AskedAgain | str, config: RetrainConfig) -> str:
+    if isinstance(drawn, str):
+        return drawn
+    return require([log_gate(judged(drawn, config.judge), config.gates)])
+
+
+def _put(
+    application: str, then: Then, now: Contender, new: Contender, store: Store, compared: Compared
+) -> str:
     made = new.first.reference
     if made.name != application:
         raise ConfigError(f"{made} is no version of {application}: its data is called otherwise")
     why = f"retrained; compared with {now.first.reference}"
     store.promote(application, made.version, "candidate", why=why)
+    if then == "candidate":
+        return str(made)
+    if compared.by_drawn:  # what a ranker was measured to do to its retriever's lists goes by queries
+        require_gate(store, new.first)
+    operations = Operations(store, application)
     if then == "canary":
-        return Operations(store, application).canary(made.version, why=why).name
-    if then == "promote":
-        Operations(store, application).promote(made.version, why=why)
+        return operations.canary(made.version, why=why, force=compared.by_drawn).name
+    operations.promote(made.version, why=why, force=compared.by_drawn)
     return str(made)
 
 

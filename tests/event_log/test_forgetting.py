@@ -19,6 +19,7 @@ from recray.schema import DataError
 from tests.event_log.logged import AT, answer, event, exposure
 
 ANN = "ann-who-wants-to-be-forgotten"
+HERS = "what-only-she-looked-at"  # named by a request without her name, which an event of hers claims
 
 
 def written(folder: Path) -> LogWriter:
@@ -30,6 +31,8 @@ def written(folder: Path) -> LogWriter:
         log.record([event(n, ANN if n % 2 else "bob", f"r{n}") for n in numbers])
         log.record([event(100 + n, None, f"r{n}") for n in numbers])
         log.record([event(200 + n, ANN)._replace(event_id=f"{ANN}-{n}") for n in numbers])
+        log.expose([encoded(replace(exposure(300 + half, None), named=f'{{"history": ["{HERS}"]}}'))])
+        log.record([event(300 + half, ANN, f"r{300 + half}")])
         if not half:
             log.compact()
     return log
@@ -42,8 +45,10 @@ def found_in(folder: Path, text: str) -> list[str]:
 def test_not_a_byte_is_left(tmp_path: Path) -> None:
     log = written(tmp_path)
     assert len(found_in(tmp_path, ANN)) >= 3
+    assert found_in(tmp_path, HERS)
     log.forget(ANN)
     assert not found_in(tmp_path, ANN)
+    assert not found_in(tmp_path, HERS)
     left = read(tmp_path)
     assert left.shown["user_id"].unique().to_list() == ["bob"]
     assert left.shown["request_id"].n_unique() == 10
@@ -78,7 +83,37 @@ def test_the_file_of_what_was_cut_off_is_synced(tmp_path: Path, monkeypatch: pyt
     assert synced == [("local.sqlite-wal", 0)]  # else the power may bring it back
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("compacted", [True, False])
+@pytest.mark.parametrize("of_another_node", [True, False])
+def test_what_was_asked_without_a_name_goes_where_an_event_tells_whose_it_was(
+    tmp_path: Path, compacted: bool, of_another_node: bool
+) -> None:
+    log, other = LogWriter(tmp_path, "a"), LogWriter(tmp_path, "b")
+    named = [json.dumps({"history": [f"only-{who}-has-this"]}) for who in ("ann", "bob", "who")]
+    for number, (user, brought) in enumerate(zip((None, "bob", None), named, strict=True)):
+        exposed = replace(exposure(number, user), named=brought, context={"shelf": brought})
+        (other if of_another_node else log).expose([encoded(exposed)])
+    log.record([event(10, ANN, "r0"), event(11, ANN, "r1"), event(12, "bob", "r1")])  # r1: it was not hers
+    other.record([event(13, None, "r0"), event(14, None, "r2")])
+    if compacted:
+        for each in (log, other):
+            each.compact()
+    log.forget(ANN)
+    for each in (other, log, other):  # minutes
+        each.go_on()
+    left = read(tmp_path)
+    assert sorted(left.shown["request_id"].unique()) == ["r1", "r2"]
+    assert sorted(left.events["event_id"]) == ["e12", "e14"]
+    assert sorted(left.shown["named"].unique()) == sorted(named[1:])
+    for each in (log, other):
+        each.close()
+    assert not found_in(tmp_path, ANN)
+    assert not found_in(tmp_path, "only-ann-has-this")
+    known = json.loads((tmp_path / "forgotten.json").read_text())
+    assert [(one["nodes"], one["told"]) for one in known["users"].values()] == [([], [])]
+
+
+@pytest.mark.parametrize("step", range(9))
 def test_it_goes_on_where_it_was_interrupted(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +141,7 @@ def test_it_goes_on_where_it_was_interrupted(
     again.go_on()
     again.close()
     assert not found_in(tmp_path, ANN)
+    assert not found_in(tmp_path, HERS)
     assert read(tmp_path).events.height == 20
 
 

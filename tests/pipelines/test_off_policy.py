@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +15,14 @@ from benchmarks.loop_world import EXPLORE, LOCAL, Policy, first_version, world_o
 from recray import paths
 from recray.cli.logged import EvaluateLogged, evaluate_logged
 from recray.config import override
+from recray.eval.bootstrap import Interval
 from recray.eval.off_policy.estimate import NoSupportError
 from recray.event_log.reading import Log, read
-from recray.pipelines.feedback import FeedbackConfig
-from recray.pipelines.gates import GateConfig, log_gate
-from recray.pipelines.off_policy import JudgeConfig, Judged, chances_of, judge_by_log
+from recray.pipelines.examined import examined_ranks
+from recray.pipelines.exposed import by_exposure
+from recray.pipelines.feedback import FeedbackConfig, joined
+from recray.pipelines.gates import GateConfig, exposure_gate, log_gate
+from recray.pipelines.off_policy import JudgeConfig, Judged, ask_again, chances_of, judge_by_log
 from recray.pipelines.replay import Order
 from recray.pipelines.same_queries import Contender
 from recray.pipelines.train import train
@@ -124,6 +128,26 @@ def test_a_version_that_is_near_is_judged(served: Served) -> None:
     assert whole.both
     far_below = whole.both._replace(gain=whole.both.gain._replace(mean=-0.3, low=-0.4, high=-0.2))
     assert not log_gate([first, whole._replace(both=far_below)], GateConfig()).passed
+
+
+def test_whole_lists_are_compared_by_what_is_seen_of_their_items(served: Served) -> None:
+    asked = partial(ask_again, served.store, "world-ranker", served.log, served.now)
+    told = CONFIG, FeedbackConfig(), served.until
+    examined = examined_ranks(joined(served.log, FeedbackConfig(), served.until).rows)
+    itself = by_exposure(asked(served.now, *told), examined)
+    assert itself.earned.gain == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
+    assert itself.earned.effective_lists == pytest.approx(itself.lists)
+    again = asked(other_trees(served, 5), *told)  # of which judged by chances of whole lists nothing is known
+    found = by_exposure(again, examined)
+    assert found.lists / 4 < found.earned.effective_lists < found.lists
+    assert exposure_gate(found, GateConfig()).passed
+    worse = found.earned._replace(gain=Interval(-0.3, -0.4, -0.2))
+    assert not exposure_gate(found._replace(earned=worse), GateConfig()).passed
+    with pytest.raises(NoSupportError, match="is not known"):
+        by_exposure(again, ())
+    strangers = [Order([f"none-{n}" for n in range(40)], 40)] * found.lists
+    with pytest.raises(NoSupportError, match="can show 0%"):
+        by_exposure(again._replace(candidate=strangers), examined)
 
 
 def test_the_job_shows_it(served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recray import paths
+from recray.arrays import Bools, Float64s
 from recray.cli import main
 from recray.config import override
 from recray.data.events.split_data import DataConfig, open_split
+from recray.data.logged.log_report import log_report
 from recray.event_log.reading import read
 from recray.event_log.records import Drawn, Exposure
 from recray.event_log.tables import encoded
@@ -122,6 +125,55 @@ def test_without_a_past_clicks_must_go_with_the_order_of_lists(
     assert "--gates.least-order 0" in small.text
 
 
+def test_clicks_of_other_lists_go_with_no_score() -> None:
+    """At their ranks, so that the order of lists says nothing; only a log that is large enough is stopped."""
+    rng, lists, ranks = np.random.default_rng(0), 12_000, np.arange(1, 6)
+    scores_BK = np.sort(rng.normal(size=(lists, 5)), axis=1)[:, ::-1]
+    clicked_BK = rng.random((lists, 5)) < 0.3 / (1 + np.exp(-scores_BK)) / ranks
+    dealt_BK = rng.permutation(clicked_BK)
+    passed = {}
+    for name, labels_BK in {"honest": clicked_BK, "dealt": dealt_BK}.items():
+        for size in (lists // 20, lists):
+            now = log_report(*_shown(scores_BK[:size], labels_BK[:size]))
+            gates = {gate.name: gate for gate in label_gates(now, None, GateConfig())}
+            assert gates["order"].passed, gates["order"].text
+            passed[name, size] = gates["scores"].passed
+    assert passed == {
+        ("honest", lists // 20): True,
+        ("honest", lists): True,
+        ("dealt", lists // 20): True,
+        ("dealt", lists): False,
+    }
+    assert abs(now.agreement - 0.5) < 4 * now.agreement_error
+    assert all(gate.passed for gate in label_gates(now, None, GateConfig(least_agreement=0.0)))
+    alike = log_report(*_shown(np.ones_like(scores_BK), labels_BK))
+    assert (alike.agreement, alike.agreement_error) == (0.5, 0.5)
+
+
+def _shown(scores_BK: Float64s, clicked_BK: Bools) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Rows, events and users who are left out, as a report takes them."""
+    lists, length = scores_BK.shape
+    request = np.repeat(np.arange(lists), length).astype(str)
+    rows = pl.DataFrame(
+        {
+            "request_id": request,
+            "user_id": request,
+            "rank": np.tile(np.arange(1, length + 1), lists),
+            "score": scores_BK.ravel(),
+            "label": clicked_BK.ravel().astype(np.float32),
+            "version": "one",
+            "at": BEGIN,
+            "propensity": 1.0,
+            "is_closed": True,
+            "node": "a",
+            "seq": np.arange(lists * length),
+        }
+    )
+    empty = {"mark": pl.String, "user_id": pl.String, "at": pl.Float64, "kind": pl.String, "node": pl.String}
+    users = {"user_id": pl.String, "why": pl.String}
+    return rows, pl.DataFrame(schema=empty | {"seq": pl.Int64}), pl.DataFrame(schema=users)
+
+
 def test_a_day_that_is_mislabelled_among_others_is_stopped_without_a_past(store: Store) -> None:
     for day, clicks in enumerate([by_taste, turned_round, by_taste]):
         until = serve_a_day(NAME, day, clicks)
@@ -160,8 +212,8 @@ def test_a_round_says_what_it_was_made_of(store: Store) -> None:
     assert retriever.feedback == record.feedback
     assert json.loads(done.round.file.read_text())["candidate"] == str(done.candidate.reference)
     assert [step.name for step in done.round.steps] == [
-        *("production", "data", "lists", "labels", "retriever", "ranker", "leaks", "comparison"),
-        *("log", "candidate"),
+        *("production", "data", "lists", "labels", "retriever", "ranker", "leaks", "drawn"),
+        *("comparison", "log", "candidate"),
     ]
 
 

@@ -34,6 +34,8 @@ class LogReport:
     order: float = 0.5  # chance that an item with an outcome stands above one of its list without; 0.5: none
     order_error: float = 0.5  # its standard error
     order_by_day: dict[str, list[float]] = field(default_factory=dict)  # of days (UTC) that say enough
+    agreement: float = 0.5  # chance that, of two items at one rank, one with an outcome has the higher score
+    agreement_error: float = 0.5  # its standard error
     answered_lists: int = 0  # with an outcome, without those of users who are left out
     drawn: float = 0.0  # share of items with a propensity
     ranges: dict[str, list[int]] = field(default_factory=dict)  # first and last row, by "table node"
@@ -52,6 +54,7 @@ def log_report(rows: pl.DataFrame, events: pl.DataFrame, left_out: pl.DataFrame)
     counted = rows.filter(pl.col("is_closed")).join(left_out, on="user_id", how="anti")
     of_list = counted.group_by("request_id").agg((pl.col("label") > 0).any().alias("has"))
     order, error = _order(counted)
+    agreement, agreement_error = _agreement(counted)
     return LogReport(
         lists=rows["request_id"].n_unique(),
         open_lists=rows.filter(~pl.col("is_closed"))["request_id"].n_unique(),
@@ -68,6 +71,8 @@ def log_report(rows: pl.DataFrame, events: pl.DataFrame, left_out: pl.DataFrame)
         order=order,
         order_error=error,
         order_by_day=_order_by_day(counted),
+        agreement=agreement,
+        agreement_error=agreement_error,
         drawn=_rate(counted["propensity"].is_not_null()),
         ranges=_ranges(rows, "shown") | _ranges(events, "events"),
     )
@@ -100,6 +105,31 @@ def _order(rows: pl.DataFrame) -> tuple[float, float]:
     if len(area) < 2:
         return 0.5, 0.5
     return float(area.mean()), float(area.std()) / math.sqrt(len(area))  # type: ignore[arg-type]
+
+
+def _agreement(rows: pl.DataFrame) -> tuple[float, float]:
+    """Of items at one rank, by scores of one version: the share of pairs with and without an outcome in which
+    the one with it has the higher score (Mann & Whitney 1947), over ranks; and its standard error where
+    outcomes have nothing to do with scores."""
+    hit = pl.col("label") > 0
+    place = pl.col("score").rank("average").over("version", "rank")
+    of_rank = (
+        rows.filter(pl.col("score").is_not_null())
+        .with_columns(place=place)
+        .group_by("version", "rank")
+        .agg(
+            hits=hit.sum().cast(pl.Float64),
+            misses=(~hit).sum().cast(pl.Float64),
+            places=pl.col("place").filter(hit).sum(),
+            scores=pl.col("score").n_unique(),
+        )
+        .filter((pl.col("hits") > 0) & (pl.col("misses") > 0) & (pl.col("scores") > 1))
+    )
+    hits, misses = pl.col("hits"), pl.col("misses")
+    area = (pl.col("places") - hits * (hits + 1) / 2) / (hits * misses)
+    weight = hits * misses / (hits + misses)
+    total, sum_of = of_rank.select(weight.sum(), (weight * area).sum().alias("of")).row(0)
+    return (sum_of / total, 1 / math.sqrt(12 * total)) if total else (0.5, 0.5)
 
 
 def _order_by_day(rows: pl.DataFrame) -> dict[str, list[float]]:

@@ -134,8 +134,7 @@ def _require_support(lists: LoggedLists, weights_B: Float64s) -> float:
 
     Where the log can show all that the policy would, weights are 1 in the mean.
     """
-    if (users := len(np.unique(lists.user_ids_B))) < LEAST_USERS:
-        raise NoSupportError(f"{users} users are too few for an interval, {LEAST_USERS} are needed: log more")
+    require_users(lists.user_ids_B)
     total = float(weights_B.sum())
     effective = total**2 / float((weights_B**2).sum()) if total else 0.0
     mean = total / len(lists)
@@ -146,12 +145,29 @@ def _require_support(lists: LoggedLists, weights_B: Float64s) -> float:
             f"the policy would show what the log never does: weights are {mean:.2f} in the mean where 1 is "
             f"due, so that at least {uncovered:.0%} of its lists are not covered: explore more widely"
         )
+    require_effective(effective, len(lists))
+    return effective
+
+
+def require_users(user_ids_B: Int64s) -> None:
+    """
+    Raises:
+        NoSupportError: too few for an interval.
+    """
+    if (users := len(np.unique(user_ids_B))) < LEAST_USERS:
+        raise NoSupportError(f"{users} users are too few for an interval, {LEAST_USERS} are needed: log more")
+
+
+def require_effective(effective: float, lists: int) -> None:
+    """
+    Raises:
+        NoSupportError: so many lists say too little of the policy.
+    """
     if effective < LEAST_EFFECTIVE:
         raise NoSupportError(
-            f"{len(lists):,} lists say as much of this policy as {effective:.0f} of its own would, and "
+            f"{lists:,} lists say as much of this policy as {effective:.0f} of its own would, and "
             f"{LEAST_EFFECTIVE:.0f} are needed: log more, explore more, or judge shorter lists"
         )
-    return effective
 
 
 def _interval(signed: Sequence[Signed], user_ids_B: Int64s, num_resamples: int, seed: int) -> Interval:

@@ -211,7 +211,7 @@ def _listed(ids: Ids) -> list[str]:
     return list(map(_id, _several(ids)))
 
 
-def _several(values: Any) -> Iterable[Any]:
+def _several(values: object) -> Iterable[object]:
     """One id is a list of one.
 
     Raises:

@@ -140,9 +140,9 @@ def drop_rare(partition: Path, *, folder: Path, minimum: int) -> int:
 
 def contents(partition: Path) -> Contents:
     rows = pl.read_ipc(partition, columns=["user", "item", "timestamp"])
-    ticks = rows["timestamp"].sort()
-    sample = ticks.gather_every(max(1, len(ticks) // SAMPLE)).to_numpy()
-    return Contents(rows["user"].unique(), rows["item"].unique(), sample)
+    ticks = np.sort(rows["timestamp"].to_numpy())[:: max(1, len(rows) // SAMPLE)].copy()
+    # In order, since what ``unique`` gives keeps as much memory as all rows had.
+    return Contents(rows["user"].unique().sort(), rows["item"].unique().sort(), ticks)
 
 
 def deal_by_time(

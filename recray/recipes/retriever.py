@@ -311,8 +311,8 @@ def validation(
     """
     if not data.split.validation_N.any():
         return lambda _: {}
-    examples, card = eval_examples(data.dataset, data.split, "validation")
-    mine = _share(_sample(examples, users, seed), context)
+    examples, card = eval_examples(data.dataset, data.split, "validation", most_users=users, seed=seed)
+    mine = _share(examples, context)
     counts_I = item_counts(data.dataset, data.split.train_N)
     k = int(length) if (length := metric.partition("@")[2]) else 10
 
@@ -349,14 +349,6 @@ def _known_users(
 def _on(device: torch.device, model: Retriever) -> Callable[[QueryBatch], Tensor]:
     """``model.score_items`` for queries that lie on the CPU."""
     return lambda queries: model.score_items(queries.to(device))
-
-
-def _sample(examples: EvalExamples, users: int, seed: int) -> EvalExamples:
-    count = len(examples.queries.user_ids_B)
-    if not 0 < users < count:
-        return examples
-    rows = np.sort(np.random.default_rng(seed).choice(count, users, replace=False))
-    return examples.take(torch.from_numpy(rows))
 
 
 def _share(examples: EvalExamples, context: Context) -> EvalExamples:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from recray.arrays import Bools, Int64s
+from recray.arrays import Bools, Int64s, blocks
 from recray.batch import EvalExamples, Jagged, QueryBatch
 from recray.config import ConfigError
 from recray.data.events.dataset import Dataset
@@ -22,7 +22,13 @@ NO_TARGET, NO_TRAINING, ALL_SEEN = "nothing to find", "no training history", "on
 
 
 def eval_examples(
-    dataset: Dataset, split: Split, target: Target, *, warm_only: bool = True
+    dataset: Dataset,
+    split: Split,
+    target: Target,
+    *,
+    warm_only: bool = True,
+    most_users: int = 0,
+    seed: int = 0,
 ) -> tuple[EvalExamples, ProtocolCard]:
     """One query per user who has something to find, in order of user id, and the card of the protocol.
 
@@ -32,7 +38,10 @@ def eval_examples(
     time, and the user's last event otherwise. Where seen items are removed from the ranking, targets that
     the history already holds are dropped; repeated targets count once. ``warm_only`` drops users without
     training history; items stay, so the ranking is always over the full catalogue. The card counts the
-    users that are not asked, by the reason, and tells of a sample (``split.test_users``).
+    users that are not asked, by the reason, and tells of a sample.
+
+    Args:
+        most_users: as many are asked, drawn by the seed; 0: all. At test ``split.test_users``, the same ones.
 
     Raises:
         ConfigError: models should know everything at test, and the validation part was not learnt.
@@ -57,10 +66,10 @@ def eval_examples(
         raise DataError(_nobody(dataset, split, target, dropped))
     if dropped:
         log.info("%s: %d users asked; not asked: %s", target, len(users_B), _told(dropped))
-    sample = ""
-    if is_test and 0 < split.test_users < len(users_B):
-        sample = f"{split.test_users:,} of {len(users_B):,} users"
-        users_B = np.sort(np.random.default_rng(0).choice(users_B, split.test_users, replace=False))
+    sample, (most_users, seed) = "", (split.test_users, 0) if is_test else (most_users, seed)
+    if 0 < most_users < len(users_B):
+        sample = f"{most_users:,} of {len(users_B):,} users"
+        users_B = np.sort(np.random.default_rng(seed).choice(users_B, most_users, replace=False))
         asked_U[:] = False
         asked_U[users_B] = True
         targets = targets[asked_U[dataset.user_ids_N[targets]]]
@@ -121,7 +130,9 @@ def _once(dataset: Dataset, rows: Int64s, seen_N: Bools | None) -> Int64s:
     kept = np.zeros(len(rows), dtype=bool)
     kept[np.unique(pairs, return_index=True)[1]] = True
     if seen_N is not None:
-        kept &= ~np.isin(pairs, dataset.user_ids_N[seen_N] * dataset.num_items + dataset.item_ids_N[seen_N])
+        for block in blocks(len(dataset)):
+            users, items = (ids[block][seen_N[block]] for ids in (dataset.user_ids_N, dataset.item_ids_N))
+            kept &= ~np.isin(pairs, users * dataset.num_items + items)
     return rows[kept]
 
 

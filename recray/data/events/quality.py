@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recray.arrays import Float32s, Int32s, Int64s
+from recray.arrays import BLOCK_ROWS, Float32s, Int32s, Int64s, blocks
 from recray.data.events.clean import InteractionArrays, Rows
 from recray.data.source import ABSOLUTE_TIMES
 from recray.pages.check import Check, check
 
 FEW = 5  # interactions below which a user or item counts as cold
 BUSY = 0.1  # share of all interactions above which a user is asked about
-BLOCK_ROWS = 4_000_000  # looked at together: columns may be mapped files that are larger than memory
 TRAIN_SHARE = 0.8  # of the default global-time split; who appears only later is cold there
 
 
@@ -107,19 +106,15 @@ def _ratings(ratings_N: Float32s, limits: tuple[float, float] | None) -> dict[st
 
 def _distinct(values_N: Float32s) -> tuple[Float32s, Int64s]:
     """Distinct values in order, and how many there are of each; some rows at a time."""
-    found = [np.unique(values_N[rows], return_counts=True) for rows in _blocks(len(values_N))]
+    found = [np.unique(values_N[rows], return_counts=True) for rows in blocks(len(values_N))]
     values, places = np.unique(np.concatenate([values for values, _ in found]), return_inverse=True)
     return values, np.bincount(places, np.concatenate([counts for _, counts in found])).astype(np.int64)
-
-
-def _blocks(num_rows: int) -> list[slice]:
-    return [slice(start, min(start + BLOCK_ROWS, num_rows)) for start in range(0, num_rows, BLOCK_ROWS)]
 
 
 def occurrences(ids_N: Int32s, size: int) -> Int64s:
     """How often each of the ids 0..size-1 occurs; some rows at a time."""
     counts = np.zeros(size, dtype=np.int64)
-    for rows in _blocks(len(ids_N)):
+    for rows in blocks(len(ids_N)):
         counts += np.bincount(ids_N[rows], minlength=size)
     return counts
 
@@ -142,9 +137,7 @@ def _time(events: InteractionArrays, times: str) -> dict[str, Any]:
         "first": _iso(first) if is_absolute else first,
         "last": _iso(last) if is_absolute else last,
         "distinct": 1
-        + sum(
-            int((np.diff(times_N[rows.start : rows.stop + 1]) > 0).sum()) for rows in _blocks(len(times_N))
-        ),
+        + sum(int((np.diff(times_N[rows.start : rows.stop + 1]) > 0).sum()) for rows in blocks(len(times_N))),
         "ties_within_users": _ties(events) / len(times_N),
         "histogram": {"starts": [int(e) for e in edges[:-1]], "counts": [int(h) for h in heights]},
     }

@@ -33,7 +33,7 @@ def knn(data: recray.Dataset) -> recray.Model:
     return recray.fit("item_knn", data)
 
 
-def test_a_file_and_a_frame_are_the_same_data(tmp_path: Path) -> None:
+def test_a_file_and_a_frame_are_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = pl.DataFrame({"who": ["a", "a", "b", "b"], "item": [1, 2, 2, 3], "timestamp": [10, 20, 30, 40]})
     items = pl.DataFrame({"item": [1, 2, 3, 4], "title": ["one", "two", "three", "four"]})
     events.write_csv(tmp_path / "events.csv")
@@ -44,6 +44,11 @@ def test_a_file_and_a_frame_are_the_same_data(tmp_path: Path) -> None:
     assert file.prepared.hash == mixed.prepared.hash == frame.prepared.hash
     assert (len(file), file.items["title"].to_list()) == (4, ["one", "two", "three", "four"])
     assert "interactions" in repr(file)
+    untold = recray.load(events, items=items, users=None, user="who", name="small")
+    assert untold.prepared.hash == frame.prepared.hash
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"^{tmp_path}/nope.csv does not exist"):
+        recray.load(events, items="nope.csv", user="who", name="small")
 
 
 def test_a_list_is_what_a_server_answers(knn: recray.Model) -> None:

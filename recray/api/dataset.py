@@ -14,6 +14,8 @@ from recray.data.events.prepare import load_or_prepare
 from recray.data.events.split_data import DataConfig
 from recray.data.sources.tables.frames import frame_table
 
+SIDES = ("items", "users")
+
 
 @dataclass(frozen=True, repr=False)
 class Dataset(Shown):
@@ -55,16 +57,17 @@ def load(source: object, *, name: str = "", **options: object) -> Dataset:
             a frame of pandas, Polars or Arrow.
         name: what bundles and cards call it; empty: a registered name, a path's own, or ``frame``.
         options: of the reader (docs/data.md): ``user="visitor"``, ``timestamp="at"``, ``anonymous="drop"``;
-            ``items`` and ``users``, tables of what is known of them, are paths or frames.
+            ``items`` and ``users``, tables of what is known of them, are paths or frames. None: not told.
 
     Raises:
         ConfigError, DataError: there is no such data or option, or it cannot be read; says why.
     """
+    options = {key: value for key, value in options.items() if value is not None}
     if isinstance(source, str | Path):
         told = {key: _place(value, f"{name or 'frame'}-{key}") for key, value in options.items()}
         reference = _with_options(str(source), {"name": name, **told} if name else told)
     else:
-        told = {key: _found(value) for key, value in options.items()}
+        told = {key: _from_here(value) if key in SIDES else value for key, value in options.items()}
         reference = frame_table(source, name or "frame", **told)
     reference = DataConfig(dataset=reference).dataset  # from any working directory
     return Dataset(reference, load_or_prepare(reference))
@@ -82,6 +85,12 @@ def _place(value: object, name: str) -> object:
         value if isinstance(value, str | int | float | Path) else frame_table(value, name).partition("?")[0]
     )
     return _found(kept)
+
+
+def _from_here(value: object) -> object:
+    """Of a path its whole: a frame lies in no folder that it could be named from."""
+    is_path = isinstance(value, Path) or (isinstance(value, str) and "://" not in value)
+    return str(Path(str(value)).absolute()) if is_path else value
 
 
 def _found(value: object) -> object:

@@ -202,13 +202,13 @@ def _asked(users: Ids | Iterable[Ids] | Mapping[Any, Ids]) -> Iterator[tuple[str
         return
     for place, one in enumerate(_several(users)):
         if isinstance(one, Iterable) and not isinstance(one, str):
-            yield str(place), {"history": _listed(one)}
+            yield str(place), {"history": [_id(item) for item in one]}
         else:
             yield _id(one), {"user_id": _id(one)}
 
 
 def _listed(ids: Ids) -> list[str]:
-    return list(map(_id, _several(ids)))
+    return [_id(one) for one in _several(ids)]
 
 
 def _several(values: object) -> Iterable[object]:

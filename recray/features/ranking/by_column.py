@@ -49,9 +49,16 @@ class Pattern(Generic[K]):
     unit: str
     define: Callable[[K, str], Value]
 
-    def of(self, column: str) -> RankingFeature[K]:
+    def of(self, column: str, taken: frozenset[str] = frozenset()) -> RankingFeature[K]:
+        """
+        Args:
+            taken: names that are others' for good: ``genre_affinity`` is of ``genres``, and a column that is
+                called ``genre`` has ``genre__affinity``.
+        """
         text = (self.define.__doc__ or "").strip()
-        name, define = self.name.format(column.translate(_BRACKETS)), self.define
+        called, define = column.translate(_BRACKETS), self.define
+        if (name := self.name.format(called)) in taken:
+            name = self.name.format(f"{called}_")
         return RankingFeature(name, self.group, self.unit, text, lambda known: define(known, column))
 
     def fits(self, name: str) -> bool:
@@ -74,14 +81,14 @@ PATTERNS: tuple[Pattern[KnownOfQuery], ...] = (*_LABELS, _NUMBER, _VS_USER, _AGE
 
 @cache
 def column_features(columns: Columns, taken: frozenset[str]) -> dict[str, RankingFeature[KnownOfQuery]]:
-    """The features of these columns, in their order, but for names that are ``taken``."""
+    """The features of these columns, in their order; of two columns' that have one name the first."""
     found: dict[str, RankingFeature[KnownOfQuery]] = {}
-    made = [pattern.of(c) for c in columns.labels if c != GENRES for pattern in _LABELS]
-    made += [pattern.of(c) for c in columns.numbers if c != YEAR for pattern in (_NUMBER, _VS_USER)]
-    made += [_AGE.of(c) for c in columns.dates]
+    made = [pattern.of(c, taken) for c in columns.labels if c != GENRES for pattern in _LABELS]
+    made += [pattern.of(c, taken) for c in columns.numbers if c != YEAR for pattern in (_NUMBER, _VS_USER)]
+    made += [_AGE.of(c, taken) for c in columns.dates]
     for feature in made:
-        if feature.name in taken or feature.name in found:
-            log.warning("a column gives no %s: another feature has that name", feature.name)
+        if feature.name in found:
+            log.warning("a column gives no %s: another column's feature has that name", feature.name)
         else:
             found[feature.name] = feature
     return found
@@ -90,5 +97,6 @@ def column_features(columns: Columns, taken: frozenset[str]) -> dict[str, Rankin
 @cache
 def item_column_features(columns: Columns, taken: frozenset[str]) -> dict[str, RankingFeature[Known]]:
     """Those of them that need no candidates."""
-    made = [_NUMBER.of(c) for c in columns.numbers if c != YEAR] + [_AGE.of(c) for c in columns.dates]
+    made = [_NUMBER.of(c, taken) for c in columns.numbers if c != YEAR]
+    made += [_AGE.of(c, taken) for c in columns.dates]
     return {feature.name: feature for feature in made if feature.name in column_features(columns, taken)}

@@ -1,4 +1,5 @@
-"""Tables of the README and the handbook, made of ``benchmarks/results``: no figure in them is typed.
+"""Tables of the README and the handbook, and the ratios that gates of speed hold, made of
+``benchmarks/results``: no figure in them is typed.
 
 python -m benchmarks.tables             # after a benchmark wrote its result: renews every table
 python -m benchmarks.tables --check     # status 1, and a line for each, where one is not what its results say
@@ -24,9 +25,11 @@ from benchmarks.tables_pages import (
     unchanged_streams,
 )
 from benchmarks.tables_readme import numbers
+from benchmarks.tables_results import result
 from benchmarks.tables_served import canaries, kills, rules
 
 REPO = Path(__file__).parent.parent
+GATES = Path(__file__).parent / "gates.json"
 TABLES: dict[str, Callable[[], str]] = {
     "numbers": numbers,
     "baselines": partial(baselines, "baselines", ("ease",)),
@@ -59,14 +62,26 @@ def renewed(page: str) -> str:
     return MARKED.sub(lambda found: f"<!-- table: {found['name']} -->\n{TABLES[found['name']]()}\n", page)
 
 
+def with_ratios(gates: str) -> str:
+    """``gates.json`` with each ratio as its result is now."""
+    said = json.loads(gates)
+    for gate in said:
+        if gate["kind"] == "speed":
+            found = result(gate["asks"][0])
+            for part in gate["metric"].split("."):
+                found = found[part]
+            gate["value"] = float(found)
+    return json.dumps(said, indent=1) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     stale = []
-    for path in pages():
+    for path in (*pages(), GATES):
         page = path.read_text()
-        if (now := renewed(page)) != page:
+        if (now := with_ratios(page) if path == GATES else renewed(page)) != page:
             stale.append(str(path.relative_to(REPO)))
             print(f"{stale[-1]}: {'not what its results say' if options.check else 'renewed'}")
             if not options.check:

@@ -26,7 +26,7 @@ from benchmarks.faults import mount
 from benchmarks.nodes import Nodes, nodes, why_not
 
 STEP_S, HOME_MIB = 0.25, 64
-SLOW = {"epochs": 4, "step_s": STEP_S}
+SLOW = {"epochs": 12, "step_s": STEP_S}
 FAKETIME = os.environ.get("FAKETIME_LIB", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")  # Debian's
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -103,13 +103,15 @@ def clock_is_off(world: World) -> None:
 def node_is_preempted(world: World) -> None:
     """Its end is announced 20 s before; another comes."""
     node = world.run.other()
-    _, said = world.cluster.head.run("ray", "list", "nodes", "--format", "json", env=world.run.env)
-    id = next(n["node_id"] for n in json.loads(said[said.index("[") :]) if n["node_ip"] == node.address)
-    words = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "planted"]
-    left = ["--deadline-remaining-seconds", "20"]
-    status, told = world.cluster.head.run(
-        "ray", "drain-node", "--node-id", id, *words, *left, env={"RAY_ADDRESS": world.run.env["RAY_ADDRESS"]}
+    address = world.run.env["RAY_ADDRESS"]
+    asked = (
+        f"import ray; ray.init({address!r}); print(*(n['NodeID'] + '@' + n['NodeName'] for n in ray.nodes()))"
     )
+    _, said = world.cluster.head.run("python", "-c", asked)
+    id = re.findall(rf"(\w+)@{re.escape(node.address)}\b", said)[-1]
+    words = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "planted"]
+    left = ["--deadline-remaining-seconds", "20", "--address", address]
+    status, told = world.cluster.head.run("ray", "drain-node", "--node-id", id, *words, *left)
     if status:
         raise RuntimeError(told)
     time.sleep(20)

@@ -29,6 +29,7 @@ CPUS = 4
 ON_ONE = ("--launch.workers", "1")
 BRIEF = (*ON_ONE, "--loop.epochs", "2")
 CODES = ("--model.quantizer.codebook-size", "8", "--content.dim", "16", "--content.sketch", "0")
+STARTED_S = 600.0  # within which a job is under way
 LEFT_S = 20.0  # within which everything of a stopped job is gone
 NOT_HERE = {"run_recbole": "builds an environment from a package registry"}
 
@@ -43,11 +44,11 @@ class Job(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """A job that is stopped once its log, or a folder, shows that it is under way."""
+    """A job that is stopped once a file shows that it is under way."""
 
     script: str
     args: Sequence[str]
-    under_way: str  # in the log; or a glob in the home, after "home:"
+    under_way: str  # in the log; or a glob in the home, after ""
     says: str  # the log of the same command given again
 
 
@@ -91,11 +92,11 @@ def stopped(cluster: Cluster, job: Stopped, name: str) -> dict[str, Any]:
     before, files = cluster.processes(), cluster.half_written()
     command = [f"jobs/{job.script}.py", *job.args]
     cluster.submit(command, "--no-wait", "--submission-id", name)
-    deadline = time.monotonic() + 240
-    while not _under_way(cluster, job, name):
-        if time.monotonic() > deadline or "FAILED" in cluster.ray("status", name):
+    deadline = time.monotonic() + STARTED_S
+    while not any(cluster.home.glob(job.under_way)):
+        if time.monotonic() > deadline:
             return {"stopped": job.script, "right": False, "said": cluster.ray("logs", name)[-1500:]}
-        time.sleep(0.5)
+        time.sleep(0.2)
     cluster.ray("stop", name)
     began = time.monotonic()
     while (left := cluster.processes() - before) and time.monotonic() - began < LEFT_S:
@@ -107,13 +108,6 @@ def stopped(cluster: Cluster, job: Stopped, name: str) -> dict[str, Any]:
     row = {"stopped": job.script, "right": right, "gone_s": round(gone_s, 1)}
     more = {"left": sorted(left), "half_written": sorted(half), "status": status, "said": said[-1500:]}
     return row if right else {**row, **more}
-
-
-def _under_way(cluster: Cluster, job: Stopped, name: str) -> bool:
-    where, _, pattern = job.under_way.partition("home:")
-    if where:
-        return re.search(job.under_way, cluster.ray("logs", name)) is not None
-    return any(cluster.home.glob(pattern))
 
 
 def jobs(home: Path) -> list[Job]:
@@ -171,17 +165,18 @@ EXPERIMENT = {"name": "tiny", "models": [{"model": "popularity"}, {"model": "ite
 
 
 def stops(home: Path) -> list[Stopped]:
-    long = {"name": "long", "datasets": ["synthetic"], "seeds": 3}
-    models = [{"model": "popularity"}, {"model": "sasrec", "settings": {"loop.epochs": 4}}]
-    (home / "long.json").write_text(json.dumps({**long, "models": models}))
+    models = [{"model": "popularity"}, {"model": "item_knn"}, {"model": "ease"}]
+    (home / "long.json").write_text(json.dumps({"name": "long", "datasets": ["synthetic"], "models": models}))
     lists = ["synthetic-popularity", str(home / "lists"), *LATEST, "--users-per-part", "2"]
-    search = ["two_tower", "synthetic", "--trials", "6", "--loop.epochs", "6", "--seeds", "1"]
-    run = ["two_tower", "synthetic", *ON_ONE, "--loop.epochs", "30", "--launch.run", "stopped"]
+    search = ["two_tower", "synthetic", "--trials", "4", "--loop.epochs", "3", "--seeds", "0", "--no-publish"]
+    run = ["two_tower", "synthetic", *ON_ONE, "--loop.epochs", "8", "--launch.run", "stopped"]
+    cells = "runs/experiments/long/cells/*/cell.json"
+    trials = "runs/tune-two_tower-synthetic/trials/*.json"
     return [
-        Stopped("train", [*run, "--loop.patience", "0"], "epoch 3: validation", "resumed at epoch"),
-        Stopped("tune", [*search, *ON_ONE], "home:runs/tune-two_tower-synthetic/trials/*.json", "published"),
-        Stopped("recommend", [*lists, *ON_ONE], "home:lists/part-000003.parquet", "parts are there"),
-        Stopped("experiment", [str(home / "long.json"), *ON_ONE], r"synthetic, seed \d: ndcg", "done before"),
+        Stopped("recommend", [*lists, *ON_ONE], "lists/part-000003.parquet", "parts are there"),
+        Stopped("train", [*run, "--loop.patience", "0"], "runs/stopped/checkpoint_*1", "resumed at epoch"),
+        Stopped("experiment", [str(home / "long.json"), *ON_ONE], cells, "[1-2] of them done before"),
+        Stopped("tune", [*search, *ON_ONE], trials, "best: trial"),
     ]
 
 
@@ -217,7 +212,8 @@ def main(names: Sequence[str]) -> None:
         print(json.dumps(row), flush=True)
 
     subnet = f"10.{random.randrange(16, 250)}.{os.getpid() % 250}"
-    with nodes([CPUS], subnet=subnet, folder=folder / "nodes") as made:
+    with nodes([], subnet=subnet, folder=folder / "nodes") as made:
+        made.add(cpus=CPUS, env={"RECRAY_HOME": str(home)})  # of a job, not what the one who submits it has
         cluster = Cluster(made.head, home)
         for job in jobs(home):
             if not names or job.script in names:

@@ -97,7 +97,7 @@ gates: setup ## whether every figure that was once reached still is; FAST=1: in 
 torchrec: .venv/torchrec ## add TorchRec, the other backend of embedding tables
 
 bench: setup torchrec ## run every benchmark; each ends in one JSON line
-	for module in prepare evaluation training serving overload kills hostile replicas rollouts rules dlrm streaming click_quality semantic_ids generative sequence refit guardrails new_items canaries drift replay events events_nodes off_policy judged loop batch minimal; do python -m benchmarks.$$module || exit 1; done
+	for module in prepare evaluation training serving overload kills hostile replicas rollouts rules dlrm streaming click_quality semantic_ids generative sequence refit guardrails new_items canaries drift replay events events_nodes off_policy judged loop loop_http batch minimal; do python -m benchmarks.$$module || exit 1; done
 
 clean: ## remove what was installed and cached
 	rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -30,6 +30,7 @@ from recray.paths import events_dir
 from recray.serve.place.config import ServiceConfig
 from recray.serve.place.log_actor import ActorLog
 
+RESULT = Path(__file__).parent / "results" / "events_nodes.json"
 APPLICATION = "shop"
 APART = 1_000_000  # numbers of two nodes
 BEGINS_WITHIN_S = 120.0
@@ -104,6 +105,7 @@ def main() -> None:
         "acknowledged_lost": sum(one.acknowledged for one in found),
         "half_read": sum(one.half for one in found),
     }
+    RESULT.write_text(json.dumps(result) + "\n")
     print(json.dumps(result))
 
 

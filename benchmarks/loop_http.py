@@ -42,14 +42,14 @@ log = logging.getLogger("benchmarks.loop_http")
 
 RESULT = Path(__file__).parent / "results" / "loop_http.json"
 AT_ONCE, TOGETHER = 4, 40  # threads; visits whose clicks are told in one request
-STARTS_WITHIN_S, ENDS_WITHIN_S = 300.0, 1_500.0
+STARTS_WITHIN_S, ENDS_WITHIN_S = 900.0, 1_500.0
 ATTRIBUTION = "20s"  # of people who click at once
 LIMITS = {"least_users": 300, "least_s": 60.0, "window_s": 15.0, "clicks_margin": 0.25, "slowdown": 2.0}
 DRAWS = ("policy", "plackett_luce", "temperature", "3", "among", "40")
 
 
 def world_of(seed: int) -> World:
-    truth = SyntheticConfig(num_users=4_000, num_items=800, events_per_user=9.0, days=90, seed=seed)
+    truth = SyntheticConfig(num_users=2_000, num_items=600, events_per_user=9.0, days=90, seed=seed)
     return World(WorldConfig(truth=truth))
 
 

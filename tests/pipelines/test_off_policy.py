@@ -24,6 +24,7 @@ from recray.pipelines.feedback import FeedbackConfig, joined
 from recray.pipelines.gates import GateConfig, exposure_gate, log_gate
 from recray.pipelines.off_policy import JudgeConfig, Judged, ask_again, chances_of, judge_by_log
 from recray.pipelines.replay import Order
+from recray.pipelines.retrain import _compared
 from recray.pipelines.same_queries import Contender
 from recray.pipelines.train import train
 from recray.recipes import run_again
@@ -145,6 +146,9 @@ def test_whole_lists_are_compared_by_what_is_seen_of_their_items(served: Served)
     assert not exposure_gate(found._replace(earned=worse), GateConfig()).passed
     with pytest.raises(NoSupportError, match="is not known"):
         by_exposure(again, ())
+    compared = _compared(served.now, served.now, GateConfig(), again, examined)
+    assert compared.by_drawn
+    assert compared.text.startswith("drawn lists: ")
     strangers = [Order([f"none-{n}" for n in range(40)], 40)] * found.lists
     with pytest.raises(NoSupportError, match="can show 0%"):
         by_exposure(again._replace(candidate=strangers), examined)

@@ -215,6 +215,11 @@ def test_a_round_says_what_it_was_made_of(store: Store) -> None:
         *("production", "data", "lists", "labels", "retriever", "ranker", "leaks", "drawn"),
         *("comparison", "log", "candidate"),
     ]
+    drawn, compared, log, _ = (step.text for step in done.round.steps[-4:])
+    assert drawn == log
+    assert "no list was drawn" in drawn
+    assert compared.startswith("ndcg@10: ")
+    assert compared.endswith(f"not by drawn lists: {drawn}")
 
 
 @pytest.mark.slow

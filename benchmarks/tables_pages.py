@@ -109,6 +109,20 @@ def searches() -> str:
     return markdown(head, rows)
 
 
+def killed_searches() -> str:
+    """What was done twice where a search's driver was killed."""
+    rows = [
+        [
+            name,
+            *(f"{found[key]}" for key in ("kills", "trials", "records")),
+            f"{found['epochs']} of {found['reported']}",
+        ]
+        for name, found in result("tuning_kills").items()
+    ]
+    head = ["search", "kills", "trials", "that had ended and were done again", "epochs reported twice"]
+    return markdown(head, rows)
+
+
 def rollouts() -> str:
     """What became of each planted fault."""
     titles = {

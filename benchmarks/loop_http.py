@@ -5,7 +5,7 @@ serve``, drawing lists. Its people come by ``POST /recommend`` and tell their cl
 several threads. After the first day ``pipelines.retrain`` makes the next version of the log; it is shown as a
 canary to half of the users, production to the others, and people go on coming until the server
 itself ends it. The last line is one JSON object: what the round said, the verdict and when, what was
-asked and how often it failed (told again by nobody), and how many events that were acknowledged are not in the log.
+asked and how often it failed, and how many events that were acknowledged are not in the log.
 """
 
 import argparse

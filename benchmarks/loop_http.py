@@ -155,7 +155,7 @@ def main() -> None:
             time.sleep(HANDED_OVER_S + 20)
             config = RetrainConfig(feedback=FeedbackConfig(attribution=ATTRIBUTION))
             done = retrain(application, config, LOCAL, store)
-            steps = {step.name: step.text for step in done.round.steps}
+            steps = {step.name: step.text for step in done.round.steps if step.name != "data"}  # a path
             log.info("%s", steps)
             if done.candidate is None or done.round.failed:
                 raise RuntimeError(f"the round ended: {done.round.failed}")

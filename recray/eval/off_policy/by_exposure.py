@@ -5,10 +5,10 @@ Lists are drawn around an order, and what is clicked depends on the item and on 
 beside it, and a click counts as much more as the other order would have had the item seen more (the item-
 position model of Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay & Wen, Offline evaluation of ranking
 policies with click models, KDD 2018). Weights do not multiply down a list: of whole lists a log tells more
-than by ``estimators``, and takes more for granted. They are cut at ``MOST_WEIGHT``, which draws a difference
-a little towards nothing. The sum is divided by what it weighs (Swaminathan & Joachims, The self-normalized
-estimator for counterfactual learning, NIPS 2015), so that what the log never shows is taken to be
-liked as much as what it does.
+than by ``estimators``, and takes more for granted. They are cut at ``MOST_WEIGHT``,
+and the sum is divided by what it weighs (Swaminathan & Joachims, The self-normalized estimator for
+counterfactual learning, NIPS 2015), so that what the log never or hardly shows is taken to be liked as much
+as what both orders have high up: estimates lie high, the more the further orders are apart (docs/loop.md).
 
 Shapes: B lists, K ranks, P places in an order.
 """

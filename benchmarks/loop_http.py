@@ -32,6 +32,7 @@ from recray.data.sources.synthetic.truth import SyntheticConfig
 from recray.data.sources.synthetic.world import World, WorldConfig
 from recray.event_log.reading import read
 from recray.pipelines.feedback import HANDED_OVER_S, FeedbackConfig
+from recray.pipelines.gates import GateConfig
 from recray.pipelines.retrain import RetrainConfig, retrain
 from recray.serve.http.haproxy import free_port
 from recray.serve.traffic.operations import Operations
@@ -153,7 +154,8 @@ def main() -> None:
                 pass
             log.info("a day is over: %s", dict(people.statuses))
             time.sleep(HANDED_OVER_S + 20)
-            config = RetrainConfig(feedback=FeedbackConfig(attribution=ATTRIBUTION))
+            by_lists = GateConfig(by="lists")  # the canary has the last word
+            config = RetrainConfig(feedback=FeedbackConfig(attribution=ATTRIBUTION), gates=by_lists)
             done = retrain(application, config, LOCAL, store)
             steps = {step.name: step.text for step in done.round.steps if step.name != "data"}  # a path
             log.info("%s", steps)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -41,8 +41,12 @@ class GateConfig:
     """How far from half must be how often, of two items at one rank, the one that is clicked had the higher
     score: clicks dealt to other lists at their ranks do in half of the pairs. Where the log is too small to
     be sure (some thousand lists), it passes; where scores say nothing, 0 does not ask."""
+    by: Literal["queries", "lists"] = "queries"
+    """What the new version is compared with production by. queries: the newest clicks, which speak for the
+    version that chose what was shown, so that some better ones are held back. lists: those that were drawn,
+    item by item, which let some worse ones through: a canary then has the last word (docs/loop.md)."""
     metric: str = "ndcg@10"
-    """By which the new version is compared with production where no lists were drawn that tell."""
+    """By which queries are answered better or worse."""
     tolerance: float = 0.05
     """Share of production's value that the new version may lack; more stops it where it is beyond chance."""
 

@@ -302,20 +302,20 @@ def _drawn(
 def _compared(
     now: Contender, new: Contender, gates: GateConfig, drawn: AskedAgain | str, examined: Sequence[float]
 ) -> Compared:
-    """By the lists that were drawn, where they tell. What was clicked was shown first, so that queries speak
-    for the version that chose it."""
-    try:
-        if isinstance(drawn, str):
-            raise NoSupportError(drawn)
-        found = by_exposure(drawn, examined)
-    except NoSupportError as error:
-        data = run_again(new.first)[1].data
-        assert isinstance(data, DataConfig)
-        ks = (int(gates.metric.rpartition("@")[2]),)
-        production, candidate = ask_the_same((now, new), open_split(data), ks)
-        said = require([metric_gate(production, candidate, gates)])
-        return Compared(f"{said}; not by drawn lists: {error}", by_drawn=False)
-    return Compared(require([exposure_gate(found, gates)]), by_drawn=True)
+    """By lists that were drawn where that is asked for and they tell, else by queries."""
+    why_not = ""
+    if gates.by == "lists":
+        try:
+            if isinstance(drawn, str):
+                raise NoSupportError(drawn)
+            return Compared(require([exposure_gate(by_exposure(drawn, examined), gates)]), by_drawn=True)
+        except NoSupportError as error:
+            why_not = f"; not by drawn lists: {error}"
+    data = run_again(new.first)[1].data
+    assert isinstance(data, DataConfig)
+    ks = (int(gates.metric.rpartition("@")[2]),)
+    production, candidate = ask_the_same((now, new), open_split(data), ks)
+    return Compared(require([metric_gate(production, candidate, gates)]) + why_not, by_drawn=False)
 
 
 def _judged(drawn: AskedAgain | str, config: RetrainConfig) -> str:

@@ -146,7 +146,7 @@ def test_whole_lists_are_compared_by_what_is_seen_of_their_items(served: Served)
     assert not exposure_gate(found._replace(earned=worse), GateConfig()).passed
     with pytest.raises(NoSupportError, match="is not known"):
         by_exposure(again, ())
-    compared = _compared(served.now, served.now, GateConfig(), again, examined)
+    compared = _compared(served.now, served.now, GateConfig(by="lists"), again, examined)
     assert compared.by_drawn
     assert compared.text.startswith("drawn lists: ")
     strangers = [Order([f"none-{n}" for n in range(40)], 40)] * found.lists

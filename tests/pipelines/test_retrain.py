@@ -199,7 +199,7 @@ def test_an_unforeseen_error_is_written_down(store: Store, monkeypatch: pytest.M
 
 
 def test_a_round_says_what_it_was_made_of(store: Store) -> None:
-    done = one_round(store, serve_a_day(NAME, 0, by_taste))
+    done = one_round(store, serve_a_day(NAME, 0, by_taste), override(CONFIG, {"gates.by": "lists"}))
     assert done.round.failed is None, done.round.failed
     assert done.candidate is not None
     assert store.names(NAME) == {"production": 1, "candidate": 2}

@@ -100,7 +100,7 @@ def not_joined(address: str, error: BaseException) -> ConfigError:
             return ConfigError(
                 f"the Ray cluster at {address} has {there}, this process {here}: install the same in both"
             )
-        if isinstance(one, ray.exceptions.AuthenticationError):
+        if isinstance(one, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in str(one):
             return ConfigError(
                 f"the Ray cluster at {address or 'this machine'} does not let this process in ({why}): set "
                 "RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token)"
@@ -123,7 +123,9 @@ def not_joined(address: str, error: BaseException) -> ConfigError:
 
 
 def _first_line(error: BaseException) -> str:
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Of what is said; where that is a traceback, its last."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1] if "Traceback (most recent call last)" in lines[0] else lines[0]
     return line.partition(". Ensure that the token")[0].rstrip(".:")  # Ray says that at length
 
 

@@ -242,7 +242,7 @@ def test_the_job_and_the_list_of_data_sets_know_rows(capsys: pytest.CaptureFixtu
     assert {"criteo-sample", "criteo-kaggle", "criteo-1tb", "synthetic-clicks", "ml-1m"} <= set(listed)
     prepare(Prepare("ml-100k", rows=True))
     assert "ml-100k-ratings: 79,999 train" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="k_core and item_content are for interactions"):
+    with pytest.raises(ConfigError, match="k_core, item_content and reader are for interactions"):
         prepare(Prepare("ml-100k", k_core=5, rows=True))
 
 

@@ -30,6 +30,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from benchmarks.load import Load, watched
+from benchmarks.streaming import private_bytes
 from recray import paths
 from recray.bundles.searcher import Searcher
 from recray.config import override
@@ -167,8 +168,7 @@ def run_step(step: str, data: str) -> None:
 
 
 def _private_mib() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+    return private_bytes() / 2**20
 
 
 def measured(steps: Sequence[str], rows: int, home: Path) -> Iterator[Cost]:

@@ -112,10 +112,8 @@ def keep_once(pieces: Path, *, ticks_per_s: Mapping[int, int], alike: Alike, fol
 
 def _like(rows: pl.DataFrame, ticks_per_s: int, alike: Alike) -> pl.DataFrame:
     share = alike.ticks_per_s // ticks_per_s if ticks_per_s else 1
-    return rows.with_columns(
-        pl.col(*alike.text, *(() if alike.text else (ROW,))).cast(pl.String if alike.text else pl.Int64),
-        pl.col("timestamp") * share,
-    )
+    as_text = [pl.col(role).cast(pl.String) for role in alike.text]
+    return rows.with_columns(*as_text, pl.col("timestamp") * share)
 
 
 def count_items(partition: Path) -> pl.DataFrame:

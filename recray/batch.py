@@ -221,6 +221,17 @@ class ContentBatch(NamedTuple):
         return ContentBatch(self.content_BF.to(device), self.total)
 
 
+class Negatives(NamedTuple):
+    """Items that were drawn for a global batch: the same ones for every worker."""
+
+    item_ids_K: Tensor  # int64, with replacement
+    logq_K: Tensor  # float32, how likely each draw was this item: the log
+    num_items: int  # that they were drawn from
+
+    def to(self, device: torch.device) -> "Negatives":
+        return Negatives(self.item_ids_K.to(device), self.logq_K.to(device), self.num_items)
+
+
 class SequenceBatch(NamedTuple):
     """What users did in order; items from ``first_target_B`` on are predicted from those before them."""
 
@@ -232,6 +243,7 @@ class SequenceBatch(NamedTuple):
     # float32, one per value of ``items``: how much it counts as a target; the mean over the targets of the
     # global batch is 1, so that shares of it add up; None: all alike.
     weights_N: Tensor | None = None
+    negatives: Negatives | None = None  # None: not drawn
 
     @property
     def size(self) -> int:
@@ -254,6 +266,7 @@ class SequenceBatch(NamedTuple):
             self.first_target_B.to(device),
             self.total,
             None if self.weights_N is None else self.weights_N.to(device),
+            None if self.negatives is None else self.negatives.to(device),
         )
 
     def target_weights(self) -> Tensor | None:

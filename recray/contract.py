@@ -34,6 +34,15 @@ class VectorRetriever(Retriever, Protocol):
         """item_ID, float32."""
 
 
+@runtime_checkable
+class HoldsRows(Protocol):
+    """Has tables that may be cut over workers, who ask for rows together and not each when it likes."""
+
+    def hold(self, queries: QueryBatch) -> None:
+        """Fetches what these queries and those without a user are answered from, until training goes on; all
+        workers at the same time."""
+
+
 def reads_history(model: object) -> bool:
     """Whether a retriever knows its users by what they did before the request, not by their id.
 

@@ -4,6 +4,7 @@ A loss is a mean over the batch, differentiable, and computed in the dtype it is
 a model adds (regularisers, towers, temperatures) is not here.
 """
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -272,35 +273,69 @@ def full_softmax(
     return loss
 
 
+class DrawnScores(NamedTuple):
+    """What queries say of their own items, and of some that were drawn for all of them together."""
+
+    own_N: Tensor
+    drawn_NK: Tensor
+    is_own_NK: Tensor  # bool, where the drawn one is the query's own
+
+
+def drawn_scores(
+    query_ND: Tensor, target_ND: Tensor, drawn_KD: Tensor, targets_N: Tensor, drawn_ids_K: Tensor
+) -> DrawnScores:
+    """Inner products: one product of matrices, as all rows share the K items."""
+    own_N = (query_ND * target_ND).sum(1)
+    return DrawnScores(own_N, query_ND @ drawn_KD.T, drawn_ids_K == targets_N[:, None])
+
+
 def gbce(
-    query_ND: Tensor,
-    item_ID: Tensor,
-    targets_N: Tensor,
-    negatives_K: Tensor,
-    *,
-    calibration: float = 0.75,
-    weights_N: Tensor | None = None,
+    scores: DrawnScores, num_items: int, *, calibration: float = 0.75, weights_N: Tensor | None = None
 ) -> Tensor:
     """Binary cross-entropy against sampled negatives, calibrated for how few of them there are.
 
-    ``-mean_n w_n [b log s(q_n e_t) + sum_k log(1 - s(q_n e_k))] / (K + 1)`` with ``a = K / (I - 1)`` and
+    ``-mean_n w_n [b log s(x_nt) + sum_k log(1 - s(x_nk))] / (K + 1)`` with ``a = K / (I - 1)`` and
     ``b = a (c (1 - 1 / a) + 1 / a)``, c the calibration: 0 is plain BCE, whose probabilities are too
     high because most negatives are never seen; 1 undoes that in full. A negative that is the row's own
-    target counts for nothing. Here all rows share the K negatives, which is one product of matrices.
+    target counts for nothing.
 
     Petrov & Macdonald, gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with
     Negative Sampling, RecSys 2023, https://arxiv.org/abs/2308.07192, equations 5 and 8.
 
     Args:
-        query_ND, item_ID, targets_N, weights_N: as ``full_softmax``.
-        negatives_K: int64, items drawn uniformly.
+        scores: of items drawn evenly.
+        num_items: I, that they were drawn from.
+        weights_N: as ``full_softmax``.
     """
-    rate = len(negatives_K) / (len(item_ID) - 1)
+    num_drawn = scores.drawn_NK.shape[1]
+    rate = num_drawn / max(1, num_items - 1)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
-    positive_N = (query_ND * item_ID[targets_N]).sum(1)
-    negative_NK = query_ND @ item_ID[negatives_K].T
-    other_NK = negatives_K != targets_N[:, None]
-    against_N = (functional.logsigmoid(-negative_NK) * other_NK).sum(1)
-    likelihood_N = beta * functional.logsigmoid(positive_N) + against_N
+    against_N = (functional.logsigmoid(-scores.drawn_NK) * ~scores.is_own_NK).sum(1)
+    likelihood_N = beta * functional.logsigmoid(scores.own_N) + against_N
     likelihood_N = likelihood_N if weights_N is None else likelihood_N * weights_N
-    return -likelihood_N.mean() / (len(negatives_K) + 1)
+    return -likelihood_N.mean() / (num_drawn + 1)
+
+
+def drawn_softmax(scores: DrawnScores, logq_K: Tensor, *, weights_N: Tensor | None = None) -> Tensor:
+    """Cross-entropy over a catalogue of which K items were drawn: ``full_softmax``, estimated.
+
+    ``-mean_n w_n log( exp(x_nt) / (exp(x_nt) + sum_{k: k != t} exp(x_nk) / (K q_k)) )``: an item that is
+    drawn often counts for little each time, so that the sum stands for the whole catalogue's. It is the
+    logQ correction of what was drawn, and of nothing else: a row's own item was not.
+
+    Bengio & Senecal, Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic Language
+    Model, IEEE Transactions on Neural Networks 19 (2008), https://doi.org/10.1109/TNN.2007.912312, section
+    III; own items uncorrected as in Khrylchenko et al., Correcting the LogQ Correction, RecSys 2025,
+    https://arxiv.org/abs/2507.09331. Draws in part even, in part by popularity: Yang et al., Mixed Negative
+    Sampling for Learning Two-tower Neural Networks in Recommendations, WWW 2020,
+    https://doi.org/10.1145/3366424.3386195.
+
+    Args:
+        logq_K: float, the log of q_k: how likely each draw was this item.
+        weights_N: as ``full_softmax``.
+    """
+    corrected_NK = scores.drawn_NK - (logq_K + math.log(len(logq_K))).to(scores.drawn_NK.dtype)
+    others_NK = corrected_NK.masked_fill(scores.is_own_NK, -torch.inf)
+    norm_N = torch.cat([scores.own_N[:, None], others_NK], dim=1).logsumexp(1)
+    loss_N = norm_N - scores.own_N
+    return (loss_N if weights_N is None else loss_N * weights_N).mean()

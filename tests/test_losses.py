@@ -10,6 +10,8 @@ import torch
 from recray.losses import (
     batch_items,
     bce,
+    drawn_scores,
+    drawn_softmax,
     full_softmax,
     gbce,
     koleo,
@@ -309,8 +311,50 @@ def test_gbce_is_the_papers_formula(calibration: float) -> None:
             if k != target:
                 term = term + (1 - sigmoid(query_ND[n] @ item_ID[k])).log()
         total, heavy = total - term / 4, heavy - n * term / 4
-    found = gbce(query_ND, item_ID, targets_N, negatives_K, calibration=calibration)
+    drawn = item_ID[targets_N], item_ID[negatives_K], targets_N, negatives_K
+    scores = drawn_scores(query_ND, *drawn)
+    found = gbce(scores, 9, calibration=calibration)
     torch.testing.assert_close(found, total / 6)
     weights_N = torch.arange(6, dtype=torch.float64)
-    found = gbce(query_ND, item_ID, targets_N, negatives_K, calibration=calibration, weights_N=weights_N)
+    found = gbce(scores, 9, calibration=calibration, weights_N=weights_N)
     torch.testing.assert_close(found, heavy / 6)
+
+
+def test_drawn_softmax_is_its_formula() -> None:
+    generator = torch.Generator().manual_seed(5)
+    query_ND = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    item_ID = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    targets_N, drawn_K = torch.tensor([0, 1, 2, 2]), torch.tensor([2, 5, 5, 3, 1])
+    chance_I = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.1, 0.2], dtype=torch.float64)
+    weights_N = torch.arange(4, dtype=torch.float64)
+    total = heavy = torch.zeros((), dtype=torch.float64)
+    for n, target in enumerate(targets_N.tolist()):
+        own = (query_ND[n] @ item_ID[target]).exp()
+        others = [
+            (query_ND[n] @ item_ID[k]).exp() / (5 * chance_I[k]) for k in drawn_K.tolist() if k != target
+        ]
+        term = -(own / (own + sum(others))).log()
+        total, heavy = total + term, heavy + n * term
+    scores = drawn_scores(query_ND, item_ID[targets_N], item_ID[drawn_K], targets_N, drawn_K)
+    logq_K = chance_I[drawn_K].log()
+    torch.testing.assert_close(drawn_softmax(scores, logq_K), total / 4)
+    torch.testing.assert_close(drawn_softmax(scores, logq_K, weights_N=weights_N), heavy / 4)
+
+
+def test_drawn_softmax_estimates_the_full_one() -> None:
+    """Of many draws, by any chances, the value and the gradient are those over the whole catalogue."""
+    generator = torch.Generator().manual_seed(5)
+    query_ND = torch.randn(4, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    item_ID = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    targets_N = torch.tensor([0, 1, 2, 2])
+    chance_I = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.1, 0.2], dtype=torch.float64)
+    drawn_K = torch.multinomial(chance_I, 200_000, replacement=True, generator=generator)
+    scores = drawn_scores(query_ND, item_ID[targets_N], item_ID[drawn_K], targets_N, drawn_K)
+    found, expected = (
+        drawn_softmax(scores, chance_I[drawn_K].log()),
+        full_softmax(query_ND, item_ID, targets_N),
+    )
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0.0)
+    (ours,) = torch.autograd.grad(found, query_ND)
+    (whole,) = torch.autograd.grad(expected, query_ND)
+    torch.testing.assert_close(ours, whole, rtol=0.0, atol=0.01)

@@ -37,9 +37,13 @@ def config_of(name: str) -> type[Any]:
     return kind
 
 
-def build(name: str, config: Mapping[str, object] | Config, schema: Schema) -> nn.Module:
-    """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema."""
+def build(name: str, config: Mapping[str, object] | Config, schema: Schema, *parts: object) -> nn.Module:
+    """An untrained model from its config (an instance, or what ``to_dict`` made of one) and schema.
+
+    Args:
+        parts: what a model is made with beside them while it is trained, such as tables that are cut.
+    """
     if isinstance(config, Mapping):
         config = from_dict(config_of(name), config)
-    model: nn.Module = _load(name)(config, schema)
+    model: nn.Module = _load(name)(config, schema, *parts)
     return model

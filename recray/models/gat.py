@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from recray.batch import EDGE_FEATURES, FeatureTables, GraphBatch, Hop
 from recray.config import ConfigError
 from recray.losses import batch_items, sampled_softmax
+from recray.models.id_tables import Tables
 from recray.models.kept_vectors import KeptVectors
-from recray.models.side_features import forget
 from recray.models.two_tower import Tower
 from recray.schema import FeatureSchema
 
@@ -93,9 +93,9 @@ class GAT(KeptVectors):
     def __init__(self, config: GATConfig, schema: FeatureSchema) -> None:
         super().__init__(schema, config.embedding_dim)
         user, item = (schema.user, schema.item) if config.side_features else ((), ())
-        shape = (config.embedding_dim, (), config.dropout)
-        self.user_tower = Tower(schema.num_users, user, *shape)
-        self.item_tower = Tower(schema.num_items, item, *shape)
+        size, tables = (config.embedding_dim, config.embedding_dim**-0.5), Tables()
+        self.user_tower = Tower(tables.make("users", schema.num_users, *size), user, (), config.dropout)
+        self.item_tower = Tower(tables.make("items", schema.num_items, *size), item, (), config.dropout)
         self.layers = nn.ModuleList(
             GraphAttention(config.embedding_dim, config.heads, config.dropout) for _ in range(config.layers)
         )
@@ -108,7 +108,7 @@ class GAT(KeptVectors):
 
     def forget_items(self, item_ids: Tensor) -> None:
         """Leaves to these items what their side features say."""
-        forget(self.item_tower.ids, item_ids)
+        self.item_tower.ids.forget(item_ids)
         self._leave_out_forgotten()
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class GAT(KeptVectors):
         stays what it starts from."""
         training = self.training
         self.eval()
-        forgotten = (~self.item_tower.ids.weight.any(dim=1)).nonzero().flatten()
+        forgotten = (~self.item_tower.ids.all_rows().any(dim=1)).nonzero().flatten()
         self.item_ID[forgotten] = self.item_tower(forgotten)
         self.train(training)
 

@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from recray.batch import Jagged
 from recray.config import ConfigError
+from recray.models.id_tables import Tables
 from recray.models.next_item import Events, NextItemLoss, NextItemModel
 from recray.schema import FeatureSchema
 
@@ -57,9 +58,14 @@ class GRU4RecConfig:
 class GRU4Rec(NextItemModel):
     """A ``VectorRetriever``; see ``recray.contract``."""
 
-    def __init__(self, config: GRU4RecConfig, schema: FeatureSchema) -> None:
+    def __init__(
+        self,
+        config: GRU4RecConfig,
+        schema: FeatureSchema,
+        tables: Tables = Tables(),  # noqa: B008 - frozen
+    ) -> None:
         features = schema.item if config.side_features else ()
-        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features)
+        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features, tables)
         # One at a time: what cuDNN drops out between its layers goes by no seed of a step.
         widths = [config.dim, *[config.hidden_dim] * config.num_layers]
         self.layers = nn.ModuleList(nn.GRU(*pair) for pair in itertools.pairwise(widths))

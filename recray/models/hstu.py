@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recray.config import ConfigError
+from recray.models.id_tables import Tables
 from recray.models.next_item import Events, NextItemLoss, NextItemModel
 from recray.ops.jagged import from_padded, to_padded
 from recray.ops.jagged_attention import Group, group_causal
@@ -116,9 +117,14 @@ class Layer(nn.Module):
 class HSTU(NextItemModel):
     """A ``VectorRetriever``; see ``recray.contract``."""
 
-    def __init__(self, config: HSTUConfig, schema: FeatureSchema) -> None:
+    def __init__(
+        self,
+        config: HSTUConfig,
+        schema: FeatureSchema,
+        tables: Tables = Tables(),  # noqa: B008 - frozen
+    ) -> None:
         features = schema.item if config.side_features else ()
-        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features)
+        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features, tables)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from recray.batch import FeatureTables, Jagged, QueryBatch, SequenceBatch
 from recray.config import ConfigError
-from recray.losses import full_softmax, gbce
-from recray.models.side_features import SideFeatures, forget, unknown_last
+from recray.losses import drawn_scores, drawn_softmax, full_softmax, gbce
+from recray.models.id_tables import Tables
+from recray.models.side_features import SideFeatures, unknown_last
 from recray.schema import DataError, Feature
 
 
@@ -26,18 +27,32 @@ from recray.schema import DataError, Feature
 class NextItemLoss:
     """How the vectors are trained."""
 
-    kind: Literal["cross_entropy", "gbce"] = "cross_entropy"
-    """cross_entropy: over all items. gbce: binary cross-entropy against sampled ones, if there are many."""
+    kind: Literal["cross_entropy", "sampled_softmax", "gbce"] = "cross_entropy"
+    """cross_entropy: over all items. Where there are many, sampled_softmax: the same, estimated by some that
+    are drawn; gbce: binary cross-entropy against some."""
     negatives: int = 256
-    """Items that gbce draws for a batch."""
+    """Items that are drawn for a batch."""
+    popular: float = 0.5
+    """Of sampled_softmax: the share of draws that go by how often items occur; the others are even."""
     calibration: float = 0.75
     """Of gbce: 0 is plain binary cross-entropy, 1 corrects its overconfidence in full."""
 
     def __post_init__(self) -> None:
-        if self.negatives < 1 or not 0 <= self.calibration <= 1:
-            raise ConfigError(
-                f"negatives must be at least 1, calibration in 0..1, got {self.negatives}, {self.calibration}"
-            )
+        if self.negatives < 1:
+            raise ConfigError(f"negatives must be at least 1, got {self.negatives}")
+        for name in ("popular", "calibration"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in 0..1, got {getattr(self, name)}")
+
+    @property
+    def drawn(self) -> int:
+        """Items that a batch has to bring."""
+        return 0 if self.kind == "cross_entropy" else self.negatives
+
+    @property
+    def drawn_popular(self) -> float:
+        """The share of them that goes by how often items occur: gbce is made for even draws."""
+        return self.popular if self.kind == "sampled_softmax" else 0.0
 
 
 class Events(NamedTuple):
@@ -64,12 +79,13 @@ class NextItemModel(nn.Module, ABC):
         max_items: int,
         loss: NextItemLoss,
         features: tuple[Feature, ...] = (),
+        tables: Tables = Tables(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         if min(dim, max_items) < 1:
             raise ConfigError(f"dim and max_items must be at least 1, got {dim} and {max_items}")
-        self.items = nn.Embedding(num_items, dim)
-        nn.init.normal_(self.items.weight, std=0.02)
+        self.items = tables.make("items", num_items, dim, 0.02)
+        self.items.initialise()
         self.max_items, self._loss = max_items, loss
         self.side = SideFeatures(num_items, features, dim) if features else None
         if self.side:
@@ -82,7 +98,11 @@ class NextItemModel(nn.Module, ABC):
 
     def forget_items(self, item_ids: Tensor) -> None:
         """Leaves to these items what their side features say."""
-        forget(self.items, item_ids)
+        self.items.forget(item_ids)
+
+    def hold(self, queries: QueryBatch) -> None:
+        """Fetches what queries are answered from: all items."""
+        self.items.hold(self.items.all_ids())
 
     def embed(self, item_ids_N: Tensor) -> Tensor:
         """item_ND: as they are read, and scored."""
@@ -92,9 +112,7 @@ class NextItemModel(nn.Module, ABC):
         return vectors_ND + torch.stack(self.side.of(item_ids_N)).mean(dim=0)
 
     def _all_items(self) -> Tensor:
-        if self.side is None:
-            return self.items.weight
-        return self.embed(torch.arange(self.items.num_embeddings, device=self.items.weight.device))
+        return self.items.all_rows() if self.side is None else self.embed(self.items.all_ids())
 
     @abstractmethod
     def encode(self, events: Events) -> Tensor:
@@ -106,16 +124,20 @@ class NextItemModel(nn.Module, ABC):
         hidden_ND = self.encode(Events(batch.items.keep(is_read_N), waits_N))
         before_target_N = is_target_N.roll(-1)[is_read_N]
         targets_N = batch.items.values_N[is_target_N]
-        weights_N = batch.target_weights()
-        return {"loss": self._next_item_loss(hidden_ND[before_target_N], targets_N, weights_N)}
+        return {"loss": self._next_item_loss(hidden_ND[before_target_N], targets_N, batch)}
 
-    def _next_item_loss(self, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None) -> Tensor:
-        item_ID, targets_N = self._scored_against(targets_N)
+    def _next_item_loss(self, hidden_ND: Tensor, targets_N: Tensor, batch: SequenceBatch) -> Tensor:
+        weights_N = batch.target_weights()
         if self._loss.kind == "cross_entropy":
+            item_ID, targets_N = self._scored_against(targets_N)
             return full_softmax(hidden_ND, item_ID, targets_N, weights_N=weights_N)
-        negatives_K = torch.randint(len(item_ID), (self._loss.negatives,), device=item_ID.device)
-        calibration = self._loss.calibration
-        return gbce(hidden_ND, item_ID, targets_N, negatives_K, calibration=calibration, weights_N=weights_N)
+        assert batch.negatives is not None, "the batches draw them"
+        ids_K, logq_K, num_items = batch.negatives
+        target_ND, drawn_KD = self.embed(torch.cat([targets_N, ids_K])).tensor_split((len(targets_N),))
+        scores = drawn_scores(hidden_ND, target_ND, drawn_KD, targets_N, ids_K)
+        if self._loss.kind == "gbce":
+            return gbce(scores, num_items, calibration=self._loss.calibration, weights_N=weights_N)
+        return drawn_softmax(scores, logq_K, weights_N=weights_N)
 
     def _scored_against(self, targets_N: Tensor) -> tuple[Tensor, Tensor]:
         """(item_ID, the targets among them): with side features, without the items that were forgotten,
@@ -123,7 +145,7 @@ class NextItemModel(nn.Module, ABC):
         item_ID = self._all_items()
         if self.side is None:
             return item_ID, targets_N
-        is_learnt_I = self.items.weight.detach().any(dim=1)
+        is_learnt_I = self.items.all_rows().detach().any(dim=1)
         return item_ID[is_learnt_I], is_learnt_I.cumsum(0)[targets_N] - 1
 
     @torch.inference_mode()
@@ -143,7 +165,7 @@ class NextItemModel(nn.Module, ABC):
         order_B = lengths_B.argsort(stable=True)[
             int((lengths_B == 0).sum()) :
         ]  # like with like: less padding
-        query_BD = self.items.weight.new_zeros(len(queries.user_ids_B), self.items.embedding_dim)
+        query_BD = torch.zeros(len(queries.user_ids_B), self.items.embedding_dim, device=self.items.device)
         if len(order_B):
             items = events.items.take(order_B)
             waits_N = events.waits_N[events.items.positions_of(order_B)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from recray.config import ConfigError
+from recray.models.id_tables import Tables
 from recray.models.next_item import Events, NextItemLoss, NextItemModel
 from recray.models.transformer import EncoderLayer, Rotary
 from recray.ops.jagged_attention import group_causal
@@ -52,9 +53,14 @@ class SASRecConfig:
 class SASRec(NextItemModel):
     """A ``VectorRetriever``; see ``recray.contract``."""
 
-    def __init__(self, config: SASRecConfig, schema: FeatureSchema) -> None:
+    def __init__(
+        self,
+        config: SASRecConfig,
+        schema: FeatureSchema,
+        tables: Tables = Tables(),  # noqa: B008 - frozen
+    ) -> None:
         features = schema.item if config.side_features else ()
-        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features)
+        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features, tables)
         self.rotary = Rotary(config.dim // config.num_heads)
         shape = (config.dim, config.num_heads, config.hidden_dim, config.dropout)
         self.layers = nn.ModuleList(EncoderLayer(*shape) for _ in range(config.num_layers))

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recray.config import ConfigError
+from recray.models.id_tables import Tables
 from recray.models.next_item import Events, NextItemLoss, NextItemModel
 from recray.ops.scans import Backend, causal_conv1d, s5_scan, selective_scan
 from recray.schema import FeatureSchema
@@ -163,9 +164,14 @@ class Block(nn.Module):
 class SS4Rec(NextItemModel):
     """A ``VectorRetriever``; see ``recray.contract``."""
 
-    def __init__(self, config: SS4RecConfig, schema: FeatureSchema) -> None:
+    def __init__(
+        self,
+        config: SS4RecConfig,
+        schema: FeatureSchema,
+        tables: Tables = Tables(),  # noqa: B008 - frozen
+    ) -> None:
         features = schema.item if config.side_features else ()
-        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features)
+        super().__init__(schema.num_items, config.dim, config.max_items, config.loss, features, tables)
         self.config = config
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.dropout = nn.Dropout(config.dropout)

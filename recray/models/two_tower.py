@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from recray.batch import FeatureTables, PairBatch, QueryBatch
 from recray.config import ConfigError
 from recray.losses import pair_items, sampled_softmax
-from recray.models.side_features import SideFeatures, forget, unknown_last
+from recray.models.id_tables import IdTable, Tables
+from recray.models.side_features import SideFeatures, unknown_last
 from recray.schema import Feature, FeatureSchema
 
 
@@ -53,14 +54,14 @@ class Tower(SideFeatures):
 
     def __init__(
         self,
-        num_rows: int,
+        ids: IdTable,
         features: tuple[Feature, ...],
-        dim: int,
         hidden_dims: tuple[int, ...],
         dropout: float,
     ) -> None:
-        super().__init__(num_rows, features, dim)
-        self.ids = nn.Embedding(num_rows, dim)
+        dim = ids.embedding_dim
+        super().__init__(ids.num_embeddings, features, dim)
+        self.ids = ids
         layers: list[nn.Module] = []
         for width_in, width_out in zip((dim, *hidden_dims), (*hidden_dims, dim), strict=True):
             layers += [nn.Linear(width_in, width_out), nn.GELU()]
@@ -69,7 +70,7 @@ class Tower(SideFeatures):
         self._initialise()
 
     def _initialise(self) -> None:
-        nn.init.normal_(self.ids.weight, std=self.ids.embedding_dim**-0.5)
+        self.ids.initialise()
         # Side features start small: they refine what the id says instead of drowning it.
         self.initialise(0.1 * self.ids.embedding_dim**-0.5)
 
@@ -79,7 +80,7 @@ class Tower(SideFeatures):
             start, total: where the rows stand among those of the global batch; dropout is drawn for all of
                 these, so that it does not depend on the number of workers. 0: the rows are all.
         """
-        x_BD = self.ids(ids_B)
+        id_BD = x_BD = self.ids(ids_B)
         for feature_BD in self.of(ids_B):
             x_BD = x_BD + feature_BD
         if self.training and total > len(x_BD):
@@ -90,11 +91,11 @@ class Tower(SideFeatures):
         if self.mlp is not None:
             x_BD = x_BD + self.mlp(x_BD) * x_BD.any(dim=-1, keepdim=True)
         unit_BD = F.normalize(x_BD, dim=-1)
-        is_forgotten_B = ~self.ids(ids_B).any(dim=-1)
+        is_forgotten_B = ~id_BD.any(dim=-1)
         if self.training or not is_forgotten_B.any():
             return unit_BD
-        learnt = self.ids.weight[self.ids.weight.any(dim=-1)]
-        missing = learnt.square().sum(dim=-1).mean()
+        id_PD = self.ids.all_rows()
+        missing = id_PD[id_PD.any(dim=-1)].square().sum(dim=-1).mean()
         short_BD = x_BD / (x_BD.square().sum(dim=-1, keepdim=True) + missing).sqrt()
         return torch.where(is_forgotten_B[:, None], short_BD, unit_BD)
 
@@ -108,12 +109,18 @@ class TwoTower(nn.Module):
 
     draws_for_all = True
 
-    def __init__(self, config: TwoTowerConfig, schema: FeatureSchema) -> None:
+    def __init__(
+        self,
+        config: TwoTowerConfig,
+        schema: FeatureSchema,
+        tables: Tables = Tables(),  # noqa: B008 - frozen
+    ) -> None:
         super().__init__()
         user, item = (schema.user, schema.item) if config.side_features else ((), ())
-        shape = (config.embedding_dim, config.hidden_dims, config.dropout)
-        self.user_tower = Tower(schema.num_users, user, *shape)
-        self.item_tower = Tower(schema.num_items, item, *shape)
+        size = (config.embedding_dim, config.embedding_dim**-0.5)
+        shape = (config.hidden_dims, config.dropout)
+        self.user_tower = Tower(tables.make("users", schema.num_users, *size), user, *shape)
+        self.item_tower = Tower(tables.make("items", schema.num_items, *size), item, *shape)
         self.temperature = config.temperature
 
     def set_side_features(self, tables: FeatureTables) -> None:
@@ -123,7 +130,13 @@ class TwoTower(nn.Module):
 
     def forget_items(self, item_ids: Tensor) -> None:
         """Leaves to these items what their side features say."""
-        forget(self.item_tower.ids, item_ids)
+        self.item_tower.ids.forget(item_ids)
+
+    def hold(self, queries: QueryBatch) -> None:
+        """Fetches what these queries and those without a user are answered from."""
+        users, items = self.user_tower.ids, self.item_tower.ids
+        users.hold(F.pad(queries.user_ids_B.clamp(min=0), (1, 0)).to(users.device))
+        items.hold(items.all_ids())
 
     def loss(self, batch: PairBatch) -> dict[str, Tensor]:
         items = pair_items(batch)
@@ -136,8 +149,7 @@ class TwoTower(nn.Module):
     @torch.inference_mode()
     def item_vectors(self) -> Tensor:
         """item_ID, unit length."""
-        ids_I = torch.arange(self.item_tower.ids.num_embeddings, device=self.item_tower.ids.weight.device)
-        item_ID: Tensor = self.item_tower(ids_I)
+        item_ID: Tensor = self.item_tower(self.item_tower.ids.all_ids())
         return item_ID
 
     @torch.inference_mode()

@@ -25,7 +25,15 @@ from recray.ops.sharded import Sharded
 from recray.ops.sharded_tables import ShardedTables
 from recray.schema import DataError
 
-__all__ = ["EmbeddingBags", "EmbeddingConfig", "EmbeddingTable", "Embeddings", "Placement", "Sharded"]
+__all__ = [
+    "EmbeddingBags",
+    "EmbeddingConfig",
+    "EmbeddingRows",
+    "EmbeddingTable",
+    "Embeddings",
+    "Placement",
+    "Sharded",
+]
 
 
 class Tables(Protocol):
@@ -171,6 +179,23 @@ class Embeddings(_Embeddings):
         found = self._lookup(ids)
         offsets_FB = F.pad(ids.lengths_FB.cumsum(1), (1, 0))
         return {key: Jagged(found[key], offsets_FB[i]) for i, key in enumerate(ids.keys)}
+
+
+class EmbeddingRows(_Embeddings):
+    """One table, of which every id is a row: ``nn.Embedding``, cut over workers."""
+
+    def _is_summed(self, table: EmbeddingTable) -> bool:
+        return False
+
+    def forward(self, ids_N: Tensor) -> Tensor:
+        """row_ND, float32.
+
+        Raises:
+            DataError: an id outside the table.
+        """
+        (feature,) = self.table_of
+        lengths_FB = torch.tensor([[len(ids_N)]], device=ids_N.device)
+        return self._lookup(KeyedJagged((feature,), ids_N, lengths_FB))[feature]
 
 
 def segment_max(values_ND: Tensor, lengths_B: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ class EmbeddingTable:
     """Features whose ids are rows of this table; several share it."""
     pooling: Literal["sum", "mean", "max"] = "sum"
     """How the rows of one bag become one vector; an empty bag is zeros."""
+    std: float | None = None
+    """Of first weights, which are normal then; None: uniform, as DLRM starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +217,8 @@ def _span(span: tuple[int, int]) -> str:
 
 
 def fill_initial(piece: Piece, table: EmbeddingTable, seed: int) -> None:
-    """Uniform(-1/sqrt(rows), 1/sqrt(rows)), as the original DLRM starts (arXiv 1906.00091's code).
+    """Normal of the table's own deviation, or Uniform(-1/sqrt(rows), 1/sqrt(rows)), as the original DLRM
+    starts (arXiv 1906.00091's code).
 
     A pure function of (seed, table, row, column): every way of cutting the table starts alike.
     """
@@ -225,6 +228,10 @@ def fill_initial(piece: Piece, table: EmbeddingTable, seed: int) -> None:
         name = f"{seed}/{table.name}/{start}".encode()
         stream = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") >> 1
         values = torch.empty(min(INIT_ROWS, table.rows - start), table.dim)
-        values.uniform_(-bound, bound, generator=torch.Generator().manual_seed(stream))
+        generator = torch.Generator().manual_seed(stream)
+        if table.std is None:
+            values.uniform_(-bound, bound, generator=generator)
+        else:
+            values.normal_(std=table.std, generator=generator)
         low, high = max(start, first), min(start + len(values), first + num_rows)
         piece.tensor[low - first : high - first] = values[low - start : high - start, left : left + width]

@@ -8,13 +8,14 @@ from recray.data.batches.pairs import PairBatches
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.models.ncf import NCFConfig
 from recray.models.two_tower import TwoTowerConfig
+from recray.recipes.id_tables import TablesRecipe, TablesRun
 from recray.recipes.retriever import DataSize, GradientRecipe, GradientRun
 from recray.train.loop import LoopConfig
 from recray.train.run import Presets
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoTowerRun(GradientRun):
+class TwoTowerRun(TablesRun):
     """Train a two-tower retriever."""
 
     model: TwoTowerConfig = field(default_factory=TwoTowerConfig)
@@ -40,7 +41,7 @@ class NCFRun(GradientRun):
             raise ConfigError(f"negatives must be at least 1, got {self.negatives}")
 
 
-class TwoTowerRecipe(GradientRecipe[TwoTowerRun, SplitData]):
+class TwoTowerRecipe(TablesRecipe[TwoTowerRun]):
     """Pairs of the training part, the other items of the batch as negatives."""
 
     def open(self, run: TwoTowerRun) -> SplitData:

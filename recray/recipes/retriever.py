@@ -16,7 +16,7 @@ from recray.bundles.index import with_vectors
 from recray.bundles.naming import bundle_name
 from recray.bundles.retriever import RetrieverFiles, write_retriever
 from recray.config import ELASTIC, Config, ConfigError, override, to_dict
-from recray.contract import ForgetsItems, ReadsSideFeatures, Retriever
+from recray.contract import ForgetsItems, HoldsRows, ReadsSideFeatures, Retriever
 from recray.data.events.examples import eval_examples, item_counts
 from recray.data.events.log import event_log
 from recray.data.events.prepare import prepared_manifest
@@ -172,10 +172,15 @@ class RetrieverRecipe(TorchRecipe[R, S, nn.Module]):
         """The model's settings as they hold on this data: what it is built with, and published with."""
         return run.model
 
+    def parts(self, run: R, context: Context) -> tuple[object, ...]:
+        """What this worker's model is made with beside its config and schema."""
+        return ()
+
     def new(self, run: R, data: S, context: Context = Context()) -> nn.Module:  # noqa: B008 - frozen
         schema = self.schema(run, data)
         torch.manual_seed(run.seed)
-        model = models.build(self.model_name, self.model_config(run, data), schema)
+        parts = self.parts(run, context)
+        model = models.build(self.model_name, self.model_config(run, data), schema, *parts)
         if self.reads_side_features(run):
             assert isinstance(model, ReadsSideFeatures)
             model.set_side_features(data.side.tables)
@@ -317,6 +322,8 @@ def validation(
     k = int(length) if (length := metric.partition("@")[2]) else 10
 
     def validate(model: nn.Module) -> Sums:
+        if isinstance(model, HoldsRows):
+            model.hold(mine.queries)
         scored = measurable(as_retriever(model), data.dataset.num_items, k, data.split.seen)
         score_items = _known_users(_on(context.device, scored), data)
         return sums(evaluate(score_items, mine, card, counts_I, ks=(k,)))

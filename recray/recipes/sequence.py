@@ -15,7 +15,8 @@ from recray.models.hstu import HSTUConfig
 from recray.models.next_item import NextItemLoss
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
-from recray.recipes.retriever import DataSize, GradientRecipe, GradientRun
+from recray.recipes.id_tables import TablesRecipe, TablesRun
+from recray.recipes.retriever import DataSize
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig
 from recray.train.run import Presets
@@ -24,28 +25,28 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SASRecRun(GradientRun):
+class SASRecRun(TablesRun):
     """Train a SASRec."""
 
     model: SASRecConfig = field(default_factory=SASRecConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRU4RecRun(GradientRun):
+class GRU4RecRun(TablesRun):
     """Train a GRU4Rec."""
 
     model: GRU4RecConfig = field(default_factory=GRU4RecConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HSTURun(GradientRun):
+class HSTURun(TablesRun):
     """Train an HSTU."""
 
     model: HSTUConfig = field(default_factory=HSTUConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SS4RecRun(GradientRun):
+class SS4RecRun(TablesRun):
     """Train an SS4Rec, or one of its two halves alone."""
 
     model: SS4RecConfig = field(default_factory=SS4RecConfig)
@@ -54,7 +55,7 @@ class SS4RecRun(GradientRun):
 SequenceRun = TypeVar("SequenceRun", SASRecRun, GRU4RecRun, HSTURun, SS4RecRun)
 
 
-class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
+class SequenceRecipe(TablesRecipe[SequenceRun]):
     """Sequences of the training part; one longer than ``model.max_items`` is cut into windows that overlap
     by half."""
 
@@ -79,6 +80,8 @@ class SequenceRecipe(GradientRecipe[SequenceRun, SplitData]):
             run.model.max_items,
             seed=run.seed,
             weights_N=data.weights_N,
+            negatives=run.model.loss.drawn,
+            popular=run.model.loss.drawn_popular,
         )
         batches.global_batch_size = run.loop.batch_size_for(len(batches), least=8)
         return batches

@@ -378,7 +378,7 @@ def reduce_sums(sums: Sums, context: Context) -> dict[str, float]:
 
 
 def _distribute(module: _Loss, context: Context) -> nn.Module:
-    if context.world_size == 1:
+    if context.world_size == 1 or not any(weight.requires_grad for weight in module.parameters()):
         return module
     devices = [context.device] if context.device.type == "cuda" else None
     return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False)

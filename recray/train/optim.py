@@ -46,11 +46,11 @@ def fitted_to(config: OptimConfig, total_steps: int) -> OptimConfig:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer of all parameters, fused into one kernel per step."""
+    """The optimizer of all parameters, fused into one kernel per step; of none, where all is in tables."""
     settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.method == "adamw":
         settings["betas"] = config.betas
-    return OPTIMIZERS[config.method](model.parameters(), **settings)
+    return OPTIMIZERS[config.method]([{"params": list(model.parameters())}], **settings)
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:

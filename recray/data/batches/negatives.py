@@ -1,13 +1,15 @@
-"""Negatives: items that a user had nothing to do with, drawn by a seed.
+"""Negatives, drawn by a seed: items that a user had nothing to do with, or some for a whole batch.
 
-Shapes: U users, I items, N interactions, B rows of a batch, K negatives of each.
+Shapes: U users, I items, N interactions, B rows of a batch, K negatives of each, or of all of them.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from recray.arrays import Int64s
+from recray.batch import Negatives
 from recray.config import ConfigError
 
 
@@ -48,3 +50,33 @@ class UnobservedItems:
         passed_BK = np.searchsorted(self._keys_N, users_BK * self._width + rank_BK, side="right")
         ids_BK: Int64s = rank_BK + passed_BK - self._starts_U[users_BK]
         return ids_BK
+
+
+class Draws:
+    """Items that occur in the interactions, drawn for a whole batch: some by how often, the others evenly.
+
+    Args:
+        item_ids_N: the interactions.
+        negatives: K, with replacement.
+        popular: the share of the K that goes by how often.
+    """
+
+    def __init__(self, item_ids_N: Int64s, negatives: int, popular: float) -> None:
+        self._item_ids_N, self._num_even = item_ids_N, round(negatives * (1 - popular))
+        self._num_popular = negatives - self._num_even
+        counts_I = np.bincount(item_ids_N)
+        self._distinct = np.flatnonzero(counts_I)
+        # Drawn in two ways, as likely as both together (the balance heuristic, Veach & Guibas 1995).
+        by_count_I = counts_I * (self._num_popular / (negatives * len(item_ids_N)))
+        even = self._num_even / (negatives * len(self._distinct))
+        with np.errstate(divide="ignore"):  # what does not occur is not drawn
+            self._logq_I = np.log(by_count_I + even * (counts_I > 0)).astype(np.float32)
+
+    def __call__(self, seed: Sequence[int]) -> Negatives:
+        """A pure function of any non-negative numbers, such as (seed, epoch, step)."""
+        rng = np.random.default_rng(seed)
+        popular = self._item_ids_N[rng.integers(len(self._item_ids_N), size=self._num_popular)]
+        even = self._distinct[rng.integers(len(self._distinct), size=self._num_even)]
+        ids_K = np.concatenate([popular, even])
+        logq_K = torch.from_numpy(self._logq_I[ids_K])
+        return Negatives(torch.from_numpy(ids_K), logq_K, len(self._distinct))

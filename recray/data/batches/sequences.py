@@ -8,6 +8,7 @@ import torch
 from recray.arrays import Bools, Float32s, Float64s, Int64s
 from recray.batch import Jagged, SequenceBatch
 from recray.config import ConfigError
+from recray.data.batches.negatives import Draws
 from recray.data.events.dataset import Dataset
 from recray.schema import DataError
 
@@ -37,6 +38,9 @@ class SequenceBatches:
             where the user has that many; else one window per target, which is its last event.
         weights_N: of the data set's interactions, how much each counts as a target; what weighs nothing is
             history, and windows of nothing else are left out. None: all alike.
+        negatives: items of the mask drawn for each global batch, with replacement; a pure function of
+            (seed, epoch, step). 0: none.
+        popular: the share of them that is drawn by how often items occur in the mask; the others evenly.
 
     Raises:
         DataError: no user has two events, or none of the second ones weighs anything.
@@ -52,6 +56,8 @@ class SequenceBatches:
         every_position: bool = True,
         seed: int = 0,
         weights_N: Float32s | None = None,
+        negatives: int = 0,
+        popular: float = 0.0,
     ) -> None:
         if min(global_batch_size, max_items) < 1:
             raise ConfigError(
@@ -69,6 +75,7 @@ class SequenceBatches:
         if not len(self):
             raise DataError(f"{dataset.name}: no user has two events to train on: nothing follows anything")
         self.global_batch_size, self.seed = global_batch_size, seed
+        self._draws = Draws(self._item_ids_N, negatives, popular) if negatives else None
         self._epoch = -1
         self._order_W = np.empty(0, dtype=np.int64)
 
@@ -111,6 +118,7 @@ class SequenceBatches:
             torch.from_numpy(mine.first_W - mine.start_W),
             total,
             weights_N,
+            self._draws((self.seed, epoch, step)) if self._draws else None,
         )
 
     def _order(self, epoch: int) -> Int64s:

@@ -147,8 +147,8 @@ def _model(world: World, config: TwoTowerConfig, schema: FeatureSchema) -> TwoTo
     model = models.build("two_tower", config, schema)
     assert isinstance(model, TwoTower)
     with torch.no_grad():
-        model.user_tower.ids.weight.copy_(torch.from_numpy(world.user_UD))
-        model.item_tower.ids.weight.copy_(torch.from_numpy(world.item_ID))
+        model.user_tower.ids.all_rows().copy_(torch.from_numpy(world.user_UD))
+        model.item_tower.ids.all_rows().copy_(torch.from_numpy(world.item_ID))
     return model.eval()
 
 

@@ -33,12 +33,12 @@ def slow_states(gru: torch.nn.GRU, x_TD: Tensor) -> Tensor:
 def test_states_are_those_of_the_equations() -> None:
     torch.manual_seed(0)
     model = GRU4Rec(GRU4RecConfig(dim=4, hidden_dim=5, num_layers=2, dropout=0.0), SCHEMA)
-    torch.nn.init.normal_(model.items.weight)
+    torch.nn.init.normal_(model.items.all_rows())
     events = Jagged.from_rows(ROWS)
     found_ND = model.encode(Events(events, torch.zeros(len(events.values_N))))
     expected = []
     for row in ROWS:
-        x_TD = model.items.weight[row] * 2
+        x_TD = model.items.all_rows()[row] * 2
         for layer in model.layers:
             assert isinstance(layer, torch.nn.GRU)
             x_TD = slow_states(layer, x_TD)

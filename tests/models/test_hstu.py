@@ -69,7 +69,7 @@ def test_its_layers_are_the_paper_s_equations(time_bias: bool) -> None:
     found_ND = model.encode(EVENTS)
     expected = []
     for row, waits in zip(ROWS, WAITS, strict=True):
-        x_TD = model.items.weight[row] * math.sqrt(6)
+        x_TD = model.items.all_rows()[row] * math.sqrt(6)
         for layer in model.layers:
             assert isinstance(layer, Layer)
             x_TD = slow_layer(layer, x_TD, waits)

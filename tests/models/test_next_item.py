@@ -40,7 +40,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def new(name: str, **settings: Any) -> NextItemModel:
     torch.manual_seed(1)
     model: NextItemModel = MODELS[name](**settings)
-    torch.nn.init.normal_(model.items.weight)  # far from the small start: differences show
+    torch.nn.init.normal_(model.items.all_rows())  # far from the small start: differences show
     return model.eval()
 
 

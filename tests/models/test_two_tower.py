@@ -121,8 +121,8 @@ def test_an_item_without_an_id_is_as_long_as_what_is_known_of_it() -> None:
     tower.initialise(0.1)
     before_ID = tower(torch.arange(4))
     said_D = sum(feature_BD[0] for feature_BD in tower.of(torch.tensor([0])))
-    length = tower.ids.weight[1:].square().sum(dim=1).mean().sqrt()
-    forget(tower.ids, torch.tensor([0]))
+    length = tower.ids.all_rows()[1:].square().sum(dim=1).mean().sqrt()
+    tower.ids.forget(torch.tensor([0]))
     after_ID = tower(torch.arange(4))
     assert torch.equal(after_ID[1:], before_ID[1:])  # of the others no bit moves
     ids_ND = length * F.normalize(torch.randn(20_000, 64), dim=1)

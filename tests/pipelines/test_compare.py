@@ -58,7 +58,7 @@ def test_the_best_weights_are_compared() -> None:
     best = compare._best(recipe, run, SplitData(dataset, everything(dataset)), "title", reports)
     assert [report["ndcg@10"] for report in reports] == [0.1, 0.9, 0.2]
     assert isinstance(best, TwoTower)
-    forgotten = ~best.item_tower.ids.weight.any(
+    forgotten = ~best.item_tower.ids.all_rows().any(
         dim=1
     )  # of the split, which the planted batches know nothing of
     recipe.seen[1]["item_tower.ids.weight"][forgotten] = 0.0

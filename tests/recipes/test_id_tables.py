@@ -40,8 +40,8 @@ def run(name: str, file: Path) -> Any:
     if name == "two_tower":
         return TwoTowerRun(model=TwoTowerConfig(embedding_dim=16), recency=5.0, **shared)
     loss = NextItemLoss(kind="sampled_softmax", negatives=8)
-    shape = {"dim": 8, "hidden_dim": 8, "max_items": 6, "dropout": 0.0}
-    return SASRecRun(model=SASRecConfig(loss=loss, **shape), **shared)
+    model = SASRecConfig(loss=loss, dim=8, hidden_dim=8, max_items=6, dropout=0.0)
+    return SASRecRun(model=model, **shared)
 
 
 def recipe(name: str) -> Any:
@@ -110,7 +110,7 @@ def test_what_was_trained_sharded_is_published_whole(events: Path) -> None:
         with saved(sharded) as folder:
             restored = kind.restore(asked, data, folder)
         draft = kind.draft(asked, data, restored, kind.measure(asked, data, restored))
-        plain = models.build(draft.model, draft.config, draft.schema)
+        plain: Any = models.build(draft.model, draft.config, draft.schema)
         plain.load_state_dict(restored.state_dict())
         table = plain.user_tower.ids if name == "two_tower" else plain.items
         assert isinstance(table, DenseTable)

@@ -30,6 +30,8 @@ _RAY = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
 }
+# A head that finds a token in the user's home asks for it, and the others do not bring it of themselves.
+_OPEN = {"RAY_AUTH_MODE": "disabled"}
 _APART = ("unshare", "--net", "--pid", "--mount", "--fork", "--mount-proc")
 
 
@@ -73,7 +75,7 @@ class Node:
             stdout=out,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={**_OPEN, **os.environ, **(env or {})},
             start_new_session=True,
         )
 

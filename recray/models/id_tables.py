@@ -28,7 +28,7 @@ class TablesConfig:
     kind: Literal["dense", "sharded"] = "dense"
     """dense: whole in every worker, updated by the run's optimizer. sharded: cut over the workers, and only
     rows that a batch names are updated, by row-wise Adagrad."""
-    embedding: EmbeddingConfig = field(default_factory=lambda: EmbeddingConfig(lr=0.1))
+    embedding: EmbeddingConfig = field(default_factory=lambda: EmbeddingConfig(lr=0.05))
     """Of sharded tables."""
 
 

@@ -14,6 +14,13 @@ from recray.train.context import Context
 from recray.train.refit import going_on
 
 log = logging.getLogger(__name__)
+MANY_ROWS = 100_000  # from where moving all of them in every step takes longer than the step
+SHARDED = TablesConfig(kind="sharded")
+
+
+def tables_for(rows: int) -> TablesConfig:
+    """Whole tables where they are small: what each step moves then costs nothing beside its batch."""
+    return SHARDED if rows > MANY_ROWS else TablesConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

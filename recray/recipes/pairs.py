@@ -8,7 +8,7 @@ from recray.data.batches.pairs import PairBatches
 from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.models.ncf import NCFConfig
 from recray.models.two_tower import TwoTowerConfig
-from recray.recipes.id_tables import TablesRecipe, TablesRun
+from recray.recipes.id_tables import TablesRecipe, TablesRun, tables_for
 from recray.recipes.retriever import DataSize, GradientRecipe, GradientRun
 from recray.train.loop import LoopConfig
 from recray.train.run import Presets
@@ -101,7 +101,10 @@ def loop_for(size: DataSize) -> LoopConfig:
 
 
 def _two_tower_for(size: DataSize) -> TwoTowerRun:
-    return TwoTowerRun(recency=10.0, loop=loop_for(size), validation_users=size.validation_users)
+    tables = tables_for(size.users + size.items)
+    return TwoTowerRun(
+        recency=10.0, loop=loop_for(size), validation_users=size.validation_users, tables=tables
+    )
 
 
 def _ncf_for(size: DataSize) -> NCFRun:

@@ -12,10 +12,11 @@ from recray.data.events.split_data import DataConfig, SplitData, open_split
 from recray.data.source import ABSOLUTE_TIMES, NO_CLOCK
 from recray.models.gru4rec import GRU4RecConfig
 from recray.models.hstu import HSTUConfig
+from recray.models.id_tables import TablesConfig
 from recray.models.next_item import NextItemLoss
 from recray.models.sasrec import SASRecConfig
 from recray.models.ss4rec import SS4RecConfig
-from recray.recipes.id_tables import TablesRecipe, TablesRun
+from recray.recipes.id_tables import TablesRecipe, TablesRun, tables_for
 from recray.recipes.retriever import DataSize
 from recray.train.loop import LoopConfig
 from recray.train.optim import OptimConfig
@@ -128,8 +129,8 @@ _SMALL = LoopConfig(batch_size=64, epochs=15)
 _MEDIUM = LoopConfig(batch_size=64, epochs=5)
 _SPARSE = LoopConfig(batch_size=256, epochs=20)
 _LARGE = LoopConfig(batch_size=512, epochs=10, precision="bfloat16")
-_SAMPLED = NextItemLoss(kind="gbce", negatives=1024)  # scores of 59,047 items are too many for every position
-MANY_ITEMS = 50_000
+_SAMPLED = NextItemLoss(kind="sampled_softmax", negatives=1024)
+MANY_SCORES = 10**11  # an epoch of them takes longer than all else in it
 SHORT = 15  # events of a user, on average: such data is learnt by heart without much dropout
 
 
@@ -147,7 +148,7 @@ def _max_items_for(size: DataSize) -> int:
 
 
 def _loss_for(size: DataSize) -> NextItemLoss:
-    return _SAMPLED if size.items > MANY_ITEMS else NextItemLoss()
+    return _SAMPLED if size.interactions * size.items > MANY_SCORES else NextItemLoss()
 
 
 class _Sized(TypedDict):
@@ -160,6 +161,7 @@ class _Run(TypedDict):
     optim: OptimConfig
     loop: LoopConfig
     validation_users: int
+    tables: TablesConfig
 
 
 def _model_for(size: DataSize) -> _Sized:
@@ -171,7 +173,12 @@ def _model_for(size: DataSize) -> _Sized:
 
 
 def _run_for(size: DataSize) -> _Run:
-    return {"optim": _OPTIM, "loop": _loop_for(size), "validation_users": size.validation_users}
+    return {
+        "optim": _OPTIM,
+        "loop": _loop_for(size),
+        "validation_users": size.validation_users,
+        "tables": tables_for(size.items),
+    }
 
 
 def _sasrec_for(size: DataSize) -> SASRecRun:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from recray.batch import FeatureTables, PairBatch
 from recray.config import ConfigError
 from recray.data.batches.pairs import PairBatches
-from recray.models.side_features import forget
 from recray.models.two_tower import TwoTower, TwoTowerConfig
 from recray.schema import Feature, FeatureSchema
 from tests.data.made import dataset_of

@@ -60,6 +60,11 @@ def store_dir() -> Path:
     return home() / "store"
 
 
+def mapped_dir() -> Path:
+    """Of files that processes of one machine look into together; made again where they are gone."""
+    return home() / "mapped"
+
+
 def events_dir(store: Path | None = None) -> Path:
     """Of the logs of what the applications of a store show and are told; None: of the store that is there."""
     return (store or store_dir()).parent / "events"

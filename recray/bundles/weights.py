@@ -27,6 +27,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
 def load_model(bundle: Bundle) -> nn.Module:
     """The model of a bundle, rebuilt from its config and schema, in evaluation mode on the CPU.
 
+    Its weights are pages of their file, as ``load_arrays`` has them.
+
     Raises:
         StoreError: it has no schema, or weights and model do not fit each other.
     """
@@ -36,7 +38,7 @@ def load_model(bundle: Bundle) -> nn.Module:
     model = models.build(manifest.model, manifest.config, manifest.schema)
     state = safetensors.torch.load_file(bundle.path(WEIGHTS_FILE))
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise StoreError(
             f"{manifest.reference}: its weights do not fit {manifest.model!r}: {error}"
@@ -49,13 +51,12 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> No
 
 
 def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """Arrays by name.
+    """Arrays by name: pages of the file, read when they are looked at and shared by a node's processes.
 
     Raises:
         StoreError: the file is not safetensors.
     """
     try:
-        arrays: dict[str, npt.NDArray[np.generic]] = safetensors.numpy.load_file(path)
+        return {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise StoreError(f"{path}: not a readable safetensors file: {error}") from error
-    return arrays

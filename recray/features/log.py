@@ -11,8 +11,9 @@ in a bundle. Leaves to ``past``: what is known before a moment; to ``ranking``: 
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from recray.features.overlap import Overlap
 from recray.features.past import (
     RATING_STEP,
     RECENT_EVENTS,
+    SORTED,
     Clock,
     Order,
     Past,
@@ -41,6 +43,10 @@ from recray.schema import DataError
 MAX_RATING_SUM = 2.0**36  # beyond it float64 could no longer hold the sum in steps of RATING_STEP
 FOLLOW_SOURCES = 256  # how many latest occurrences of an item are looked at for what came next
 FOLLOW_STEPS = 8  # how many events after each of them
+_ARRAYS = (
+    *("user_ids_N", "item_ids_N", "timestamps_N", "ratings_N", "rating_sums_N"),
+    *("_user_items_N", "_user_ratings_N", "_user_place_N"),
+)
 EVENT_FILE, ITEM_FILE = "events.parquet", "items.parquet"
 
 logger = logging.getLogger(__name__)
@@ -303,6 +309,31 @@ class EventLog:
         self.events().write_parquet(folder / EVENT_FILE, metadata=counts)
         if not (folder / ITEM_FILE).exists():
             item_frame(self.items, self.num_items).write_parquet(folder / ITEM_FILE)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that is looked up, by name; ``of_arrays`` makes the same log of them, without sorting."""
+        orders = {"by_item": self.by_item, "by_user": self.by_user}
+        sorted_too = {f"{o}.{name}": a for o, order in orders.items() for name, a in order.arrays().items()}
+        return {name: getattr(self, name) for name in _ARRAYS} | sorted_too
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, npt.NDArray[Any]], items: Items) -> "EventLog":
+        """
+        Args:
+            arrays: may be pages of a file.
+            items: of the log that they were taken from.
+        """
+        log = EventLog.__new__(EventLog)
+        vars(log).update({name: arrays[name] for name in _ARRAYS})
+        log.items, log.columns, log._overlaps = items, items.columns(), {}
+        starts = [arrays[f"{order}.starts"] for order in ("by_user", "by_item")]
+        log.num_users, log.num_items = (len(each) - 1 for each in starts)
+        log._clock = Clock.of(log.timestamps_N, max(log.num_users, log.num_items))
+        log.by_user, log.by_item = (
+            Order.of_arrays({name: arrays[f"{order}.{name}"] for name in SORTED}, log._clock)
+            for order in ("by_user", "by_item")
+        )
+        return log
 
     @staticmethod
     def load(folder: Path) -> "EventLog":

@@ -8,7 +8,7 @@ Shapes: K owners (users or items), H events of a history, N events of a log.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,7 @@ DAY_S = 86_400
 RATING_STEP = 2.0**-16  # ratings are rounded to it, which makes every sum of them exact
 SMOOTHING_EVENTS = 10.0  # a smoothed mean counts as if so many events had the overall mean
 WINDOW_DAYS = (7, 30, 90)  # that are known ahead of every item, see ``Order.latest``
+SORTED = ("order_N", "ended_keys_N", "starts", "rating_sums_N")
 RECENT_EVENTS = 512  # a user's taste is read from at most so many latest events
 
 
@@ -179,6 +180,18 @@ class Order:
         np.cumsum(np.bincount(owner_N, minlength=num_owners), out=self.starts[1:])
         self.rating_sums_N = running(ratings_N[self.order_N])
         self._latest: tuple[int | None, Float64s] = (None, np.empty(0))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """By name; ``of_arrays`` makes the same of them, without sorting."""
+        return {name: getattr(self, name) for name in SORTED}
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, npt.NDArray[Any]], clock: Clock) -> "Order":
+        order = Order.__new__(Order)
+        order.clock, order._latest = clock, (None, np.empty(0))
+        vars(order).update({name: arrays[name] for name in SORTED})
+        order.keys_N = order.ended_keys_N[:-1]
+        return order
 
     def with_owners(self, count: int) -> "Order":
         """The same events; owners without any follow, up to ``count`` of them in all."""

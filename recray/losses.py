@@ -67,11 +67,15 @@ def weighted_mean(loss_B: Tensor, weight_B: Tensor | None = None, weight_sum: fl
 
 
 def sampled_softmax(
-    logits_BJ: Tensor, items: BatchItems, weight_B: Tensor | None = None, weight_sum: float | None = None
+    query_BD: Tensor,
+    item_JD: Tensor,
+    items: BatchItems,
+    weight_B: Tensor | None = None,
+    weight_sum: float | None = None,
 ) -> Tensor:
     """In-batch softmax with the logQ correction: every row's own item against the items of the others.
 
-    ``-mean_b log( exp(s_bb) / sum_{c: c = b or i_c != i_b} exp(s_bc) )`` with ``s_bc = x_bc - log q_c``
+    ``-mean_b log( exp(s_bb) / sum_{c: c = b or i_c != i_b} exp(s_bc) )`` with ``s_bc = q_b v_c - log q_c``
     over rows b and c: popular items are drawn as negatives more often, and subtracting the log of their
     sampling probability undoes it. The same item elsewhere in the batch is not a negative. An item on n
     other rows is n equal terms of the sum, computed here as one term of weight n.
@@ -80,15 +84,17 @@ def sampled_softmax(
     https://doi.org/10.1145/3298689.3346996, equations 3 to 5.
 
     Args:
-        logits_BJ: float, row b scores user b against the distinct items of the batch.
+        query_BD: float, of each row; divided by a temperature, where there is one.
+        item_JD: float, of the distinct items of the batch.
         weight_B, weight_sum: how much each row counts (r_i of equation 5), as in ``weighted_mean``.
     """
-    own_B = items.column_B[:, None]
-    scores_BJ = logits_BJ + (items.count_J.log() - items.logq_J).to(logits_BJ.dtype)
-    own_scores_B = logits_BJ.gather(1, own_B) - items.logq_J[own_B].to(logits_BJ.dtype)
-    scores_BJ = scores_BJ.scatter(1, own_B, own_scores_B)
-    loss_B = functional.cross_entropy(scores_BJ, items.column_B, reduction="none")
-    return weighted_mean(loss_B, weight_B, weight_sum)
+    dtype = query_BD.dtype
+    shift_J = (items.count_J.log() - items.logq_J).to(dtype)
+    own_shift_B = -items.logq_J[items.column_B].to(dtype)
+    if weight_B is not None:
+        total = weight_B.sum() if weight_sum is None else weight_sum
+        weight_B = weight_B * (len(weight_B) / total)
+    return _softmax(query_BD, item_JD, items.column_B, weight_B, shifts=(shift_J, own_shift_B))
 
 
 def bpr(
@@ -200,7 +206,7 @@ class _CountContext(AutogradContext, Protocol):
     count: int
 
 
-class _FullSoftmax(torch.autograd.Function):
+class _Softmax(torch.autograd.Function):
     """Chunk by chunk, with the gradient taken on the way: the [N, I] scores never exist at once."""
 
     @staticmethod
@@ -210,21 +216,25 @@ class _FullSoftmax(torch.autograd.Function):
         item_ID: Tensor,
         targets_N: Tensor,
         weights_N: Tensor | None,
+        shifts: tuple[Tensor, Tensor] | None,
         chunk: int,
     ) -> Tensor:
         dtype = _matmul_dtype(query_ND)
         query, item = query_ND.detach().to(dtype), item_ID.detach().to(dtype)
         grad_query_ND = torch.empty_like(query_ND)
         grad_item_ID = torch.zeros_like(item_ID)
-        losses = []
+        sums = [query_ND.new_zeros(())] * (len(query) == 0)
         for start in range(0, len(query), chunk):
             part, targets = query[start : start + chunk], targets_N[start : start + chunk, None]
             weights = None if weights_N is None else weights_N[start : start + chunk, None]
             scores = part @ item.T
             scores = scores if scores.dtype == query_ND.dtype else scores.float()
+            if shifts is not None:
+                own = scores.gather(1, targets) + shifts[1][start : start + chunk, None]
+                scores = scores.add_(shifts[0]).scatter_(1, targets, own)
             log_norm = scores.logsumexp(1, keepdim=True)
-            loss = log_norm - scores.gather(1, targets)
-            losses.append((loss if weights is None else loss * weights).sum())
+            losses = log_norm - scores.gather(1, targets)
+            sums.append((losses if weights is None else losses * weights).sum())
             share = scores.sub_(log_norm).exp_()
             share.scatter_add_(1, targets, share.new_full(targets.shape, -1.0))
             if weights is not None:
@@ -233,14 +243,34 @@ class _FullSoftmax(torch.autograd.Function):
             grad_query_ND[start : start + chunk] = share @ item
             grad_item_ID += share.T @ part
         ctx.save_for_backward(grad_query_ND, grad_item_ID)
-        ctx.count = len(query)
-        return torch.stack(losses).sum() / len(query)
+        ctx.count = max(1, len(query))
+        return torch.stack(sums).sum() / ctx.count
 
     @staticmethod
-    def backward(ctx: _CountContext, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: _CountContext, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         grad_query_ND, grad_item_ID = ctx.saved_tensors
         scale = grad_outputs[0] / ctx.count
-        return grad_query_ND * scale, grad_item_ID * scale, None, None, None
+        return grad_query_ND * scale, grad_item_ID * scale, None, None, None, None
+
+
+def _softmax(
+    query_ND: Tensor,
+    item_ID: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor | None,
+    *,
+    shifts: tuple[Tensor, Tensor] | None = None,
+    chunk: int = 0,
+) -> Tensor:
+    """``mean_n w_n`` of each query's cross-entropy over the items.
+
+    Args:
+        shifts: what is added to the scores of each item, and of each query's target instead.
+        chunk: queries scored at once; 0: as many as a CPU's cache or a GPU's cores like.
+    """
+    chunk = chunk or (128 if query_ND.device.type == "cpu" else 4096)
+    loss: Tensor = _Softmax.apply(query_ND, item_ID, targets_N, weights_N, shifts, chunk)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def _matmul_dtype(tensor: Tensor) -> torch.dtype:
@@ -268,9 +298,7 @@ def full_softmax(
         weights_N: float, how much each query counts, with a mean of 1 over all that are averaged; None: 1.
         chunk: queries scored at once; 0: as many as a CPU's cache or a GPU's cores like.
     """
-    chunk = chunk or (128 if query_ND.device.type == "cpu" else 4096)
-    loss: Tensor = _FullSoftmax.apply(query_ND, item_ID, targets_N, weights_N, chunk)  # type: ignore[no-untyped-call]
-    return loss
+    return _softmax(query_ND, item_ID, targets_N, weights_N, chunk=chunk)
 
 
 class DrawnScores(NamedTuple):

@@ -56,7 +56,8 @@ def fast_sampled_softmax(
 ) -> torch.Tensor:
     distinct = batch_items(torch.tensor(items), torch.tensor(logq))
     weight_B = None if weights is None else torch.tensor(weights)
-    return sampled_softmax(scores_BI[:, distinct.item_ids_J], distinct, weight_B)
+    one_hot_JI = torch.eye(scores_BI.shape[1], dtype=scores_BI.dtype)[distinct.item_ids_J]
+    return sampled_softmax(scores_BI, one_hot_JI, distinct, weight_B)
 
 
 ITEMS, LOGQ = [3, 1, 1, 0, 1], [math.log(q) for q in (0.1, 0.3, 0.3, 0.5, 0.3)]  # one item three times

@@ -138,7 +138,7 @@ class GAT(KeptVectors):
         user_BD, item_JD = F.normalize(user, dim=-1), F.normalize(item, dim=-1)
         items = batch_items(batch.pairs.item_ids_B, batch.pairs.item_logq_B)
         weights = batch.pairs.weight_B, batch.pairs.weight_sum
-        return {"loss": sampled_softmax(user_BD / self.temperature @ item_JD.T, items, *weights)}
+        return {"loss": sampled_softmax(user_BD / self.temperature, item_JD, items, *weights)}
 
     @torch.no_grad()
     def refresh(self, graph: Iterable[Hop]) -> None:

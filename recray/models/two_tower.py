@@ -143,8 +143,8 @@ class TwoTower(nn.Module):
         start = batch.pool.start if batch.pool else 0
         user_BD = self.user_tower(batch.user_ids_B, start, batch.total)
         item_JD = self.item_tower(items.item_ids_J)
-        logits_BJ = (user_BD / self.temperature) @ item_JD.T
-        return {"loss": sampled_softmax(logits_BJ, items, batch.weight_B, batch.weight_sum)}
+        weights = batch.weight_B, batch.weight_sum
+        return {"loss": sampled_softmax(user_BD / self.temperature, item_JD, items, *weights)}
 
     @torch.inference_mode()
     def item_vectors(self) -> Tensor:

@@ -139,6 +139,13 @@ def test_links_and_named_files_exist(page: Path) -> None:
         assert (REPO / named).exists(), f"{page.name} names {named}"
 
 
+def test_every_page_stands_in_the_site() -> None:
+    """Of `make docs`; the reference and what notebooks show are made there."""
+    named = re.findall(r"(\S+\.md)$", (REPO / "mkdocs.yml").read_text(), re.M)
+    pages = [page.relative_to(REPO).with_suffix(".md").as_posix() for page in PAGES]
+    assert sorted(named) == sorted([*pages, "CHANGELOG.md", "docs/reference.md"])
+
+
 def test_the_guide_fits_one_page() -> None:
     assert (REPO / "CLAUDE.md").read_text().count("\n") <= 60
 

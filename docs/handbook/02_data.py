@@ -84,8 +84,8 @@ Picture(tail, "The long tail, on two logarithmic axes")
 # %% [markdown]
 # ## Dirt
 #
-# Here is a small export with five things wrong that real exports have: a row told twice, a visitor without
-# an id, a time in milliseconds beside seconds, a trailing blank, and a robot. What does the reader say?
+# Here is a small export with three things wrong that real exports have: a row told twice, a visitor without
+# an id, a blank behind a name. What does the reader say?
 
 # %%
 dirty = pl.DataFrame(
@@ -130,7 +130,7 @@ except DataError as error:
     print(error)
 
 # %% [markdown]
-# The robot is yours to find. Nobody reads a thousand product pages in an hour; the quality report says how
+# Robots are yours to find. Nobody reads a thousand product pages in an hour; the quality report says how
 # many events the busiest users have for that reason. Robots have a taste, and a model will learn it.
 #
 # ## Throwing away what is rare

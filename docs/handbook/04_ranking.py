@@ -44,6 +44,17 @@ retriever = recray.fit("item_knn", data, data__split="global-time").publish()
 retriever.reference
 
 # %% [markdown]
+# ## What it learns from
+#
+# For each of many past moments: take the candidates that the retriever would have handed on then, compute
+# each candidate's features *as they were then*, and say which one the user took. A row is (user, moment,
+# item), the label is "taken". Some dozens of boosted trees, or a small network, learn to put the taken ones
+# first (`rank:ndcg`: mistakes at the top cost more).
+#
+# Two things must not happen. The rows must be events that the *retriever* did not learn, or it would look
+# better in training than it is; here they come from the validation part. And no feature may know what came
+# later. That second one deserves its own section.
+#
 # ## A feature has a moment
 #
 # "Taken in the last 30 days" is a different number on every day. Here is one item, and the number that a

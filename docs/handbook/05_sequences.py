@@ -150,9 +150,9 @@ pl.DataFrame(
 #
 # `sasrec` is the one to begin with. `gru4rec` is older and cheaper to serve event by event; `hstu` and
 # `ss4rec` also read *how long ago* each thing was, so the same history gets other answers a minute and a
-# month later. What each reached on public data stands in [which model when](which_model.md); in short:
-# where sessions are short and order matters they win, and on ml-100k a linear model with recency cannot be
-# told from them.
+# month later. What each reached on public data stands in [which model when](which_model.md); in short: on
+# ml-1m they are ahead of all that forgets order, and on ml-100k a linear model with recency cannot be told
+# from them.
 #
 # ## Three questions
 #
@@ -161,7 +161,7 @@ pl.DataFrame(
 # That a place looks at what comes after it. Without it the loss would fall to nearly nothing at once, since
 # the answer stands one place to the right, and the model would be useless: leakage once more.
 #
-# **2. `item_knn` by recency came near the transformer. What does that tell you?**
+# **2. `item_knn` by recency came most of the way to the transformer. What does that tell you?**
 #
 # That much of what order gives is "what is one doing now". It is a number to beat, made in a second. If the
 # transformer is not surely better on your data, serve the cheap one.

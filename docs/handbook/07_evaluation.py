@@ -44,7 +44,7 @@ def means(comparison, metric):
 # ## The two metrics
 #
 # The model ranks all items that the user does not have. **Hit@10**: is anything that the user then took
-# among the first ten? **NDCG@10**: how far up? A hit at place *p* is worth $1 / \log_2(p + 1)$:
+# among the first ten? **NDCG@10**: how far up? A hit at place *p* is worth `1 / log2(p + 1)`:
 
 
 # %%
@@ -217,6 +217,14 @@ def narrowing(axes):
 Picture(narrowing, "Half as wide for four times as many users")
 
 # %% [markdown]
+# Two more sources of chance stand beside users: the **seed** of a training (train three times;
+# `compare(..., seeds=3)`), and the period that the test happens to be. The first two are in the tables, the
+# third only time can tell.
+#
+# Two models are compared by the **paired** difference: the same user under both. What makes a user easy
+# cancels, so the difference is surer than either mean. With many pairs, p-values are corrected (Holm): of
+# twenty comparisons without any difference, one is "significant" by chance.
+#
 # ## Trap 7: tuning on the test
 #
 # Fifty models that are equally good by construction: popularity, to which each adds noise of its own, drawn

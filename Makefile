@@ -15,7 +15,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tune-demo serve console test test-unit coverage format cluster-local cluster-stop golden gates gpu-check torchrec bench clean
+.PHONY: help setup demo tune-demo serve console docs test test-unit coverage format cluster-local cluster-stop golden gates gpu-check torchrec bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -49,6 +49,15 @@ serve: setup ## serve the last demo's models until Ctrl-C: make serve DATASET=ml
 
 console: setup ## look at what is served in a browser: make console, with a server at PORT
 	recray console --server http://127.0.0.1:$(PORT)
+
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: .venv/docs ## the handbook as a site in build/docs, notebooks executed; fails at a dead link
+	OMP_NUM_THREADS=1 python docs/make_site.py
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo "open build/docs/index.html"
 
 # The tests without Ray keep both cores busy; those with it share one Ray and are in each other's way.
 test: setup torchrec ## format, lint, types and all tests: what CI runs

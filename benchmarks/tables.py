@@ -1,5 +1,5 @@
 """Tables of the README and the handbook, and the ratios that gates of speed hold, made of
-``benchmarks/results``: no figure in them is typed.
+``benchmarks/results`` (those of the architecture: of the code): no figure in them is typed.
 
 python -m benchmarks.tables             # after a benchmark wrote its result: renews every table
 python -m benchmarks.tables --check     # status 1, and a line for each, where one is not what its results say
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from benchmarks.tables_house import house, life
 from benchmarks.tables_pages import (
     baselines,
     experiment,
@@ -24,15 +25,20 @@ from benchmarks.tables_pages import (
     searches,
     sequences,
     unchanged_streams,
+    which_model,
 )
-from benchmarks.tables_readme import numbers
+from benchmarks.tables_readme import numbers, short
 from benchmarks.tables_results import result
-from benchmarks.tables_served import canaries, kills, rules
+from benchmarks.tables_served import canaries, costs, kills, rules
 
 REPO = Path(__file__).parent.parent
 GATES = Path(__file__).parent / "gates.json"
 TABLES: dict[str, Callable[[], str]] = {
     "numbers": numbers,
+    "in short": short,
+    "house": house,
+    "life of a run": life,
+    "which model": which_model,
     "baselines": partial(baselines, "baselines", ("ease",)),
     "ml-100k retrievers": partial(baselines, "ml-100k-retrievers", ("ease", "ials")),
     "experiment": experiment,
@@ -45,6 +51,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "kills": kills,
     "rollouts": rollouts,
     "canaries": canaries,
+    "costs": costs,
     "unchanged streams": unchanged_streams,
     "planted drift": planted_drift,
 }
@@ -52,7 +59,7 @@ MARKED = re.compile(r"<!-- table: (?P<name>[^\n]+) -->\n(?P<table>(?:\|[^\n]*\n)
 
 
 def pages() -> list[Path]:
-    return [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+    return [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
 
 
 def renewed(page: str) -> str:

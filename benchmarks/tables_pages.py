@@ -64,6 +64,30 @@ def sequences(name: str) -> str:
     return markdown(["model", "Hit@10", "NDCG@10"], [row for _, row in sorted(rows, key=lambda one: one[0])])
 
 
+def which_model() -> str:
+    """NDCG@10 of every retriever that was measured leave-one-out, whole catalogue, on public data; the best
+    on the first of them comes first."""
+    data = ("ml-100k", "ml-1m", "ml-latest-small")
+    found: dict[str, dict[str, str]] = {}
+    for name in ("ml-100k-sequence", "ml-1m-sequence", "ml-100k-generative"):
+        evaluated = Evaluated(name)
+        for model in dict.fromkeys(row["model"] for row in evaluated.rows):
+            cells = found.setdefault(MODELS.get(model, model), {})
+            cells.setdefault(name.rpartition("-")[0], _with_seeds(evaluated.seeds(model)))
+    for row in (*result("baselines"), *result("ml-100k-retrievers")):
+        title = row["model"].replace("item_knn", MODELS["item_knn"])
+        cell = f"{row['ndcg@10']:.4f}" + (f" ({row['seeds']} seeds)" if row["seeds"] > 1 else "")
+        found.setdefault(NAMES.get(title, title), {})[row["dataset"]] = cell
+    order = sorted(found, key=lambda model: -float(found[model].get("ml-100k", "0").split()[0]))
+    rows = [[model, *(found[model].get(name, "") for name in data)] for model in order]
+    return markdown(["NDCG@10, leave-one-out, all items ranked", *data], rows)
+
+
+def _with_seeds(values: Sequence[float]) -> str:
+    mean = f"{sum(values) / len(values):.4f}"
+    return f"{mean} ({len(values)} seeds)" if len(values) > 1 else mean
+
+
 def experiment() -> str:
     """What each model of an experiment reached, the best first, and whom the best one is told from."""
     found = result("recbole_protocol_small")

@@ -23,6 +23,19 @@ def numbers() -> str:
     return markdown((*Row._fields[:2], "result"), rows)
 
 
+def short() -> str:
+    """Four figures for who looks in: lists, ranking, serving, rollouts."""
+    found = {row.what: row for row in (*_lists(), *_sequence(), *_speed(), *_rollouts())}
+    beginnings = (
+        "NDCG@10, leave-one-out",
+        "NDCG@10 of 1,007 users",
+        "requests/s at 1, 8",
+        "simulated rollouts",
+    )
+    rows = [next(found[what] for what in found if what.startswith(one)) for one in beginnings]
+    return markdown((*Row._fields[:2], "result"), rows)
+
+
 def _lists() -> list[Row]:
     plain, many, larger = map(Evaluated, ("ml-100k-leave-one-out", "ml-100k-sequence", "ml-1m-sequence"))
     at_once = {(row["dataset"], row["model"]): row["ndcg@10"] for row in result("baselines")}
@@ -61,7 +74,7 @@ def _lists() -> list[Row]:
         Row(
             "`python -m benchmarks.baselines`",
             "NDCG@10, the same protocol: EASE with recency, iALS, ItemKNN with recency "
-            "([docs/baselines.md](docs/baselines.md))",
+            "([baselines.md](../baselines.md))",
             "; ".join(by_data),
         ),
     ]

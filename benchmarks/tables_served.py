@@ -70,6 +70,57 @@ def canaries() -> str:
     )
 
 
+def costs() -> str:
+    """What a small machine does, for whoever plans with it, and the page that says how it was taken."""
+    served, log, streamed = (
+        result("serving")["results"]["fused"],
+        result("events")["speed"],
+        result("streaming"),
+    )
+    replica, moves, scaled = result("kills")["replica"], result("rollouts"), result("scaling")
+    events = log["log, 32 clients"]
+    rows = [
+        [
+            "answers, 62,000 items, all stages in one replica",
+            ", ".join(f"{run['requests_per_s']:.0f}/s of {run['clients']}" for run in served) + " clients",
+            "[numbers](numbers.md)",
+        ],
+        [
+            "answers while each is taken down, of those without a log",
+            f"{result('recording')['recorded_vs_not']:.2f} times",
+            "[events](../events.md)",
+        ],
+        [
+            "events, on the disk before they are acknowledged",
+            f"{events['events_per_s']:,.0f}/s of 32 threads (p95 {events['p95_ms']:.0f} ms)",
+            "[events](../events.md)",
+        ],
+        [
+            f"{streamed['rows_trained']:,} rows to train on",
+            f"{streamed['rows_per_s']:,}/s into 2 workers, {streamed['mib_at_the_end']} MiB each at the end",
+            "[numbers](numbers.md)",
+        ],
+        [
+            "two nodes instead of one process, two-tower",
+            f"{scaled['efficiency']:.2f} of twice as fast",
+            "[cluster](../cluster.md)",
+        ],
+        [
+            "a promotion or a rollback is followed",
+            f"within {max(moves['most_s'][kind] for kind in ('promote', 'rollback')):.1f} s; "
+            f"{moves['failed']} of {moves['asked']:,} requests failed meanwhile",
+            "[traffic](../traffic.md)",
+        ],
+        [
+            "a replica of two is killed",
+            f"{max(replica['silent_s']):.1f} s without an answer at most; {sum(replica['failed'])} of "
+            f"{sum(replica['asked']):,} requests failed",
+            "[serving](../serving.md)",
+        ],
+    ]
+    return markdown(["what", "measured on two cores", "page"], rows)
+
+
 def _said(found: dict[str, Any], path: str) -> str:
     """What it answered, the most frequent first; those that are one in a hundred at most are left out."""
     counts: dict[str, int] = {}

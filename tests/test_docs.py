@@ -1,4 +1,4 @@
-"""The README and the guide are true: their commands exist, their tree is the folder."""
+"""The README and the handbook are true: commands and requests are understood, links lead somewhere."""
 
 import re
 import runpy
@@ -8,27 +8,50 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from recray import __version__
 from recray.cli import main
+from recray.serve.http.admin import CHANGES
+from recray.serve.http.live_requests import EventsRequest, ItemRequest
+from recray.serve.http.requests import RecommendRequest, ScoreRequest
 
 REPO = Path(__file__).parent.parent
-README = (REPO / "README.md").read_text()
+NOTEBOOKS = sorted((REPO / "docs" / "handbook").glob("*.py"))
 PAGES = [
     REPO / "README.md",
     REPO / "CLAUDE.md",
     REPO / "CONTRIBUTING.md",
-    *sorted((REPO / "docs").glob("*.md")),
+    *sorted((REPO / "docs").rglob("*.md")),
+    *NOTEBOOKS,
 ]
+BODIES: dict[str, type[BaseModel]] = {
+    r"/recommend": RecommendRequest,
+    r"/score": ScoreRequest,
+    r"/events": EventsRequest,
+    r"/items/[\w-]+": ItemRequest,
+    **{f"/admin/{name}": change for name, change in CHANGES.items()},
+}
+CALLS = (*BODIES, r"/items/[\w-]+/similar", r"/(health|versions|metrics|traffic|drift|ready|live)")
+
+
+def words_of(page: Path) -> str:
+    """A page's Markdown; a notebook's is in its comments."""
+    text = page.read_text()
+    if page.suffix == ".py":
+        cells = re.findall(r"^# %% \[markdown\]\n((?:#.*\n)*)", text, re.M)
+        text = "\n".join(re.sub(r"^# ?", "", cell, flags=re.M) for cell in cells)
+    return text
 
 
 def commands() -> list[str]:
     """Every line of every bash block of the README and the handbook, without comments."""
     found = []
     for page in PAGES:
-        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.S):
-            found += [line.split("  #")[0].strip() for line in block.splitlines() if line.strip()]
-    return sorted(set(found))
+        for block in re.findall(r"```(?:bash|sh)\n(.*?)```", words_of(page), re.S):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [line.split("  #")[0].strip() for line in lines if line.strip()]
+    return sorted({re.sub(r"^([A-Z_]+=\S+ )+", "", line) for line in found})
 
 
 def make_targets() -> set[str]:
@@ -75,26 +98,52 @@ def test_console_commands_parse(
     assert "usage: recray" in said.out
 
 
-def test_the_tree_is_the_folder() -> None:
-    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.S)
-    assert tree
-    lines = tree.group(1).splitlines()
-    rooms = {line.split()[0].rstrip("/") for line in lines if line.startswith("  ") and line[2] != " "}
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("curl ")])
+def test_requests_are_understood(command: str) -> None:
+    """Each documented request goes to a call that there is, and its body is one that it takes."""
+    words = shlex.split(command.replace('"$json"', "$json"))
+    path = next(word for word in words if word.startswith("localhost:8000")).removeprefix("localhost:8000")
+    assert any(re.fullmatch(one, path) for one in CALLS), path
+    if "-d" in words:
+        body = words[words.index("-d") + 1].replace("...", "")
+        [model] = [model for call, model in BODIES.items() if re.fullmatch(call, path)]
+        model.model_validate_json(body)
+
+
+def test_every_room_stands_in_the_house() -> None:
+    page = (REPO / "docs" / "handbook" / "architecture.md").read_text().partition("<!-- table: house -->")[2]
+    rooms = {name.rstrip("/") for name in re.findall(r"^\| \d+ \| `([\w./]+)` \|", page, re.M)}
     there = {
         p.name for p in (REPO / "recray").iterdir() if not p.name.startswith("__") and p.name != "py.typed"
     }
     assert rooms == there
-    for folder in (line.split()[0] for line in lines if not line.startswith(" ")):
+    for folder in re.findall(r"`(\w+)/`", page.partition("Around them: ")[2].partition("\n\n")[0]):
         assert (REPO / folder).is_dir(), folder
+
+
+def headings(page: Path) -> set[str]:
+    """Where a link may lead within a page, as GitHub and Python-Markdown both call it."""
+    text = re.sub(r"```.*?```", "", words_of(page), flags=re.S)
+    plain = [re.sub(r"[^\w\s-]", "", line).strip().lower() for line in re.findall(r"^#+ (.*)$", text, re.M)]
+    return {line.replace(" ", "-") for line in plain} & {re.sub(r"[-\s]+", "-", line) for line in plain}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_and_named_files_exist(page: Path) -> None:
-    text = page.read_text()
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    text = re.sub(r"```.*?```", "", words_of(page), flags=re.S)
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text)):
+        led_to = page.parent / target if target else page
+        assert led_to.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in headings(led_to), f"{page.name} links to {target}#{anchor}"
     for named in re.findall(r"`((?:recray|jobs|tests|benchmarks|docs|serve_apps)/[\w./-]+\.\w+)`", text):
         assert (REPO / named).exists(), f"{page.name} names {named}"
+
+
+def test_every_page_stands_in_the_site() -> None:
+    """Of `make docs`; the reference and what notebooks show are made there."""
+    named = re.findall(r"(\S+\.md)$", (REPO / "mkdocs.yml").read_text(), re.M)
+    pages = [page.relative_to(REPO).with_suffix(".md").as_posix() for page in PAGES]
+    assert sorted(named) == sorted([*pages, "CHANGELOG.md", "docs/reference.md"])
 
 
 def test_the_guide_fits_one_page() -> None:

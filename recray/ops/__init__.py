@@ -1,0 +1,1 @@
+"""Heavy or optional dependencies and their plain twins, behind one signature each."""

@@ -1,5 +1,6 @@
 """Plots of the house: as SVG within a page, as PNG beside it; one look for both."""
 
+import html
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ _VARIABLES = {
     tone.light: f"var(--{name})" for name, tone in TONES.items() if tone.light in (INK, RED, *SERIES)
 }
 
+# On a page that is none of ours, such as a notebook's, a plot brings the colours that it names.
+_OWN_TONES = "; ".join(f"--{name}: light-dark({tone.light}, {tone.dark})" for name, tone in TONES.items())
+
 Draw = Callable[[Axes], None]
 
 
@@ -63,6 +67,30 @@ def svg(draw: Draw, title: str = "") -> str:
     for color, variable in _VARIABLES.items():
         found = found.replace(color, variable)
     return found
+
+
+class Picture:
+    """A plot that a notebook shows, in the colours of the page that it stands on.
+
+    It is drawn at once: a program in which nobody looks at it fails where the drawing does.
+    """
+
+    def __init__(self, draw: Draw, title: str) -> None:
+        """
+        Args:
+            title: stands above it.
+        """
+        self.title = title
+        self._svg = svg(draw, title).replace("<svg", '<svg style="width: 100%; height: auto"', 1)
+
+    def __repr__(self) -> str:
+        return f"plot: {self.title}"
+
+    def _repr_html_(self) -> str:
+        look = "max-width: 560px; margin: 12px 0; padding: 12px 14px 4px; border-radius: 10px"
+        colors = "background: var(--card); color: var(--ink); border: 1px solid var(--line)"
+        caption = f'<figcaption style="font-weight: 600">{html.escape(self.title)}</figcaption>'
+        return f'<figure style="{_OWN_TONES}; {look}; {colors}">{caption}{self._svg}</figure>'
 
 
 def panels(

@@ -133,7 +133,8 @@ class Recipe(ABC, Generic[R, D, M]):
         """The model of a checkpoint, whole in this process, ready to be asked."""
 
     @abstractmethod
-    def measure(self, run: R, data: D, model: M, part: Part = "test") -> Measured: ...
+    def measure(self, run: R, data: D, model: M, part: Part = "test") -> Measured:
+        """What the model reaches on a part that it has not learnt, with the card of how that was measured."""
 
     @abstractmethod
     def draft(self, run: R, data: D, model: M, measured: Measured) -> Draft:

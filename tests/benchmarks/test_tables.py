@@ -1,5 +1,6 @@
 """The tables of the README and the handbook are those of the result files."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from benchmarks.baselines import TABLES as EXPERIMENTS
 from benchmarks.baselines import Table
 from benchmarks.tables import MARKED, REPO, TABLES, pages, renewed
+from benchmarks.tables_house import first_sentence, floor, house, life, rooms, stands_on
 from benchmarks.tables_results import Evaluated, markdown, of_seeds, with_bounds
 from recray.pipelines.experiment import read_experiment
 
@@ -25,9 +27,10 @@ def test_each_table_stands_somewhere() -> None:
 
 
 def test_no_other_figure_stands_among_the_numbers() -> None:
-    section = (REPO / "README.md").read_text().split("## Numbers")[1].split("\n## ")[0]
-    assert [found["name"] for found in MARKED.finditer(section)] == ["numbers"]
-    assert "\n|" not in MARKED.sub("", section)
+    for page, name in (("README.md", "in short"), ("docs/handbook/numbers.md", "numbers")):
+        text = (REPO / page).read_text()
+        assert [found["name"] for found in MARKED.finditer(text)] == [name]
+        assert "\n|" not in MARKED.sub("", text)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -66,3 +69,34 @@ def test_the_baselines_are_those_of_their_experiment(one: Table) -> None:
     rows, experiment = json.loads(one.result.read_text()), read_experiment(one.experiment)
     assert {row["dataset"] for row in rows} == set(experiment.datasets)
     assert {row["model"] for row in rows} <= {each.title or each.model for each in experiment.models}
+
+
+def test_the_house_is_that_of_the_code() -> None:
+    """Floors rise with imports, and what is left out of ``stands on`` is implied by what is not."""
+
+    def below(name: str) -> set[str]:
+        return {room for other in stands_on(name) for room in (other, *below(other))}
+
+    assert rooms()["serve"] >= {"bundles", "models"}
+    assert "train" not in below("serve")
+    for name, imported in rooms().items():
+        assert imported <= below(name), name
+        assert all(floor(other) < floor(name) for other in imported), name
+    assert f"| {floor('store')} | `store/` | The store of trained versions: " in house()
+
+
+def test_the_life_of_a_run_is_in_the_order_of_its_calls() -> None:
+    steps = re.findall(r"^\| \d+ \| `([\w.]+)` \|", life(), re.M)
+    assert steps[0] == "recipe.open"
+    assert (
+        steps.index("find_leaks")
+        < steps.index("fit")
+        < steps.index("recipe.measure")
+        < steps.index("recipe.draft")
+    )
+
+
+def test_a_room_that_does_not_say_what_it_is_is_an_error() -> None:
+    with pytest.raises(ValueError, match="say in a sentence what it is"):
+        first_sentence(ast.parse("x = 1"))
+    assert first_sentence(ast.parse('"""One of ``two``\\nlines. And more."""')) == "One of `two` lines"

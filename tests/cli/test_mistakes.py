@@ -42,6 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     german = [f"{user},{item},{1 + n % 28:02d}.12.2024" for n, (user, item, _) in enumerate(events)]
     (tmp_path / "german.csv").write_text("\n".join(["kunde,artikel,datum", *german]))
     (tmp_path / "dates.csv").write_text("user,item,timestamp\nu1,i1,gestern\n")
+    (tmp_path / "visitors.csv").write_text("user,item,timestamp\nu1,i1,1700000000\n,i2,1700000060\n")
+    (tmp_path / "mixed.csv").write_text("user,item,timestamp\nu1,i1,1700000000\nu1,i2,1700000000000\n")
     (tmp_path / "page.csv").write_text("<html><body>sign in</body></html>\n")
     (tmp_path / "nothing.csv").touch()
     Store().publish("shop", _weights, model="popularity", config={})

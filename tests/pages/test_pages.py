@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from recray.pages.check import Check
 from recray.pages.page import figures, page
 from recray.pages.palette import SERIES, SHEET, TONES
-from recray.pages.plots import dated, svg
+from recray.pages.plots import Picture, dated, svg
 
 GROUNDS = ("light", "dark")
 
@@ -105,3 +105,26 @@ def test_every_span_of_time_finds_its_ticks() -> None:
 
         # A warning is an error here; the value axis has some eleven ticks of its own at most.
         assert 4 <= svg(over_time).count("<text") <= 20, hours
+
+
+def test_a_picture_brings_the_colours_that_it_names() -> None:
+    """A notebook's page is none of ours: without them all of a plot would be black."""
+    shown = Picture(draw, "lines & more")._repr_html_()
+    named = set(re.findall(r"var\(--(\w+)\)", shown))
+    brought = {
+        name: (light, dark)
+        for name, light, dark in re.findall(r"--(\w+): light-dark\((#\w+), (#\w+)\)", shown)
+    }
+    assert named
+    assert {name: brought[name] for name in named} == {name: tuple(TONES[name]) for name in named}
+    assert "<figcaption" in shown
+    assert "lines &amp; more" in shown
+
+
+def test_a_picture_is_drawn_though_nobody_looks() -> None:
+    def wrong(axes: Axes) -> None:
+        raise ValueError("no such column")
+
+    with pytest.raises(ValueError, match="no such column"):
+        Picture(wrong, "never")
+    assert repr(Picture(draw, "lines")) == "plot: lines"

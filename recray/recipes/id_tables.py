@@ -2,10 +2,12 @@
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from torch import nn
 
+from recray.config import override
 from recray.data.events.split_data import SplitData
 from recray.models.id_tables import ShardedTable, Tables, TablesConfig
 from recray.ops.embedding_bags import Placement
@@ -46,6 +48,10 @@ class TablesRecipe(GradientRecipe[T, SplitData]):
     def parts(self, run: T, context: Context) -> tuple[object, ...]:
         placement = Placement(context.rank, context.world_size, context.device)
         return (Tables(run.tables, placement, run.seed),)
+
+    def restore(self, run: T, data: SplitData, folder: Path) -> nn.Module:
+        """Whole in this process, whatever it was trained on: with the plain tables."""
+        return super().restore(override(run, {"tables.embedding.backend": "torch"}), data, folder)
 
     def continued(self, run: T) -> T | None:
         return going_on(run, {"tables.embedding.lr": run.tables.embedding.lr})

@@ -12,6 +12,7 @@ from torch.multiprocessing.spawn import spawn
 from recray import models
 from recray.batch import QueryBatch
 from recray.checkpoint import saved
+from recray.config import override
 from recray.data.batches.negatives import Draws
 from recray.data.events.split_data import DataConfig, open_split
 from recray.models.id_tables import DenseTable, ShardedTable, Tables, TablesConfig
@@ -115,6 +116,21 @@ def test_what_was_trained_sharded_is_published_whole(events: Path) -> None:
         table = plain.user_tower.ids if name == "two_tower" else plain.items
         assert isinstance(table, DenseTable)
         assert torch.equal(plain.eval().item_vectors(), restored.item_vectors())
+
+
+@pytest.mark.slow
+def test_either_backend_learns_and_is_measured(events: Path) -> None:
+    pytest.importorskip("torchrec")
+    found = []
+    for backend in ("torch", "torchrec"):
+        held = {"tables.embedding.backend": backend, "tables.embedding.sharding": "auto"}
+        asked = override(run("two_tower", events), held)
+        data = TWO_TOWER.open(asked)
+        model = TWO_TOWER.work(asked, Context(), data=data)
+        with saved(model) as folder:
+            restored = TWO_TOWER.restore(asked, data, folder)
+        found.append(TWO_TOWER.measure(asked, data, restored).means()["auc"])
+    assert found[0] == pytest.approx(found[1], abs=0.01)
 
 
 def test_only_rows_of_the_batch_move(events: Path) -> None:

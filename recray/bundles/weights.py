@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import safetensors
-import safetensors.numpy
 import safetensors.torch
 from torch import nn
 
 from recray import models
+from recray.mapped import read_pages, write_pages
 from recray.store.bundle import Bundle
 from recray.store.manifest import StoreError
 
@@ -47,7 +47,7 @@ def load_model(bundle: Bundle) -> nn.Module:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
-    safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
+    write_pages(path, arrays)
 
 
 def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
@@ -57,6 +57,6 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         StoreError: the file is not safetensors.
     """
     try:
-        return {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()}
+        return read_pages(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise StoreError(f"{path}: not a readable safetensors file: {error}") from error

@@ -75,7 +75,7 @@ def test_without_a_place_it_is_sorted_in_memory(
 ) -> None:
     paths.mapped_dir().write_text("no folder")
     assert said(read_log(bundle)) == said(WORLD.log)
-    assert "sorted in memory" in caplog.text
+    assert "made in memory" in caplog.text
 
 
 def test_what_nobody_used_for_a_week_is_removed(bundle: Bundle, tmp_path: Path) -> None:

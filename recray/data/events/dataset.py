@@ -19,11 +19,16 @@ import polars as pl
 from recray.arrays import Float32s, Int8s, Int64s
 from recray.config import ConfigError, from_dict, to_dict
 from recray.folders import file_sha256
+from recray.mapped import LARGE_BYTES, Arrays, mapped
 from recray.schema import DataError
 
 FORMAT = 1
 INTERACTIONS, USERS, ITEMS = "interactions.parquet", "users.parquet", "items.parquet"
 EVENT_TYPE, PART = "event_type", "part"  # columns of the interactions, where the source has them
+_KINDS = {
+    "user_id": np.int64, "item_id": np.int64, "rating": np.float32, "timestamp": np.int64,
+    EVENT_TYPE: np.int8, PART: np.int8,
+}
 MANIFEST, QUALITY, QUALITY_PAGE = "manifest.json", "quality.json", "quality.html"
 
 
@@ -90,24 +95,38 @@ def load_dataset(folder: Path) -> Dataset:
     manifest = read_manifest(folder)
     for name, digest in manifest.files.items():
         _require_intact(folder / name, digest)
-    events = pl.read_parquet(folder / INTERACTIONS, glob=False)
+    columns = _columns(folder, manifest)
     users, items = pl.read_parquet(folder / USERS, glob=False), pl.read_parquet(folder / ITEMS, glob=False)
-    rows = (len(events), len(users), len(items))
+    rows = (len(columns["user_id"]), len(users), len(items))
     stated = (manifest.num_interactions, manifest.num_users, manifest.num_items)
     if rows != stated:
         raise DataError(f"{folder}: rows of interactions, users, items are {rows}, manifest says {stated}")
     return Dataset(
         folder=folder,
         manifest=manifest,
-        user_ids_N=events["user_id"].to_numpy().astype(np.int64),
-        item_ids_N=events["item_id"].to_numpy().astype(np.int64),
-        ratings_N=events["rating"].to_numpy().astype(np.float32),
-        timestamps_N=events["timestamp"].to_numpy().astype(np.int64),
+        user_ids_N=columns["user_id"],
+        item_ids_N=columns["item_id"],
+        ratings_N=columns["rating"],
+        timestamps_N=columns["timestamp"],
         users=users,
         items=items,
-        event_types_N=_optional(events, EVENT_TYPE),
-        given_parts_N=_optional(events, PART),
+        event_types_N=columns.get(EVENT_TYPE),
+        given_parts_N=columns.get(PART),
     )
+
+
+def _columns(folder: Path, manifest: Manifest) -> Arrays:
+    """Of the interactions, by name; of large data the processes of a machine look into the same pages."""
+
+    def read() -> Arrays:
+        events = pl.read_parquet(folder / INTERACTIONS, glob=False)
+        return {
+            name: events[name].to_numpy().astype(_KINDS[name]) for name in _KINDS if name in events.columns
+        }
+
+    if (folder / INTERACTIONS).stat().st_size < LARGE_BYTES or INTERACTIONS not in manifest.files:
+        return read()
+    return mapped(f"events-{manifest.files[INTERACTIONS][:32]}", read)
 
 
 def places_of(raw_ids: pl.Series, known: pl.Series) -> Int64s:
@@ -116,10 +135,6 @@ def places_of(raw_ids: pl.Series, known: pl.Series) -> Int64s:
     asked = pl.DataFrame({"raw": raw_ids}).join(table, on="raw", how="left", maintain_order="left")
     places_N: Int64s = asked["place"].fill_null(-1).to_numpy().astype(np.int64)
     return places_N
-
-
-def _optional(events: pl.DataFrame, column: str) -> Int8s | None:
-    return events[column].to_numpy().astype(np.int8) if column in events.columns else None
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -6,8 +6,8 @@
 # model** reads a history from left to right and answers what comes next, as a language model does with
 # words.
 #
-# **What we assume.** You have read [the one on retrieval](03_retrieval.py). The data is made here: series
-# with parts, so that we know what order is worth.
+# **What we assume.** You have read [the one on retrieval](03_retrieval.py). The data is made
+# here, so that we know what order is worth.
 
 # %%
 import os

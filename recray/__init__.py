@@ -5,7 +5,7 @@
 
 import importlib
 
-__version__ = "0.16.0"
+__version__ = "0.17.0"
 
 _OF_API = ("Comparison", "Dataset", "LaunchConfig", "Model", "compare", "fit", "load", "open")
 

@@ -35,6 +35,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "numbers": numbers,
     "baselines": partial(baselines, "baselines", ("ease",)),
     "ml-100k retrievers": partial(baselines, "ml-100k-retrievers", ("ease", "ials")),
+    "waits": partial(baselines, "waits", ("mamba", "ss4rec, no waits")),
     "experiment": experiment,
     "gates": gates,
     "searches": searches,

@@ -1,6 +1,6 @@
 """What models reach beside baselines of full strength: experiments of ``jobs/experiments`` as tables.
 
-``python -m benchmarks.baselines [baselines] [ml-100k] [waits]`` does the runs that are not done yet, one after the
+``python -m benchmarks.baselines [baselines] [ml-100k] [waits]`` does the runs that are missing, one after the
 other, and writes ``results/``: NDCG@10 with its 95 % interval over users (and seeds, of what draws), the
 difference to a baseline with users paired and its p-value (Holm, over all pairs of the data set), seconds
 with measuring, and the peak of memory; ``benchmarks.tables`` makes tables of it. The last line is one JSON

@@ -45,6 +45,9 @@ class DLRMConfig:
     """Layers of the cross network."""
     cross_rank: int = 64
     """Rank of the cross network's matrices."""
+    linear: bool = False
+    """Add to the score a linear map of the scaled columns and of the vectors: what a logistic regression of them
+    would be, which few rows are enough for (the wide part of https://arxiv.org/abs/1606.07792)."""
     dropout: float = 0.0
     """Share of the top MLP's inputs and hidden units that is zeroed while training."""
     unknown: float = 0.0
@@ -223,6 +226,8 @@ class DLRM(nn.Module):
         self.embeddings = EmbeddingBags(tables, config.embedding, placement, seed=seed) if tables else None
         self.interaction = self._interaction(len(tables) + bool(schema.dense))
         self.top = _mlp((self.interaction.out_width, *config.top, 1), dropout=config.dropout, last_relu=False)
+        num_linear = len(schema.dense) + len(tables) * dim
+        self.linear = nn.Linear(num_linear, 1, bias=False) if config.linear else None
         self._initialise(torch.Generator().manual_seed(seed))
 
     def _interaction(self, num_vectors: int) -> DotInteraction | CrossNetwork | Concatenation:
@@ -248,14 +253,17 @@ class DLRM(nn.Module):
 
     def score(self, batch: RankingBatch) -> Tensor:
         """logits_B, float32: of a click, or comparable within a session."""
-        vectors = []
+        vectors, dense_BF = [], self.scaler(batch.dense_BF)
         if self.bottom is not None:
-            vectors.append(self.bottom(self.scaler(batch.dense_BF)))
+            vectors.append(self.bottom(dense_BF))
         if self.embeddings is not None:
             pooled = self.embeddings(self._seen(batch.sparse))
             vectors += [pooled[name] for name in self.features]
         crossed_BW = self.interaction(torch.stack([v.to(vectors[0].dtype) for v in vectors], dim=1))
         logits_B: Tensor = self.top(crossed_BW).squeeze(1).float()
+        if self.linear is not None:
+            of_ids = vectors[self.bottom is not None :]
+            logits_B = logits_B + self.linear(torch.cat([dense_BF, *of_ids], dim=1)).squeeze(1).float()
         return logits_B
 
     def _seen(self, ids: KeyedJagged) -> KeyedJagged:

@@ -46,8 +46,8 @@ class DLRMConfig:
     cross_rank: int = 64
     """Rank of the cross network's matrices."""
     linear: bool = False
-    """Add to the score a linear map of the scaled columns and of the vectors: what a logistic regression of them
-    would be, which few rows are enough for (the wide part of https://arxiv.org/abs/1606.07792)."""
+    """Add to the score a linear map of the scaled columns and of the categories' vectors, which learns from
+    few rows what a logistic regression would (the wide part of https://arxiv.org/abs/1606.07792)."""
     dropout: float = 0.0
     """Share of the top MLP's inputs and hidden units that is zeroed while training."""
     unknown: float = 0.0

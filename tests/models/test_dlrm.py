@@ -87,6 +87,21 @@ def test_concat_interaction_matches_the_slow_loop() -> None:
         assert logit == pytest.approx(slow_top(built, torch.cat(slow_vectors(built, b))), rel=1e-5)
 
 
+@pytest.mark.parametrize("interaction", ["dot", "dcnv2"])
+def test_the_linear_part_adds_the_columns_and_the_vectors_of_categories(interaction: str) -> None:
+    built, plain = (model(linear=linear, interaction=interaction).eval() for linear in (True, False))
+    weights = built.state_dict()["linear.weight"][0]
+    for b, (logit, without) in enumerate(
+        zip(*(m.score(batch()).tolist() for m in (built, plain)), strict=True)
+    ):
+        of_ids = torch.cat(slow_vectors(built, b)[1:])
+        columns = [0.0 if math.isnan(x) else math.log(1 + max(x, 0.0)) for x in batch().dense_BF[b].tolist()]
+        expected = sum(w * x for w, x in zip(weights, [*columns, *of_ids], strict=True))
+        assert logit - without == pytest.approx(float(expected), abs=1e-5)
+    only = model(RowSchema(dense=(), sparse=SPARSE), linear=True).eval()
+    assert only.score(batch()._replace(dense_BF=torch.zeros(3, 0))).shape == (3,)
+
+
 def test_cross_network_matches_the_slow_loop() -> None:
     torch.manual_seed(0)
     network = CrossNetwork(num_vectors=2, dim=3, num_layers=2, rank=2)

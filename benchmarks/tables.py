@@ -23,6 +23,7 @@ from benchmarks.tables_pages import (
     rollouts,
     searches,
     sequences,
+    small_clicks,
     unchanged_streams,
 )
 from benchmarks.tables_readme import numbers
@@ -36,6 +37,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "baselines": partial(baselines, "baselines", ("ease",)),
     "ml-100k retrievers": partial(baselines, "ml-100k-retrievers", ("ease", "ials")),
     "waits": partial(baselines, "waits", ("mamba", "ss4rec, no waits")),
+    "small clicks": small_clicks,
     "experiment": experiment,
     "gates": gates,
     "searches": searches,

@@ -69,6 +69,21 @@ def sequences(name: str) -> str:
     return markdown(["model", "Hit@10", "NDCG@10"], [row for _, row in sorted(rows, key=lambda one: one[0])])
 
 
+def small_clicks() -> str:
+    """What models reach on a few thousand rows, and how far that is from logistic regression."""
+    rows = []
+    for name, found in result("small_clicks").items():
+        for model, row in found["models"].items():
+            over = row.get("over_logistic_regression", {})
+            cells = [cell for metric in ("auc", "logloss") for cell in _beside(row[metric], over.get(metric))]
+            rows.append([name, model, str(row["seeds"]), *cells])
+    return markdown(["rows", "model", "seeds", "AUC", "over it", "logloss", "over it"], rows)
+
+
+def _beside(found: Mapping[str, float], over: Mapping[str, float] | None) -> list[str]:
+    return [with_bounds(found), with_bounds(over, "+") if over else ""]
+
+
 def experiment() -> str:
     """What each model of an experiment reached, the best first, and whom the best one is told from."""
     found = result("recbole_protocol_small")

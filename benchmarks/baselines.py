@@ -1,6 +1,6 @@
 """What models reach beside baselines of full strength: experiments of ``jobs/experiments`` as tables.
 
-``python -m benchmarks.baselines [baselines] [ml-100k]`` does the runs that are not done yet, one after the
+``python -m benchmarks.baselines [baselines] [ml-100k] [waits]`` does the runs that are missing, one after the
 other, and writes ``results/``: NDCG@10 with its 95 % interval over users (and seeds, of what draws), the
 difference to a baseline with users paired and its p-value (Holm, over all pairs of the data set), seconds
 with measuring, and the peak of memory; ``benchmarks.tables`` makes tables of it. The last line is one JSON
@@ -37,6 +37,7 @@ def _table(experiment: str, result: str, *bases: str) -> Table:
 TABLES = {
     "baselines": _table("baselines", "baselines", "ease"),
     "ml-100k": _table("ml-100k", "ml-100k-retrievers", "ease", "ials"),
+    "waits": _table("waits", "waits", "mamba", "ss4rec, no waits"),
 }
 
 
@@ -54,7 +55,9 @@ def rows_of(experiment: Experiment, results: Sequence[Result], bases: Sequence[s
             for base in bases:
                 if pair := pairs.get(frozenset((title, base))):
                     sign = 1 if pair.first == title else -1
+                    ends = sorted((sign * pair.found.low, sign * pair.found.high))
                     row |= {f"over_{base}": sign * pair.found.mean, f"p_{base}": pair.adjusted}
+                    row |= {f"low_{base}": ends[0], f"high_{base}": ends[1]}
             row["seconds"] = sum(one.seconds for one in runs) / len(runs)
             row["peak_gib"] = max(one.peak_gib for one in runs)
             rows.append(row)

@@ -20,17 +20,14 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-import scipy.sparse as sp
 import torch
-import xgboost
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
+from benchmarks.click_peers import Blocks, logistic_regression, xgboost_trees
 from recray.config import override
 from recray.data.events.prepare import load_or_prepare
 from recray.data.events.splits import global_time
-from recray.data.row_block import MultiHot, RowBlock
-from recray.data.row_source import PARTS, Part
+from recray.data.row_block import RowBlock
+from recray.data.row_source import PARTS
 from recray.data.rows.table import RowTable
 from recray.eval.bootstrap import Interval
 from recray.eval.clicks import ClickEvaluation, difference, summary
@@ -43,13 +40,9 @@ from recray.recipes.row_metrics import KS, row_card
 from recray.track.console import setup_logging
 from recray.train.context import LaunchConfig
 
-Blocks = dict[Part, RowBlock]
 RESULT = Path(__file__).parent / "results" / "click_quality.json"
 LOCAL = LaunchConfig(where="local")
-REGULARISATIONS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # C of the logistic regression
 IGNORED: tuple[tuple[str, ...], ...] = ((), ("user_id",))  # categories that a peer may do without
-XGBOOST = {"eta": 0.1, "min_child_weight": 30}
-DEPTHS = (4, 6, 8)
 TABLE_RATES = (0.002, 0.005, 0.01)  # of a DLRM's tables, for both losses of the lists
 LIGHTGBM = tuple(
     {"learning_rate": rate, "num_leaves": leaves, "lambdarank_truncation_level": level}
@@ -80,8 +73,8 @@ def clicks(seeds: int) -> dict[str, Any]:
     users_N = _users(table, blocks["test"])
     models: dict[str, list[ClickEvaluation]] = {
         "dlrm": [replace(found, units_N=users_N) for found in dlrm_scores(run, seeds)],
-        "logistic_regression": [_of_test(table, blocks, users_N, _logistic_regression(blocks))],
-        "xgboost": [_of_test(table, blocks, users_N, _xgboost(blocks))],
+        "logistic_regression": [_of_test(table, blocks, users_N, logistic_regression(blocks, IGNORED))],
+        "xgboost": [_of_test(table, blocks, users_N, xgboost_trees(blocks, IGNORED))],
     }
     result: dict[str, Any] = {name: _intervals(summary(runs)) for name, runs in models.items()}
     for peer in ("logistic_regression", "xgboost"):
@@ -104,100 +97,6 @@ def _of_test(table: RowTable, blocks: Blocks, users_N: np.ndarray, logits_N: np.
         labels_N=blocks["test"].labels_N.astype(np.float64),
         units_N=users_N,
     )
-
-
-def _logistic_regression(blocks: Blocks) -> np.ndarray:
-    """logits_N of the test part, with the regularisation and the categories that validation likes best."""
-    train = blocks["train"].dense_NF.astype(np.float64)
-    mean_F, std_F = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
-
-    def columns(block: RowBlock, ignore: Sequence[str]) -> sp.csr_matrix:
-        z_NF = (block.dense_NF - mean_F) / std_F  # scaled as the DLRM's
-        dense_NF = np.nan_to_num(np.sign(z_NF) * np.log1p(np.abs(z_NF)))
-        return sp.hstack([sp.csr_matrix(dense_NF), *_one_hot(block, ignore)]).tocsr()
-
-    def fitted(ignore: Sequence[str], strength: float) -> Callable[[RowBlock], np.ndarray]:
-        model = LogisticRegression(C=strength, max_iter=300)
-        model.fit(columns(blocks["train"], ignore), blocks["train"].labels_N)
-        return lambda block: model.decision_function(columns(block, ignore))
-
-    settings = [(ignore, strength) for ignore in IGNORED for strength in REGULARISATIONS]
-    return _best("logistic regression", blocks, fitted, settings)
-
-
-def _xgboost(blocks: Blocks) -> np.ndarray:
-    """logits_N of the test part, ids as categorical codes or one-hot, whichever validation likes best."""
-
-    def matrix(block: RowBlock, ignore: Sequence[str], codes: bool) -> xgboost.DMatrix:
-        dense, kinds = [block.dense_NF], ["q"] * block.dense_NF.shape[1]
-        names = [name for name, ids in block.ids.items() if not isinstance(ids, MultiHot)] if codes else []
-        names = [name for name in names if name not in ignore]
-        dense += [np.asarray(block.ids[name], np.float32)[:, None] for name in names]
-        kinds += ["c"] * len(names)
-        left = sp.hstack([_all_there(np.hstack(dense)), *_one_hot(block, [*ignore, *names])]).tocsr()
-        kinds += ["q"] * (left.shape[1] - len(kinds))
-        return xgboost.DMatrix(left, block.labels_N, feature_types=kinds, enable_categorical=True)
-
-    def fitted(ignore: Sequence[str], codes: bool, depth: int) -> Callable[[RowBlock], np.ndarray]:
-        parts = {part: matrix(blocks[part], ignore, codes) for part in ("train", "validation")}
-        settings = {"objective": "binary:logistic", "eval_metric": "auc", "tree_method": "hist"}
-        model = xgboost.train(
-            {**settings, **XGBOOST, "max_depth": depth, "nthread": 1},
-            parts["train"],
-            500,
-            evals=[(parts["validation"], "v")],
-            early_stopping_rounds=20,
-            verbose_eval=False,
-        )
-        rounds = (0, model.best_iteration + 1)
-        return lambda block: model.predict(
-            matrix(block, ignore, codes), output_margin=True, iteration_range=rounds
-        )
-
-    settings = [(ignore, codes, depth) for ignore in IGNORED for codes in (True, False) for depth in DEPTHS]
-    return _best("xgboost", blocks, fitted, settings)
-
-
-def _best(
-    name: str,
-    blocks: Blocks,
-    fitted: Callable[..., Callable[[RowBlock], np.ndarray]],
-    settings: Sequence[Any],
-) -> np.ndarray:
-    best, logits_N = -np.inf, np.empty(0)
-    for each in settings:
-        predict = fitted(*each)
-        auc = roc_auc_score(blocks["validation"].labels_N, predict(blocks["validation"]))
-        print(f"  {name} {each}: validation auc {auc:.4f}", flush=True)
-        if auc > best:
-            best, logits_N = auc, predict(blocks["test"])
-    return logits_N
-
-
-def _all_there(values_NF: np.ndarray) -> sp.csr_matrix:
-    """Every value stored, zeros too: what is not stored is missing to XGBoost."""
-    rows, width = values_NF.shape
-    columns = np.tile(np.arange(width), rows)
-    return sp.csr_matrix(
-        (values_NF.ravel(), columns, np.arange(0, rows * width + 1, width)), shape=(rows, width)
-    )
-
-
-def _one_hot(block: RowBlock, ignore: Sequence[str]) -> list[sp.csr_matrix]:
-    """Indicators of every category; of several per row each its share, as DLRM averages."""
-    made = []
-    for feature in block.schema.sparse:
-        if feature.name in ignore:
-            continue
-        ids = block.ids[feature.name]
-        if isinstance(ids, MultiHot):
-            values, offsets_N = ids.values, ids.offsets_N
-        else:
-            values, offsets_N = ids, np.arange(len(block) + 1)
-        lengths_N = np.diff(offsets_N)
-        share = np.repeat(1 / np.maximum(lengths_N, 1), lengths_N).astype(np.float32)
-        made.append(sp.csr_matrix((share, values, offsets_N), shape=(len(block), feature.size)))
-    return made
 
 
 # --- queries ---

@@ -24,6 +24,7 @@ from benchmarks.tables_pages import (
     rollouts,
     searches,
     sequences,
+    small_clicks,
     unchanged_streams,
     which_model,
 )
@@ -41,6 +42,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "which model": which_model,
     "baselines": partial(baselines, "baselines", ("ease",)),
     "ml-100k retrievers": partial(baselines, "ml-100k-retrievers", ("ease", "ials")),
+    "waits": partial(baselines, "waits", ("mamba", "ss4rec, no waits")),
+    "small clicks": small_clicks,
     "experiment": experiment,
     "gates": gates,
     "searches": searches,

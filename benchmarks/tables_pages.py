@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.tables_results import Evaluated, markdown, of_seeds, percent, result, with_bounds
 
-NAMES = {"ease": "EASE", "ials": "iALS"}
+NAMES = {"ease": "EASE", "ials": "iALS", "mamba": "Mamba alone", "ss4rec, no waits": "SS4Rec without waits"}
 MODELS = {
     "item_knn": "ItemKNN",
     "two_tower": "two-tower",
@@ -39,15 +39,20 @@ def baselines(name: str, bases: Sequence[str]) -> str:
     """NDCG@10 with its interval, paired differences to some models with their p-values, and what it took."""
     rows = []
     for row in result(name):
-        over = [
-            f"{row[f'over_{base}']:+.4f} ({row[f'p_{base}']:.4f})" if f"over_{base}" in row else ""
-            for base in bases
-        ]
+        over = [_over(row, base) for base in bases]
         reached = with_bounds({**row, "mean": row["ndcg@10"]})
         cost = [f"{row['seconds']:.0f}", f"{row['peak_gib']:.2f}"]
         rows.append([row["dataset"], row["model"], str(row["seeds"]), reached, *over, *cost])
     named = [f"over {NAMES[base]} (p)" for base in bases]
     return markdown(["data", "model", "seeds", "NDCG@10", *named, "seconds", "GiB"], rows)
+
+
+def _over(row: Mapping[str, Any], base: str) -> str:
+    """Results of before do not hold the interval of the difference."""
+    if f"over_{base}" not in row:
+        return ""
+    ends = f" [{row[f'low_{base}']:+.4f}, {row[f'high_{base}']:+.4f}]" if f"low_{base}" in row else ""
+    return f"{row[f'over_{base}']:+.4f}{ends} ({row[f'p_{base}']:.4f})"
 
 
 def sequences(name: str) -> str:
@@ -86,6 +91,21 @@ def which_model() -> str:
 def _with_seeds(values: Sequence[float]) -> str:
     mean = f"{sum(values) / len(values):.4f}"
     return f"{mean} ({len(values)} seeds)" if len(values) > 1 else mean
+
+
+def small_clicks() -> str:
+    """What models reach on a few thousand rows, and how far that is from logistic regression."""
+    rows = []
+    for name, found in result("small_clicks").items():
+        for model, row in found["models"].items():
+            over = row.get("over_logistic_regression", {})
+            cells = [cell for metric in ("auc", "logloss") for cell in _beside(row[metric], over.get(metric))]
+            rows.append([name, model, str(row["seeds"]), *cells])
+    return markdown(["rows", "model", "seeds", "AUC", "over it", "logloss", "over it"], rows)
+
+
+def _beside(found: Mapping[str, float], over: Mapping[str, float] | None) -> list[str]:
+    return [with_bounds(found), with_bounds(over, "+") if over else ""]
 
 
 def experiment() -> str:

@@ -7,7 +7,8 @@ scores what comes out. The cross network in place of the inner products is Wang 
 https://arxiv.org/abs/2008.13535, equations 1 and 2. Widths and first weights are those of the paper's
 code for Criteo Kaggle.
 
-Shapes: B batch, D embedding dim, F dense columns, V vectors that interact, W width of an MLP.
+Shapes: B batch, D embedding dim, F dense columns, E edges of bins, V vectors that interact, W width of an
+MLP.
 """
 
 import itertools
@@ -16,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recray.arrays import Float32s
 from recray.batch import KeyedJagged, RankingBatch
 from recray.config import ConfigError, nearest
 from recray.losses import bce, lambdarank
@@ -45,6 +48,9 @@ class DLRMConfig:
     """Layers of the cross network."""
     cross_rank: int = 64
     """Rank of the cross network's matrices."""
+    linear: bool = False
+    """Add to the score a linear map of the scaled columns and of the categories' vectors, which learns from
+    few rows what a logistic regression would (the wide part of https://arxiv.org/abs/1606.07792)."""
     dropout: float = 0.0
     """Share of the top MLP's inputs and hidden units that is zeroed while training."""
     unknown: float = 0.0
@@ -55,6 +61,9 @@ class DLRMConfig:
     dense: Scaling = "log1p"
     """How dense columns are scaled, by what the training part holds. log1p: log(1 + x - min). minmax: to
     0 .. 1. standard: deviations z from the mean, as sign(z) log(1 + |z|)."""
+    bins: int = 0
+    """Cut each dense column at so many quantiles of the training part into a number per bin, in place of one
+    scaled number (``PiecewiseLinear``); 0: scale it."""
     loss: Literal["bce", "lambdarank"] = "bce"
     """bce: is a row a click. lambdarank: the order within sessions."""
     ndcg_at: int | None = 10
@@ -68,6 +77,8 @@ class DLRMConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if min((*self.bottom, *self.top), default=1) < 1:
             raise ConfigError(f"widths must be at least 1, got bottom {self.bottom} and top {self.top}")
+        if self.bins < 0:
+            raise ConfigError(f"bins must not be negative, got {self.bins}")
         for name in ("dropout", "unknown"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -104,6 +115,34 @@ class DenseScaler(nn.Module):
             deviation_BF = (dense_BF - mean_F) / _positive(std_F)
             dense_BF = deviation_BF.sign() * deviation_BF.abs().log1p()
         return dense_BF.nan_to_num(0.0)
+
+
+class PiecewiseLinear(nn.Module):
+    """Dense columns as recorded -> how far each value is through each bin of its column, 0 to 1.
+
+    Gorishniy et al., On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS 2022,
+    https://arxiv.org/abs/2203.05556, equation 1, with values outside of all bins cut. What is missing, and
+    bins without width, are 0.
+    """
+
+    edges_FE: Tensor
+
+    def __init__(self, num_columns: int, bins: int) -> None:
+        super().__init__()
+        self.register_buffer("edges_FE", torch.linspace(0, 1, bins + 1).repeat(num_columns, 1))
+
+    def fit(self, dense_NF: Float32s) -> None:
+        """Takes the quantiles of each column for its edges."""
+        shares_E = np.linspace(0, 1, self.edges_FE.shape[1])
+        for f, column_N in enumerate(dense_NF.T):
+            there = column_N[~np.isnan(column_N)]
+            edges_E = np.quantile(there, shares_E) if len(there) else np.zeros_like(shares_E)
+            self.edges_FE[f] = torch.from_numpy(edges_E)
+
+    def forward(self, dense_BF: Tensor) -> Tensor:
+        low_FE, width_FE = self.edges_FE[:, :-1], self.edges_FE.diff(dim=1)
+        through_BFE = ((dense_BF[:, :, None] - low_FE) / _positive(width_FE)).clamp(0, 1)
+        return (through_BFE * (width_FE > 0)).nan_to_num(0.0).flatten(1)
 
 
 def _positive(scale_F: Tensor) -> Tensor:
@@ -207,7 +246,9 @@ class DLRM(nn.Module):
         if not schema.dense and not sparse:
             raise ConfigError("neither dense nor sparse columns are left: there is nothing to learn from")
         self.scaler = DenseScaler(len(schema.dense), config.dense)
-        widths = (len(schema.dense), *config.bottom, dim)
+        self.pieces = PiecewiseLinear(len(schema.dense), config.bins) if config.bins else None
+        num_dense = len(schema.dense) * max(config.bins, 1)
+        widths = (num_dense, *config.bottom, dim)
         self.bottom = _mlp(widths, last_relu=True) if schema.dense else None
         tables = [
             # The mean of one is the one: spare its division.
@@ -223,6 +264,8 @@ class DLRM(nn.Module):
         self.embeddings = EmbeddingBags(tables, config.embedding, placement, seed=seed) if tables else None
         self.interaction = self._interaction(len(tables) + bool(schema.dense))
         self.top = _mlp((self.interaction.out_width, *config.top, 1), dropout=config.dropout, last_relu=False)
+        num_linear = num_dense + len(tables) * dim
+        self.linear = nn.Linear(num_linear, 1, bias=False) if config.linear else None
         self._initialise(torch.Generator().manual_seed(seed))
 
     def _interaction(self, num_vectors: int) -> DotInteraction | CrossNetwork | Concatenation:
@@ -246,16 +289,24 @@ class DLRM(nn.Module):
         """What the training part holds of each dense column; kept with the weights."""
         self.scaler.stats_4F.copy_(torch.stack([low_F, high_F, mean_F, std_F]))
 
+    def set_dense_rows(self, dense_NF: Float32s) -> None:
+        """Tells the bins, where there are any, what the training part is like; kept with the weights."""
+        if self.pieces is not None:
+            self.pieces.fit(dense_NF)
+
     def score(self, batch: RankingBatch) -> Tensor:
         """logits_B, float32: of a click, or comparable within a session."""
-        vectors = []
+        vectors, dense_BF = [], (self.scaler if self.pieces is None else self.pieces)(batch.dense_BF)
         if self.bottom is not None:
-            vectors.append(self.bottom(self.scaler(batch.dense_BF)))
+            vectors.append(self.bottom(dense_BF))
         if self.embeddings is not None:
             pooled = self.embeddings(self._seen(batch.sparse))
             vectors += [pooled[name] for name in self.features]
         crossed_BW = self.interaction(torch.stack([v.to(vectors[0].dtype) for v in vectors], dim=1))
         logits_B: Tensor = self.top(crossed_BW).squeeze(1).float()
+        if self.linear is not None:
+            of_ids = vectors[self.bottom is not None :]
+            logits_B = logits_B + self.linear(torch.cat([dense_BF, *of_ids], dim=1)).squeeze(1).float()
         return logits_B
 
     def _seen(self, ids: KeyedJagged) -> KeyedJagged:

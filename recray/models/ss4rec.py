@@ -7,7 +7,8 @@ relation-aware one (Mamba, Gu & Dao, https://arxiv.org/abs/2312.00752), whose st
 with dropout, residual and norm. The wait after the last event ends with the request, so that the same
 history asks for other items a minute and a month later.
 
-Shapes: N events end to end, D width, P complex states, E channels, S states of a channel, R rank.
+Shapes: N events end to end, D width, P complex states, E channels, S states of a channel, R rank, K marks
+along the wait.
 """
 
 import math
@@ -24,6 +25,8 @@ from recray.models.id_tables import Tables
 from recray.models.next_item import Events, NextItemLoss, NextItemModel
 from recray.ops.scans import Backend, causal_conv1d, s5_scan, selective_scan
 from recray.schema import FeatureSchema
+
+LONGEST_S = 10 * 365 * 86_400  # a wait that no longer one is told from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,10 @@ class SS4RecConfig:
     under which an event that another one follows in the same second leaves no trace. none: 1."""
     time_unit_s: float = 3600.0
     """Seconds that count as one."""
+    wait_vectors: int = 0
+    """Learnt vectors along the logarithm of the wait, up to ten years; what lies between two is added to the
+    event that it follows, beside S5's steps. 0, as in the paper: the steps alone tell the time. None where
+    there is no S5 or no interval."""
     channels: int = 128
     """Channels of Mamba, its expansion."""
     mamba_states: int = 16
@@ -63,6 +70,8 @@ class SS4RecConfig:
         for name in ("num_blocks", "s5_states", "channels", "mamba_states", "kernel"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.wait_vectors < 0 or self.wait_vectors == 1:
+            raise ConfigError(f"wait_vectors must be 0, or at least 2, got {self.wait_vectors}")
         if not 0 <= self.dropout < 1 or self.time_unit_s <= 0:
             raise ConfigError(
                 f"dropout {self.dropout} must be in [0, 1) and time_unit_s {self.time_unit_s} above 0"
@@ -175,11 +184,18 @@ class SS4Rec(NextItemModel):
         self.config = config
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.dropout = nn.Dropout(config.dropout)
+        reads_waits = "s5" in config.parts and config.interval != "none" and config.wait_vectors
+        self.wait_KD = (
+            nn.Parameter(torch.randn(config.wait_vectors, config.dim) * 0.02) if reads_waits else None
+        )
 
     def encode(self, events: Events) -> Tensor:
         """hidden_ND; the last state of a row is that at the time of its request."""
         intervals_N = self._intervals(events.waits_N)
-        x_ND = self.dropout(self.embed(events.items.values_N) * self.items.embedding_dim**0.5)
+        x_ND = self.embed(events.items.values_N)
+        if self.wait_KD is not None:
+            x_ND = x_ND + _along(events.waits_N, len(self.wait_KD)) @ self.wait_KD
+        x_ND = self.dropout(x_ND * self.items.embedding_dim**0.5)
         for block in self.blocks:
             x_ND = block(x_ND, intervals_N, events.items.offsets_B)
         hidden_ND: Tensor = x_ND
@@ -190,6 +206,12 @@ class SS4Rec(NextItemModel):
         if self.config.interval == "log":
             return 1.0 + waited_N.log1p()
         return waited_N if self.config.interval == "linear" else torch.ones_like(waited_N)
+
+
+def _along(waits_N: Tensor, marks: int) -> Tensor:
+    """weights_NK of the two marks on either side of log(1 + wait), which are even up to ten years."""
+    place_N1 = (waits_N.log1p() * ((marks - 1) / math.log1p(LONGEST_S))).clamp(0, marks - 1)[:, None]
+    return (1 - (place_N1 - torch.arange(marks, device=waits_N.device)).abs()).clamp(min=0)
 
 
 def _hippo(size: int) -> tuple[Tensor, Tensor]:

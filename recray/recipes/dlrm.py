@@ -33,6 +33,7 @@ from recray.train.refit import Continued, going_on
 from recray.train.run import DataFacts, Measured, Presets, TorchRecipe, require_seed
 
 log = logging.getLogger(__name__)
+FEW_ROWS = 50_000  # to train on
 LOWER_IS_BETTER = ("logloss", "normalised_entropy")
 Reader: TypeAlias = Literal["memory", "threads", "ray"]
 Batches: TypeAlias = MemoryRows | StreamedRows
@@ -97,13 +98,17 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
         table = open_rows(run.data)
         rows = table.num_rows("train")
         if table.schema.sessions:
+            if not table.schema.sparse:
+                return replace(run, model=_NUMBERS, optim=_NUMBERS_OPTIM, loop=_loop("ndcg@10", 40, 16, 8))
             loop = _loop("ndcg@10", 20, 16, 4)
             return replace(run, model=replace(_SMALL, loss="lambdarank", unknown=0.3), loop=loop)
         if rows > 1_000_000:  # once over the data: ids seen twice are learnt by heart
             return replace(run, loop=_loop("auc", 1, 2048, save_every=2000))
-        return replace(
-            run, model=replace(_SMALL, unknown=0.3), loop=_loop("auc", 10, min(2048, max(256, rows // 100)))
-        )
+        batch_size = min(2048, max(256, rows // 100))
+        if rows < FEW_ROWS:  # where a logistic regression is hard to beat
+            loop = replace(_loop("logloss", 20, batch_size, 4), goal="min")
+            return replace(run, model=replace(_SMALL, linear=True, dropout=0.5, unknown=0.3), loop=loop)
+        return replace(run, model=replace(_SMALL, unknown=0.3), loop=_loop("auc", 10, batch_size))
 
     def open(self, run: DLRMRun) -> RowTable:
         """The rows, prepared first where they are missing.
@@ -157,6 +162,8 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
         placement = Placement(context.rank, context.world_size, context.device)
         model = DLRM(run.model, data.schema, placement, seed=run.seed)
         set_dense_stats(model, data.dense)
+        if run.model.bins:  # some rows are enough for quantiles: no part is read whole for them
+            model.set_dense_rows(next(data.blocks("train")).dense_NF)
         return model
 
     def fit(self, run: DLRMRun, data: RowTable, model: DLRM, context: Context) -> None:
@@ -270,6 +277,9 @@ def _loop(metric: str, epochs: int, batch_size: int, patience: int = 2, save_eve
 _SMALL = DLRMConfig(
     embedding=EmbeddingConfig(lr=0.005), bottom=(64,), top=(64, 32), dropout=0.2, dense="standard"
 )
+# Lists that numbers alone describe, as LETOR's.
+_NUMBERS = DLRMConfig(embedding_dim=128, bottom=(), top=(64,), dropout=0.5, bins=8, loss="lambdarank")
+_NUMBERS_OPTIM = OptimConfig(lr=1e-3, weight_decay=0.1)
 # Once over the data: ids seen twice are learnt by heart. The large ones are published as measured, for a
 # second training costs as much as the first.
 _CRITEO: _Changes = {"optim": OptimConfig(lr=1e-3), "loop": _loop("auc", 1, 2048, save_every=2000)}
@@ -319,10 +329,8 @@ _LAMBDARANK: Presets[DLRMRun] = {
         "LightGBM's ranking example: 201 queries, 300 features, grades 0 to 4",
         _run(
             "ltr-lightgbm",
-            model=DLRMConfig(
-                embedding_dim=128, bottom=(), top=(64,), dropout=0.5, dense="none", loss="lambdarank"
-            ),
-            optim=OptimConfig(lr=1e-3, weight_decay=0.1),
+            model=_NUMBERS,
+            optim=_NUMBERS_OPTIM,
             loop=_loop("ndcg@10", 40, 16, 8),
         ),
     ),

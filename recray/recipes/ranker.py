@@ -234,6 +234,7 @@ class DLRMRankerRecipe(RankerRecipe[DLRMRankerRun, DLRM]):
         tally = PartTally(len(train.schema.dense))
         tally.add(train)
         set_dense_stats(model, tally.dense_stats(train.schema))
+        model.set_dense_rows(train.dense_NF)
         fit(
             model,
             MemoryRows(train, run.loop.batch_size, run.seed),

@@ -1,8 +1,10 @@
 """DLRM against slow loops written from the papers, and what its parts promise."""
 
+import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from torch import nn
 from recray.batch import KeyedJagged, RankingBatch
 from recray.config import ConfigError, from_dict, to_dict
 from recray.losses import bce, lambdarank
-from recray.models.dlrm import DLRM, CrossNetwork, DenseScaler, DLRMConfig, Scaling
+from recray.models.dlrm import DLRM, CrossNetwork, DenseScaler, DLRMConfig, PiecewiseLinear, Scaling
 from recray.ops.embedding_bags import EmbeddingConfig
 from recray.schema import RowSchema, SparseFeature
 
@@ -85,6 +87,21 @@ def test_concat_interaction_matches_the_slow_loop() -> None:
     built = model(interaction="concat").eval()
     for b, logit in enumerate(built.score(batch()).tolist()):
         assert logit == pytest.approx(slow_top(built, torch.cat(slow_vectors(built, b))), rel=1e-5)
+
+
+@pytest.mark.parametrize("interaction", ["dot", "dcnv2"])
+def test_the_linear_part_adds_the_columns_and_the_vectors_of_categories(interaction: str) -> None:
+    built, plain = (model(linear=linear, interaction=interaction).eval() for linear in (True, False))
+    weights = built.state_dict()["linear.weight"][0]
+    for b, (logit, without) in enumerate(
+        zip(*(m.score(batch()).tolist() for m in (built, plain)), strict=True)
+    ):
+        of_ids = torch.cat(slow_vectors(built, b)[1:])
+        columns = [0.0 if math.isnan(x) else math.log(1 + max(x, 0.0)) for x in batch().dense_BF[b].tolist()]
+        expected = sum(w * x for w, x in zip(weights, [*columns, *of_ids], strict=True))
+        assert logit - without == pytest.approx(float(expected), abs=1e-5)
+    only = model(RowSchema(dense=(), sparse=SPARSE), linear=True).eval()
+    assert only.score(batch()._replace(dense_BF=torch.zeros(3, 0))).shape == (3,)
 
 
 def test_cross_network_matches_the_slow_loop() -> None:
@@ -197,6 +214,31 @@ def test_dense_columns_are_scaled_by_the_training_part() -> None:
         scaler = DenseScaler(2, method)
         scaler.stats_4F.copy_(stats_4F)
         torch.testing.assert_close(scaler(dense_BF), torch.tensor(rows))
+
+
+def test_bins_are_piecewise_linear_between_quantiles() -> None:
+    """Equation 1 of the paper by a slow loop; the second column is constant, the third was never there."""
+    dense_NF = np.array([[0.0, 3.0, NAN], [1.0, 3.0, NAN], [NAN, 3.0, NAN], [3.0, 3.0, NAN], [9.0, 3.0, NAN]])
+    bins = PiecewiseLinear(3, 3)
+    bins.fit(dense_NF.astype(np.float32))
+    edges = [0.0, 1.0, 3.0, 9.0]
+    torch.testing.assert_close(bins.edges_FE[0], torch.tensor(edges))
+    asked = [-1.0, 0.25, 1.0, 6.0, 12.0, NAN]
+    found = bins(torch.tensor([[value, value, value] for value in asked])).tolist()
+    for row, value in zip(found, asked, strict=True):
+        expected = []
+        for low, high in itertools.pairwise(edges):
+            through = 0.0 if math.isnan(value) or value < low else min((value - low) / (high - low), 1.0)
+            expected.append(through)
+        assert row == pytest.approx([*expected, *[0.0] * 6])
+
+
+def test_bins_travel_with_the_weights() -> None:
+    built, fresh = model(bins=4, linear=True).eval(), model(bins=4, linear=True, seed=5).eval()
+    built.set_dense_rows(batch().dense_BF.numpy())
+    assert not torch.equal(built.score(batch()), model(bins=4, linear=True).eval().score(batch()))
+    fresh.load_state_dict({name: tensor.clone() for name, tensor in built.state_dict().items()})
+    assert torch.equal(fresh.score(batch()), built.score(batch()))
 
 
 def test_weights_start_as_the_seed_says_and_with_the_papers_variance() -> None:

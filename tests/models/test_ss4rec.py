@@ -1,6 +1,7 @@
 """SS4Rec's two state space models against slow loops from the papers, and its nerves over ten years."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recray.batch import Jagged
 from recray.data.batches.sequences import SequenceBatches
+from recray.models.next_item import Events
 from recray.models.ss4rec import S5, Mamba, SS4Rec, SS4RecConfig
 from recray.schema import FeatureSchema
 from recray.train.context import Context
@@ -99,6 +102,30 @@ def test_mamba_starts_with_steps_between_a_thousandth_and_a_tenth() -> None:
     assert delta_E.max() < 0.11
 
 
+def test_a_wait_adds_what_lies_between_two_vectors() -> None:
+    """Against a slow loop; an event of the same second has the first vector, ten years and more the last."""
+    torch.manual_seed(0)
+    schema = FeatureSchema(num_users=2, num_items=9)
+    told = SS4Rec(SS4RecConfig(dim=8, channels=8, num_blocks=1, wait_vectors=5), schema).eval()
+    waits = [0.0, 60.0, 90_000.0, TEN_YEARS, 2.0 * TEN_YEARS]
+    items = Jagged(torch.arange(5), torch.tensor([0, 5]))
+    found: list[Tensor] = []
+    told.blocks[0].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
+    told.encode(Events(items, torch.tensor(waits)))
+    assert told.wait_KD is not None
+    for event, wait in enumerate(waits):
+        place = min(math.log(1 + wait) / math.log(1 + TEN_YEARS), 1.0) * 4
+        low = min(int(place), 3)
+        between = (low + 1 - place) * told.wait_KD[low] + (place - low) * told.wait_KD[low + 1]
+        torch.testing.assert_close(found[0][event], (told.items.all_rows()[event] + between) * 8**0.5)
+
+
+@pytest.mark.parametrize("changes", [{"parts": "mamba"}, {"interval": "none"}, {"wait_vectors": 0}])
+def test_only_what_reads_waits_has_vectors_of_them(changes: dict[str, Any]) -> None:
+    config = SS4RecConfig(**{"dim": 8, "channels": 8, "wait_vectors": 5, **changes})
+    assert SS4Rec(config, FeatureSchema(num_users=2, num_items=9)).wait_KD is None
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("interval", ["log", "linear"])
 def test_training_on_waits_from_nothing_to_ten_years_stays_finite(seed: int, interval: str) -> None:
@@ -113,7 +140,8 @@ def test_training_on_waits_from_nothing_to_ten_years_stays_finite(seed: int, int
     dataset = dataset_of(rows)
     batches = SequenceBatches(dataset, np.ones(len(rows), bool), 8, 50, seed=seed)
     torch.manual_seed(seed)
-    config = SS4RecConfig(dim=16, channels=16, mamba_states=4, s5_states=8, num_blocks=2, interval=interval)  # type: ignore[arg-type]
+    sizes: dict[str, Any] = {"dim": 16, "channels": 16, "mamba_states": 4, "s5_states": 8, "num_blocks": 2}
+    config = SS4RecConfig(**sizes, interval=interval, wait_vectors=4)  # type: ignore[arg-type]
     model = SS4Rec(config, FeatureSchema(num_users=dataset.num_users, num_items=dataset.num_items))
     losses: list[float] = []
 

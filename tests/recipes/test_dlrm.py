@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -187,6 +188,18 @@ def test_presets_say_what_they_are_measured_by() -> None:
     )
     for _, run in LAMBDARANK.presets.values():
         assert (run.model.loss, run.loop.metric) == ("lambdarank", "ndcg@10")
+
+
+def test_a_few_thousand_rows_get_a_linear_part_and_more_dropout(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = "".join(f"{int(x > 0)},{x:.3f},{n % 7}\n" for n, x in enumerate(rng.normal(size=400)))
+    (tmp_path / "small.csv").write_text("label,price,kind\n" + rows)
+    run = DLRM_RECIPE.default(f"{tmp_path / 'small.csv'}?categories=kind")
+    assert (run.model.linear, run.model.dropout) == (True, 0.5)
+    assert (run.loop.metric, run.loop.goal) == ("logloss", "min")
+    with mock.patch("recray.recipes.dlrm.FEW_ROWS", 100):
+        more = DLRM_RECIPE.default(f"{tmp_path / 'small.csv'}?categories=kind")
+    assert (more.model.linear, more.loop.metric) == (False, "auc")
 
 
 @pytest.mark.ray

@@ -26,8 +26,12 @@ FORMAT = 1
 INTERACTIONS, USERS, ITEMS = "interactions.parquet", "users.parquet", "items.parquet"
 EVENT_TYPE, PART = "event_type", "part"  # columns of the interactions, where the source has them
 _KINDS = {
-    "user_id": np.int64, "item_id": np.int64, "rating": np.float32, "timestamp": np.int64,
-    EVENT_TYPE: np.int8, PART: np.int8,
+    "user_id": np.int64,
+    "item_id": np.int64,
+    "rating": np.float32,
+    "timestamp": np.int64,
+    EVENT_TYPE: np.int8,
+    PART: np.int8,
 }
 MANIFEST, QUALITY, QUALITY_PAGE = "manifest.json", "quality.json", "quality.html"
 

@@ -9,6 +9,7 @@ from recray.batch import QueryBatch
 from recray.config import from_dict
 from recray.data.events.dataset import Dataset
 from recray.data.sources.synthetic.truth import SyntheticConfig, plant, session_scores
+from recray.data.sources.synthetic.waits import WaitsConfig, chances
 from recray.schema import DataError
 
 _NEVER = -1e9  # log probability of an item that is not out yet; finite, so that metrics stay finite
@@ -58,3 +59,34 @@ class IdealRanker:
             return np.array([max(running, first)])
         ahead = np.arange(first, stop)[(starts >= time) & (starts <= time + self.horizon_s)]
         return ahead if len(ahead) else np.array([min(running + 1, stop - 1)])
+
+
+class IdealAfterWaits:
+    """Scores every item by the log probability with which it comes next, now that so much time has passed.
+
+    Args:
+        blind: the best of who does not look at the clock instead.
+    """
+
+    def __init__(self, dataset: Dataset, *, blind: bool = False) -> None:
+        if dataset.manifest.source != "synthetic-waits":
+            raise DataError(f"{dataset.name} has no planted waits: only synthetic-waits has them")
+        self.config, self.blind = from_dict(WaitsConfig, dataset.manifest.options["config"]), blind
+        self._user_rows_U = dataset.users["raw_id"].cast(int).to_numpy() - 1
+        self._item_rows_I = dataset.items["raw_id"].cast(int).to_numpy() - 1
+
+    def score_items(self, queries: QueryBatch) -> Tensor:
+        """scores_BI, float32, log probabilities; of users who did something before."""
+        return torch.from_numpy(np.stack([self._score(queries, b) for b in range(len(queries.user_ids_B))]))
+
+    def _score(self, queries: QueryBatch, b: int) -> Float32s:
+        seen = self._item_rows_I[queries.history.row(b).numpy()]
+        last_s = int(queries.history_times_N[int(queries.history.offsets_B[b + 1]) - 1])
+        wait_s = None if self.blind else float(int(queries.request_times_B[b]) - last_s)
+        unseen_I = np.ones(self.config.num_topics * self.config.items_per_topic, bool)
+        unseen_I[seen] = False
+        user = int(self._user_rows_U[int(queries.user_ids_B[b])])
+        chance_I = chances(self.config, user, int(seen[-1]), wait_s, unseen_I)[self._item_rows_I]
+        with np.errstate(divide="ignore"):
+            log_chance_I: Float32s = np.maximum(np.log(chance_I), _NEVER).astype(np.float32)
+        return log_chance_I

@@ -30,6 +30,7 @@ from recray.data.sources.published.movielens import MovieLens
 from recray.data.sources.published.recbole import RecBole
 from recray.data.sources.published.sequences_text import SequenceText
 from recray.data.sources.synthetic.source import Synthetic
+from recray.data.sources.synthetic.waits import SyntheticWaits
 from recray.data.sources.tables.interactions import InteractionTable
 from recray.data.sources.tables.parts import benchmark_parts
 from recray.data.sources.tables.table_files import TABLES as TABLES
@@ -79,6 +80,12 @@ SOURCES: dict[str, SourceInfo] = {
             text="planted tastes, drift, sessions and film-like items; the best possible answer is known",
             licence="generated",
             reader=Synthetic,
+        ),
+        SourceInfo(
+            name="synthetic-waits",
+            text="what comes next depends on how long a user waited; the best possible answer is known",
+            licence="generated",
+            reader=SyntheticWaits,
         ),
         _movielens("ml-100k", "MovieLens 100K: 100,000 ratings, 943 users, 1,682 films, 1998"),
         _movielens(

@@ -89,7 +89,8 @@ def _run(model: str, data: str) -> tuple[AnyRecipe, Run]:
 
 
 def _train(model: str, data: str) -> None:
-    """One epoch by one worker, its validation included; nothing is published."""
+    """One epoch by one worker, its validation included; nothing is published. Not on from an earlier run."""
+    shutil.rmtree(paths.runs_dir() / f"growth-{model}", ignore_errors=True)
     fit(*_run(model, data), LaunchConfig(where="local", run=f"growth-{model}"))
 
 
@@ -139,6 +140,7 @@ STEPS: dict[str, Callable[[str], object]] = {
     "publish": _publish,
     "examples": _examples,
     "start": _start,
+    "start again": _start,
 }
 
 

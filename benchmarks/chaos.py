@@ -1,6 +1,6 @@
 """What a training on several nodes survives: what is lost, what is said, how long until it goes on.
 
-python -m benchmarks.chaos [CASE ...]
+python -m benchmarks.chaos [CASE ...]      # all of them are kept in results/chaos.json
 
 Each case is a run of two workers on real raylets (``benchmarks.nodes``), to which something happens; its
 final weights are compared with those of a run that nothing happened to, bit for bit. ``lost_steps`` are steps
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks.chaos_driver import Driver
 from benchmarks.nodes import Node, Nodes, nodes, why_not
 
+RESULT = Path(__file__).parent / "results" / "chaos.json"
 LAUNCH = {"workers": 2, "wait_s": 120, "max_failures": 3}
 HOLD_AT = 16
 
@@ -181,6 +182,8 @@ def main(keys: list[str]) -> None:
             row = measured(cluster, folder, key, wholes[work])
             rows.append(row)
             print(json.dumps(row), flush=True)
+    if not keys:
+        RESULT.write_text(json.dumps({row["case"]: row for row in rows}, indent=1) + "\n")
     kept = sum(row["as_promised"] for row in rows)
     print(
         json.dumps(

@@ -30,7 +30,7 @@ from benchmarks.tables_pages import (
 )
 from benchmarks.tables_readme import numbers, short
 from benchmarks.tables_results import result
-from benchmarks.tables_served import canaries, costs, kills, rules
+from benchmarks.tables_served import canaries, chaos, costs, kills, rules
 
 REPO = Path(__file__).parent.parent
 GATES = Path(__file__).parent / "gates.json"
@@ -52,6 +52,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ml-1m sequences": partial(sequences, "ml-1m-sequence"),
     "rules": rules,
     "kills": kills,
+    "chaos": chaos,
     "rollouts": rollouts,
     "canaries": canaries,
     "costs": costs,

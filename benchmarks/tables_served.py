@@ -138,3 +138,17 @@ def _median_and_most(seconds: list[float]) -> str:
 
 def _thousandths(found: dict[str, float]) -> str:
     return f"{found['mean']:.3f} {bounds(found, decimals=3)}"
+
+
+def chaos() -> str:
+    """What a training on several nodes survives."""
+    rows = [
+        [
+            found["what"],
+            f"{found['seconds_to_go_on']:.0f}",
+            "equal, bit for bit" if found["off"] == 0 else f"off by {found['off']:.0e}",
+        ]
+        for found in result("chaos").values()
+    ]
+    head = ["what happens in the middle of an epoch", "seconds until the run goes on", "final weights"]
+    return markdown(head, rows)

@@ -9,7 +9,7 @@ python -m benchmarks.small_clicks [--seeds 3] [--only criteo films] [--models dl
 Each set is cut into five folds by chance: 70 % of the rows to train on, 10 % to validate, 20 % to test. DLRM
 and DCNv2 (the same with a cross network) run with the defaults of `recray train dlrm FOLDER`; peers are tuned
 on the validation part. Figures are of the test rows of all folds together, means over seeds with intervals
-over rows. "As before" are the defaults without a linear part. The last line is one JSON object.
+over rows. "As before": without bins and linear part. The last line is one JSON object.
 """
 
 import argparse
@@ -48,6 +48,7 @@ NEURAL: dict[str, dict[str, Any]] = {
     "dlrm": {},
     "dcnv2": {"model.interaction": "dcnv2"},
     "dlrm, as before": {
+        "model.bins": 0,
         "model.linear": False,
         "model.dropout": 0.2,
         "loop.metric": "auc",
@@ -200,9 +201,12 @@ def main() -> None:
     args = parser.parse_args()
     setup_logging()
     torch.set_num_threads(1)
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for name in args.only:  # one set can be measured anew
-        result[name] = compare(name, args.seeds, args.models)
+    result: dict[str, Any] = {}
+    for name in args.only:
+        found = compare(name, args.seeds, args.models)
+        result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        models = result.get(name, {}).get("models", {})  # one set, or some models, can be measured anew
+        result[name] = {**found, "models": {**models, **found["models"]}}
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 

@@ -107,7 +107,8 @@ class DLRMRecipe(TorchRecipe[DLRMRun, RowTable, DLRM]):
         batch_size = min(2048, max(256, rows // 100))
         if rows < FEW_ROWS:  # where a logistic regression is hard to beat
             loop = replace(_loop("logloss", 20, batch_size, 4), goal="min")
-            return replace(run, model=replace(_SMALL, linear=True, dropout=0.5, unknown=0.3), loop=loop)
+            model = replace(_SMALL, bins=8, linear=True, dropout=0.5, unknown=0.3)
+            return replace(run, model=model, loop=loop)
         return replace(run, model=replace(_SMALL, unknown=0.3), loop=_loop("auc", 10, batch_size))
 
     def open(self, run: DLRMRun) -> RowTable:

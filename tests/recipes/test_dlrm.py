@@ -195,7 +195,7 @@ def test_a_few_thousand_rows_get_a_linear_part_and_more_dropout(tmp_path: Path) 
     rows = "".join(f"{int(x > 0)},{x:.3f},{n % 7}\n" for n, x in enumerate(rng.normal(size=400)))
     (tmp_path / "small.csv").write_text("label,price,kind\n" + rows)
     run = DLRM_RECIPE.default(f"{tmp_path / 'small.csv'}?categories=kind")
-    assert (run.model.linear, run.model.dropout) == (True, 0.5)
+    assert (run.model.linear, run.model.dropout, run.model.bins) == (True, 0.5, 8)
     assert (run.loop.metric, run.loop.goal) == ("logloss", "min")
     with mock.patch("recray.recipes.dlrm.FEW_ROWS", 100):
         more = DLRM_RECIPE.default(f"{tmp_path / 'small.csv'}?categories=kind")

@@ -5,6 +5,7 @@ python -m benchmarks.small_clicks [--seeds 3] [--only criteo films] [--models dl
 * criteo: the 8,000 lines of Criteo's sample
 * films: 9,000 ratings of MovieLens 100K as a table of clicks (a rating of at least 4), with what is known of
   user and film as columns of a CSV file
+* other films: 9,000 further ratings, by which no default was chosen
 
 Each set is cut into five folds by chance: 70 % of the rows to train on, 10 % to validate, 20 % to test. DLRM
 and DCNv2 (the same with a cross network) run with the defaults of `recray train dlrm FOLDER`; peers are tuned
@@ -19,6 +20,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ NEURAL: dict[str, dict[str, Any]] = {
         "loop.patience": 2,
     },
 }
-IGNORED: dict[str, Ignored] = {"criteo": ((),), "films": ((), ("user", "film"), ("user",))}
+OF_FILMS: Ignored = ((), ("user", "film"), ("user",))
+IGNORED: dict[str, Ignored] = {"criteo": ((),), "films": OF_FILMS, "other films": OF_FILMS}
 PEERS: dict[str, Callable[[Blocks, Ignored, int], np.ndarray]] = {
     "logistic regression": lambda blocks, ignored, seed: logistic_regression(blocks, ignored),
     "xgboost": lambda blocks, ignored, seed: xgboost_trees(blocks, ignored, DEPTHS),
@@ -73,8 +76,8 @@ def criteo_lines() -> tuple[str, list[str]]:
     return "", [line for name in names for line in (folder / name).read_text().splitlines()]
 
 
-def film_lines() -> tuple[str, list[str]]:
-    """(header, lines) of ratings drawn by chance."""
+def film_lines(others: bool = False) -> tuple[str, list[str]]:
+    """(header, lines) of ratings drawn by chance; ``others``: of the ratings that are left then."""
     path = find_raw("ml-100k.zip")
     assert path is not None, "ml-100k is not at hand"
     with zipfile.ZipFile(path) as archive:
@@ -93,7 +96,11 @@ def film_lines() -> tuple[str, list[str]]:
         ratings = table("u.data", "\t", ("user", "film", "rating", "when"))
         users = table("u.user", "|", ("user", "age", "gender", "occupation", "zip"))
         films = table("u.item", "|", ("film", "title", "released", "video", "imdb", *GENRES))
-    rows = ratings.sample(FILM_ROWS, seed=0, shuffle=True).join(users, on="user").join(films, on="film")
+    drawn = ratings.sample(FILM_ROWS, seed=0, shuffle=True)
+    if others:
+        left = ratings.join(drawn, on=ratings.columns, how="anti", maintain_order="left")
+        drawn = left.sample(FILM_ROWS, seed=0, shuffle=True)
+    rows = drawn.join(users, on="user").join(films, on="film")
     rows = rows.select(
         label=(pl.col("rating") >= 4).cast(pl.Int8),
         user="u" + pl.col("user").cast(pl.String),
@@ -111,7 +118,11 @@ def film_lines() -> tuple[str, list[str]]:
     return header + "\n", lines
 
 
-SETS = {"criteo": criteo_lines, "films": film_lines}
+SETS: dict[str, Callable[[], tuple[str, list[str]]]] = {
+    "criteo": criteo_lines,
+    "films": film_lines,
+    "other films": partial(film_lines, others=True),
+}
 
 
 def write_fold(folder: Path, header: str, lines: Sequence[str], fold: int) -> Path:
@@ -165,7 +176,10 @@ def compare(name: str, seeds: int, models: Sequence[str]) -> dict[str, Any]:
     header, lines = SETS[name]()
     runs: dict[str, list[ClickEvaluation]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [write_fold(Path(scratch) / f"{name}-{f}", header, lines, f) for f in range(FOLDS)]
+        folders = [
+            write_fold(Path(scratch) / f"{name.replace(' ', '-')}-{f}", header, lines, f)
+            for f in range(FOLDS)
+        ]
         for model in models:
             draws = model in NEURAL or model == "lightgbm"
             runs[model] = []

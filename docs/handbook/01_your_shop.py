@@ -9,8 +9,9 @@
 # did what, and when) and perhaps a file of products. Nothing else is needed: no ratings, no labels, no
 # graphics card.
 #
-# The shop here is made up, by the next cell, so that we know what is in it. For your own, skip to "Read it"
-# and name your files.
+# The shop here is made up, so that we know what is in it. For your own, run the next cell, skip to "Read it"
+# and name your files. `RECRAY_HOME` is the folder in which data sets and models are kept (`~/.recray`, where
+# nothing is said); here it is one that is gone at the end.
 
 # %%
 import os
@@ -74,7 +75,7 @@ events.head(3)
 # ## Read it
 #
 # `load` finds out by itself what is in a table: separators, dates, which column is which. It does not guess
-# where it cannot know. Our shop's columns have German names, so it asks:
+# where it cannot know. Our shop's columns have German names, so it refuses, and says what to write:
 
 # %%
 try:
@@ -83,7 +84,8 @@ except DataError as error:
     print(error)
 
 # %% [markdown]
-# Errors in this house are sentences: what is wrong, the value, the way out. We do as we are told.
+# Errors in this house (so we call the project) are sentences: what is wrong, the value, the way out. We do as
+# we are told.
 
 # %%
 data = recray.load(
@@ -97,9 +99,9 @@ data = recray.load(
 data
 
 # %% [markdown]
-# The table names a **quality report**, a page to open in a browser: duplicates, wrong dates, how much of
-# the shop is bought once. Read it before anything else; most bad recommenders are bad data. One picture of
-# it is in every such report, because every shop looks like this:
+# What came out names the file of a **quality report**, a page to open in a browser: duplicates, wrong dates,
+# how much of the shop is bought once. Read it before anything else; most bad recommenders are bad data. One
+# picture of it is in every such report, because every shop looks like this:
 
 # %%
 sold = events.group_by("artikel").len().sort("len", descending=True)["len"].to_numpy()
@@ -123,8 +125,8 @@ Picture(long_tail, "A few products sell often, most sell seldom")
 # beat it.
 #
 # **Item neighbours** (`item_knn`) says that two products are alike if the same people bought both. What you
-# bought then votes for what is like it. It is from 2004, has nothing to tune worth an afternoon, and is
-# where a shop should begin.
+# bought then votes for what is like it. It is from 2004, has little to tune, and is where a shop should
+# begin.
 #
 # `fit` trains a model, measures it on purchases that it was not shown, and then trains it again on
 # everything, because what answers tomorrow should know today.
@@ -152,8 +154,9 @@ pl.concat(
 )
 
 # %% [markdown]
-# The customer buys bread and tea, and so do more of the lines on the right. The model was never told that
-# kinds exist; it only saw who bought what with what.
+# The customer buys bread and tea, and the list on the right has more of these than the one on the left. The
+# model was never told that kinds exist; it only saw who bought what with what. (A `score` only orders a list:
+# it is no probability, and those of two models cannot be compared.)
 #
 # Two customers that every shop has. A **visitor** who is not signed in but has looked at two things, and
 # somebody of whom *nothing* is known:
@@ -194,7 +197,7 @@ Picture(bars, "Neighbours find the hidden purchase more often")
 # %% [markdown]
 # The intervals say how sure this is with 400 customers: another 400 of the same kind might give any number
 # in there. The second table asks the same customers both ways and so is surer of the *difference* than of
-# either number. Where its interval holds zero, do not ship the change.
+# either number. Where its interval holds zero, chance alone may have made the difference: do not ship it.
 #
 # A word on size: a hit@10 of 0.3 may look poor. The model had to find *the* next purchase among about a
 # hundred products, and people are free. Numbers of recommenders are small; what counts is the difference to
@@ -203,7 +206,8 @@ Picture(bars, "Neighbours find the hidden purchase more often")
 # ## Keep it, and serve it
 #
 # So far the model lives in this process. `publish` makes it a **version**: a folder with a number, never
-# changed again. `to_production` points the name that servers look at to that number.
+# changed again. Its name is that of the data and of the model, `shop-item_knn`. Servers answer with the
+# version that is called `production`; `to_production` gives that name to ours.
 
 # %%
 neighbours.publish(to_production=True)
@@ -212,14 +216,16 @@ assert again.recommend("c007", k=5).equals(neighbours.recommend("c007", k=5))
 again.reference
 
 # %% [markdown]
-# In a shell, the same home folder and one command answer over HTTP. `/` is a page to try it by hand.
+# In a shell, one command answers over HTTP, from the same home folder. So leave the line with `RECRAY_HOME`
+# out above, start this notebook again, and then, the second line in a second shell:
 #
 # ```bash
 # recray serve --application shop-item_knn
 # curl localhost:8000/recommend -H 'content-type: application/json' -d '{"user_id": "c007", "k": 5}'
 # ```
 #
-# And the whole of this notebook is three commands there:
+# `http://localhost:8000/` is a page to try it by hand. And the whole of this notebook is three commands
+# there. What we gave to `load` stands behind a `?`, and `--promote` is `to_production`:
 #
 # ```bash
 # columns="user=kunde&item=artikel&timestamp=at"

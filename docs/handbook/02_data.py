@@ -3,7 +3,7 @@
 #
 # Everything that a recommender knows stands in one table. Most of what goes wrong later goes wrong here,
 # quietly. This notebook looks at a data set the way one should look at one's own: what is in it, what is
-# wrong with it, and how it is cut into a part to learn from and a part to be measured by.
+# wrong with it, and how it is cut into what is learnt and what is asked about.
 #
 # **What we assume.** You know tables. The data is generated (`synthetic`): 2,000 people, 1,500 films, two
 # years, with tastes that somebody planted, so that for once the truth is known.
@@ -109,8 +109,8 @@ except DataError as error:
     print(error)
 
 # %% [markdown]
-# A row that belongs to nobody is an error, not a guess. You decide: leave such rows out, or take the
-# session for the user.
+# A row that belongs to nobody is an error, not a guess. You decide: leave such rows out (`anonymous="drop"`),
+# or, where the table has a column of sessions, take the session for the user (`anonymous="session"`).
 
 # %%
 small = recray.load(dirty, name="dirty", anonymous="drop")
@@ -146,7 +146,8 @@ for k in (0, 30):
 
 # %% [markdown]
 # Your shop will not send away customers with two purchases. A number on a k-core is a number about other
-# people; that is why `k_core` stands on the card of every measurement.
+# people; that is why `k_core` stands on the **protocol card**, the note with every number that says how it
+# was measured (notebook 07).
 #
 # ## The cut
 #
@@ -156,6 +157,9 @@ for k in (0, 30):
 # - **random split**: any tenth of the events.
 # - **leave-one-out**: each user's last event.
 # - **global time**: everything after a date.
+#
+# That hidden part is the *test*. A second one, cut off before it in the same way, is the *validation*: by it
+# one chooses between models and settings, so that the test is asked only once. All else is the *training*.
 
 
 # %%
@@ -212,22 +216,23 @@ pl.DataFrame(
 )
 
 # %% [markdown]
-# - Under *random*, nearly every question is about a moment whose future was learnt: "between the second and
-#   the third part of a series, what did she watch?" That is filling gaps, and much easier than to
+# - Under *random*, nearly every question is about a moment whose future was learnt: "she saw the first and
+#   the third part of a series; what did she see between them?" That is filling gaps, and much easier than to
 #   recommend.
 # - **Leave-one-out** never knows the user's own future. It knows that of others: what became popular in
 #   December helps to guess what somebody took in June. It asks everybody, so numbers are stable; papers use
 #   it, and so do the tables of this house where they are compared with papers.
-# - **Global time** knows nothing of the future. It is the cut for decisions. Its price: only those who came
-#   back are asked.
+# - **Global time** knows nothing of the future. It is the cut for decisions. Its price: only users who have
+#   events after the date can be asked about.
 #
 # What the difference is worth in numbers is the first thing that notebook 07 shows.
 #
 # ## A leak in a side table
 #
-# The sneakiest one. Somebody adds a useful column to the table of products: how often each was sold. It is
-# exported *today*, so it counts the very purchases that are hidden. `fit` and `compare` look for this and
-# warn; `strict=True` refuses.
+# **Leakage** is that something of the hidden answer stands in what the model may look at. The random cut was
+# one kind; this is the sneakiest. Somebody adds a useful column to the table of products: how often each was
+# sold. It is exported *today*, so it counts the very purchases that are hidden. `fit` and `compare` look for
+# this and warn; `strict=True` refuses.
 
 # %%
 sold = events.group_by("item").len().rename({"len": "sold"})

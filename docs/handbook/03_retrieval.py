@@ -37,8 +37,8 @@ data = recray.load("synthetic")
 # 2. *Neighbours.* Items that the same people took are alike; what you took votes for what is like it.
 #    (`item_knn`; `ease` and `slim` learn how much each vote counts)
 # 3. *Vectors.* Give each user and each item a list of numbers, a **vector** or **embedding**, such that the
-#    product of the two is large where the user took the item. Nobody says what the numbers mean; training
-#    finds them. (`two_tower`)
+#    product of the two (the next section) is large where the user took the item. Nobody says what the numbers
+#    mean; training finds them. (`two_tower`)
 #
 # The third has two gifts. What is near each other in space is alike, so the model can say something about a
 # new item by its title and genre alone. And the *nearest vectors to a point* can be found without looking
@@ -59,14 +59,15 @@ films = {
 {title: round(float(ada @ film), 2) for title, film in films.items()}
 
 # %% [markdown]
-# A **two-tower** model has one network that makes the user's vector and another that makes the item's. They
-# meet only in that product: so all item vectors are computed once, ahead, and an answer costs one vector
+# A **two-tower** model has one neural network that makes the user's vector and another that makes the item's.
+# They meet only in that product: so all item vectors are computed once, ahead, and an answer costs one vector
 # and a search.
 #
-# It learns from pairs that happened. Within a batch of a thousand pairs each user is told: of these
-# thousand items, yours is that one (*in-batch softmax*). Popular items come up as wrong answers more often
-# than they deserve, so each is corrected by how often it is drawn (*logQ*). We give it four passes over the
-# data; its preset would take more and be better.
+# It learns from pairs that happened, user and item, a batch of a thousand at a time. Of the thousand items in
+# the batch each user's own is the right answer and all others are wrong ones (*in-batch softmax*). Popular
+# items are in more batches, so they come up as wrong answers more often than they deserve; each score is
+# corrected by how often its item is drawn (*logQ*). We give it four passes over the data (`epochs`); its
+# usual settings would take more and be better.
 
 # %%
 towers = recray.fit("two_tower", data, data__split="global-time", loop__epochs=4, refit=False).publish()
@@ -74,7 +75,7 @@ towers
 
 # %% [markdown]
 # `refit=False` keeps the model that was measured, instead of training again on everything; we want to look
-# into it below and to ask it honest questions.
+# into it below and to ask it questions whose answers it has not learnt.
 #
 # What do the vectors look like? Sixty-four numbers cannot be drawn. But the two directions in which they
 # differ most can (a principal component analysis), with four genres in colour. Nobody told the plot about
@@ -105,7 +106,7 @@ def space(axes):
 Picture(space, "Items as training has placed them")
 
 # %% [markdown]
-# Near each other means alike. By hand, and by the model's own door:
+# Near each other means alike. By hand, and by the call for it, `similar`:
 
 # %%
 item = int(np.argmax(inside.item_counts_I))
@@ -147,9 +148,9 @@ def curves(axes):
 Picture(curves, "What retrieval misses, nobody brings back")
 
 # %% [markdown]
-# Read it from the right. With 400 of 1,500 items handed on, the ranking step could still reach that height;
-# with 50 it cannot. More candidates cost ranking time in proportion. Where the curve grows flat is a good
-# place to stop.
+# Read it from the right. With 400 of 1,500 items handed on, even the best ranking step can find no more than
+# the curve's height at 400; with 50, no more than its height at 50. More candidates cost ranking time in
+# proportion. Where the curve grows flat is a good place to stop.
 #
 # ## Pitfall: the item that nobody took yet
 #
@@ -191,9 +192,9 @@ for name, model in found.items():
 pl.DataFrame(lines, schema=["model", "training events of the item", "asked for", "recall@100"], orient="row")
 
 # %% [markdown]
-# In the mean the neighbours are ahead of this hasty two-tower, and they will never find a new item. A mean
-# over everything hides this table; look for it whenever somebody says "the simple model is just as good",
-# or that it is not.
+# Over all items together the neighbours are ahead of this hasty two-tower, and they will never find a new
+# item. One number for everything hides this table; look for it whenever somebody says "the simple model is
+# just as good", or that it is not.
 #
 # ## Searching without looking at everything
 #

@@ -36,8 +36,8 @@ split = open_split(DataConfig(dataset="synthetic", split="global-time")).split
 # %% [markdown]
 # ## The first stage stands still
 #
-# A ranker is trained for *one* retriever: it must see in training the kind of candidates that it will get.
-# So the retriever is published first.
+# Retrieval is the first stage, ranking the second. A ranker is trained for *one* retriever: it must see in
+# training the kind of candidates that it will get. So the retriever is published first, and stays as it is.
 
 # %%
 retriever = recray.fit("item_knn", data, data__split="global-time").publish()
@@ -48,12 +48,14 @@ retriever.reference
 #
 # For each of many past moments: take the candidates that the retriever would have handed on then, compute
 # each candidate's features *as they were then*, and say which one the user took. A row is (user, moment,
-# item), the label is "taken". Some dozens of boosted trees, or a small network, learn to put the taken ones
-# first (`rank:ndcg`: mistakes at the top cost more).
+# item), the label (what is to be learnt) is "taken" or not. Some dozens of boosted trees (small trees of
+# yes-no questions, each of which mends what those before it got wrong), or a small network, learn to put the
+# taken ones first (`rank:ndcg`: mistakes at the top cost more).
 #
-# Two things must not happen. The rows must be events that the *retriever* did not learn, or it would look
-# better in training than it is; here they come from the validation part. And no feature may know what came
-# later. That second one deserves its own section.
+# Two things to hold. The rows must be events that the *retriever* did not learn, or it would look better in
+# training than it is; here they come from the validation part. (What serves was trained again on everything,
+# but a version keeps the model that was measured beside it, and that one is asked here.) And no feature may
+# know what came later. That second one deserves its own section.
 #
 # ## A feature has a moment
 #
@@ -113,7 +115,8 @@ pl.DataFrame(
 # The right column is no better model. It is the same one with the answers in its pocket, and in production,
 # where there is no future to count, it is the left column. Trees are better at finding such a pocket than
 # people: give them one leaking feature among fifty, and they will use it and little else. This is
-# **leakage**, and an offline number that is too good is its usual sign.
+# **leakage** again, and its usual sign is an **offline** number (one of past events, without asking people)
+# that is too good.
 #
 # The house's way is that nobody joins tables: a feature is a function of what is known strictly before a
 # moment, defined once, called with the same code in training and in serving. What there is:
@@ -160,8 +163,9 @@ Picture(both, "The same candidates, in a better order")
 # %% [markdown]
 # ## Why this item?
 #
-# Ask with `explain`: each item says which features moved its score, and by how much. (This is what a server
-# answers to `{"user_id": ..., "explain": true}`.)
+# Ask with `explain`: each item says which features moved its score, up (+) or down (-), and by how much. What
+# a feature means stands in `describe()` of above. (This is what a server answers to
+# `{"user_id": ..., "explain": true}`.)
 
 # %%
 pipeline = Pipeline(open_served(Store(), "synthetic-ranker", ranker.bundle.manifest.version))
@@ -227,4 +231,4 @@ Picture(importance, "What the ranker goes by")
 # **3. You replace the retriever by a better one. May the ranker stay?**
 #
 # No. Its features contain the retriever's scores and ranks, and its candidates have changed. A version
-# names the retriever it was trained with, by digest, and both are switched at once.
+# names the retriever it was trained with, by digest (a hash of its files), and both are switched at once.

@@ -55,14 +55,15 @@ watched
 # good guesses, and no idea which of the fifteen was last.
 #
 # There is a cheap trick. If the newest events count most (**recency**), the votes come from what one is
-# watching *now*. Still a bag, but a bag of the last few things.
+# watching *now*. Still a *bag*, a heap without order, but one of the last few things. (Below, `model.recency`
+# 1.0: the last event but one counts less than half of the last, and old ones a tenth.)
 #
 # ## What a sequence model is
 #
-# **SASRec** is a transformer, a small one. Each event of a history becomes a vector (the item's, and its
-# place in the line). **Attention** lets each place look at those before it and take from them what helps;
-# "before" is enforced by a mask, or it would read the answer. What stands at the last place is then
-# multiplied with all item vectors, as in retrieval.
+# **SASRec** is a transformer, the network of language models, a small one. Each event of a history becomes a
+# vector (the item's, and its place in the line). **Attention** lets each place look at those before it and
+# take from them what helps; "before" is enforced by a mask, or it would read the answer. What stands at the
+# last place is then multiplied with all item vectors, as in retrieval.
 #
 # One pass over a history trains every place of it at once: after the first event guess the second, after
 # two the third, and so on.
@@ -151,15 +152,16 @@ pl.DataFrame(
 # `sasrec` is the one to begin with. `gru4rec` is older and cheaper to serve event by event; `hstu` and
 # `ss4rec` also read *how long ago* each thing was, so the same history gets other answers a minute and a
 # month later. What each reached on public data stands in [which model when](which_model.md); in short: on
-# ml-1m they are ahead of all that forgets order, and on ml-100k a linear model with recency cannot be told
-# from them.
+# ml-1m (a million film ratings) they are ahead of all that forgets order, and on ml-100k (a hundred thousand)
+# a linear model (`ease`, learnt votes of items for items) with recency cannot be told from them.
 #
 # ## Three questions
 #
 # **1. What does the mask in attention prevent, and what would training look like without it?**
 #
-# That a place looks at what comes after it. Without it the loss would fall to nearly nothing at once, since
-# the answer stands one place to the right, and the model would be useless: leakage once more.
+# That a place looks at what comes after it. Without it the loss (the error that training makes small) would
+# fall to nearly nothing at once, since the answer stands one place to the right, and the model would be
+# useless: leakage once more.
 #
 # **2. `item_knn` by recency came most of the way to the transformer. What does that tell you?**
 #
@@ -168,6 +170,6 @@ pl.DataFrame(
 #
 # **3. A new viewer watches two videos. Must the model be trained again to use that?**
 #
-# No. It knows no viewers, only histories: the two are read when the request comes. Who knows users by an id
-# of their own (a two-tower, NCF) has to wait for the next training, or falls back to what resembles the
-# two.
+# No. It knows no viewers, only histories: the two are read when the request comes. A model that has learnt a
+# vector for each user by name (a two-tower) has to wait for the next training, or falls back to what
+# resembles the two.

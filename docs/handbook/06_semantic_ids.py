@@ -47,7 +47,7 @@ data.items.select("title", "genres", "text").head(3)
 # Two steps.
 #
 # 1. *Text to vector.* Words that two items share, weighed by how rare they are (TF-IDF), pressed into some
-#    hundred numbers. Other encoders are a setting.
+#    hundred numbers. What does this is called an encoder; others are a setting.
 # 2. *Vector to codes.* Have 32 points in that space, a **codebook**; the number of the nearest point is the
 #    first code. What is left over, the difference to that point, is coded by a second codebook, what is
 #    then left by a third. Each code refines the one before: *residual* quantisation.
@@ -63,8 +63,9 @@ print(f"{ids.num_items:,} items, levels of {ids.sizes}")
 {name: round(value, 3) for name, value in codes.manifest.metrics.items()}
 
 # %% [markdown]
-# The last level is no code: items whose codes are all equal (**collisions**) are numbered, so that each id
-# is one item. `collision_rate` says how many that are.
+# The last level is no code: items whose codes are all equal (**collisions**) are numbered, so that each id is
+# one item. `collision_rate` says how many that are, `usage_1` which share of the first codebook's points any
+# item has. The other figures are on the page of [semantic ids](../semantic_ids.md).
 #
 # ## Do the codes mean something?
 #
@@ -157,7 +158,8 @@ pl.DataFrame(
 )
 
 # %% [markdown]
-# `collision_rate`: items that share all their codes with another. Three levels of four are 64 words for
+# `collision_rate`: items that share all their codes with another. `reconstruction`: how much of an item's
+# vector its codes lose (0: nothing). Three levels of four are 64 words for
 # 1,500 items. The other illness has the same sign and a different cause: **collapse**, where most points of
 # a codebook are never the nearest (`usage` far below 1). The house stops a training that collapses.
 #
@@ -189,9 +191,9 @@ table
 
 # %% [markdown]
 # After so little training it is no match for what counts neighbours. Trained to its end on ml-100k it is
-# above plain neighbours and below the linear models; on small data the cheap ones win, and what generation
-# buys is elsewhere: new items without training, one model for search and recommendation, an index that is
-# no index. [Which model when](which_model.md) has what was measured.
+# above plain neighbours and below the linear models (`ease`, `slim`); on small data the cheap ones win, and
+# what generation buys is elsewhere: new items without training, one model for search and recommendation, no
+# index of vectors to build and keep. [Which model when](which_model.md) has what was measured.
 #
 # ## Three questions
 #

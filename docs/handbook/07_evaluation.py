@@ -58,8 +58,9 @@ def gain(axes):
 Picture(gain, "NDCG@10: what a hit at a place is worth")
 
 # %% [markdown]
-# NDCG divides by the best that was possible, so that 1 is perfect. Both are means over users: a user with a
-# thousand events counts as much as one with five.
+# Where several items are to be found their worths are added up, and NDCG divides by the best sum that was
+# possible, so that 1 is perfect. Both are means over users: a user with a thousand events counts as much as
+# one with five.
 #
 # ## Trap 1: a split that leaks time
 #
@@ -183,8 +184,10 @@ pl.DataFrame(lines, schema=["model", "hit@10 among all items", "hit@10 among 100
 #
 # ## Trap 5: everybody gets the same
 #
-# A mean does not see *what* is recommended. Beside accuracy stand **coverage** (how much of the catalogue
-# is in anybody's list), **novelty** (how surprising the items are) and popularity bias:
+# A mean does not see *what* is recommended. Beside accuracy stand **coverage** (how much of the catalogue is
+# in anybody's list), **novelty** (how surprising the items are: the rarer, the higher) and popularity bias
+# (0: as popular as what people take; 1: twice that). None has a best value; ask whether a gain of NDCG was
+# paid for in them:
 
 # %%
 by_time.metrics.filter(
@@ -222,8 +225,9 @@ Picture(narrowing, "Half as wide for four times as many users")
 # third only time can tell.
 #
 # Two models are compared by the **paired** difference: the same user under both. What makes a user easy
-# cancels, so the difference is surer than either mean. With many pairs, p-values are corrected (Holm): of
-# twenty comparisons without any difference, one is "significant" by chance.
+# cancels, so the difference is surer than either mean. Its **p-value** says how often chance alone makes a
+# difference as large; below 0.05 is called significant. Of twenty comparisons without any difference one is
+# that by chance, so with many pairs p-values are corrected (Holm's way).
 #
 # ## Trap 7: tuning on the test
 #
@@ -266,8 +270,9 @@ Picture(winners_curse, "The winner's number is partly luck")
 #
 # ## Trap 8: peeking
 #
-# The same trap in time. An A/B test runs, somebody looks each morning and stops when p < 0.05. Two arms
-# that are *equal*, 400 times, twenty looks each:
+# The same trap in time. An A/B test runs: users are dealt to two groups, the **arms**, each with a version of
+# its own. Somebody looks each morning and stops when p < 0.05. Two arms that are *equal*, 400 times, twenty
+# looks each:
 
 # %%
 coins = np.random.default_rng(2)
@@ -303,8 +308,9 @@ print(f"of the e-process: {alarm_e[-1] / 400:.1%}")
 
 # %% [markdown]
 # A p-value of 5 % is right for *one* look that was planned. An **e-process** may be looked at after every
-# user; its price is that it needs somewhat more of them. Canaries here are judged by such
-# ([traffic](../traffic.md)).
+# user. It is a number that begins at 1 and grows with the evidence that the arms differ; where they do not,
+# it reaches 20 in at most one of twenty tests, however often one looks. Its price is that it needs somewhat
+# more users. Canaries (notebook 08) are judged by such ([traffic](../traffic.md)).
 #
 # ## Three questions
 #
@@ -323,5 +329,5 @@ print(f"of the e-process: {alarm_e[-1] / 400:.1%}")
 # bugs.**
 #
 # Offline asks about what people took when they were shown *other* lists; what the new model would have
-# shown, nobody could take. And users are fewer than one thinks: the test may not have had the power to see
-# a small effect. Notebook 08 goes on from here.
+# shown, nobody could take. And users are fewer than one thinks: there may have been too few to tell a small
+# effect from chance. Notebook 08 goes on from here.

@@ -5,9 +5,10 @@
 # also when something breaks, and a better one next week without anybody noticing the change. This notebook
 # is about what stands around the model for that.
 #
-# **What we assume.** You have read [your shop](01_your_shop.py); better also
-# [evaluation](07_evaluation.py). Nothing is started here: stages and store are the same in this process as
-# in a server, and where people are needed they are simulated, in a few lines that you can change.
+# **What we assume.** You have read [your shop](01_your_shop.py); better also [evaluation](07_evaluation.py).
+# Nothing is started here: the store (the folder of versions) and the stages of an answer (retrieve, filter,
+# rank) are the same in this process as in a server, and where people are needed they are simulated, in a few
+# lines that you can change.
 
 # %%
 import os
@@ -139,12 +140,12 @@ early, late = ({u for u in users if place(u) < share} for share in (0.05, 0.25))
 print(len(early), len(late), early <= late)
 
 # %% [markdown]
-# The same user has the same version in every replica and after every restart, and those of the 5 % are
-# among the 25 %.
+# The same user has the same version in every replica (process that answers) and after every restart, and
+# those of the 5 % are among the 25 %.
 #
-# Now three canaries: one that is equal, one with a fifth fewer clicks, one that is better. After every user
-# the evidence is looked at (an e-process, [notebook 07](07_evaluation.py): it may be). Above 20 it is
-# rolled back or, if it is for it, kept:
+# Now three canaries: one that is equal, one with a fifth fewer clicks, one that is better. The evidence is an
+# e-process, so it may be looked at as often as one likes ([notebook 07](07_evaluation.py)). Where evidence
+# *against* a canary passes 20, it is rolled back; where evidence *for* it does, it is kept:
 
 # %%
 coins = np.random.default_rng(5)
@@ -189,9 +190,12 @@ Picture(canaries, "20 is reached by chance in one of twenty tests, however often
 # recray traffic synthetic-item_knn
 # ```
 #
+# The ramp reads: 2 % of users at once, 20 % after ten minutes, half after an hour. (Without it, the five
+# steps from above within two hours.) The second line shows both arms, canary and baseline, and the verdict.
+#
 # Errors, empty lists and slowness are watched in the same way, and sooner seen. And one guard stands before
 # all others: if far more users are in one arm than the hash should give (**sample ratio mismatch**), no
-# number can be trusted, and the canary holds.
+# number can be trusted, and the canary stays where it is until somebody looks.
 #
 # ## The world moves: drift
 #
@@ -199,8 +203,9 @@ Picture(canaries, "20 is reached by chance in one of twenty tests, however often
 # texts. **Drift** is that what comes in is not like what the model learnt. One compares a window of today
 # with the version's first week, feature by feature.
 #
-# **Pitfall.** The folklore's threshold, "PSI above 0.1 is drift". Here a price that does *not* drift, in
-# windows of different sizes, a hundred of each:
+# **Pitfall.** The usual rule of thumb, "PSI above 0.1 is drift". PSI cuts both into the same bins and adds up
+# how far their shares differ; 0 is alike. Here a price that does *not* drift, in windows of different sizes,
+# a hundred of each:
 
 # %%
 prices = np.random.default_rng(6)
@@ -225,9 +230,10 @@ pl.DataFrame(
 
 # %% [markdown]
 # On small windows the rule alarms every other time, so people switch it off; on large ones it is deaf. The
-# threshold must follow from the window: *what would this number be if nothing had moved?* Rows of one user
-# hang together, so it is drawn by users. The house's test, on 400 users with five rows each, once without
-# and once with prices 15 % up:
+# threshold must follow from the window: *what would this number be if nothing had moved?* That is found by
+# drawing again and again from the data at hand, whole users, since the rows of one user resemble each other.
+# The house's test (`ks`: the largest distance between two distributions), on 400 users with five rows each:
+# as before, and with prices 15 % and 40 % up:
 
 
 # %%
@@ -299,8 +305,9 @@ Picture(loops, "Five lucky items, fifteen that nobody saw")
 # Whoever looks at the orange log concludes that five items are loved and fifteen are not. The log is of
 # what was *shown*. Three things help, and each needs that lists are written down *before* they are clicked:
 #
-# - **Explore**: draw some lists, and write the chance of each draw beside it (`propensity`). Then the log
-#   can be weighed, and even says what another version would have earned ([off-policy](../off_policy.md)).
+# - **Explore**: draw some lists by chance, and write the chance of each draw beside it (`propensity`). Then
+#   the log can be weighed (a click on what was seldom drawn counts for more), and even says what another
+#   version would have earned ([off-policy](../off_policy.md)).
 # - *Position*: the first place is looked at most. What was clicked there was partly clicked for that.
 #   Chance draws tell how much ([feedback](../feedback.md)).
 # - *Learn from lists*: "shown and not clicked" is a weak no; "never shown" is no no at all.
@@ -311,8 +318,10 @@ Picture(loops, "Five lucky items, fifteen that nobody saw")
 #
 # ## The round
 #
-# Log, data, train, gates, canary, production, log. One command, on a schedule; it stops where something
-# speaks against the new version, and says what:
+# Log, data, train, gates, canary, production, log; a **gate** is what a version must pass before anybody is
+# shown it. Here for an application `shop-ranker`, a line in a shell of its own each: one serves and draws
+# some lists by chance, one trains each day on what was logged, one looks for drift each hour. A round stops
+# where something speaks against the new version, and says what:
 #
 # ```bash
 # recray serve --application shop-ranker --service.rules.explore.policy plackett_luce

@@ -99,7 +99,15 @@ pl.DataFrame(
 #
 # Put the two side by side in one table and somebody will subtract them. In this house every metric travels
 # with a **protocol card**: data and its hash, split, what counts as found, whether seen items are removed,
-# how many users. Two numbers under different cards are not compared; it is refused:
+# how many users. These are the two cards:
+
+# %%
+cards = {"random": vars(by_chance.card), "by time": vars(by_time.card)}
+said = {cut: [str(value) for value in card.values()] for cut, card in cards.items()}
+pl.DataFrame({"field": list(vars(by_time.card)), **said})
+
+# %% [markdown]
+# Two numbers under different cards are not compared; it is refused:
 
 # %%
 try:

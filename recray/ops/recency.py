@@ -5,7 +5,7 @@ Shapes: N events.
 
 import numpy as np
 
-from recray.arrays import Float32s, Int64s
+from recray.arrays import Float32s, Int64s, blocks
 
 
 def recency_weights(row_ids_N: Int64s, recency: float) -> Float32s:
@@ -17,7 +17,9 @@ def recency_weights(row_ids_N: Int64s, recency: float) -> Float32s:
     """
     order_N = np.argsort(row_ids_N, kind="stable")
     ends = np.cumsum(np.bincount(row_ids_N))
-    newer_N = np.empty(len(row_ids_N), np.int64)
-    newer_N[order_N] = ends[row_ids_N[order_N]] - 1 - np.arange(len(row_ids_N))
-    weights_N: Float32s = (0.1 + np.exp(-newer_N / recency)).astype(np.float32)
+    weights_N = np.empty(len(row_ids_N), np.float32)
+    for block in blocks(len(row_ids_N)):  # what is needed on the way is several times as large
+        places = order_N[block]
+        newer = ends[row_ids_N[places]] - 1 - np.arange(block.start, block.stop)
+        weights_N[places] = 0.1 + np.exp(-newer / recency)
     return weights_N

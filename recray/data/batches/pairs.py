@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import torch
 
-from recray.arrays import Bools, Float32s, Int64s
+from recray.arrays import Bools, Float32s, Int32s, Int64s
 from recray.batch import PairBatch, Pool
 from recray.config import ConfigError
 from recray.data.batches.negatives import UnobservedItems
@@ -53,41 +53,28 @@ class PairBatches:
             raise ConfigError(f"recency and negatives must not be negative, got {recency} and {negatives}")
         self.global_batch_size = global_batch_size
         self.seed = seed
-        self._user_ids_N = torch.from_numpy(dataset.user_ids_N[mask_N])
-        self._item_ids_N = torch.from_numpy(dataset.item_ids_N[mask_N])
-        self._weight_N = (
-            torch.from_numpy(recency_weights(self._user_ids_N.numpy(), recency)) if recency else None
-        )
+        # Columns of large data are pages that processes share: looked into batch by batch, not copied.
+        self._user_ids_N, self._item_ids_N = dataset.user_ids_N, dataset.item_ids_N
+        self._places_N = _narrow(np.flatnonzero(mask_N))
+        users_N, items_N = dataset.user_ids_N[mask_N], dataset.item_ids_N[mask_N]
+        self._weight_N = torch.from_numpy(recency_weights(users_N, recency)) if recency else None
         self._negatives, self._unobserved = negatives, None
-        taught_N = np.ones(len(self._user_ids_N), dtype=bool)
+        taught_N = np.ones(len(users_N), dtype=bool)
         if weights_N is not None:
             weight_N = torch.from_numpy(weights_N[mask_N])
             self._weight_N = weight_N if self._weight_N is None else self._weight_N * weight_N
             taught_N = weights_N[mask_N] > 0
         if negatives:
-            observed = self._user_ids_N.numpy(), self._item_ids_N.numpy()
-            self._unobserved = UnobservedItems(*observed, dataset.num_users, dataset.num_items)
-            taught_N &= self._has_negatives(dataset, self._unobserved)
+            self._unobserved = UnobservedItems(users_N, items_N, dataset.num_users, dataset.num_items)
+            taught_N &= _has_negatives(users_N, dataset, self._unobserved)
         self._rows = None if taught_N.all() else np.flatnonzero(taught_N)  # None: all of the mask
         if not len(self):
             raise DataError(f"{dataset.name}: no pair of a user and an item is left to learn from")
-        taught_ids = self._item_ids_N if self._rows is None else self._item_ids_N[self._rows]
-        counts_I = torch.bincount(taught_ids, minlength=dataset.num_items)
+        counts_I = torch.bincount(torch.from_numpy(items_N[taught_N]), minlength=dataset.num_items)
         # log q of Yi et al. 2019, section 3: in-batch negatives arrive at the rate of their popularity.
         self.item_logq_I = torch.log(counts_I / len(self)).float()
         self._epoch = -1
-        self._order_N = np.empty(0, dtype=np.int64)
-
-    def _has_negatives(self, dataset: Dataset, unobserved: UnobservedItems) -> Bools:
-        """Whether the user of each interaction lacks an item; says who does not."""
-        if len(full := np.flatnonzero(unobserved.counts_U == 0)):
-            names = ", ".join(map(repr, dataset.users["raw_id"].gather(full[:5]).to_list()))
-            log.warning(
-                "no negative can be drawn for who has interacted with all %d items: not learnt from are %s%s",
-                *(dataset.num_items, names, f" and {len(full) - 5} more" if len(full) > 5 else ""),
-            )
-        has_N: Bools = unobserved.counts_U[self._user_ids_N.numpy()] > 0
-        return has_N
+        self._order_N: Int32s | Int64s = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return self.num_interactions if self._rows is None else len(self._rows)
@@ -95,7 +82,7 @@ class PairBatches:
     @property
     def num_interactions(self) -> int:
         """Of the mask, those that weigh nothing included."""
-        return len(self._user_ids_N)
+        return len(self._places_N)
 
     def num_steps(self) -> int:
         """Global batches in an epoch."""
@@ -106,14 +93,16 @@ class PairBatches:
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank must be in 0..{world_size - 1}, got {rank}")
         rows = torch.from_numpy(self.rows(epoch, step))
-        size = len(rows)
+        places, size = self._places_N[rows.numpy()], len(rows)
         mine = slice(size * rank // world_size, size * (rank + 1) // world_size)
-        user_ids_B, item_ids_B = self._user_ids_N[rows[mine]], self._item_ids_N[rows[mine]]
+        user_ids_B, item_ids_B = (
+            torch.from_numpy(ids_N[places[mine]]) for ids_N in (self._user_ids_N, self._item_ids_N)
+        )
         weight_B = None if self._weight_N is None else self._weight_N[rows[mine]]
         negative_ids_BK = None
         if self._unobserved is not None:
             # Drawn for the whole batch, so that they do not depend on the number of workers.
-            users_B, seed = self._user_ids_N[rows].numpy(), (self.seed, epoch, step)
+            users_B, seed = self._user_ids_N[places], (self.seed, epoch, step)
             drawn_BK = self._unobserved.draw(users_B, self._negatives, seed)
             negative_ids_BK = torch.from_numpy(drawn_BK)[mine]
         weight_sum = None
@@ -122,7 +111,7 @@ class PairBatches:
             weight_sum = weight_sum if world_size == 1 else weight_sum * len(user_ids_B) / size
         pool = None
         if world_size > 1:
-            ids_P = self._item_ids_N[rows]
+            ids_P = torch.from_numpy(self._item_ids_N[places])
             pool = Pool(ids_P, self.item_logq_I[ids_P], mine.start)
         logq_B = self.item_logq_I[item_ids_B]
         return PairBatch(user_ids_B, item_ids_B, logq_B, weight_B, size, negative_ids_BK, weight_sum, pool)
@@ -132,11 +121,28 @@ class PairBatches:
         if not 0 <= step < self.num_steps():
             raise ConfigError(f"step must be in 0..{self.num_steps() - 1}, got {step}")
         start, stop = (len(self) * s // self.num_steps() for s in (step, step + 1))
-        return self._order(epoch)[start:stop]
+        return self._order(epoch)[start:stop].astype(np.int64)
 
-    def _order(self, epoch: int) -> Int64s:
+    def _order(self, epoch: int) -> Int32s | Int64s:
         if epoch != self._epoch:
             order_N = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-            self._order_N = order_N if self._rows is None else self._rows[order_N]
+            self._order_N = _narrow(order_N if self._rows is None else self._rows[order_N])
             self._epoch = epoch
         return self._order_N
+
+
+def _narrow(places_N: Int64s) -> Int32s | Int64s:
+    """In half the memory, where they fit."""
+    return places_N.astype(np.int32) if places_N.max(initial=0) < 2**31 else places_N
+
+
+def _has_negatives(users_N: Int64s, dataset: Dataset, unobserved: UnobservedItems) -> Bools:
+    """Whether the user of each interaction lacks an item; says who does not."""
+    if len(full := np.flatnonzero(unobserved.counts_U == 0)):
+        names = ", ".join(map(repr, dataset.users["raw_id"].gather(full[:5]).to_list()))
+        log.warning(
+            "no negative can be drawn for who has interacted with all %d items: not learnt from are %s%s",
+            *(dataset.num_items, names, f" and {len(full) - 5} more" if len(full) > 5 else ""),
+        )
+    has_N: Bools = unobserved.counts_U[users_N] > 0
+    return has_N

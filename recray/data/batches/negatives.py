@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from recray.arrays import Int64s
+from recray.arrays import Int64s, narrow
 from recray.batch import Negatives
 from recray.config import ConfigError
 
@@ -62,7 +62,7 @@ class Draws:
     """
 
     def __init__(self, item_ids_N: Int64s, negatives: int, popular: float) -> None:
-        self._item_ids_N, self._num_even = item_ids_N, round(negatives * (1 - popular))
+        self._item_ids_N, self._num_even = narrow(item_ids_N), round(negatives * (1 - popular))
         self._num_popular = negatives - self._num_even
         counts_I = np.bincount(item_ids_N)
         self._distinct = np.flatnonzero(counts_I)

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import torch
 
-from recray.arrays import Bools, Float32s, Int32s, Int64s
+from recray.arrays import Bools, Float32s, Int32s, Int64s, narrow
 from recray.batch import PairBatch, Pool
 from recray.config import ConfigError
 from recray.data.batches.negatives import UnobservedItems
@@ -55,7 +55,7 @@ class PairBatches:
         self.seed = seed
         # Columns of large data are pages that processes share: looked into batch by batch, not copied.
         self._user_ids_N, self._item_ids_N = dataset.user_ids_N, dataset.item_ids_N
-        self._places_N = _narrow(np.flatnonzero(mask_N))
+        self._places_N = narrow(np.flatnonzero(mask_N))
         users_N, items_N = dataset.user_ids_N[mask_N], dataset.item_ids_N[mask_N]
         self._weight_N = torch.from_numpy(recency_weights(users_N, recency)) if recency else None
         self._negatives, self._unobserved = negatives, None
@@ -126,14 +126,9 @@ class PairBatches:
     def _order(self, epoch: int) -> Int32s | Int64s:
         if epoch != self._epoch:
             order_N = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-            self._order_N = _narrow(order_N if self._rows is None else self._rows[order_N])
+            self._order_N = narrow(order_N if self._rows is None else self._rows[order_N])
             self._epoch = epoch
         return self._order_N
-
-
-def _narrow(places_N: Int64s) -> Int32s | Int64s:
-    """In half the memory, where they fit."""
-    return places_N.astype(np.int32) if places_N.max(initial=0) < 2**31 else places_N
 
 
 def _has_negatives(users_N: Int64s, dataset: Dataset, unobserved: UnobservedItems) -> Bools:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from recray.arrays import Bools, Float32s, Float64s, Int64s
+from recray.arrays import Bools, Float32s, Float64s, Int64s, narrow
 from recray.batch import Jagged, SequenceBatch
 from recray.config import ConfigError
 from recray.data.batches.negatives import Draws
@@ -65,17 +65,18 @@ class SequenceBatches:
             )
         rows = np.flatnonzero(mask_N)
         rows = rows[np.argsort(dataset.user_ids_N[rows], kind="stable")]
-        self._user_ids_N, self._item_ids_N = dataset.user_ids_N[rows], dataset.item_ids_N[rows]
-        self._timestamps_N = dataset.timestamps_N[rows]
+        # Columns of large data are pages that processes share: looked into batch by batch, not copied.
+        self._dataset, self._places_N = dataset, narrow(rows)
         cut = windows if every_position else one_target_windows
-        self._windows = cut(np.bincount(self._user_ids_N, minlength=dataset.num_users), max_items)
+        counts_U = np.bincount(dataset.user_ids_N[rows], minlength=dataset.num_users)
+        self._windows = cut(counts_U, max_items)
         self._weights_N = None if weights_N is None else weights_N[rows]
         if self._weights_N is not None:
             self._windows = self._windows.take(np.flatnonzero(_sums(self._weights_N, self._windows) > 0))
         if not len(self):
             raise DataError(f"{dataset.name}: no user has two events to train on: nothing follows anything")
         self.global_batch_size, self.seed = global_batch_size, seed
-        self._draws = Draws(self._item_ids_N, negatives, popular) if negatives else None
+        self._draws = Draws(dataset.item_ids_N[rows], negatives, popular) if negatives else None
         self._epoch = -1
         self._order_W = np.empty(0, dtype=np.int64)
 
@@ -107,14 +108,15 @@ class SequenceBatches:
         lengths_B = mine.stop_W - mine.start_W
         offsets_B = np.concatenate([[0], np.cumsum(lengths_B)])
         within_N = np.arange(offsets_B[-1]) - np.repeat(offsets_B[:-1] - mine.start_W, lengths_B)
+        places_N = self._places_N[within_N]
         weights_N = None
         if self._weights_N is not None:
             mean = _sums(self._weights_N, chosen).sum() / total
             weights_N = torch.from_numpy((self._weights_N[within_N] / mean).astype(np.float32))
         return SequenceBatch(
-            torch.from_numpy(self._user_ids_N[mine.start_W]),
-            Jagged(torch.from_numpy(self._item_ids_N[within_N]), torch.from_numpy(offsets_B)),
-            torch.from_numpy(self._timestamps_N[within_N]),
+            torch.from_numpy(self._dataset.user_ids_N[self._places_N[mine.start_W]]),
+            Jagged(torch.from_numpy(self._dataset.item_ids_N[places_N]), torch.from_numpy(offsets_B)),
+            torch.from_numpy(self._dataset.timestamps_N[places_N]),
             torch.from_numpy(mine.first_W - mine.start_W),
             total,
             weights_N,

@@ -102,9 +102,8 @@ pl.DataFrame(
 # how many users. These are the two cards:
 
 # %%
-cards = {"random": vars(by_chance.card), "by time": vars(by_time.card)}
-said = {cut: [str(value) for value in card.values()] for cut, card in cards.items()}
-pl.DataFrame({"field": list(vars(by_time.card)), **said})
+for field, value in vars(by_chance.card).items():
+    print(f"{field:13} {value!s:40.38} {getattr(by_time.card, field)!s:.38}")
 
 # %% [markdown]
 # Two numbers under different cards are not compared; it is refused:

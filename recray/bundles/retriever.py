@@ -14,8 +14,9 @@ from torch import nn
 
 from recray.arrays import Float32s, Int64s
 from recray.bundles.log import read_log
-from recray.bundles.weights import load_arrays, save_arrays, save_model
+from recray.bundles.weights import load_arrays, save_model
 from recray.features.log import EVENT_FILE, EventLog
+from recray.mapped import write_pages
 from recray.ops.ann import Index, load_index
 from recray.store.bundle import Bundle
 from recray.store.manifest import StoreError
@@ -55,9 +56,9 @@ def write_retriever(folder: Path, model: nn.Module, files: RetrieverFiles) -> No
     users.write_parquet(folder / USERS)
     files.items.with_columns(pl.Series(COUNT_COLUMN, files.item_counts_I)).write_parquet(folder / ITEMS)
     if files.item_ID is not None:
-        save_arrays(folder / ITEM_VECTORS, {"item_ID": files.item_ID})
+        write_pages(folder / ITEM_VECTORS, {"item_ID": files.item_ID})
     if files.user_UD is not None:
-        save_arrays(folder / USER_VECTORS, {"user_UD": files.user_UD})
+        write_pages(folder / USER_VECTORS, {"user_UD": files.user_UD})
     if files.index is not None:
         files.index.save(folder / INDEX)
     if files.log is not None:

@@ -1,6 +1,5 @@
 """Weights as safetensors: tensors and nothing else, so that reading them runs no code."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import safetensors.torch
 from torch import nn
 
 from recray import models
-from recray.mapped import read_pages, write_pages
+from recray.mapped import read_pages
 from recray.store.bundle import Bundle
 from recray.store.manifest import StoreError
 
@@ -44,10 +43,6 @@ def load_model(bundle: Bundle) -> nn.Module:
             f"{manifest.reference}: its weights do not fit {manifest.model!r}: {error}"
         ) from error
     return model.eval()
-
-
-def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
-    write_pages(path, arrays)
 
 
 def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, Self, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from recray.models.side_features import forget
 from recray.ops.embedding_bags import EmbeddingConfig, EmbeddingRows, EmbeddingTable, Placement
 from recray.schema import DataError
 
@@ -73,10 +74,9 @@ class DenseTable(nn.Embedding):
     def hold(self, ids_N: Tensor) -> None:
         """Every row is here."""
 
-    @torch.no_grad()
     def forget(self, ids_N: Tensor) -> None:
         """Zeros in the place of weights that no event has taught anything."""
-        self.weight[ids_N.to(self.device)] = 0.0
+        forget(self, ids_N)
 
 
 class _Held(NamedTuple):

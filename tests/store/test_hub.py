@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recray.bundles.weights import load_arrays, save_arrays
+from recray.bundles.weights import load_arrays
+from recray.mapped import write_pages
 from recray.store import Bundle, Store, StoreError
 from recray.store.hub import pull_bundle, push_bundle
 from recray.store.manifest import MANIFEST_FILE
@@ -40,7 +41,7 @@ def there(tmp_path: Path) -> Store:
 
 def publish(store: Store, value: float = 1.0, name: str = "tiny", requires: Bundle | None = None) -> Bundle:
     def write(folder: Path) -> None:
-        save_arrays(folder / "model.safetensors", {"weight": np.full((64, 8), value, np.float32)})
+        write_pages(folder / "model.safetensors", {"weight": np.full((64, 8), value, np.float32)})
         (folder / "encoder").mkdir()
         (folder / "encoder" / "words.json").write_text(json.dumps(["a", "b"]))
 
